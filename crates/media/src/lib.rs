@@ -1,0 +1,14 @@
+//! What the bytes mean: MPEG transport streams, as far as a relay must understand them.
+//!
+//! ```text
+//!  bytes as they come ─► align (188, 0x47) ─► index (PAT/PMT, PCR, start points) ─► Chunk, Chunk, Chunk …
+//!                        chunk::Chunker, the one place that does all three, copying once
+//! ```
+//!
+//! Pure and synchronous: no clock, no sockets, no runtime. Time comes in as an argument. Every parser takes arbitrary
+//! bytes and never panics.
+
+pub mod chunk;
+pub mod clock;
+pub mod starts;
+pub mod ts;

@@ -1,0 +1,8 @@
+//! Transport stream packets and the tables and elementary streams inside them.
+
+pub mod align;
+pub mod counters;
+pub mod packet;
+pub mod psi;
+pub mod splice;
+pub mod start;

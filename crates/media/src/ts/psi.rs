@@ -1,0 +1,237 @@
+//! Program tables: which packets carry the programme's video and audio.
+//!
+//! The first programme of the PAT is the one; AceStream channels carry one. Sections are checked by their CRC, and the
+//! raw packets of the last complete PAT and PMT are kept, because a joining player is given them as they were sent.
+#![warn(clippy::indexing_slicing)]
+
+use super::packet::{PACKET_LEN, Packet, Pid};
+
+/// Longest section a PAT or PMT may be, with its three bytes of header.
+const LONGEST_SECTION: usize = 1024;
+
+/// What an elementary stream carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// MPEG-1 or MPEG-2 video.
+    Mpeg2Video,
+    /// H.264.
+    H264,
+    /// HEVC.
+    Hevc,
+    /// Any audio.
+    Audio,
+    /// Anything else: teletext, subtitles, data, or a codec we do not look into.
+    Other,
+}
+
+impl Codec {
+    fn of(stream_type: u8) -> Self {
+        match stream_type {
+            0x01 | 0x02 => Self::Mpeg2Video,
+            0x1b => Self::H264,
+            0x24 => Self::Hevc,
+            // MPEG audio, AAC, LATM, AC-3 and E-AC-3 of ATSC.
+            0x03 | 0x04 | 0x0f | 0x11 | 0x81 | 0x87 => Self::Audio,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether it is video that we find start points in.
+    pub fn is_video(self) -> bool {
+        matches!(self, Self::Mpeg2Video | Self::H264 | Self::Hevc)
+    }
+}
+
+/// One stream of the programme.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elementary {
+    /// Its packets.
+    pub pid: Pid,
+    /// What it carries.
+    pub codec: Codec,
+}
+
+/// What the PMT says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The PMT's own packets.
+    pub pmt: Pid,
+    /// Where the clock is.
+    pub pcr: Pid,
+    /// Its streams, in the order of the table.
+    pub streams: Vec<Elementary>,
+}
+
+impl Program {
+    /// The video, if there is one.
+    pub fn video(&self) -> Option<Elementary> {
+        self.streams.iter().copied().find(|stream| stream.codec.is_video())
+    }
+
+    /// The first audio.
+    pub fn audio(&self) -> Option<Elementary> {
+        self.streams.iter().copied().find(|stream| stream.codec == Codec::Audio)
+    }
+
+    /// Whether `pid` is one of its streams.
+    pub fn carries(&self, pid: Pid) -> bool {
+        self.streams.iter().any(|stream| stream.pid == pid)
+    }
+}
+
+/// The tables as far as they have been seen.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    pat: Table,
+    pmt: Table,
+    pmt_pid: Option<Pid>,
+    program: Option<Program>,
+}
+
+impl Tables {
+    /// Takes one packet; true when it has changed what the programme is.
+    pub fn take(&mut self, packet: Packet<'_>) -> bool {
+        if packet.pid() == Pid::PAT {
+            return self.take_pat(packet);
+        }
+        Some(packet.pid()) == self.pmt_pid && self.take_pmt(packet)
+    }
+
+    /// The programme, once its PMT is known.
+    pub fn program(&self) -> Option<&Program> {
+        self.program.as_ref()
+    }
+
+    /// The raw packets of the last complete PAT, then of the last complete PMT.
+    pub fn raw(&self) -> (&[u8], &[u8]) {
+        (&self.pat.raw, &self.pmt.raw)
+    }
+
+    fn take_pat(&mut self, packet: Packet<'_>) -> bool {
+        let Some(pmt) = self.pat.take(packet, 0x00).and_then(first_program) else {
+            return false;
+        };
+        if self.pmt_pid == Some(pmt) {
+            return false;
+        }
+        self.pmt_pid = Some(pmt);
+        self.pmt = Table::default();
+        self.program.take().is_some()
+    }
+
+    fn take_pmt(&mut self, packet: Packet<'_>) -> bool {
+        let Some(program) = self.pmt.take(packet, 0x02).and_then(|section| program(packet.pid(), section))
+        else {
+            return false;
+        };
+        let changed = self.program.as_ref() != Some(&program);
+        self.program = Some(program);
+        changed
+    }
+}
+
+/// Assembles the sections of one table.
+#[derive(Clone, Debug, Default)]
+struct Table {
+    section: Vec<u8>,
+    packets: Vec<u8>,
+    raw: Vec<u8>,
+}
+
+impl Table {
+    /// The section that `packet` completes, if it is a valid one of this table.
+    fn take(&mut self, packet: Packet<'_>, table_id: u8) -> Option<&[u8]> {
+        let payload = packet.payload();
+        if packet.starts_unit() {
+            let (pointer, rest) = payload.split_first()?;
+            self.section.clear();
+            self.packets.clear();
+            self.section.extend_from_slice(rest.get(usize::from(*pointer)..)?);
+        } else if self.section.is_empty() {
+            return None;
+        } else {
+            self.section.extend_from_slice(payload);
+        }
+        self.packets.extend_from_slice(packet.bytes());
+        self.complete(table_id)
+    }
+
+    fn complete(&mut self, table_id: u8) -> Option<&[u8]> {
+        let [id, high, low] = *self.section.first_chunk::<3>()?;
+        let length = 3 + usize::from(u16::from_be_bytes([high, low]) & 0x0fff);
+        if id != table_id || length > LONGEST_SECTION {
+            self.section.clear();
+            return None;
+        }
+        if self.section.len() < length {
+            return None;
+        }
+        self.section.truncate(length);
+        let sound = crc32(&self.section) == 0;
+        // Bit 0 of byte 5 says whether the table applies now or is only announced.
+        let applies = self.section.get(5).is_some_and(|flags| flags & 1 == 1);
+        if sound && applies {
+            std::mem::swap(&mut self.raw, &mut self.packets);
+            self.packets.clear();
+            return Some(&self.section);
+        }
+        self.section.clear();
+        None
+    }
+}
+
+/// Where the PMT of the first programme is.
+fn first_program(section: &[u8]) -> Option<Pid> {
+    let entries = section.get(8..section.len().checked_sub(4)?)?;
+    entries.chunks_exact(4).find_map(|entry| match *entry {
+        [0, 0, ..] => None,
+        [_, _, high, low] => Some(Pid::new(u16::from_be_bytes([high, low]))),
+        _ => None,
+    })
+}
+
+fn program(pmt: Pid, section: &[u8]) -> Option<Program> {
+    let body = section.get(8..section.len().checked_sub(4)?)?;
+    let [pcr_high, pcr_low, info_high, info_low] = *body.first_chunk::<4>()?;
+    let info = usize::from(u16::from_be_bytes([info_high, info_low]) & 0x0fff);
+    let mut rest = body.get(4 + info..)?;
+    let mut streams = Vec::new();
+    while let Some((entry, after)) = rest.split_first_chunk::<5>() {
+        let [stream_type, pid_high, pid_low, length_high, length_low] = *entry;
+        let descriptors = usize::from(u16::from_be_bytes([length_high, length_low]) & 0x0fff);
+        let pid = Pid::new(u16::from_be_bytes([pid_high, pid_low]));
+        streams.push(Elementary { pid, codec: codec(stream_type, after.get(..descriptors)?) });
+        rest = after.get(descriptors..)?;
+    }
+    Some(Program { pmt, pcr: Pid::new(u16::from_be_bytes([pcr_high, pcr_low])), streams })
+}
+
+/// Private data is audio when a descriptor says AC-3, E-AC-3, DTS or AAC.
+fn codec(stream_type: u8, descriptors: &[u8]) -> Codec {
+    let known = Codec::of(stream_type);
+    if stream_type != 0x06 {
+        return known;
+    }
+    let mut rest = descriptors;
+    while let [tag, length, after @ ..] = rest {
+        if matches!(tag, 0x6a | 0x7a | 0x7b | 0x7c) {
+            return Codec::Audio;
+        }
+        rest = after.get(usize::from(*length)..).unwrap_or_default();
+    }
+    known
+}
+
+/// CRC-32 of MPEG-2; over a section with its checksum it is 0.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ (u32::from(*byte) << 24), |crc, _| {
+            if crc & 0x8000_0000 == 0 { crc << 1 } else { (crc << 1) ^ 0x04c1_1db7 }
+        })
+    })
+}
+
+/// Raw packets of `raw`, one by one.
+pub(crate) fn packets(raw: &[u8]) -> impl Iterator<Item = Packet<'_>> {
+    raw.chunks_exact(PACKET_LEN).filter_map(Packet::parse)
+}
