@@ -1,0 +1,337 @@
+//! One engine: its calls, its open playbacks, and the tasks that end them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::content::Infohash;
+use crate::endpoint::Endpoint;
+use crate::error::{EngineError, Stage};
+use crate::http::{Client, PlayerId, Version};
+use crate::path::EnginePath;
+use crate::playback::Playback;
+use crate::sessions::{Alive, Closing, Ending, Sessions, Starting};
+use crate::start::{StartBy, StartFailure, Started};
+
+/// How long an engine may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timings {
+    /// To accept a connection.
+    pub connect: Duration,
+    /// To answer a start call. Real engines take half a second for a channel they know and 28 s to give an unknown
+    /// infohash up.
+    pub start: Duration,
+    /// To stop a playback, all tries together. Real engines have been seen to hang here; meanwhile the slot is taken.
+    pub stop: Duration,
+    /// Between the first and the second try of a stop; doubled for the third, the last.
+    pub stop_pause: Duration,
+    /// To answer a question about a playback or about itself.
+    pub query: Duration,
+    /// To find the infohash of a channel. Real engines take up to 4.7 s to say that they cannot.
+    pub resolve: Duration,
+    /// Between two looks at the state of a playback.
+    pub stat_every: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            start: Duration::from_secs(30),
+            stop: Duration::from_secs(3),
+            stop_pause: Duration::from_millis(250),
+            query: Duration::from_secs(5),
+            resolve: Duration::from_secs(5),
+            stat_every: Duration::from_secs(2),
+        }
+    }
+}
+
+/// How many sessions have been opened on an engine, and how they ended. What was opened and is in neither of the other
+/// two is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionCounts {
+    /// Starts that the engine has answered with a session.
+    pub opened: u64,
+    /// Sessions that ended: stopped, or superseded by a newer one.
+    pub closed: u64,
+    /// Sessions whose stop was given up unanswered: the engine may still have them.
+    pub stop_failed: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    opened: AtomicU64,
+    closed: AtomicU64,
+    stop_failed: AtomicU64,
+}
+
+/// Tries of a stop, all within its deadline.
+const STOP_TRIES: u32 = 3;
+
+/// One AceStream engine that runs somewhere. A handle: cheap to clone, all clones are the same engine. There must be
+/// one per endpoint, because the order of its starts and stops is kept here.
+#[derive(Clone, Debug)]
+pub struct Engine(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    client: Client,
+    sessions: Arc<Sessions>,
+    counters: Counters,
+    /// Starts under way, looks at playbacks, and stops. Bounded by the permits: each task belongs to a start or a
+    /// playback that holds one, or is the stop that gives it back.
+    tasks: TaskTracker,
+    /// Stops are sent from `Drop`, which may run outside of the runtime.
+    runtime: Handle,
+}
+
+impl Engine {
+    /// The engine at `endpoint`. Must be called in a tokio runtime, which will run its tasks.
+    pub fn new(endpoint: Endpoint, timings: Timings) -> Self {
+        Self(Arc::new(Shared {
+            client: Client::new(endpoint, timings),
+            sessions: Arc::default(),
+            counters: Counters::default(),
+            tasks: TaskTracker::new(),
+            runtime: Handle::current(),
+        }))
+    }
+
+    /// Where its API listens.
+    pub fn endpoint(&self) -> &Endpoint {
+        self.0.client.endpoint()
+    }
+
+    /// Opens a session. `permit` is the right to have one more on this engine; it is dropped when the engine has
+    /// answered that the session has ended, or has been given up.
+    ///
+    /// Waits first while the channel's last session is being stopped here (see [`Self::is_closing`]). Cancel safe: if
+    /// the future is dropped, the engine's answer is still awaited and what it opened is stopped at once.
+    pub async fn open<P: Send + 'static>(&self, by: StartBy, permit: P) -> Result<Playback<P>, EngineError> {
+        if self.0.tasks.is_closed() {
+            return Err(EngineError::Closed);
+        }
+        let (answer, opened) = oneshot::channel();
+        let engine = self.clone();
+        self.spawn(async move { engine.start(by, permit, answer).await });
+        // The task drops its sender unused only when the runtime shuts down.
+        opened.await.unwrap_or(Err(EngineError::Closed))
+    }
+
+    /// Whether a start of this channel would wait for a stop: another engine may be the better choice.
+    pub fn is_closing(&self, infohash: Infohash) -> bool {
+        self.0.sessions.is_closing(infohash.hash())
+    }
+
+    /// The infohash behind a hash that is a content id or an infohash, as `by` says. `None` when the engine cannot
+    /// tell; [`EngineError::Refused`] when it says that there is no such channel. Opens no session.
+    pub async fn media_files(&self, by: StartBy) -> Result<Option<Infohash>, EngineError> {
+        self.0.client.media_files(by).await
+    }
+
+    /// Which program it is.
+    pub async fn version(&self) -> Result<Version, EngineError> {
+        self.0.client.version().await
+    }
+
+    /// Whether it answers its API, not only its port.
+    pub async fn check(&self) -> Result<(), EngineError> {
+        self.0.client.check().await
+    }
+
+    /// Sessions opened and ended so far.
+    pub fn session_counts(&self) -> SessionCounts {
+        let Counters { opened, closed, stop_failed } = &self.0.counters;
+        SessionCounts {
+            opened: opened.load(Ordering::Relaxed),
+            closed: closed.load(Ordering::Relaxed),
+            stop_failed: stop_failed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Starts nothing more, and waits until every session has been stopped or given up, at most for `deadline`. The
+    /// playbacks must have been dropped: a live one has a session and is waited for. False when the deadline came
+    /// first.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.0.tasks.close();
+        timeout(deadline, self.0.tasks.wait()).await.is_ok()
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// Runs a task that [`Self::drain`] waits for.
+    fn spawn<F>(&self, task: F) -> tokio::task::JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.0.tasks.spawn_on(task, &self.0.runtime)
+    }
+
+    /// Runs a task that lives as long as its handle.
+    pub(crate) fn spawn_owned<F>(&self, task: F) -> AbortOnDropHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        AbortOnDropHandle::new(self.spawn(task))
+    }
+
+    /// The task behind [`Self::open`].
+    async fn start<P: Send + 'static>(
+        &self,
+        by: StartBy,
+        permit: P,
+        mut answer: oneshot::Sender<Result<Playback<P>, EngineError>>,
+    ) {
+        let starting = tokio::select! {
+            biased;
+            () = answer.closed() => return,
+            starting = self.0.sessions.start(by.hash()) => starting,
+        };
+        let player = PlayerId::random();
+        match self.0.client.start(by, player).await {
+            Ok(started) => {
+                let session = self.opened(starting, by, &started, permit, !answer.is_closed());
+                // Nobody waits any more: the playback comes back, is dropped, and stops its session.
+                drop(answer.send(Ok(Playback::new(self.clone(), started, player, session))));
+            }
+            Err(StartFailure { error, command }) => {
+                tracing::debug!(engine = %self.endpoint(), %error, "start failed");
+                self.failed(starting, by, command, permit);
+                drop(answer.send(Err(error)));
+            }
+        }
+    }
+
+    /// Settles a start that failed, before its caller learns of it. An unusable reply can have opened a session. What
+    /// a start without any reply has opened has no name we know; the engine ends it itself, because nobody reads it.
+    fn failed<P: Send + 'static>(
+        &self,
+        starting: Starting,
+        by: StartBy,
+        command: Option<EnginePath>,
+        permit: P,
+    ) {
+        if command.is_some() {
+            self.0.counters.opened.fetch_add(1, Ordering::Relaxed);
+            drop(Session::new(self.clone(), starting.opened(by.hash(), false), command, permit));
+        }
+    }
+
+    /// Enters a session that the engine has opened.
+    fn opened<P: Send + 'static>(
+        &self,
+        starting: Starting,
+        by: StartBy,
+        started: &Started,
+        permit: P,
+        wanted: bool,
+    ) -> Session<P> {
+        self.0.counters.opened.fetch_add(1, Ordering::Relaxed);
+        let hash = started.infohash.map_or(by.hash(), Infohash::hash);
+        Session::new(self.clone(), starting.opened(hash, wanted), started.command.clone(), permit)
+    }
+
+    /// Sends the stop, several times if need be, within its deadline.
+    async fn stop(&self, command: &EnginePath, closing: &Closing) -> Result<(), EngineError> {
+        let deadline = Instant::now() + self.0.client.timings().stop;
+        let tries = self.try_to_stop(command, closing);
+        timeout_at(deadline, tries).await.unwrap_or(Err(EngineError::Timeout { stage: Stage::Stop }))
+    }
+
+    async fn try_to_stop(&self, command: &EnginePath, closing: &Closing) -> Result<(), EngineError> {
+        let mut pause = self.0.client.timings().stop_pause;
+        for _ in 1..STOP_TRIES {
+            let Err(error) = self.0.client.stop(command).await else { return Ok(()) };
+            if timeout(pause, closing.outranked()).await.is_ok() {
+                return Err(error);
+            }
+            pause *= 2;
+        }
+        self.0.client.stop(command).await
+    }
+
+    /// Ends a session that nobody uses any more, and counts how.
+    async fn close(&self, closing: &Closing, command: Option<&EnginePath>) {
+        let outcome = match command {
+            Some(command) => self.stop(command, closing).await,
+            // The engine gave no way to stop it: it ends with its playback connection.
+            None => Ok(()),
+        };
+        let counter = match outcome {
+            Ok(()) => &self.0.counters.closed,
+            Err(error) => {
+                tracing::warn!(engine = %self.endpoint(), %error, "the engine did not confirm a stop");
+                &self.0.counters.stop_failed
+            }
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn superseded(&self) {
+        self.0.counters.closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A session on an engine. Dropping it has the session stopped and then gives the permit back.
+pub(crate) struct Session<P: Send + 'static> {
+    engine: Engine,
+    /// Taken by `Drop`.
+    open: Option<OpenSession<P>>,
+    /// Makes [`Engine::drain`] wait until the stop's own task has taken over.
+    _undrained: TaskTrackerToken,
+}
+
+struct OpenSession<P> {
+    alive: Alive,
+    command: Option<EnginePath>,
+    permit: P,
+}
+
+impl<P: Send + 'static> Session<P> {
+    fn new(engine: Engine, alive: Alive, command: Option<EnginePath>, permit: P) -> Self {
+        let undrained = engine.0.tasks.token();
+        Self { engine, open: Some(OpenSession { alive, command, permit }), _undrained: undrained }
+    }
+}
+
+impl<P: Send + 'static> Drop for Session<P> {
+    fn drop(&mut self) {
+        let Some(OpenSession { alive, command, permit }) = self.open.take() else { return };
+        let engine = self.engine.clone();
+        // Decided here, not in the task: a start that comes next must find the stop already under way.
+        match alive.end() {
+            Ending::Superseded => engine.superseded(),
+            Ending::Stop(closing) => {
+                let stop = async move {
+                    engine.close(&closing, command.as_ref()).await;
+                    // The channel before the permit: whoever takes the slot may start the channel at once.
+                    drop(closing);
+                    drop(permit);
+                };
+                self.engine.spawn(stop);
+            }
+            Ending::Undecided(undecided) => {
+                let stop = async move {
+                    match undecided.decided().await {
+                        Some(closing) => engine.close(&closing, command.as_ref()).await,
+                        None => engine.superseded(),
+                    }
+                    drop(permit);
+                };
+                self.engine.spawn(stop);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,287 @@
+//! The calls of an engine's HTTP API, as typed functions.
+//!
+//! Requests are built from typed values only, so nothing a client wrote can reach an engine. Every call has a deadline
+//! of its own except reading media: real engines accept a connection and then send no header for up to a minute, and
+//! only the caller knows how long that may last.
+
+use std::fmt;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use crate::content::Infohash;
+use crate::endpoint::Endpoint;
+use crate::engine::Timings;
+use crate::error::{EngineError, Stage, clean};
+use crate::json::{self, Scalar};
+use crate::path::EnginePath;
+use crate::start::{StartBy, StartFailure, Started};
+use crate::stat::{PlaybackStat, is_unknown_session};
+use crate::wire::{self, Answer, WireBody};
+
+/// Largest JSON reply. Real ones have one or two KiB; a playlist of many files more.
+const MAX_JSON: usize = 256 * 1024;
+/// How much of an error page is read to find words in it.
+const MAX_ERROR_TEXT: usize = 4 * 1024;
+/// Redirects followed from a playback URL to its media. Real engines have one or two (`/ace/r` to `/content`).
+const MAX_REDIRECTS: usize = 3;
+
+/// The player an engine believes to serve. Each playback has a fresh one: a player that starts a second channel loses
+/// its first, and a re-used one gets only what was left in the buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PlayerId(u128);
+
+impl PlayerId {
+    /// One that nobody has.
+    pub(crate) fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for PlayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for PlayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Which program an engine is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// As in `3.2.11`.
+    pub version: String,
+    /// As in `linux`.
+    pub platform: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct VersionFields {
+    version: Scalar,
+    platform: Scalar,
+}
+
+impl Version {
+    /// Reads the JSON reply of `get_version`.
+    pub fn parse(body: &[u8]) -> Result<Self, EngineError> {
+        let fields: VersionFields = json::open(body)?.object().unwrap_or_default();
+        let version = fields.version.label().ok_or_else(|| EngineError::bad_reply("no version"))?;
+        Ok(Self { version, platform: fields.platform.label() })
+    }
+}
+
+/// What `get_media_files` tells about a channel; the list of files is of no use for broadcasts.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MediaFiles {
+    infohash: Scalar,
+}
+
+/// Reads the JSON reply of `get_media_files`: the infohash, or `None` when the reply has none or the engine does not
+/// know the method.
+pub fn parse_media_files(body: &[u8]) -> Result<Option<Infohash>, EngineError> {
+    match json::open::<MediaFiles>(body) {
+        Ok(payload) => Ok(payload.object().and_then(|files| files.infohash.parse())),
+        Err(EngineError::Refused { message }) if message.contains("unknown method") => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The HTTP API of one engine.
+#[derive(Debug)]
+pub(crate) struct Client {
+    endpoint: Endpoint,
+    timings: Timings,
+}
+
+impl Client {
+    pub(crate) fn new(endpoint: Endpoint, timings: Timings) -> Self {
+        Self { endpoint, timings }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(crate) fn timings(&self) -> &Timings {
+        &self.timings
+    }
+
+    /// Starts a playback. The caller owes a stop for every success, and for every failure that has a command path.
+    pub(crate) async fn start(&self, by: StartBy, player: PlayerId) -> Result<Started, StartFailure> {
+        let body = self.json(&start_target(by, player), Stage::Start, self.timings.start).await?;
+        Started::parse(&body)
+    }
+
+    /// Ends the session of a command path. That the engine does not know it any more is as good.
+    pub(crate) async fn stop(&self, command: &EnginePath) -> Result<(), EngineError> {
+        let body = self.json(&command.with_query("method=stop"), Stage::Stop, self.timings.stop).await?;
+        match json::open::<serde::de::IgnoredAny>(&body) {
+            Ok(_) => Ok(()),
+            Err(error) if is_unknown_session(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the engine says about a playback. Asking counts as activity of the player and so keeps the session alive,
+    /// which is what we want while somebody watches: `skip_player_activity` is not set on purpose.
+    pub(crate) async fn stat(&self, stat: &EnginePath) -> Result<PlaybackStat, EngineError> {
+        PlaybackStat::parse(&self.query(stat.as_str()).await?)
+    }
+
+    /// The infohash behind a hash, without opening a session.
+    pub(crate) async fn media_files(&self, by: StartBy) -> Result<Option<Infohash>, EngineError> {
+        let body = self.json(&media_files_target(by), Stage::Query, self.timings.resolve).await?;
+        parse_media_files(&body)
+    }
+
+    /// Asks where closed engines answer, then where the open one does.
+    pub(crate) async fn version(&self) -> Result<Version, EngineError> {
+        match self.query("/webui/api/service?method=get_version").await {
+            Err(EngineError::Status { .. }) => {
+                Version::parse(&self.query(&api_target("get_version", &[])).await?)
+            }
+            answer => Version::parse(&answer?),
+        }
+    }
+
+    /// Whether the engine answers at all: a hanging one accepts connections for ever.
+    pub(crate) async fn check(&self) -> Result<(), EngineError> {
+        let body = self.query(&api_target("get_status", &[])).await?;
+        json::open::<serde::de::IgnoredAny>(&body).map(drop)
+    }
+
+    /// Opens the media of a playback, and returns when its head has come, which may take a minute.
+    pub(crate) async fn open_body(&self, playback: &EnginePath) -> Result<Body, EngineError> {
+        let mut path = playback.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let answer = wire::get(&self.endpoint, path.as_str(), self.timings.connect).await?;
+            if !answer.status.is_redirection() {
+                return self.media(answer).await;
+            }
+            // The redirect's own body has no length and may never end: it is dropped with its connection.
+            let location = answer.location().ok_or_else(|| EngineError::bad_reply("redirect to nowhere"))?;
+            path = EnginePath::parse_redirect(location, &self.endpoint)?;
+        }
+        Err(EngineError::bad_reply("too many redirects"))
+    }
+
+    /// The body of an answer that must be media.
+    async fn media(&self, answer: Answer) -> Result<Body, EngineError> {
+        let answer = self.refuse_error_status(answer).await?;
+        if answer.status != http::StatusCode::OK {
+            return Err(EngineError::bad_reply(format!("status {} for media", answer.status.as_u16())));
+        }
+        answer.require_identity()?;
+        if matches!(answer.media_type().as_str(), "text/html" | "application/json") {
+            return Err(EngineError::bad_reply(format!(
+                "a page instead of media: {}",
+                self.words(answer).await
+            )));
+        }
+        Ok(Body(answer.into_body()))
+    }
+
+    /// A JSON call with the usual deadline.
+    async fn query(&self, target: &str) -> Result<Bytes, EngineError> {
+        self.json(target, Stage::Query, self.timings.query).await
+    }
+
+    /// The body of a JSON reply, all of it within `deadline`.
+    async fn json(&self, target: &str, stage: Stage, deadline: Duration) -> Result<Bytes, EngineError> {
+        let reply = async {
+            let answer = wire::get(&self.endpoint, target, self.timings.connect).await?;
+            let answer = self.refuse_error_status(answer).await?;
+            if !answer.status.is_success() {
+                return Err(EngineError::bad_reply(format!("status {}", answer.status.as_u16())));
+            }
+            answer.require_identity()?;
+            answer.read_to_end(MAX_JSON).await?.ok_or_else(|| EngineError::bad_reply("a reply over 256 KiB"))
+        };
+        timeout(deadline, reply).await.unwrap_or(Err(EngineError::Timeout { stage }))
+    }
+
+    async fn refuse_error_status(&self, answer: Answer) -> Result<Answer, EngineError> {
+        let code = answer.status.as_u16();
+        if code < 400 {
+            return Ok(answer);
+        }
+        Err(EngineError::Status { code, message: self.words(answer).await })
+    }
+
+    /// What an error page says. A page that does not come is an empty one.
+    async fn words(&self, answer: Answer) -> String {
+        if answer.require_identity().is_err() {
+            return String::new();
+        }
+        let start = timeout(self.timings.query, answer.read_start(MAX_ERROR_TEXT)).await;
+        start.map_or_else(|_| String::new(), |text| clean(&text))
+    }
+}
+
+/// Media as it comes from the engine. Dropping it closes the connection; the session needs its stop all the same.
+pub struct Body(WireBody);
+
+impl Body {
+    /// The next bytes, `None` at the end. Never empty. Cancel safe. While nobody asks, nothing is read: the engine is
+    /// held back by the socket.
+    pub async fn next(&mut self) -> Option<Result<Bytes, EngineError>> {
+        self.0.next().await
+    }
+
+    /// As [`Self::next`], for streams written by hand.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, EngineError>>> {
+        self.0.poll_next(cx)
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body").finish_non_exhaustive()
+    }
+}
+
+fn start_target(by: StartBy, player: PlayerId) -> String {
+    let (selector, hash) = match by {
+        StartBy::ContentId(hash) => ("id", hash),
+        StartBy::Infohash(infohash) => ("infohash", infohash.hash()),
+    };
+    let parameters =
+        [(selector, hash.to_string()), ("format", "json".to_owned()), ("pid", player.to_string())];
+    target("/ace/getstream", &parameters)
+}
+
+fn media_files_target(by: StartBy) -> String {
+    let (selector, hash) = match by {
+        StartBy::ContentId(hash) => ("content_id", hash),
+        StartBy::Infohash(infohash) => ("infohash", infohash.hash()),
+    };
+    api_target("get_media_files", &[(selector, hash.to_string())])
+}
+
+fn api_target(method: &str, parameters: &[(&str, String)]) -> String {
+    let method = [("api_version", "3".to_owned()), ("method", method.to_owned())];
+    target("/server/api", &[&method, parameters].concat())
+}
+
+/// What stays as it is in a query.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.').remove(b'~');
+
+/// A request target: the only place where a query is written.
+fn target(path: &str, parameters: &[(&str, String)]) -> String {
+    let pairs =
+        parameters.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, ENCODED)));
+    format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
+#[cfg(test)]
+mod tests;

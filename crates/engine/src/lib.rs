@@ -1,0 +1,54 @@
+//! How one AceStream engine speaks: names of channels, the HTTP API, playbacks and their end.
+//!
+//! ```text
+//!   query ──► Selector ──► ContentId ──► Identities::resolve ──► Infohash
+//!                                                                   │
+//!                            Engine::open(StartBy, permit) ◄────────┘
+//!                                   │
+//!            waits for a stop ──► start call ──► Playback ──► body(): media
+//!            of the channel                         │    └──► stats(): watched state
+//!                                                   ▼
+//!                                   Drop: stop, then the permit is given back
+//! ```
+//!
+//! An [`Engine`] is a handle to one engine that runs somewhere. [`Engine::open`] starts a session and returns a
+//! [`Playback`], which owns the caller's permit: the right to have one more session there. However a playback ends, the
+//! engine is told to stop, and the permit comes back only when it has answered or its time is up. So a slot is never
+//! given out while the engine still works for its last owner.
+//!
+//! Two facts about real engines shape this crate. A second session of a channel on one engine supersedes the first,
+//! and a stop ends every session of the channel there, the newest included. So starts and stops of one channel on one
+//! engine are ordered (`sessions.rs`), and a stop that would end a newer session is not sent.
+//!
+//! The crate knows nothing about viewers, relays or fleets, and refuses to trust an engine: requests are built from
+//! typed values only, replies are parsed with limits of size, depth and time, and of the URLs in them only the path is
+//! used, so an engine can send us nowhere but to itself.
+
+mod content;
+mod endpoint;
+mod engine;
+mod error;
+mod http;
+mod json;
+mod path;
+mod playback;
+mod resolve;
+#[cfg(test)]
+mod scripted;
+mod selector;
+mod sessions;
+mod start;
+mod stat;
+mod wire;
+
+pub use content::{ContentId, Hash, Infohash, InvalidHash};
+pub use endpoint::{Endpoint, InvalidEndpoint};
+pub use engine::{Engine, SessionCounts, Timings};
+pub use error::{EngineError, MAX_MESSAGE, Retry, SourceSide, Stage};
+pub use http::{Body, PlayerId, Version, parse_media_files};
+pub use path::EnginePath;
+pub use playback::Playback;
+pub use resolve::{Identities, Resolution, Why};
+pub use selector::{Selector, SelectorError};
+pub use start::{Liveness, StartBy, StartFailure, Started};
+pub use stat::{LivePosition, PlaybackStat, PlaybackStatus};

@@ -1,0 +1,92 @@
+//! A stream open on one engine.
+
+use std::fmt;
+
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::engine::{Engine, Session};
+use crate::error::EngineError;
+use crate::http::{Body, PlayerId};
+use crate::path::EnginePath;
+use crate::start::Started;
+use crate::stat::{PlaybackStat, PlaybackStatus};
+
+/// A stream open on one engine. Dropping it has the engine stop the session, from a task that [`Engine::drain`] waits
+/// for; the permit is given back when the stop has been answered or given up. When a newer playback of the same
+/// channel lives on the same engine no stop is sent, because it would end that one.
+pub struct Playback<P: Send + 'static> {
+    engine: Engine,
+    started: Started,
+    player: PlayerId,
+    stats: watch::Receiver<Option<PlaybackStat>>,
+    /// Before the session: nothing is asked about a session that is being stopped.
+    _poll: Option<AbortOnDropHandle<()>>,
+    _session: Session<P>,
+}
+
+impl<P: Send + 'static> Playback<P> {
+    pub(crate) fn new(engine: Engine, started: Started, player: PlayerId, session: Session<P>) -> Self {
+        let (sender, stats) = watch::channel(None);
+        let poll =
+            started.stat.clone().map(|path| engine.spawn_owned(poll_stats(engine.clone(), path, sender)));
+        Self { engine, started, player, stats, _poll: poll, _session: session }
+    }
+
+    /// The engine it plays on.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What the engine said when it started.
+    pub fn started(&self) -> &Started {
+        &self.started
+    }
+
+    /// The player id the engine knows it by.
+    pub fn player(&self) -> PlayerId {
+        self.player
+    }
+
+    /// Opens the media. Returns when the engine sends its head, which may take a minute and has no deadline here. To
+    /// be called once: a second reader of one session corrupts the reply on real engines.
+    pub async fn body(&self) -> Result<Body, EngineError> {
+        self.engine.client().open_body(&self.started.playback).await
+    }
+
+    /// The playback's state, renewed every [`Timings::stat_every`](crate::Timings::stat_every) while it is open; the
+    /// last one remains when the engine does not answer.
+    pub fn stats(&self) -> watch::Receiver<Option<PlaybackStat>> {
+        self.stats.clone()
+    }
+}
+
+impl<P: Send + 'static> fmt::Debug for Playback<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Playback")
+            .field("engine", self.engine.endpoint())
+            .field("started", &self.started)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Asks for the state until the engine has forgotten the playback. Never on the way of the media: an engine may hang
+/// here for ever and cost nothing but an old state.
+async fn poll_stats(engine: Engine, path: EnginePath, state: watch::Sender<Option<PlaybackStat>>) {
+    let mut ticks = interval(engine.client().timings().stat_every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match engine.client().stat(&path).await {
+            Ok(stat) => {
+                let is_gone = stat.status == PlaybackStatus::Gone;
+                state.send_replace(Some(stat));
+                if is_gone {
+                    return;
+                }
+            }
+            Err(error) => tracing::debug!(engine = %engine.endpoint(), %error, "no answer about a playback"),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::Timings;
+use crate::scripted::{Scripted, Step, json};
+
+const ID: &str = "d8c6690000000000000000000000000000000001";
+const INFOHASH: &str = "0a4848271c91ce2d8965ce416267c25047dc8141";
+
+const UNKNOWN: &str = r#"{"error":{"message":"cannot get transport file","code":0}}"#;
+
+fn hash(hex: &str) -> Hash {
+    hex.parse().unwrap()
+}
+
+fn known(hex: &str) -> Resolution {
+    Resolution::Known(hex.parse().unwrap())
+}
+
+fn unresolved(why: Why) -> Resolution {
+    Resolution::Unresolved(why)
+}
+
+fn found(infohash: &str) -> String {
+    format!(r#"{{"result":{{"files":[],"infohash":"{infohash}","type":"live"}},"error":null}}"#)
+}
+
+/// An engine that gives one answer to `content_id=` and one to `infohash=`.
+async fn engine(as_id: String, as_infohash: String) -> (Scripted, Engine) {
+    scripted(move |is_infohash| vec![Step::Send(json(if is_infohash { &as_infohash } else { &as_id }))]).await
+}
+
+async fn scripted(steps: impl Fn(bool) -> Vec<Step> + Send + Sync + 'static) -> (Scripted, Engine) {
+    let server = Scripted::new(move |head| steps(head.contains("&infohash="))).await;
+    let timings = Timings { resolve: Duration::from_millis(500), ..Timings::default() };
+    let engine = Engine::new(server.endpoint.clone(), timings);
+    (server, engine)
+}
+
+#[tokio::test]
+async fn a_content_id_resolves_to_its_infohash_and_is_remembered() {
+    let (server, engine) = engine(found(INFOHASH), UNKNOWN.to_owned()).await;
+    let identities = Identities::default();
+    assert_eq!(identities.resolve(&engine, hash(ID)).await, known(INFOHASH));
+    assert_eq!(identities.resolve(&engine, hash(ID)).await, known(INFOHASH));
+    assert_eq!(identities.resolve(&engine, hash(INFOHASH)).await, known(INFOHASH));
+    assert!(server.requests().len() <= 2, "{:?}", server.requests());
+}
+
+#[tokio::test]
+async fn an_infohash_given_as_an_id_resolves_to_itself() {
+    let (_server, engine) = engine(UNKNOWN.to_owned(), found(INFOHASH)).await;
+    assert_eq!(Identities::default().resolve(&engine, hash(INFOHASH)).await, known(INFOHASH));
+}
+
+#[tokio::test]
+async fn two_negatives_are_one_and_are_not_remembered() {
+    let (server, engine) = engine(UNKNOWN.to_owned(), UNKNOWN.to_owned()).await;
+    let identities = Identities::default();
+    for round in 1..=2 {
+        assert_eq!(identities.resolve(&engine, hash(ID)).await, unresolved(Why::Negative));
+        assert_eq!(server.requests().len(), 2 * round);
+    }
+    assert_eq!(identities.known(hash(ID)), None);
+}
+
+#[tokio::test]
+async fn an_engine_that_cannot_tell_gives_no_answer() {
+    for reply in [
+        r#"{"error":{"message":"unknown method","code":0}}"#,
+        r#"{"result":null,"error":"access denied"}"#,
+        r#"{"result":{"name":"x"}}"#,
+        "<html>",
+    ] {
+        let (_server, engine) = engine(reply.to_owned(), UNKNOWN.to_owned()).await;
+        assert_eq!(
+            Identities::default().resolve(&engine, hash(ID)).await,
+            unresolved(Why::NoAnswer),
+            "{reply}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_infohash_answered_with_another_one_is_no_answer() {
+    let (_server, engine) = engine(UNKNOWN.to_owned(), found(INFOHASH)).await;
+    assert_eq!(Identities::default().resolve(&engine, hash(ID)).await, unresolved(Why::NoAnswer));
+}
+
+#[tokio::test]
+async fn the_first_infohash_wins_over_a_silent_other() {
+    let (_server, engine) = scripted(|is_infohash| {
+        vec![if is_infohash { Step::Hang } else { Step::Send(json(&found(INFOHASH))) }]
+    })
+    .await;
+    assert_eq!(Identities::default().resolve(&engine, hash(ID)).await, known(INFOHASH));
+}
+
+#[tokio::test]
+async fn silence_is_no_answer_at_the_deadline() {
+    let (_server, engine) = scripted(|_| vec![Step::Hang]).await;
+    assert_eq!(Identities::default().resolve(&engine, hash(ID)).await, unresolved(Why::NoAnswer));
+}
+
+#[tokio::test]
+async fn everyone_who_asks_at_once_shares_one_question() {
+    let (server, engine) = scripted(|is_infohash| {
+        let answer = if is_infohash { UNKNOWN.to_owned() } else { found(INFOHASH) };
+        vec![Step::Pause(Duration::from_millis(50)), Step::Send(json(&answer))]
+    })
+    .await;
+    let identities = Arc::new(Identities::default());
+    let mut callers = JoinSet::new();
+    for _ in 0..100 {
+        let (identities, engine) = (Arc::clone(&identities), engine.clone());
+        callers.spawn(async move { identities.resolve(&engine, hash(ID)).await });
+    }
+    while let Some(answer) = callers.join_next().await {
+        assert_eq!(answer.unwrap(), known(INFOHASH));
+    }
+    assert_eq!(server.requests().len(), 2);
+    assert!(identities.flights.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_waiter_asks_itself_when_the_first_to_ask_goes_away() {
+    let (server, engine) = scripted(|is_infohash| {
+        let answer = if is_infohash { UNKNOWN.to_owned() } else { found(INFOHASH) };
+        vec![Step::Pause(Duration::from_millis(100)), Step::Send(json(&answer))]
+    })
+    .await;
+    let identities = Arc::new(Identities::default());
+    let ask = |callers: &mut JoinSet<Resolution>| {
+        let (identities, engine) = (Arc::clone(&identities), engine.clone());
+        callers.spawn(async move { identities.resolve(&engine, hash(ID)).await });
+    };
+    let (mut leader, mut waiter) = (JoinSet::new(), JoinSet::new());
+    ask(&mut leader);
+    server.journal().reaches("GET ", 2).await;
+    ask(&mut waiter);
+    tokio::task::yield_now().await;
+    leader.shutdown().await;
+    assert_eq!(waiter.join_next().await.unwrap().unwrap(), known(INFOHASH));
+    assert!(identities.flights.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_question_that_everyone_gave_up_is_forgotten() {
+    let (server, engine) = scripted(|_| vec![Step::Hang]).await;
+    let identities = Arc::new(Identities::default());
+    let mut callers = JoinSet::new();
+    for _ in 0..3 {
+        let (identities, engine) = (Arc::clone(&identities), engine.clone());
+        callers.spawn(async move { identities.resolve(&engine, hash(ID)).await });
+    }
+    server.journal().reaches("GET ", 2).await;
+    callers.shutdown().await;
+    assert!(identities.flights.lock().is_empty());
+}
+
+#[test]
+fn the_oldest_is_forgotten_first() {
+    let identities = Identities::default();
+    let number = |n: usize| {
+        let mut bytes = [0; 20];
+        bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        Hash::new(bytes)
+    };
+    for n in 0..=CAPACITY {
+        identities.remember(number(n), Infohash::new(number(n)));
+    }
+    assert_eq!(identities.known(number(0)), None);
+    assert!(identities.known(number(1)).is_some() && identities.known(number(CAPACITY)).is_some());
+    let known = identities.known.lock();
+    assert_eq!((known.infohashes.len(), known.order.len()), (CAPACITY, CAPACITY));
+}
