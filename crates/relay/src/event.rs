@@ -1,0 +1,101 @@
+//! What happened, for whoever writes logs, metrics and history. The relay itself does none of these.
+
+use std::time::Duration;
+
+use crate::origin::{SourceId, Stage};
+use crate::relay::StreamKey;
+use crate::session::{EndReason, StartError};
+use crate::viewer::{LeaveReason, ViewerId};
+
+/// Receives every event, on the task where it happened: it must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// Something happened.
+    fn observe(&self, event: &Event<'_>);
+}
+
+/// Discards everything.
+impl Observer for () {
+    fn observe(&self, _: &Event<'_>) {}
+}
+
+/// One fact.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The first viewer of a channel asked for it.
+    SessionOpened {
+        /// The channel.
+        key: &'a StreamKey,
+    },
+    /// A stage of a start is over.
+    StageFinished {
+        /// Which.
+        stage: Stage,
+        /// How long it took.
+        took: Duration,
+    },
+    /// One attempt failed; the next one avoids its source.
+    StartRetried {
+        /// The channel.
+        key: &'a StreamKey,
+        /// The source that failed.
+        source: Option<&'a SourceId>,
+        /// Its words.
+        error: &'a str,
+    },
+    /// A start is decided.
+    StartFinished {
+        /// The channel.
+        key: &'a StreamKey,
+        /// Media is there, or why not.
+        result: Result<&'a SourceId, &'a StartError>,
+        /// Since the first viewer asked.
+        took: Duration,
+    },
+    /// A second playback of the same channel on the same source replaced the first.
+    UpstreamReplaced {
+        /// The channel.
+        key: &'a StreamKey,
+        /// The source.
+        source: &'a SourceId,
+    },
+    /// A session is over.
+    SessionEnded {
+        /// The channel.
+        key: &'a StreamKey,
+        /// Why.
+        reason: &'a EndReason,
+        /// Since it was opened.
+        lasted: Duration,
+    },
+    /// A viewer has got its place in the ring.
+    ViewerJoined {
+        /// The channel.
+        key: &'a StreamKey,
+        /// The viewer.
+        viewer: ViewerId,
+        /// Since it asked.
+        waited: Duration,
+    },
+    /// A viewer fell out of the ring and resumed at a start point.
+    ViewerSkipped {
+        /// The channel.
+        key: &'a StreamKey,
+        /// The viewer.
+        viewer: ViewerId,
+        /// Bytes of the stream it did not get.
+        bytes: u64,
+    },
+    /// A viewer is gone.
+    ViewerLeft {
+        /// The channel.
+        key: &'a StreamKey,
+        /// The viewer.
+        viewer: ViewerId,
+        /// Why.
+        reason: LeaveReason,
+        /// Bytes it got.
+        bytes: u64,
+        /// Since it joined.
+        lasted: Duration,
+    },
+}

@@ -1,0 +1,243 @@
+//! Where a stream's bytes can be opened: the one seam between the data plane and everything behind it.
+//!
+//! An origin chooses the source (an engine, later a peer node or a test), starts the stream there and hands over an
+//! [`Upstream`]. Dropping the upstream ends the stream at its source; that is the origin's duty, because only it
+//! knows how. The origin does not retry on another source: the session owns that retry.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::relay::StreamKey;
+
+/// Opens streams.
+pub trait Origin: Send + Sync + 'static {
+    /// Starts the stream somewhere and returns as soon as the source has accepted it; the media may come later.
+    ///
+    /// Cancel safe: when the future is dropped, what it has begun at the source is ended.
+    fn open(&self, request: OpenRequest) -> BoxFuture<'static, Result<Upstream, OpenError>>;
+}
+
+/// What to open.
+#[derive(Clone)]
+pub struct OpenRequest {
+    /// The channel.
+    pub key: StreamKey,
+    /// Sources that have just failed with it.
+    pub exclude: Vec<SourceId>,
+    /// Where the origin tells how far it is.
+    pub progress: Progress,
+    /// Asks the relay to end a stream nobody watches, so that its slot gets free.
+    pub pressure: Pressure,
+}
+
+/// One source of streams (an engine), as the origin names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SourceId(Arc<str>);
+
+impl SourceId {
+    /// The name must be unique among the origin's sources.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+}
+
+impl fmt::Display for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Media bytes as they come from the source. The end of the stream is `None`.
+pub type Media = Pin<Box<dyn Stream<Item = Result<Bytes, OpenError>> + Send>>;
+
+/// A stream open at a source. Dropping it ends the stream there.
+pub struct Upstream {
+    /// The channel's canonical key: the source may know it better than the request did.
+    pub key: StreamKey,
+    /// Where it plays.
+    pub source: Source,
+    /// The bytes.
+    pub media: Media,
+    /// Where to ask what the source last said about the stream.
+    pub report: Arc<dyn Report>,
+}
+
+/// What a source says about a stream it plays.
+pub trait Report: Send + Sync {
+    /// Its newest words, `None` before the first.
+    fn stats(&self) -> Option<SourceStats>;
+}
+
+/// Where a stream plays, for the operator's pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The source.
+    pub id: SourceId,
+    /// Host name or address of the engine's API.
+    pub host: String,
+    /// Port of the engine's API.
+    pub port: u16,
+    /// Docker's id of the engine, or `host:port` of one that we did not create.
+    pub container_id: String,
+    /// The engine's name for this playback.
+    pub playback_session_id: Option<String>,
+    /// False for video on demand.
+    pub is_live: bool,
+}
+
+/// What the source last said about the stream.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SourceStats {
+    /// The engine's own word: `prebuf`, `dl`, …
+    pub status: Option<String>,
+    /// Peers of the swarm.
+    pub peers: Option<u64>,
+    /// Download rate in KiB/s.
+    pub speed_down: Option<u64>,
+    /// Upload rate in KiB/s.
+    pub speed_up: Option<u64>,
+    /// Bytes downloaded since the start.
+    pub downloaded: Option<u64>,
+    /// Bytes uploaded since the start.
+    pub uploaded: Option<u64>,
+}
+
+/// Why a stream could not be opened, or why it broke. Each message is one line without addresses, fit for a player.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// No source has room, or none exists. Another attempt later may find one.
+    #[error("{detail}")]
+    NoCapacity {
+        /// What is missing, and which setting gives more of it.
+        detail: String,
+    },
+    /// Nothing answers at this source's address; another one may be up.
+    #[error("{detail}")]
+    Unreachable {
+        /// How it failed.
+        detail: String,
+        /// The source to avoid in the next attempt.
+        source_id: Option<SourceId>,
+    },
+    /// This source did not give the stream; another one may.
+    #[error("{detail}")]
+    Failed {
+        /// The source's own words, cleaned.
+        detail: String,
+        /// The source to avoid in the next attempt.
+        source_id: Option<SourceId>,
+    },
+    /// This source answered something that is not an answer; another one may do better.
+    #[error("{detail}")]
+    BadReply {
+        /// What was wrong with it.
+        detail: String,
+        /// The source to avoid in the next attempt.
+        source_id: Option<SourceId>,
+    },
+}
+
+impl OpenError {
+    /// The source to avoid in the next attempt.
+    pub fn source_id(&self) -> Option<&SourceId> {
+        match self {
+            Self::NoCapacity { .. } => None,
+            Self::Unreachable { source_id, .. }
+            | Self::Failed { source_id, .. }
+            | Self::BadReply { source_id, .. } => source_id.as_ref(),
+        }
+    }
+}
+
+/// The stages of a start, in order. Each has a deadline and its own duration in the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Waiting for a place on an engine.
+    Slot,
+    /// The start call, until the engine has accepted the stream.
+    Call,
+    /// Until the first byte of media.
+    FirstByte,
+    /// Until the first place a decoder can start at.
+    Keyframe,
+}
+
+impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 4] = [Self::Slot, Self::Call, Self::FirstByte, Self::Keyframe];
+
+    /// Name in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Slot => "slot",
+            Self::Call => "call",
+            Self::FirstByte => "first_byte",
+            Self::Keyframe => "keyframe",
+        }
+    }
+}
+
+/// How far an opening is and how long each stage took. The origin writes it, the session reads it.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Mutex<Vec<(Stage, Instant)>>>);
+
+impl Progress {
+    /// `stage` begins now.
+    pub fn enter(&self, stage: Stage) {
+        let mut entered = self.0.lock();
+        if entered.last().is_none_or(|(last, _)| *last != stage) {
+            entered.push((stage, Instant::now()));
+        }
+    }
+
+    /// `stage` begins now if `before` was the last one.
+    pub(crate) fn enter_after(&self, before: Stage, stage: Stage) {
+        if self.stage() == before {
+            self.enter(stage);
+        }
+    }
+
+    /// The stage entered last.
+    pub fn stage(&self) -> Stage {
+        self.0.lock().last().map_or(Stage::Slot, |(stage, _)| *stage)
+    }
+
+    /// How long each stage entered has taken, the last one until `now`. Forgets them.
+    pub fn finish(&self, now: Instant) -> Vec<(Stage, Duration)> {
+        let entered = std::mem::take(&mut *self.0.lock());
+        let ends = entered.iter().skip(1).map(|(_, at)| *at).chain([now]);
+        entered
+            .iter()
+            .zip(ends)
+            .map(|((stage, at), end)| (*stage, end.saturating_duration_since(*at)))
+            .collect()
+    }
+}
+
+/// Ends streams that only linger, so that somebody who waits for a slot gets one.
+#[derive(Clone)]
+pub struct Pressure(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Pressure {
+    pub(crate) fn new(give_way: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(give_way))
+    }
+
+    /// For an origin's own tests: there is nothing to end.
+    pub fn none() -> Self {
+        Self::new(|| false)
+    }
+
+    /// Ends the stream that has lingered longest. False when none lingers.
+    pub fn relieve(&self) -> bool {
+        (self.0)()
+    }
+}

@@ -1,0 +1,3 @@
+//! What viewers get: each output turns a place in the ring into an HTTP body.
+
+pub mod ts;

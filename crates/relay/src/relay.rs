@@ -1,0 +1,365 @@
+//! Which channels are playing, and how a viewer gets into one.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::{Admission, Refusal, Seat};
+use crate::budget::Budget;
+use crate::event::{Event, Observer};
+use crate::origin::{Origin, Stage};
+use crate::ring::{Ring, RingLimits};
+use crate::session::state::Timings;
+use crate::session::task::Task;
+use crate::session::{Command, EndReason, Phase, SessionSnapshot, Shared, StartError};
+use crate::viewer::{Viewer, ViewerGuard, ViewerId, ViewerInfo};
+
+/// Identity of one shared session. Two requests with equal keys watch the same stream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamKey(Arc<str>);
+
+impl StreamKey {
+    /// The origin decides what it means; it must be canonical.
+    pub fn new(key: impl Into<Arc<str>>) -> Self {
+        Self(key.into())
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for StreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How streams are kept and shared.
+#[derive(Clone, Copy, Debug)]
+pub struct RelayConfig {
+    /// The deadlines of every session.
+    pub timings: Timings,
+    /// Largest chunk in bytes (`COPY_CHUNK_SIZE`).
+    pub chunk_bytes: usize,
+    /// How far behind live a joining player starts (`JOIN_BURST`).
+    pub join_burst: Duration,
+    /// History per stream in media time (`STREAM_BUFFER_SECONDS`).
+    pub ring_media: Duration,
+    /// History per stream in bytes (`STREAM_BUFFER_SIZE`).
+    pub ring_bytes: usize,
+    /// All streams' history together in bytes (`STREAM_MEMORY`).
+    pub memory: usize,
+    /// `MAX_VIEWERS`.
+    pub most_viewers: usize,
+    /// `MAX_VIEWERS_PER_IP`.
+    pub most_viewers_per_address: usize,
+}
+
+/// How often one request may be passed on from a session that ended under it to the next.
+const MOST_MOVES: usize = 3;
+
+/// Grace of a waiter beyond the session's own deadline: it only fires if that deadline failed to.
+const WAITER_GRACE: Duration = Duration::from_secs(5);
+
+/// Offers from other sessions and requests to give way; both are rare, and a full queue only means "later".
+const COMMAND_QUEUE: usize = 8;
+
+/// The data plane's front door.
+#[derive(Clone)]
+pub struct Relay {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: RelayConfig,
+    pub(crate) origin: Arc<dyn Origin>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) totals: Totals,
+    observer: Arc<dyn Observer>,
+    budget: Arc<Budget>,
+    admission: Arc<Admission>,
+    sessions: Mutex<HashMap<StreamKey, Arc<Shared>>>,
+    tasks: TaskTracker,
+    next_viewer: AtomicU64,
+    waiting: AtomicUsize,
+}
+
+/// Bytes since the process began.
+#[derive(Debug, Default)]
+pub struct Totals {
+    pub(crate) bytes_in: AtomicU64,
+    pub(crate) bytes_out: AtomicU64,
+}
+
+impl Totals {
+    /// From sources, and to viewers' connections.
+    pub fn read(&self) -> (u64, u64) {
+        (self.bytes_in.load(Ordering::Relaxed), self.bytes_out.load(Ordering::Relaxed))
+    }
+}
+
+/// Whether a session may call a channel its own.
+pub(crate) enum Claim {
+    Mine,
+    Taken(Arc<Shared>),
+}
+
+/// What became of one wait for a session.
+enum Waited {
+    Joined(Viewer),
+    Again(StreamKey),
+}
+
+impl Relay {
+    /// A relay that opens its streams at `origin` and tells `observer` what happens.
+    pub fn new(config: RelayConfig, origin: Arc<dyn Origin>, observer: Arc<dyn Observer>) -> Self {
+        let inner = Inner {
+            budget: Budget::new(config.memory, config.ring_bytes),
+            admission: Admission::new(config.most_viewers, config.most_viewers_per_address),
+            config,
+            origin,
+            observer,
+            stop: CancellationToken::new(),
+            totals: Totals::default(),
+            sessions: Mutex::default(),
+            tasks: TaskTracker::new(),
+            next_viewer: AtomicU64::new(1),
+            waiting: AtomicUsize::new(0),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A place for one more viewer, before anything else is done for it.
+    pub fn admit(&self, info: &ViewerInfo) -> Result<Admitted, StartError> {
+        if self.inner.stop.is_cancelled() {
+            return Err(StartError::Draining);
+        }
+        let seat = self.inner.admission.admit(info.address).map_err(StartError::from)?;
+        Ok(Admitted(Arc::new(seat)))
+    }
+
+    /// Joins the channel, starting it if nobody watches it yet. Returns when decodable data is there.
+    pub async fn join(
+        &self,
+        key: StreamKey,
+        info: ViewerInfo,
+        admitted: Admitted,
+    ) -> Result<Viewer, StartError> {
+        let mut key = key;
+        for _ in 0..MOST_MOVES {
+            let guard = self.inner.enter(&key, &info, &admitted)?;
+            match self.inner.wait(guard).await? {
+                Waited::Joined(viewer) => return Ok(viewer),
+                Waited::Again(other) => key = other,
+            }
+        }
+        Err(StartError::Gone)
+    }
+
+    /// Every session, the oldest first.
+    pub fn sessions(&self) -> Vec<SessionSnapshot> {
+        let mut sessions = self.inner.distinct();
+        sessions.sort_by_key(|shared| shared.opened);
+        sessions.iter().map(|shared| shared.snapshot()).collect()
+    }
+
+    /// One session.
+    pub fn session(&self, key: &StreamKey) -> Option<SessionSnapshot> {
+        self.inner.sessions.lock().get(key).map(|shared| shared.snapshot())
+    }
+
+    /// Bytes since the process began.
+    pub fn totals(&self) -> &Totals {
+        &self.inner.totals
+    }
+
+    /// Viewers and waiters at this moment.
+    pub fn viewers(&self) -> usize {
+        self.inner.admission.taken()
+    }
+
+    /// Requests that wait for a start at this moment.
+    pub fn waiting(&self) -> usize {
+        self.inner.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Ends every stream and refuses new ones. Returns when every session's task has ended.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+/// One viewer's place in the limits, taken before its channel is looked up.
+pub struct Admitted(Arc<Seat>);
+
+impl Inner {
+    fn enter(
+        self: &Arc<Self>,
+        key: &StreamKey,
+        info: &ViewerInfo,
+        admitted: &Admitted,
+    ) -> Result<ViewerGuard, StartError> {
+        let mut sessions = self.sessions.lock();
+        if self.stop.is_cancelled() {
+            return Err(StartError::Draining);
+        }
+        let shared = match sessions.get(key) {
+            Some(shared) => Arc::clone(shared),
+            None => self.begin(&mut sessions, key, &info.label)?,
+        };
+        let id = ViewerId(self.next_viewer.fetch_add(1, Ordering::Relaxed));
+        Ok(ViewerGuard::enter(Arc::clone(self), shared, Arc::clone(&admitted.0), id, info.clone()))
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        sessions: &mut HashMap<StreamKey, Arc<Shared>>,
+        key: &StreamKey,
+        label: &str,
+    ) -> Result<Arc<Shared>, StartError> {
+        let lease = self.budget.lease().ok_or(StartError::MemoryFull)?;
+        let limits = RingLimits { media: self.config.ring_media, bytes: lease.share() };
+        let (producer, ring) = Ring::new(limits);
+        let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
+        let shared = Shared::new(key.clone(), label.to_owned(), ring, commands);
+        sessions.insert(key.clone(), Arc::clone(&shared));
+        self.rebalance(sessions);
+        self.observe(&Event::SessionOpened { key });
+        let task = Task::new(Arc::clone(self), Arc::clone(&shared), producer, inbox, lease);
+        self.tasks.spawn(task.run());
+        Ok(shared)
+    }
+
+    async fn wait(&self, guard: ViewerGuard) -> Result<Waited, StartError> {
+        let shared = Arc::clone(guard.shared());
+        let decided = {
+            let _waiting = Waiting::new(&self.waiting);
+            let mut phase = shared.phase.subscribe();
+            let longest = self.config.timings.start_budget + WAITER_GRACE;
+            let opened = timeout(longest, phase.wait_for(|phase| *phase != Phase::Opening)).await;
+            opened.ok().and_then(Result::ok).map(|phase| phase.clone())
+        };
+        match decided {
+            Some(Phase::Live) => Ok(Waited::Joined(self.seat(guard))),
+            Some(Phase::Ended(reason)) => after_the_end(reason, shared.key()),
+            Some(Phase::Opening) | None => {
+                Err(StartError::Timeout { stage: Stage::Slot, waited: self.config.timings.start_budget })
+            }
+        }
+    }
+
+    fn seat(&self, guard: ViewerGuard) -> Viewer {
+        let (prelude, cursor) = guard.shared().ring.join(self.config.join_burst);
+        Viewer::new(guard, prelude, cursor)
+    }
+
+    /// Takes a session out of the table. With `if_unwatched` only when nobody watches or waits; a viewer cannot come
+    /// in between, because it enters under the same lock.
+    pub(crate) fn retire(&self, shared: &Arc<Shared>, if_unwatched: bool) -> bool {
+        let mut sessions = self.sessions.lock();
+        if if_unwatched && shared.viewers.count() > 0 {
+            return false;
+        }
+        sessions.retain(|_, known| !Arc::ptr_eq(known, shared));
+        self.rebalance(&sessions);
+        true
+    }
+
+    /// A start has revealed the channel's canonical key.
+    pub(crate) fn claim(&self, shared: &Arc<Shared>, key: &StreamKey) -> Claim {
+        let mut sessions = self.sessions.lock();
+        match sessions.get(key) {
+            Some(other) if !Arc::ptr_eq(other, shared) => Claim::Taken(Arc::clone(other)),
+            _ => {
+                // The old key stays in the table too: requests that could not resolve it yet still find the session.
+                sessions.insert(key.clone(), Arc::clone(shared));
+                shared.rekey(key.clone());
+                Claim::Mine
+            }
+        }
+    }
+
+    /// Asks the session that has lingered longest to end. False when none lingers.
+    pub(crate) fn give_way(&self) -> bool {
+        let longest = self
+            .distinct()
+            .into_iter()
+            .filter_map(|shared| Some((shared.lingering_since()?, shared)))
+            .min_by_key(|(since, _)| *since);
+        let Some((_, shared)) = longest else { return false };
+        // The next caller must find another one.
+        shared.lingers(None);
+        shared.commands.try_send(Command::GiveWay).is_ok()
+    }
+
+    pub(crate) fn observe(&self, event: &Event<'_>) {
+        self.observer.observe(event);
+    }
+
+    /// Each session once, though it may be known by two keys.
+    fn distinct(&self) -> Vec<Arc<Shared>> {
+        let sessions = self.sessions.lock();
+        let own = sessions.iter().filter(|(key, shared)| shared.key() == **key);
+        own.map(|(_, shared)| Arc::clone(shared)).collect()
+    }
+
+    fn rebalance(&self, sessions: &HashMap<StreamKey, Arc<Shared>>) {
+        let share = self.budget.share();
+        for shared in sessions.values() {
+            shared.ring.set_most_bytes(share);
+        }
+    }
+}
+
+/// Counts a waiting request.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a request does whose session ended before it got in.
+fn after_the_end(reason: EndReason, key: StreamKey) -> Result<Waited, StartError> {
+    match reason {
+        EndReason::NotStarted(error) => Err(error),
+        EndReason::Shutdown => Err(StartError::Draining),
+        EndReason::Merged(other) => Ok(Waited::Again(other)),
+        EndReason::Lost => Err(StartError::Gone),
+        EndReason::Idle
+        | EndReason::Abandoned
+        | EndReason::GaveWay
+        | EndReason::UpstreamEnded
+        | EndReason::UpstreamFailed(_)
+        | EndReason::Stalled => Ok(Waited::Again(key)),
+    }
+}
+
+impl From<Refusal> for StartError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::ServerFull => Self::ServerFull,
+            Refusal::AddressFull => Self::TooManyViewers,
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! One live stream and the task that owns it.
+//!
+//! [`state`] decides (pure), [`task`] waits and does, [`ingest`] turns upstream bytes into chunks at the right pace.
+//! What joiners and pages see of a session is [`Shared`]; nobody but the task changes the stream.
+
+pub mod ingest;
+pub mod state;
+pub(crate) mod task;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use acemux_media::clock::Bitrate;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::origin::{OpenError, Report, Source, SourceStats, Stage, Upstream};
+use crate::relay::StreamKey;
+use crate::ring::{Ring, RingLevel};
+use crate::viewer::{ViewerSnapshot, Viewers};
+
+/// Why a stream is over. Its viewers' bodies end with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// Nobody watched for `STREAM_IDLE_TIMEOUT`.
+    Idle,
+    /// Everybody left before the start was done.
+    Abandoned,
+    /// It lingered, and another stream needed its slot.
+    GaveWay,
+    /// The start failed.
+    NotStarted(StartError),
+    /// The source ended a live stream.
+    UpstreamEnded,
+    /// The source broke.
+    UpstreamFailed(OpenError),
+    /// The source sent nothing for `HOLD_TIMEOUT`.
+    Stalled,
+    /// The channel turned out to be another session's.
+    Merged(StreamKey),
+    /// The service stops.
+    Shutdown,
+    /// The session's task vanished (a bug; its viewers must not hang).
+    Lost,
+}
+
+impl EndReason {
+    /// Name in metrics and logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Abandoned => "abandoned",
+            Self::GaveWay => "gave_way",
+            Self::NotStarted(_) => "not_started",
+            Self::UpstreamEnded => "upstream_ended",
+            Self::UpstreamFailed(_) => "upstream_failed",
+            Self::Stalled => "stalled",
+            Self::Merged(_) => "merged",
+            Self::Shutdown => "shutdown",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// Why a viewer gets an error instead of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The engine did not give the stream, or gave something else.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The time for a start (`EMPTY_STREAM_TIMEOUT`) was over.
+    #[error("no playable data in {} s, waited longest for: {}", waited.as_secs(), describe(*stage))]
+    Timeout {
+        /// Where it was stuck.
+        stage: Stage,
+        /// The whole budget.
+        waited: Duration,
+    },
+    /// `MAX_VIEWERS` are watching.
+    #[error("as many viewers as MAX_VIEWERS allows are watching")]
+    ServerFull,
+    /// `STREAM_MEMORY` holds no further stream.
+    #[error("STREAM_MEMORY holds no further stream")]
+    MemoryFull,
+    /// `MAX_VIEWERS_PER_IP` are watching from this address.
+    #[error("as many viewers as MAX_VIEWERS_PER_IP allows are watching from this address")]
+    TooManyViewers,
+    /// The service stops.
+    #[error("the service is stopping")]
+    Draining,
+    /// The stream ended while the viewer was joining; the next request starts it anew.
+    #[error("the stream ended while it was being joined")]
+    Gone,
+}
+
+fn describe(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Slot => "a free engine",
+        Stage::Call => "the engine's answer to the start call",
+        Stage::FirstByte => "the first byte",
+        Stage::Keyframe => "a place to start decoding",
+    }
+}
+
+/// How far a session is, as joiners need to know it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phase {
+    /// No media yet.
+    Opening,
+    /// Media is in the ring.
+    Live,
+    /// Over, and no longer to be found in the relay.
+    Ended(EndReason),
+}
+
+/// A request to the session's task.
+pub(crate) enum Command {
+    /// Another session opened this very channel on its source: use it or close it.
+    Offer(Box<Upstream>),
+    /// End now if nobody watches.
+    GiveWay,
+}
+
+/// What everybody but the owner sees of a session.
+pub(crate) struct Shared {
+    pub(crate) label: String,
+    pub(crate) created: Timestamp,
+    pub(crate) opened: Instant,
+    pub(crate) ring: Ring,
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) viewers: Viewers,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) bytes_in: AtomicU64,
+    /// Milliseconds since `opened` at which a byte last came from the source or a viewer last joined.
+    pub(crate) last_progress: AtomicU64,
+    facts: Mutex<Facts>,
+}
+
+/// What changes rarely and is only shown.
+struct Facts {
+    key: StreamKey,
+    source: Option<Source>,
+    report: Option<Arc<dyn Report>>,
+    started: Option<Timestamp>,
+    lingering_since: Option<Instant>,
+    bitrate: Option<Bitrate>,
+}
+
+/// One session at one moment, for pages and metrics.
+#[derive(Clone, Debug)]
+pub struct SessionSnapshot {
+    /// The channel's canonical key.
+    pub key: StreamKey,
+    /// The first viewer's form of the id, lower case.
+    pub label: String,
+    /// Opening, live or ended.
+    pub phase: Phase,
+    /// Where it plays, once known.
+    pub source: Option<Source>,
+    /// What the source last said.
+    pub stats: Option<SourceStats>,
+    /// When the first viewer asked.
+    pub created: Timestamp,
+    /// When media was there.
+    pub started: Option<Timestamp>,
+    /// Who watches or waits.
+    pub viewers: Vec<ViewerSnapshot>,
+    /// Since when nobody does.
+    pub lingering: Option<Duration>,
+    /// Since a byte came or a viewer joined.
+    pub idle: Duration,
+    /// Bytes from the source.
+    pub bytes_in: u64,
+    /// Measured by the stream's own clock.
+    pub bitrate: Option<Bitrate>,
+    /// What the ring holds.
+    pub ring: RingLevel,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        key: StreamKey,
+        label: String,
+        ring: Ring,
+        commands: mpsc::Sender<Command>,
+    ) -> Arc<Self> {
+        let facts =
+            Facts { key, source: None, report: None, started: None, lingering_since: None, bitrate: None };
+        Arc::new(Self {
+            label,
+            created: Timestamp::now(),
+            opened: Instant::now(),
+            ring,
+            phase: watch::Sender::new(Phase::Opening),
+            viewers: Viewers::default(),
+            commands,
+            bytes_in: AtomicU64::new(0),
+            last_progress: AtomicU64::new(0),
+            facts: Mutex::new(facts),
+        })
+    }
+
+    pub(crate) fn key(&self) -> StreamKey {
+        self.facts.lock().key.clone()
+    }
+
+    pub(crate) fn rekey(&self, key: StreamKey) {
+        self.facts.lock().key = key;
+    }
+
+    pub(crate) fn playing_on(&self, source: Source, report: Arc<dyn Report>) {
+        let mut facts = self.facts.lock();
+        facts.source = Some(source);
+        facts.report = Some(report);
+    }
+
+    pub(crate) fn source(&self) -> Option<Source> {
+        self.facts.lock().source.clone()
+    }
+
+    pub(crate) fn live(&self) {
+        self.facts.lock().started = Some(Timestamp::now());
+        self.phase.send_replace(Phase::Live);
+    }
+
+    pub(crate) fn lingers(&self, since: Option<Instant>) {
+        self.facts.lock().lingering_since = since;
+    }
+
+    pub(crate) fn lingering_since(&self) -> Option<Instant> {
+        self.facts.lock().lingering_since
+    }
+
+    pub(crate) fn measured(&self, bitrate: Option<Bitrate>) {
+        self.facts.lock().bitrate = bitrate;
+    }
+
+    pub(crate) fn progressed(&self) {
+        let since = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_progress.store(since, Ordering::Relaxed);
+    }
+
+    pub(crate) fn snapshot(&self) -> SessionSnapshot {
+        let facts = self.facts.lock();
+        let quiet_from = Duration::from_millis(self.last_progress.load(Ordering::Relaxed));
+        SessionSnapshot {
+            key: facts.key.clone(),
+            label: self.label.clone(),
+            phase: self.phase.borrow().clone(),
+            source: facts.source.clone(),
+            stats: facts.report.as_ref().and_then(|report| report.stats()),
+            created: self.created,
+            started: facts.started,
+            viewers: self.viewers.snapshot(),
+            lingering: facts.lingering_since.map(|since| since.elapsed()),
+            idle: self.opened.elapsed().saturating_sub(quiet_from),
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bitrate: facts.bitrate,
+            ring: self.ring.level(),
+        }
+    }
+}

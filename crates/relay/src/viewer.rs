@@ -1,0 +1,325 @@
+//! One HTTP client of a session: the right to watch, and what is known of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::admission::Seat;
+use crate::event::Event;
+use crate::relay::{Inner, StreamKey};
+use crate::ring::{Cursor, Read};
+use crate::session::{EndReason, Shared};
+
+/// Names one viewer for as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ViewerId(pub(crate) u64);
+
+impl ViewerId {
+    /// As a number, for pages.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for ViewerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Who asks to watch.
+#[derive(Clone, Debug)]
+pub struct ViewerInfo {
+    /// The client's address, behind trusted proxies the forwarded one.
+    pub address: IpAddr,
+    /// What it calls itself; for display only.
+    pub user_agent: String,
+    /// How it named the channel, lower case; the first viewer's form is shown as the session's `ace_id`.
+    pub label: String,
+}
+
+/// Why a viewer is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LeaveReason {
+    /// The client closed the connection or vanished.
+    Left,
+    /// Its socket made no progress for `VIEWER_STALL_TIMEOUT`.
+    Stalled,
+    /// The stream ended.
+    StreamOver,
+}
+
+impl LeaveReason {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Left, Self::Stalled, Self::StreamOver];
+
+    /// Name in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Stalled => "stalled",
+            Self::StreamOver => "stream_over",
+        }
+    }
+}
+
+/// One viewer at one moment.
+#[derive(Clone, Debug)]
+pub struct ViewerSnapshot {
+    /// The viewer.
+    pub id: ViewerId,
+    /// Its address.
+    pub address: IpAddr,
+    /// What it calls itself.
+    pub user_agent: String,
+    /// When it asked.
+    pub since: Timestamp,
+    /// False while it waits for the start.
+    pub playing: bool,
+    /// Bytes handed to its connection.
+    pub bytes: u64,
+    /// How often it fell out of the ring.
+    pub skips: u64,
+    /// Bytes of the stream it did not get because of that.
+    pub skipped_bytes: u64,
+    /// Chunks it is behind the newest.
+    pub lag_chunks: u64,
+    /// Milliseconds from its request to its first byte.
+    pub first_byte_ms: Option<u64>,
+}
+
+/// What is known of one viewer; written on the data path, so only counters.
+pub(crate) struct Record {
+    id: ViewerId,
+    info: ViewerInfo,
+    since: Timestamp,
+    asked: Instant,
+    playing: AtomicBool,
+    bytes: AtomicU64,
+    skips: AtomicU64,
+    skipped_bytes: AtomicU64,
+    next_chunk: AtomicU64,
+    first_byte_ms: AtomicU64,
+    leaving: AtomicU8,
+}
+
+/// Not a time: no first byte yet.
+const NO_FIRST_BYTE: u64 = u64::MAX;
+
+/// The viewers of one session.
+pub(crate) struct Viewers {
+    records: Mutex<BTreeMap<ViewerId, Arc<Record>>>,
+    count: watch::Sender<usize>,
+}
+
+impl Default for Viewers {
+    fn default() -> Self {
+        Self { records: Mutex::default(), count: watch::Sender::new(0) }
+    }
+}
+
+impl Viewers {
+    pub(crate) fn count(&self) -> usize {
+        self.records.lock().len()
+    }
+
+    pub(crate) fn count_changes(&self) -> watch::Receiver<usize> {
+        let mut changes = self.count.subscribe();
+        changes.mark_changed();
+        changes
+    }
+
+    pub(crate) fn snapshot(&self) -> Vec<ViewerSnapshot> {
+        self.records.lock().values().map(|record| record.snapshot()).collect()
+    }
+
+    fn enter(&self, record: Arc<Record>) {
+        let mut records = self.records.lock();
+        records.insert(record.id, record);
+        self.count.send_replace(records.len());
+    }
+
+    fn leave(&self, id: ViewerId) {
+        let mut records = self.records.lock();
+        records.remove(&id);
+        self.count.send_replace(records.len());
+    }
+}
+
+impl Record {
+    fn new(id: ViewerId, info: ViewerInfo) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            info,
+            since: Timestamp::now(),
+            asked: Instant::now(),
+            playing: AtomicBool::new(false),
+            bytes: AtomicU64::new(0),
+            skips: AtomicU64::new(0),
+            skipped_bytes: AtomicU64::new(0),
+            next_chunk: AtomicU64::new(0),
+            first_byte_ms: AtomicU64::new(NO_FIRST_BYTE),
+            leaving: AtomicU8::new(LeaveReason::Left as u8),
+        })
+    }
+
+    fn snapshot(&self) -> ViewerSnapshot {
+        let first_byte = self.first_byte_ms.load(Ordering::Relaxed);
+        ViewerSnapshot {
+            id: self.id,
+            address: self.info.address,
+            user_agent: self.info.user_agent.clone(),
+            since: self.since,
+            playing: self.playing.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            skips: self.skips.load(Ordering::Relaxed),
+            skipped_bytes: self.skipped_bytes.load(Ordering::Relaxed),
+            lag_chunks: self.next_chunk.load(Ordering::Relaxed),
+            first_byte_ms: (first_byte != NO_FIRST_BYTE).then_some(first_byte),
+        }
+    }
+
+    fn sent(&self, bytes: usize) {
+        let before = self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if before == 0 {
+            let took = u64::try_from(self.asked.elapsed().as_millis()).unwrap_or(NO_FIRST_BYTE - 1);
+            self.first_byte_ms.store(took, Ordering::Relaxed);
+        }
+    }
+
+    fn leave_reason(&self) -> LeaveReason {
+        let reason = self.leaving.load(Ordering::Relaxed);
+        LeaveReason::ALL.into_iter().find(|known| *known as u8 == reason).unwrap_or(LeaveReason::Left)
+    }
+}
+
+/// A place among a session's viewers, waiting or watching. Dropping it leaves.
+pub(crate) struct ViewerGuard {
+    relay: Arc<Inner>,
+    shared: Arc<Shared>,
+    record: Arc<Record>,
+    /// Held for its drop: the place in the limits.
+    _seat: Arc<Seat>,
+}
+
+impl ViewerGuard {
+    /// Must be called while the relay's table is locked, so that the session cannot retire in between.
+    pub(crate) fn enter(
+        relay: Arc<Inner>,
+        shared: Arc<Shared>,
+        seat: Arc<Seat>,
+        id: ViewerId,
+        info: ViewerInfo,
+    ) -> Self {
+        let record = Record::new(id, info);
+        shared.viewers.enter(Arc::clone(&record));
+        shared.progressed();
+        Self { relay, shared, record, _seat: seat }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for ViewerGuard {
+    fn drop(&mut self) {
+        self.shared.viewers.leave(self.record.id);
+        if self.record.playing.load(Ordering::Relaxed) {
+            self.relay.observe(&Event::ViewerLeft {
+                key: &self.shared.key(),
+                viewer: self.record.id,
+                reason: self.record.leave_reason(),
+                bytes: self.record.bytes.load(Ordering::Relaxed),
+                lasted: self.record.asked.elapsed(),
+            });
+        }
+    }
+}
+
+/// A viewer with its place in the ring.
+pub struct Viewer {
+    guard: ViewerGuard,
+    cursor: Cursor,
+    prelude: Option<Bytes>,
+}
+
+/// Tells a viewer's record why the viewer goes; held by whoever sees the connection break.
+#[derive(Clone)]
+pub struct Farewell(Arc<Record>);
+
+impl Farewell {
+    /// The viewer is about to go for this reason.
+    pub fn because(&self, reason: LeaveReason) {
+        self.0.leaving.store(reason as u8, Ordering::Relaxed);
+    }
+}
+
+impl Viewer {
+    pub(crate) fn new(guard: ViewerGuard, prelude: Bytes, cursor: Cursor) -> Self {
+        guard.record.playing.store(true, Ordering::Relaxed);
+        guard.relay.observe(&Event::ViewerJoined {
+            key: &guard.shared.key(),
+            viewer: guard.record.id,
+            waited: guard.record.asked.elapsed(),
+        });
+        Self { guard, cursor, prelude: Some(prelude) }
+    }
+
+    /// The viewer.
+    pub fn id(&self) -> ViewerId {
+        self.guard.record.id
+    }
+
+    /// The channel it watches.
+    pub fn key(&self) -> StreamKey {
+        self.guard.shared.key()
+    }
+
+    /// For the connection, which knows why it breaks.
+    pub fn farewell(&self) -> Farewell {
+        Farewell(Arc::clone(&self.guard.record))
+    }
+
+    /// The next bytes for this viewer, or the end of the stream.
+    pub fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, EndReason>> {
+        if let Some(prelude) = self.prelude.take().filter(|prelude| !prelude.is_empty()) {
+            return Poll::Ready(Ok(self.hand_over(prelude)));
+        }
+        self.cursor.poll_next(context).map(|read| match read {
+            Read::Chunk(chunk) => {
+                self.guard.record.next_chunk.store(chunk.seq + 1, Ordering::Relaxed);
+                Ok(self.hand_over(chunk.bytes))
+            }
+            Read::Lagged { skipped, prelude } => Ok(self.skipped(skipped, prelude)),
+            Read::End(reason) => {
+                self.farewell().because(LeaveReason::StreamOver);
+                Err(reason)
+            }
+        })
+    }
+
+    fn hand_over(&self, bytes: Bytes) -> Bytes {
+        self.guard.record.sent(bytes.len());
+        self.guard.relay.totals.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        bytes
+    }
+
+    fn skipped(&self, bytes: u64, prelude: Bytes) -> Bytes {
+        let record = &self.guard.record;
+        record.skips.fetch_add(1, Ordering::Relaxed);
+        record.skipped_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let key = &self.guard.shared.key();
+        self.guard.relay.observe(&Event::ViewerSkipped { key, viewer: record.id, bytes });
+        self.hand_over(prelude)
+    }
+}
