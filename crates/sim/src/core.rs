@@ -1,0 +1,259 @@
+//! The state of one simulated engine, shared by its connections: sessions, faults, channels and the ledger. It decides
+//! nothing about HTTP.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::channel::{Channel, ChannelKind, demo_kind};
+use crate::fault::{Fault, FaultTable, Faults, Rule};
+use crate::identity::{ContentHash, random_hex};
+use crate::ledger::{CloseReason, IdForm, Ledger, Opening};
+use crate::options::{Dialect, SimOptions};
+use crate::session::{Activity, Ended, Quirks, Registry, Session};
+use crate::swarm;
+
+/// Content ids remembered for `get_content_id`.
+const REMEMBERED_IDS: usize = 10_000;
+
+/// One engine's state.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) options: SimOptions,
+    pub(crate) ledger: Ledger,
+    name: String,
+    faults: FaultTable,
+    registry: Mutex<Registry>,
+    channels: Mutex<HashMap<ContentHash, ChannelKind>>,
+    /// Content ids by infohash, as far as they were asked for.
+    content_ids: Mutex<HashMap<ContentHash, ContentHash>>,
+    power: Mutex<Power>,
+    /// Whether the port should be open; the accept loop follows.
+    wanted: watch::Sender<bool>,
+}
+
+/// Whether the simulated process runs.
+#[derive(Debug)]
+struct Power {
+    on: bool,
+    /// Cancelled by a crash: everything connected is reset.
+    life: CancellationToken,
+}
+
+/// What a client asked to start, resolved.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) form: IdForm,
+    pub(crate) requested: String,
+    pub(crate) infohash: ContentHash,
+    pub(crate) pid: Option<String>,
+    pub(crate) token: String,
+    pub(crate) playback_session_id: String,
+    pub(crate) client_session_id: i64,
+    /// Faults of this start alone.
+    pub(crate) own_faults: Faults,
+}
+
+impl Core {
+    pub(crate) fn new(options: SimOptions, addr: SocketAddr) -> Self {
+        let name = if options.name.is_empty() { addr.to_string() } else { options.name.clone() };
+        let channels = options.channels.iter().map(|(hash, kind)| (hash.infohash(), *kind)).collect();
+        let core = Self {
+            name,
+            ledger: options.ledger.clone().unwrap_or_default(),
+            faults: FaultTable::new(options.faults.clone()),
+            registry: Mutex::default(),
+            channels: Mutex::new(channels),
+            content_ids: Mutex::default(),
+            power: Mutex::new(Power { on: true, life: CancellationToken::new() }),
+            wanted: watch::Sender::new(true),
+            options,
+        };
+        core.follow_faults();
+        core
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn sessions(&self) -> usize {
+        self.registry.lock().len()
+    }
+
+    // Faults.
+
+    pub(crate) fn add_rule(&self, rule: Rule) {
+        self.faults.add(rule);
+        self.follow_faults();
+    }
+
+    pub(crate) fn clear_rules(&self) {
+        self.faults.clear();
+        self.follow_faults();
+    }
+
+    pub(crate) fn rules(&self) -> Vec<Rule> {
+        self.faults.rules()
+    }
+
+    /// Standing faults for this content; with `None` only those of the engine itself.
+    pub(crate) fn faults(&self, infohash: Option<ContentHash>) -> Faults {
+        self.faults.standing(infohash)
+    }
+
+    /// Faults of a start; counted rules are used up.
+    pub(crate) fn take_start_faults(&self, infohash: Option<ContentHash>) -> Faults {
+        self.faults.take_start(infohash)
+    }
+
+    /// All faults that a session suffers now.
+    pub(crate) fn session_faults(&self, session: &Session) -> Faults {
+        self.faults.standing(Some(session.infohash)).and(&session.faults)
+    }
+
+    // Power.
+
+    /// Whether the port should be open, to be followed by the accept loop.
+    pub(crate) fn wanted(&self) -> watch::Receiver<bool> {
+        self.wanted.subscribe()
+    }
+
+    /// Cancelled when the simulated process dies.
+    pub(crate) fn life(&self) -> CancellationToken {
+        self.power.lock().life.clone()
+    }
+
+    /// The process dies: sessions are forgotten, connections reset, the port closed.
+    pub(crate) fn crash(&self) {
+        self.end_all(CloseReason::Crash);
+        let mut power = self.power.lock();
+        power.on = false;
+        std::mem::take(&mut power.life).cancel();
+        drop(power);
+        self.follow_faults();
+    }
+
+    /// The process runs again.
+    pub(crate) fn boot(&self) {
+        self.power.lock().on = true;
+        self.follow_faults();
+    }
+
+    fn follow_faults(&self) {
+        let open = self.power.lock().on && !self.faults(None).has(&Fault::Refuse);
+        self.wanted.send_if_modified(|wanted| std::mem::replace(wanted, open) != open);
+    }
+
+    // Channels.
+
+    pub(crate) fn set_channel(&self, hash: ContentHash, kind: ChannelKind) {
+        self.channels.lock().insert(hash.infohash(), kind);
+    }
+
+    fn kind(&self, infohash: ContentHash) -> ChannelKind {
+        let set = self.channels.lock().get(&infohash).copied();
+        set.or_else(|| demo_kind(infohash)).unwrap_or(self.options.default_channel)
+    }
+
+    pub(crate) fn remember(&self, content_id: ContentHash) {
+        let mut known = self.content_ids.lock();
+        if known.len() < REMEMBERED_IDS {
+            known.insert(content_id.infohash(), content_id);
+        }
+    }
+
+    pub(crate) fn content_id(&self, infohash: ContentHash) -> Option<ContentHash> {
+        self.content_ids.lock().get(&infohash).copied()
+    }
+
+    // Sessions.
+
+    /// Opens a session and ends those that collide with it.
+    pub(crate) fn open(&self, order: Order) -> Arc<Session> {
+        let faults = self.faults.standing(Some(order.infohash)).and(&order.own_faults);
+        let quirks = self.quirks(&faults);
+        let ledger_id = self.ledger.opened(self.opening(&order));
+        let session = Arc::new(Session {
+            ledger_id,
+            infohash: order.infohash,
+            token: order.token,
+            media_key: format!("0.{}", u64::from_str_radix(&random_hex(6), 16).unwrap_or_default()),
+            playback_session_id: order.playback_session_id,
+            client_session_id: order.client_session_id,
+            channel: Channel::new(order.infohash, self.kind(order.infohash)),
+            faults: order.own_faults,
+            opened: Instant::now(),
+            opened_at: swarm::now(),
+            cut: CancellationToken::new(),
+            activity: Mutex::new(Activity::new()),
+        });
+        let ended = self.registry.lock().open(Arc::clone(&session), quirks);
+        self.end(ended);
+        session
+    }
+
+    fn opening(&self, order: &Order) -> Opening {
+        Opening {
+            engine: self.name.clone(),
+            form: order.form,
+            requested: order.requested.clone(),
+            infohash: order.infohash.to_string(),
+            pid: order.pid.clone(),
+            token: order.token.clone(),
+            playback_session_id: order.playback_session_id.clone(),
+        }
+    }
+
+    fn quirks(&self, faults: &Faults) -> Quirks {
+        let closed = self.options.dialect == Dialect::AceStream;
+        Quirks {
+            supersede: closed && !faults.has(&Fault::NoSupersede),
+            one_content_per_player: closed && !faults.has(&Fault::IndependentPids),
+        }
+    }
+
+    pub(crate) fn of_player(&self, infohash: ContentHash, token: &str) -> Option<Arc<Session>> {
+        self.registry.lock().of_player(infohash, token)
+    }
+
+    pub(crate) fn of_media(&self, infohash: ContentHash, key: &str) -> Option<Arc<Session>> {
+        self.registry.lock().of_media(infohash, key)
+    }
+
+    /// Ends the session behind a player's URLs; `false` when there is none.
+    pub(crate) fn stop(&self, infohash: ContentHash, token: &str, why: CloseReason) -> bool {
+        let stopped = self.registry.lock().stop(infohash, token);
+        let found = stopped.is_some();
+        self.end(stopped.map(|session| (session, why)).into_iter().collect());
+        found
+    }
+
+    pub(crate) fn expire(&self) {
+        let ended = self.registry.lock().expire(&self.options.timing);
+        self.end(ended);
+    }
+
+    pub(crate) fn end_all(&self, why: CloseReason) {
+        let ended = self.registry.lock().drain(why);
+        self.end(ended);
+    }
+
+    fn end(&self, ended: Ended) {
+        for (session, why) in ended {
+            session.cut.cancel();
+            self.ledger.closed(session.ledger_id, why);
+        }
+    }
+
+    /// The swarm's live edge as this engine sees it.
+    pub(crate) fn live_edge(&self) -> Duration {
+        swarm::now().saturating_sub(self.options.swarm_lag)
+    }
+}

@@ -1,0 +1,62 @@
+//! A simulated AceStream engine: for the demo, for load tests and for every test of the program.
+//!
+//! ```text
+//!   SimOptions ──► SimEngine ── engine port ──► routes: start · stat · cmd · media · service
+//!                      │                            │         │
+//!                      │                       session (who destroys whom)   feed (what is due)
+//!                      │                            │                          │
+//!                      ├── control port ──► fault   ledger        channel: clip (real) | verify (checkable)
+//!                      └── in process ────► (what goes wrong)  (what happened)     └── swarm time
+//! ```
+//!
+//! It behaves as the closed engine does where that hurts: a content id is not an infohash, starting twice destroys the
+//! first session, one reader per URL, silence until there is data, then a burst and real time. Everything that real
+//! engines, networks and swarms do wrong can be asked for ([`Fault`]), and everything that was asked of the engine is
+//! written down ([`Ledger`]).
+//!
+//! What is broadcast is a function of infohash and wall clock: two engines carry identical bytes without knowing of each
+//! other. [`verify`] makes a channel of packets that can be checked one by one, and checks them.
+//!
+//! It shares no code with the crates it tests, so that it cannot share a mistake with them, and HTTP is written by hand,
+//! because no library would misbehave enough. It plays no recordings and serves no HLS.
+//!
+//! ```no_run
+//! # async fn example() -> std::io::Result<()> {
+//! use acemux_sim::{Fault, SimEngine, SimOptions, Target, VERIFY_ID};
+//!
+//! let engine = SimEngine::start(SimOptions::fast()).await?;
+//! engine.set_fault_for_starts(Target::content(VERIFY_ID), 1, Fault::Eof { after_bytes: 1_000_000 });
+//! println!("http://{}/ace/getstream?id={VERIFY_ID}", engine.addr());
+//! assert_eq!(engine.ledger().open_sessions(), 0);
+//! # Ok(())
+//! # }
+//! ```
+
+mod body;
+mod channel;
+mod clip;
+mod control;
+mod core;
+mod engine;
+pub mod fault;
+mod feed;
+mod identity;
+mod json;
+pub mod ledger;
+mod options;
+mod routes;
+mod session;
+pub mod swarm;
+pub mod ts;
+pub mod verify;
+mod wire;
+
+pub use channel::{
+    AUDIO_ID, Channel, ChannelKind, DEFAULT_VERIFY_BITRATE, DEMO_CHANNELS, DemoChannel, H264_ID, HEVC_ID,
+    MPEG2_ID, NO_FLAGS_ID, OPEN_GOP_ID, UnknownChannel, VERIFY_BITRATES, VERIFY_ID,
+};
+pub use engine::{SimEngine, run_engine};
+pub use fault::{Fault, Framing, Rule, Target};
+pub use identity::{ContentHash, infohash_of, token_of};
+pub use ledger::{CloseReason, Ledger, LedgerSnapshot};
+pub use options::{BadVersion, Dialect, EngineVersion, SimOptions, Timing};

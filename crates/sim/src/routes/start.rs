@@ -1,0 +1,271 @@
+//! `/ace/getstream` and `/ace/manifest.m3u8`: opening a session.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{Format, media, obstruct, refusal, respond, shaped};
+use crate::core::{Core, Order};
+use crate::fault::{Fault, Faults, Page};
+use crate::identity::{ContentHash, random_hex, token_of};
+use crate::ledger::IdForm;
+use crate::options::{Dialect, Timing};
+use crate::session::Session;
+use crate::wire::{Connection, Ending, Reply, Request};
+
+const FAILED_TO_LOAD: &str = "failed to load content";
+
+/// What a request names, before anything is known about it.
+#[derive(Clone, Copy, Debug)]
+struct Selector<'a> {
+    form: IdForm,
+    value: &'a str,
+}
+
+impl<'a> Selector<'a> {
+    /// By the engine's precedence. `url` and `magnet` are understood and lead nowhere.
+    fn of(request: &'a Request) -> Option<Self> {
+        let named = [
+            ("content_id", IdForm::ContentId),
+            ("id", IdForm::ContentId),
+            ("infohash", IdForm::Infohash),
+            ("url", IdForm::ContentId),
+            ("magnet", IdForm::ContentId),
+        ];
+        named.into_iter().find_map(|(name, form)| request.param(name).map(|value| Self { form, value }))
+    }
+
+    fn hash(self) -> Option<ContentHash> {
+        ContentHash::parse(self.value)
+    }
+
+    /// The infohash, or how long the search for it lasts.
+    fn resolve(self, timing: &Timing) -> Result<ContentHash, Duration> {
+        let known = self.hash().filter(|hash| !hash.is_zero());
+        match (self.form, known) {
+            (IdForm::ContentId, Some(id)) if !id.is_infohash() => Ok(id.infohash()),
+            (IdForm::Infohash, Some(infohash)) if infohash.is_infohash() => Ok(infohash),
+            (IdForm::ContentId, _) => Err(timing.unknown_id),
+            (IdForm::Infohash, _) => Err(timing.unknown_infohash),
+        }
+    }
+}
+
+pub(super) async fn start(
+    core: &Core,
+    connection: &mut Connection,
+    request: &Request,
+    format: Format,
+) -> Ending {
+    core.ledger.count(|counts| {
+        counts.starts += 1;
+        counts.heads += u64::from(request.is_head());
+    });
+    let Some(selector) = Selector::of(request) else {
+        return connection.send(request, Reply::text(500, "Internal Server Error")).await;
+    };
+    let target = selector.hash().map(ContentHash::infohash);
+    let own_faults = core.take_start_faults(target);
+    let faults = core.faults(target).and(&own_faults);
+    if let Some(ending) = obstruct(connection, request, &faults, Page::Start).await {
+        return ending;
+    }
+    match load(core, request, selector, &faults).await {
+        Err(refused) => respond_late(connection, request, &faults, refused).await,
+        Ok(infohash) => {
+            let session = core.open(order(core, request, selector, infohash, own_faults));
+            opened(core, connection, request, format, &faults, &session, &play_id(core, selector, infohash))
+                .await
+        }
+    }
+}
+
+/// Looks the content up and asks the faults: the infohash, or the refusal.
+async fn load(
+    core: &Core,
+    request: &Request,
+    selector: Selector<'_>,
+    faults: &Faults,
+) -> Result<ContentHash, Value> {
+    let timing = &core.options.timing;
+    if core.options.dialect == Dialect::Outpace
+        && !matches!(request.param("format"), None | Some("json" | "redirect"))
+    {
+        return Err(refusal("unsupported format"));
+    }
+    let resolved = match selector.resolve(timing) {
+        Ok(_) if faults.has(&Fault::FailedToLoad) => Err(timing.unknown_id),
+        resolved => resolved,
+    };
+    sleep(resolved.err().unwrap_or(timing.load)).await;
+    let infohash = resolved.map_err(|_| refusal(FAILED_TO_LOAD))?;
+    if selector.form == IdForm::ContentId {
+        selector.hash().into_iter().for_each(|id| core.remember(id));
+    }
+    faults.find(|fault| refused(fault, core.sessions())).map_or(Ok(infohash), Err)
+}
+
+/// The refusal that a fault wants, given the number of open sessions.
+fn refused(fault: &Fault, sessions: usize) -> Option<Value> {
+    match fault {
+        Fault::StartError { error } => Some(refusal(error)),
+        Fault::RefuseMoreThan { n } if sessions >= *n => Some(refusal("too many playback sessions")),
+        Fault::MissingOption => Some(json!({
+            "response": null,
+            "error": "You need to buy Proxy Server option to use this feature",
+            "extra_data": { "reason": "missing_option", "option": "proxyServer" },
+        })),
+        _ => None,
+    }
+}
+
+/// A refusal whose delays have passed already.
+async fn respond_late(
+    connection: &mut Connection,
+    request: &Request,
+    faults: &Faults,
+    refusal: Value,
+) -> Ending {
+    connection.send(request, shaped(refusal, faults, Page::Start)).await
+}
+
+fn order(
+    core: &Core,
+    request: &Request,
+    selector: Selector<'_>,
+    infohash: ContentHash,
+    own_faults: Faults,
+) -> Order {
+    let pid = request.param("pid").or_else(|| request.param("sid")).map(str::to_owned);
+    let outpace = core.options.dialect == Dialect::Outpace;
+    let token = match &pid {
+        _ if outpace => random_hex(16),
+        Some(pid) => token_of(pid),
+        None => token_of(&request.peer.to_string()),
+    };
+    Order {
+        form: selector.form,
+        requested: selector.value.to_owned(),
+        infohash,
+        pid,
+        playback_session_id: if outpace { token.clone() } else { random_hex(20) },
+        client_session_id: request
+            .param("client_session_id")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(-1),
+        token,
+        own_faults,
+    }
+}
+
+/// How the content is called in URLs.
+fn play_id(core: &Core, selector: Selector<'_>, infohash: ContentHash) -> String {
+    match (core.options.dialect, selector.form, selector.hash()) {
+        (Dialect::Outpace, IdForm::ContentId, Some(id)) => format!("cid:{id}"),
+        _ => infohash.to_string(),
+    }
+}
+
+/// The reply to a start that worked: JSON, a redirect or, from the open engine, the media itself.
+async fn opened(
+    core: &Core,
+    connection: &mut Connection,
+    request: &Request,
+    format: Format,
+    faults: &Faults,
+    session: &std::sync::Arc<Session>,
+    play_id: &str,
+) -> Ending {
+    let base = format!("http://{}/ace", authority(request, faults));
+    let playback_url = match format {
+        Format::Progressive => format!("{base}/r/{play_id}/{}", session.token),
+        Format::Hls => format!("{base}/m/{play_id}/{}.m3u8", session.token),
+    };
+    let outpace = core.options.dialect == Dialect::Outpace;
+    if request.param("format") == Some("json") {
+        let reply = start_reply(&base, &playback_url, faults, session, play_id, outpace);
+        connection.send(request, shaped(reply, faults, Page::Start)).await
+    } else if outpace && format == Format::Progressive {
+        media::stream(core, connection, request, session).await
+    } else {
+        connection
+            .send(request, Reply::redirect(Some(&playback_url), core.options.timing.redirect_linger))
+            .await
+    }
+}
+
+fn start_reply(
+    base: &str,
+    playback_url: &str,
+    faults: &Faults,
+    session: &Session,
+    play_id: &str,
+    outpace: bool,
+) -> Value {
+    let mut response = json!({
+        "playback_url": playback_url,
+        "stat_url": format!("{base}/stat/{play_id}/{}", session.token),
+        "command_url": format!("{base}/cmd/{play_id}/{}", session.token),
+        "infohash": session.infohash.to_string(),
+        "playback_session_id": session.playback_session_id,
+        "is_live": 1,
+        "is_encrypted": i32::from(faults.has(&Fault::Encrypted)),
+        "client_session_id": session.client_session_id,
+    });
+    if outpace {
+        response["metadata"] = json!({});
+    }
+    json!({ "response": response, "error": null })
+}
+
+/// The authority in URLs: the one that was asked for, unless a fault names another.
+pub(super) fn authority(request: &Request, faults: &Faults) -> String {
+    let wrong = faults.find(|fault| match fault {
+        Fault::UrlAuthority { authority } => Some(authority.as_str()),
+        _ => None,
+    });
+    wrong.or(request.header("host")).unwrap_or("127.0.0.1:6878").to_owned()
+}
+
+/// `get_media_files`: the same look-up without a session.
+pub(super) async fn look_up(
+    core: &Core,
+    connection: &mut Connection,
+    request: &Request,
+    versioned: bool,
+) -> Ending {
+    core.ledger.count(|counts| counts.lookups += 1);
+    let selector = Selector::of(request);
+    let faults = core.faults(selector.and_then(Selector::hash).map(ContentHash::infohash));
+    let (value, delay) = match selector.map(|selector| (selector, selector.resolve(&core.options.timing))) {
+        Some((selector, Ok(infohash))) if !faults.has(&Fault::FailedToLoad) => {
+            if selector.form == IdForm::ContentId {
+                selector.hash().into_iter().for_each(|id| core.remember(id));
+            }
+            (super::service::enveloped(media_files(infohash, &faults), versioned), Duration::ZERO)
+        }
+        _ => (
+            super::service::failure("cannot get transport file", versioned),
+            core.options.timing.unknown_transport,
+        ),
+    };
+    sleep(delay).await;
+    respond(connection, request, &faults, Page::MediaFiles, value).await
+}
+
+fn media_files(infohash: ContentHash, faults: &Faults) -> Value {
+    let name = "Simulated channel";
+    let mut result = json!({
+        "files": [{ "index": 0, "filename": name }],
+        "name": name,
+        "infohash": infohash.to_string(),
+        "transport_type": "bt",
+        "type": "live",
+        "transport_file_cache_key": null,
+    });
+    if faults.has(&Fault::MediaFilesWithoutInfohash) {
+        result.as_object_mut().and_then(|fields| fields.remove("infohash"));
+    }
+    json!({ "result": result })
+}
