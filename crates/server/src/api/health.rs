@@ -1,0 +1,66 @@
+//! `/livez`, `/readyz`, `/health`, `/metrics`: instant and shallow, because a probe that waits makes things worse.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use serde::Serialize;
+
+use super::problem::{Code, Problem};
+use crate::app::App;
+use crate::engines::NoSlot;
+use crate::metrics;
+
+/// `GET /health`.
+#[derive(Debug, Serialize)]
+pub struct HealthPage {
+    status: &'static str,
+    version: &'static str,
+    uptime_seconds: u64,
+    engines: usize,
+    healthy_engines: usize,
+    streams: usize,
+    viewers: usize,
+}
+
+/// The process answers.
+pub async fn livez() -> Response {
+    (StatusCode::OK, [(CACHE_CONTROL, "no-store")], "ok\n").into_response()
+}
+
+/// A stream may be started: an engine answers and the service is not stopping.
+pub async fn readyz(State(app): State<App>) -> Result<Response, Problem> {
+    if app.stop.is_cancelled() {
+        return Err(Problem::new(Code::Draining));
+    }
+    if app.engines.all().is_empty() {
+        return Err(Problem::new(Code::NoEngine).with_detail(&NoSlot::NoEngines.to_string()));
+    }
+    if !app.engines.any_healthy() {
+        return Err(Problem::new(Code::NoEngine).with_detail("no engine of ENGINES answers"));
+    }
+    Ok(livez().await)
+}
+
+/// Counts for people and for dashboards; the status is always 200.
+pub async fn health(State(app): State<App>) -> Json<HealthPage> {
+    let engines = app.engines.all();
+    let healthy = engines.iter().filter(|member| member.knowledge().health.as_str() == "healthy").count();
+    Json(HealthPage {
+        status: if healthy > 0 { "healthy" } else { "degraded" },
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: app.began.elapsed().as_secs(),
+        engines: engines.len(),
+        healthy_engines: healthy,
+        streams: app.relay.sessions().len(),
+        viewers: app.relay.viewers(),
+    })
+}
+
+/// Prometheus.
+pub async fn metrics(State(app): State<App>) -> Response {
+    let page = app.metrics.scrape(&app.relay, &app.engines);
+    (StatusCode::OK, [(CONTENT_TYPE, metrics::CONTENT_TYPE), (CACHE_CONTROL, "no-store")], page)
+        .into_response()
+}

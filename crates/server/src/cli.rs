@@ -1,0 +1,173 @@
+//! The command line: what was typed, and which function does it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use acemux_sim::{ChannelKind, SimOptions, Timing};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All went well.
+    Success,
+    /// A check said no.
+    Failed,
+    /// The configuration or the command line cannot be used (`EX_USAGE`).
+    Configuration,
+    /// The address cannot be listened on (`EX_UNAVAILABLE`).
+    CannotListen,
+    /// A bug or a system that gives us nothing (`EX_SOFTWARE`).
+    Internal,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Success => 0,
+            Exit::Failed => 1,
+            Exit::Configuration => 64,
+            Exit::CannotListen => 69,
+            Exit::Internal => 70,
+        })
+    }
+}
+
+/// One URL per AceStream channel, for any number of players.
+#[derive(Debug, Parser)]
+#[command(name = "acemux", version, about)]
+pub struct Cli {
+    /// What to do; the service when nothing is named.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Flags of the service when nothing is named.
+    #[command(flatten)]
+    pub serve: ServeFlags,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the service
+    Serve(ServeFlags),
+    /// Run the service on two built-in simulated engines: everything works with nothing installed
+    Demo {
+        /// Port to listen on
+        #[arg(long, default_value_t = 8000)]
+        port: u16,
+    },
+    /// Check or print the settings
+    Config {
+        /// What to do with them
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+    /// Ask the running service whether it lives; for container health checks
+    Healthcheck(ServeFlags),
+    /// Run a simulated engine alone
+    Sim {
+        /// What to simulate
+        #[command(subcommand)]
+        what: Sim,
+    },
+}
+
+/// Flags of the service. What is written here wins over the environment and every file.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ServeFlags {
+    /// Settings file instead of ./acemux.toml
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on, or all
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
+    /// Port to listen on
+    #[arg(long)]
+    port: Option<u16>,
+    /// Engines that already run
+    #[arg(long, value_name = "HOST:PORT,…")]
+    engines: Option<String>,
+}
+
+impl ServeFlags {
+    /// The flags as settings by name.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        let port = self.port.map(|port| port.to_string());
+        let all = [("APP_HOST", self.host.clone()), ("APP_PORT", port), ("ENGINES", self.engines.clone())];
+        all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
+
+/// What to do with the settings.
+#[derive(Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Say whether they can be used; every mistake at once
+    Check(ServeFlags),
+    /// Print every setting with its value, where it comes from, and its default
+    Show(ServeFlags),
+}
+
+/// What to simulate.
+#[derive(Debug, Subcommand)]
+pub enum Sim {
+    /// An AceStream engine
+    Engine(SimFlags),
+}
+
+/// How long a simulated engine takes for things.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SimTiming {
+    /// As measured on real engines: half a second to load, three seconds to the first byte
+    Real,
+    /// Milliseconds
+    Fast,
+}
+
+/// A simulated engine.
+#[derive(Debug, Args)]
+pub struct SimFlags {
+    /// The engine's address
+    #[arg(long, default_value = "127.0.0.1:6878")]
+    listen: SocketAddr,
+    /// Where faults are set and the ledger is read
+    #[arg(long, default_value = "127.0.0.1:6879")]
+    control: SocketAddr,
+    /// What every id plays: h264, hevc, mpeg2, audio, open-gop, no-flags, verify or verify:<bit/s>
+    #[arg(long, default_value = "h264")]
+    channel: ChannelKind,
+    /// How long everything takes
+    #[arg(long, value_enum, default_value = "real")]
+    timing: SimTiming,
+}
+
+impl From<SimFlags> for SimOptions {
+    fn from(flags: SimFlags) -> Self {
+        let timing = match flags.timing {
+            SimTiming::Real => Timing::real(),
+            SimTiming::Fast => Timing::fast(),
+        };
+        let SimFlags { listen, control, channel, .. } = flags;
+        Self { listen, control, default_channel: channel, timing, ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let cli = Cli::parse_from(["acemux", "--port", "8001", "--engines", "a:1,b:2"]);
+        assert!(cli.command.is_none());
+        let settings = cli.serve.settings();
+        assert_eq!(settings, [("APP_PORT", "8001".to_owned()), ("ENGINES", "a:1,b:2".to_owned())]);
+    }
+}

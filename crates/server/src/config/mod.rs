@@ -1,0 +1,332 @@
+//! What the service is told to do: `raw` is what was written, `resolve` is what it means.
+//!
+//! Defaults < `acemux.toml` < `.env` < environment < flags. Every problem is reported at once, each with its name, its
+//! value, where it stands and what is accepted; then nothing is started.
+
+mod memory;
+mod page;
+mod raw;
+mod resolve;
+mod secret;
+pub mod table;
+pub mod value;
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use acemux_engine::Endpoint;
+
+pub use self::page::{env_example, settings_page, show};
+pub use self::raw::{Origin, Written};
+pub use self::secret::Secret;
+pub use self::value::{ListenHost, PortRange};
+use crate::client::TrustedProxies;
+
+/// Every setting, checked and typed.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The service's own socket.
+    pub listen: Listen,
+    /// How streams are kept.
+    pub streams: Streams,
+    /// Who may watch.
+    pub viewers: Viewers,
+    /// Engines that already run.
+    pub engines: EngineSettings,
+    /// Engines to be created.
+    pub fleet: Fleet,
+    /// What engines hide behind.
+    pub vpn: Vpn,
+    /// `API_KEY`.
+    pub api_key: Option<Secret<String>>,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// The service's own socket.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// `APP_HOST`.
+    pub host: ListenHost,
+    /// `APP_PORT`; 0 picks a free one.
+    pub port: u16,
+    /// `HEADER_TIMEOUT`.
+    pub header_timeout: Duration,
+    /// `DRAIN_TIMEOUT`.
+    pub drain_timeout: Duration,
+    /// `MAX_CONNECTIONS`.
+    pub max_connections: usize,
+}
+
+/// How streams are kept.
+#[derive(Clone, Debug)]
+pub struct Streams {
+    /// `EMPTY_STREAM_TIMEOUT`.
+    pub empty_stream_timeout: Duration,
+    /// `STREAM_IDLE_TIMEOUT`.
+    pub idle_timeout: Duration,
+    /// `STREAM_BUFFER_SECONDS`, in media time.
+    pub buffer_seconds: Duration,
+    /// `STREAM_BUFFER_SIZE`, in bytes.
+    pub buffer_bytes: usize,
+    /// `COPY_CHUNK_SIZE`, in bytes, at most 64 KiB.
+    pub chunk_bytes: usize,
+    /// `JOIN_BURST`, in media time.
+    pub join_burst: Duration,
+    /// `STALL_TIMEOUT`.
+    pub stall_timeout: Duration,
+    /// `HOLD_TIMEOUT`.
+    pub hold_timeout: Duration,
+    /// `STREAM_MEMORY`, in bytes.
+    pub memory: usize,
+}
+
+/// Who may watch.
+#[derive(Clone, Debug)]
+pub struct Viewers {
+    /// `MAX_VIEWERS`.
+    pub max: usize,
+    /// `MAX_VIEWERS_PER_IP`.
+    pub per_ip: usize,
+    /// `VIEWER_STALL_TIMEOUT`; `None` is never.
+    pub stall_timeout: Option<Duration>,
+    /// `TRUSTED_PROXIES`.
+    pub trusted_proxies: TrustedProxies,
+    /// `VIEWER_SNDBUF`, in bytes.
+    pub sndbuf: usize,
+}
+
+/// Engines that already run.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// `ENGINES`, or acexy's `ACEXY_HOST` and `ACEXY_PORT`.
+    pub external: Vec<Endpoint>,
+    /// `MAX_STREAMS_PER_ENGINE`.
+    pub max_streams_per_engine: usize,
+    /// `ENGINE_SELECTION_TIMEOUT`.
+    pub selection_timeout: Duration,
+    /// `STARTUP_TIMEOUT_S`.
+    pub startup_timeout: Duration,
+}
+
+/// Engines to be created.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    /// `MIN_REPLICAS`.
+    pub min_replicas: usize,
+    /// `MAX_REPLICAS`.
+    pub max_replicas: usize,
+    /// `MIN_FREE_REPLICAS`.
+    pub min_free_replicas: usize,
+    /// `PORT_RANGE_HOST`.
+    pub ports: Option<PortRange>,
+}
+
+/// What engines hide behind.
+#[derive(Clone, Debug)]
+pub struct Vpn {
+    /// `VPN_MODE`.
+    pub mode: VpnMode,
+    /// `GLUETUN_CONTAINER_NAME` and `GLUETUN_CONTAINER_NAME_2`.
+    pub containers: [Option<String>; 2],
+}
+
+/// How many VPNs there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VpnMode {
+    /// None.
+    Off,
+    /// One.
+    Single,
+    /// Two, each taking over from the other.
+    Redundant,
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    /// `LOG_LEVEL`.
+    pub level: tracing::Level,
+    /// `LOG_FORMAT`.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// One value that is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    name: String,
+    value: String,
+    origin: Origin,
+    accepted: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, value, origin, accepted } = self;
+        write!(f, "{name}={value} ({origin}): accepted is {accepted}")
+    }
+}
+
+/// Everything that is wrong, a line each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Problems(Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} setting(s) cannot be used:", self.0.len())?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl Config {
+    /// Reads every source; `file` instead of `./acemux.toml`, `flags` as settings by name.
+    pub fn load(file: Option<&Path>, flags: &[(&str, String)]) -> Result<(Self, Written), Problems> {
+        let written = Written::gather(file, flags);
+        Ok((resolve::resolve(&written)?, written))
+    }
+
+    /// The same from pairs, as if they stood in the environment and nothing else did.
+    pub fn from_pairs<N: AsRef<str>, V: Into<String>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, Problems> {
+        resolve::resolve(&Written::from_pairs(pairs))
+    }
+
+    /// What deserves a warning, though it is accepted.
+    pub fn warnings(&self, written: &Written) -> Vec<String> {
+        resolve::warnings(written, self)
+    }
+}
+
+/// The known name that needs the fewest changes to become `word`.
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
+    let word = word.to_ascii_uppercase();
+    known.min_by_key(|name| distance(&word, name)).unwrap_or_default()
+}
+
+/// Levenshtein's: insertions, deletions and replacements.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in other.bytes().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_values_of_the_deployment_guide_are_accepted() {
+        let pairs = [
+            ("MIN_REPLICAS", "3"),
+            ("MAX_REPLICAS", "50"),
+            ("API_KEY", "your-secure-key"),
+            ("EMPTY_STREAM_TIMEOUT", "30"),
+            ("STREAM_IDLE_TIMEOUT", "120"),
+            ("STREAM_BUFFER_SIZE", "4194304"),
+            ("COPY_CHUNK_SIZE", "131072"),
+            ("ENGINE_SELECTION_TIMEOUT", "5"),
+            ("ENGINE_CACHE_TTL", "2"),
+            ("MAX_STREAMS_PER_ENGINE", "10"),
+        ];
+        let config = Config::from_pairs(pairs).unwrap();
+        assert_eq!(config.engines.max_streams_per_engine, 10);
+        assert_eq!(config.streams.chunk_bytes, 64 * 1024);
+        assert_eq!(config.streams.idle_timeout, Duration::from_mins(2));
+    }
+
+    #[test]
+    fn every_default_of_the_table_is_a_value_of_its_kind() {
+        for (_, setting) in table::SETTINGS.iter().filter(|(_, setting)| !setting.default.is_empty()) {
+            assert!(resolve::is_valid(setting.kind, setting.default), "{}", setting.name);
+        }
+        assert!(Config::from_pairs([("", "")]).is_ok());
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once_and_secrets_are_not_shown() {
+        let pairs = [
+            ("APP_PORT", "eight thousand"),
+            ("MIN_REPLICAS", "9"),
+            ("MAX_REPLICAS", "4"),
+            ("STREAM_IDLE_TIMEOUT", "soon"),
+            ("ENGINES", "a:1,a:1"),
+            ("VPN_MODE", "redundant"),
+            ("COPY_CHUNK_SIZE", "2 MiB"),
+            ("API_KEY", "hush"),
+        ];
+        let problems = Config::from_pairs(pairs).unwrap_err().to_string();
+        insta::assert_snapshot!(problems, @r"
+        6 setting(s) cannot be used:
+          APP_PORT=eight thousand (environment): accepted is a port: 0-65535
+          STREAM_IDLE_TIMEOUT=soon (environment): accepted is a duration: 30, 30s, 250ms, 5m, 1h
+          ENGINES=a:1,a:1 (environment): accepted is host:port,host:port, each once
+          MIN_REPLICAS=9 (environment): accepted is at most MAX_REPLICAS
+          COPY_CHUNK_SIZE=2 MiB (environment): accepted is 1316 bytes to 1 MiB
+          VPN_MODE=redundant (environment): accepted is two different GLUETUN_CONTAINER_NAME and _2 with redundant
+        ");
+    }
+
+    #[test]
+    fn acexy_users_keep_their_settings() {
+        let engines = |pairs: &[(&str, &str)]| {
+            let config = Config::from_pairs(pairs.iter().copied()).unwrap();
+            config.engines.external.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(engines(&[("ACEXY_HOST", "engine"), ("ACEXY_PORT", "6879")]), ["engine:6879"]);
+        assert_eq!(engines(&[("ACEXY_HOST", "engine")]), ["engine:6878"]);
+        assert_eq!(engines(&[("ACEXY_HOST", "engine"), ("ENGINES", "other:1")]), ["other:1"]);
+        let config = Config::from_pairs([("ACEXY_MAX_STREAMS_PER_ENGINE", "7")]).unwrap();
+        assert_eq!(config.engines.max_streams_per_engine, 7);
+    }
+
+    #[test]
+    fn an_unknown_key_in_the_file_is_answered_with_the_nearest_known_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("acemux.toml");
+        std::fs::write(&file, "app_prot = 8001\nmax_viewers = 7\n").unwrap();
+        let problems = Config::load(Some(&file), &[]).unwrap_err().to_string();
+        assert!(problems.contains("app_prot") && problems.contains("the nearest is app_port"), "{problems}");
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("acemux.toml");
+        std::fs::write(&file, "app_port = 8001\nmax_viewers = 7\n").unwrap();
+        let (config, _) = Config::load(Some(&file), &[("APP_PORT", "8002".into())]).unwrap();
+        assert_eq!((config.listen.port, config.viewers.max), (8002, 7));
+    }
+
+    #[test]
+    fn a_secret_shows_nothing() {
+        let config = Config::from_pairs([("API_KEY", "hush hush hush hush")]).unwrap();
+        assert!(!format!("{config:?}").contains("hush"));
+        assert_eq!(config.api_key.unwrap().reveal(), "hush hush hush hush");
+    }
+
+    #[test]
+    fn old_names_without_meaning_are_accepted_with_a_warning() {
+        let written = Written::from_pairs([("REDIS_HOST", "localhost"), ("API_KEY", "defaultpassword")]);
+        let config = resolve::resolve(&written).unwrap();
+        let warnings = config.warnings(&written).join("\n");
+        assert!(warnings.contains("REDIS_HOST") && warnings.contains("API_KEY"), "{warnings}");
+    }
+}

@@ -1,0 +1,216 @@
+//! The one table of settings. Parsing, checks, `config show`, `docs/settings.md` and `.env.example` all come from it.
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its name in the environment; in `acemux.toml` the same in lower case.
+    pub name: &'static str,
+    /// What a value looks like.
+    pub kind: Kind,
+    /// The value when nothing is written; empty for none.
+    pub default: &'static str,
+    /// One sentence.
+    pub meaning: &'static str,
+    /// Whether it does anything in this version.
+    pub effect: Effect,
+}
+
+/// What a value looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `30`, `30s`, `5m`.
+    Duration,
+    /// `65536`, `64 KiB`, `4MiB`.
+    Size,
+    /// A whole number of at least this.
+    Count(u64),
+    /// 0–65535.
+    Port,
+    /// `19000-19999`.
+    Ports,
+    /// `true` or `false`.
+    Bool,
+    /// Anything.
+    Text,
+    /// Like text, but never shown.
+    Secret,
+    /// One of these.
+    Choice(&'static [&'static str]),
+    /// An address or `all`.
+    Host,
+    /// `host:port,host:port`.
+    Endpoints,
+    /// Addresses and networks.
+    Networks,
+    /// `key=value`.
+    Label,
+}
+
+/// Whether a setting does anything in this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Yes.
+    Now,
+    /// Another name of this setting.
+    Alias(&'static str),
+    /// Checked now, used once engines are provisioned.
+    Provisioning,
+    /// Checked now, used once VPNs are watched.
+    Vpn,
+    /// Understood so that old files still work; it means nothing here, for this reason.
+    Ignored(&'static str),
+}
+
+impl Kind {
+    /// What is accepted, for people.
+    pub fn accepts(self) -> String {
+        match self {
+            Self::Duration => "a duration: 30, 30s, 250ms, 5m, 1h".into(),
+            Self::Size => "a size: 65536, 64 KiB, 4MiB, 512m".into(),
+            Self::Count(least) => format!("a whole number of at least {least}"),
+            Self::Port => "a port: 0-65535".into(),
+            Self::Ports => "a range of ports: 19000-19999".into(),
+            Self::Bool => "true or false".into(),
+            Self::Text | Self::Secret => "text".into(),
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
+            Self::Host => "an address, or all".into(),
+            Self::Endpoints => "host:port,host:port, each once".into(),
+            Self::Networks => "addresses and networks: 10.0.0.0/8,192.168.1.2".into(),
+            Self::Label => "key=value".into(),
+        }
+    }
+}
+
+/// The setting of this name.
+pub fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().map(|(_, setting)| setting).find(|setting| setting.name == name)
+}
+
+const fn now(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, kind, default, meaning, effect: Effect::Now }
+}
+
+const fn fleet(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, kind, default, meaning, effect: Effect::Provisioning }
+}
+
+const fn vpn(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, kind, default, meaning, effect: Effect::Vpn }
+}
+
+const fn alias(name: &'static str, kind: Kind, of: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, kind, default: "", meaning, effect: Effect::Alias(of) }
+}
+
+const fn ignored(name: &'static str, why: &'static str) -> Setting {
+    Setting { name, kind: Kind::Text, default: "", meaning: why, effect: Effect::Ignored(why) }
+}
+
+const SERVICE: &str = "Service";
+const STREAMS: &str = "Streams";
+const VIEWERS: &str = "Viewers";
+const ENGINES: &str = "Engines that already run";
+const FLEET: &str = "Provisioned engines";
+const VPN: &str = "VPN";
+const OLD: &str = "Understood, without meaning here";
+
+const VARIANTS: &[&str] = &[
+    "krinkuto11-amd64",
+    "jopsis-amd64",
+    "jopsis-arm32",
+    "jopsis-arm64",
+    "AceServe-amd64",
+    "AceServe-arm32",
+    "AceServe-arm64",
+    "acestream-http-proxy",
+    "outpace",
+    "custom",
+];
+
+/// Every setting with its group, in the order in which people read them.
+#[rustfmt::skip]
+pub static SETTINGS: &[(&str, Setting)] = &[
+    (SERVICE, now("APP_HOST", Kind::Host, "all", "Address to listen on; all means IPv6 and IPv4.")),
+    (SERVICE, now("APP_PORT", Kind::Port, "8000", "Port to listen on; 0 picks a free one.")),
+    (SERVICE, now("API_KEY", Kind::Secret, "", "Key for pages that change something; without it they answer only to this machine. API_KEY_FILE names a file to read it from.")),
+    (SERVICE, now("LOG_LEVEL", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info", "How much is logged, to standard error.")),
+    (SERVICE, now("LOG_FORMAT", Kind::Choice(&["text", "json"]), "text", "How log lines look.")),
+    (SERVICE, now("HEADER_TIMEOUT", Kind::Duration, "10s", "Longest wait for a request's head, also on an idle connection.")),
+    (SERVICE, now("DRAIN_TIMEOUT", Kind::Duration, "10s", "How long a stop waits for connections to end.")),
+    (SERVICE, now("MAX_CONNECTIONS", Kind::Count(1), "5256", "Most connections at a time, viewers and pages together.")),
+    (SERVICE, fleet("DB_PATH", Kind::Text, "./data/acemux.db", "Embedded database; its folder is the data directory.")),
+    (STREAMS, now("EMPTY_STREAM_TIMEOUT", Kind::Duration, "30s", "Longest wait for the first decodable data of a stream, all attempts together.")),
+    (STREAMS, now("STREAM_IDLE_TIMEOUT", Kind::Duration, "300s", "How long a stream stays warm without viewers; it gives its slot up at once when another stream needs it.")),
+    (STREAMS, now("STREAM_BUFFER_SECONDS", Kind::Duration, "30s", "History per stream in media time; with STREAM_BUFFER_SIZE the smaller one counts.")),
+    (STREAMS, now("STREAM_BUFFER_SIZE", Kind::Size, "32 MiB", "History per stream in bytes.")),
+    (STREAMS, now("STREAM_MEMORY", Kind::Size, "", "All streams' history together; 25 % of the cgroup's or machine's memory, at least 64 MiB. When short, every history shrinks evenly, down to 4 MiB.")),
+    (STREAMS, now("COPY_CHUNK_SIZE", Kind::Size, "64 KiB", "Largest chunk; more than 64 KiB means 64 KiB. A chunk is never held back longer than 60 ms.")),
+    (STREAMS, now("JOIN_BURST", Kind::Duration, "5s", "How far behind live a joining player starts.")),
+    (STREAMS, now("HOLD_TIMEOUT", Kind::Duration, "30s", "How long a live stream may be silent before it is given up.")),
+    (STREAMS, fleet("STALL_TIMEOUT", Kind::Duration, "5s", "Silence before a second engine is tried.")),
+    (VIEWERS, now("MAX_VIEWERS", Kind::Count(1), "5000", "Most viewers; lowered at start when the descriptor limit is too small.")),
+    (VIEWERS, now("MAX_VIEWERS_PER_IP", Kind::Count(1), "256", "Most viewers from one address.")),
+    (VIEWERS, now("VIEWER_STALL_TIMEOUT", Kind::Duration, "60s", "A viewer whose socket makes no progress for so long is cut; 0 means never.")),
+    (VIEWERS, now("VIEWER_SNDBUF", Kind::Size, "256 KiB", "Kernel send buffer per viewer.")),
+    (VIEWERS, now("TRUSTED_PROXIES", Kind::Networks, "", "Proxies whose X-Forwarded-For counts as the client's address.")),
+    (ENGINES, now("ENGINES", Kind::Endpoints, "", "Engines that somebody else runs.")),
+    (ENGINES, alias("ACEXY_HOST", Kind::Text, "ENGINES", "The engine's host, as acexy has it; with ACEXY_PORT it means ENGINES=host:port.")),
+    (ENGINES, alias("ACEXY_PORT", Kind::Port, "ENGINES", "The engine's port, as acexy has it; 6878 when only ACEXY_HOST is set.")),
+    (ENGINES, now("MAX_STREAMS_PER_ENGINE", Kind::Count(1), "3", "Most streams on one engine at a time. A hard cap.")),
+    (ENGINES, alias("ACEXY_MAX_STREAMS_PER_ENGINE", Kind::Count(1), "MAX_STREAMS_PER_ENGINE", "Another name of MAX_STREAMS_PER_ENGINE.")),
+    (ENGINES, now("ENGINE_SELECTION_TIMEOUT", Kind::Duration, "5s", "Longest wait for a free slot on the running engines.")),
+    (FLEET, fleet("ENGINE_PROVISIONER", Kind::Choice(&["docker", "none"]), "", "Who creates engines: docker, or none when only ENGINES is set.")),
+    (FLEET, fleet("STARTUP_TIMEOUT_S", Kind::Duration, "25s", "Longest wait for a new engine to become ready.")),
+    (FLEET, fleet("MIN_REPLICAS", Kind::Count(0), "2", "Engines kept.")),
+    (FLEET, fleet("MAX_REPLICAS", Kind::Count(1), "20", "Engines allowed. A hard cap.")),
+    (FLEET, fleet("MIN_FREE_REPLICAS", Kind::Count(0), "1", "Engines kept idle.")),
+    (FLEET, fleet("ENGINE_VARIANT", Kind::Choice(VARIANTS), "", "Engine image family; per architecture when not set.")),
+    (FLEET, fleet("ENGINE_IMAGE", Kind::Text, "", "Another image for the variant.")),
+    (FLEET, fleet("ENGINE_MEMORY_LIMIT", Kind::Size, "", "Memory limit per engine.")),
+    (FLEET, fleet("ENGINE_ARM32_VERSION", Kind::Text, "arm32-v3.2.13", "Image tag on 32-bit ARM.")),
+    (FLEET, fleet("ENGINE_ARM64_VERSION", Kind::Text, "arm64-v3.2.13", "Image tag on 64-bit ARM.")),
+    (FLEET, fleet("ENGINE_GRACE_PERIOD_S", Kind::Duration, "30s", "Idle time before an engine may be removed.")),
+    (FLEET, fleet("PORT_RANGE_HOST", Kind::Ports, "19000-19999", "Host ports for engines.")),
+    (FLEET, fleet("ACE_HTTP_RANGE", Kind::Ports, "40000-44999", "Engine HTTP ports inside containers.")),
+    (FLEET, fleet("ACE_HTTPS_RANGE", Kind::Ports, "45000-49999", "Engine HTTPS ports inside containers.")),
+    (FLEET, fleet("ACE_MAP_HTTPS", Kind::Bool, "false", "Also publish the engine's HTTPS port.")),
+    (FLEET, fleet("DOCKER_NETWORK", Kind::Text, "", "Docker network for engines; our own when not set.")),
+    (FLEET, fleet("CONTAINER_LABEL", Kind::Label, "orchestrator.managed=acestream", "Label put on every engine.")),
+    (FLEET, fleet("INSTANCE_ID", Kind::Text, "", "Which containers are ours; random and kept beside the database when not set.")),
+    (FLEET, fleet("AUTO_DELETE", Kind::Bool, "true", "Whether idle engines are removed.")),
+    (FLEET, fleet("STOP_ENGINES_ON_EXIT", Kind::Bool, "false", "Whether a stop of the service stops its engines.")),
+    (FLEET, fleet("MONITOR_INTERVAL_S", Kind::Duration, "10s", "Period of the pass that repairs what an event missed.")),
+    (FLEET, fleet("AUTOSCALE_INTERVAL_S", Kind::Duration, "30s", "Period of scaling decisions.")),
+    (FLEET, fleet("HEALTH_CHECK_INTERVAL_S", Kind::Duration, "20s", "Period of the replacement of unhealthy engines.")),
+    (FLEET, fleet("HEALTH_FAILURE_THRESHOLD", Kind::Count(1), "3", "Failed checks in a row that make an engine unhealthy.")),
+    (FLEET, fleet("HEALTH_UNHEALTHY_GRACE_PERIOD_S", Kind::Duration, "60s", "How long an unhealthy engine may recover.")),
+    (FLEET, fleet("HEALTH_REPLACEMENT_COOLDOWN_S", Kind::Duration, "60s", "Least time between replacements.")),
+    (FLEET, fleet("CIRCUIT_BREAKER_FAILURE_THRESHOLD", Kind::Count(1), "5", "Failed creations that stop further ones.")),
+    (FLEET, fleet("CIRCUIT_BREAKER_RECOVERY_TIMEOUT_S", Kind::Duration, "300s", "How long they stay stopped.")),
+    (FLEET, fleet("CIRCUIT_BREAKER_REPLACEMENT_THRESHOLD", Kind::Count(1), "3", "Failed replacements that stop further ones.")),
+    (FLEET, fleet("CIRCUIT_BREAKER_REPLACEMENT_TIMEOUT_S", Kind::Duration, "180s", "How long they stay stopped.")),
+    (FLEET, fleet("COLLECT_INTERVAL_S", Kind::Duration, "1s", "Period of stream statistics.")),
+    (FLEET, fleet("STATS_HISTORY_MAX", Kind::Count(1), "720", "Statistics samples kept per stream.")),
+    (FLEET, fleet("MAX_CONCURRENT_PROVISIONS", Kind::Count(1), "2", "Engines created at the same time.")),
+    (FLEET, fleet("MIN_PROVISION_INTERVAL_S", Kind::Duration, "0.5s", "Least time between two creations.")),
+    (VPN, vpn("VPN_MODE", Kind::Choice(&["off", "single", "redundant"]), "off", "Whether engines run behind gluetun.")),
+    (VPN, vpn("GLUETUN_CONTAINER_NAME", Kind::Text, "", "The VPN container.")),
+    (VPN, vpn("GLUETUN_CONTAINER_NAME_2", Kind::Text, "", "The second VPN container.")),
+    (VPN, vpn("GLUETUN_API_PORT", Kind::Port, "8001", "Port of gluetun's control server.")),
+    (VPN, vpn("GLUETUN_HEALTH_CHECK_INTERVAL_S", Kind::Duration, "5s", "Period of VPN checks.")),
+    (VPN, vpn("GLUETUN_PORT_CACHE_TTL_S", Kind::Duration, "60s", "How long a forwarded port is taken as known.")),
+    (VPN, vpn("GLUETUN_PORT_RANGE_1", Kind::Ports, "", "Engine ports behind the first VPN.")),
+    (VPN, vpn("GLUETUN_PORT_RANGE_2", Kind::Ports, "", "Engine ports behind the second VPN.")),
+    (VPN, vpn("VPN_RESTART_ENGINES_ON_RECONNECT", Kind::Bool, "true", "Whether engines are recreated after the VPN came back.")),
+    (VPN, vpn("VPN_UNHEALTHY_RESTART_TIMEOUT_S", Kind::Duration, "60s", "Unhealthy time before the VPN container is restarted.")),
+    (VPN, vpn("MAX_ACTIVE_REPLICAS", Kind::Count(1), "20", "Engines allowed behind VPNs.")),
+    (OLD, ignored("ENGINE_CACHE_TTL", "The list of engines is never stale.")),
+    (OLD, ignored("IDLE_TTL_S", "It had no effect in the system that this one replaces.")),
+    (OLD, ignored("PROXY_MODE", "There is one mode, without ffmpeg.")),
+    (OLD, ignored("REDIS_HOST", "There is no Redis.")),
+    (OLD, ignored("REDIS_PORT", "There is no Redis.")),
+    (OLD, ignored("REDIS_DB", "There is no Redis.")),
+    (OLD, ignored("DB_URL", "The database is embedded: DB_PATH.")),
+    (OLD, ignored("DEBUG_MODE", "LOG_LEVEL=debug does what it promised.")),
+    (OLD, ignored("DEBUG_LOG_DIR", "Logs go to standard error.")),
+];

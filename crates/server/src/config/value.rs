@@ -1,0 +1,149 @@
+//! How values are written: durations, sizes, ranges, addresses. Each parser says in one phrase what it accepts.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// A range of ports, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The lowest.
+    pub first: u16,
+    /// The highest.
+    pub last: u16,
+}
+
+/// Where the service listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenHost {
+    /// Every address, IPv6 and IPv4.
+    All,
+    /// One address.
+    Address(IpAddr),
+}
+
+impl ListenHost {
+    /// Whether only this machine can connect.
+    pub fn is_loopback(self) -> bool {
+        matches!(self, Self::Address(address) if address.is_loopback())
+    }
+}
+
+/// `30`, `30s`, `250ms`, `5m`, `1h`: a bare number is seconds.
+pub fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = split_unit(text)?;
+    let seconds = match unit {
+        "" | "s" => 1.0,
+        "ms" => 0.001,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number * seconds).ok()
+}
+
+/// `65536`, `64 KiB`, `4MiB`, `512m`, `2g`: a bare number is bytes, a single letter is binary as Docker has it.
+pub fn size(text: &str) -> Option<usize> {
+    let (number, unit) = split_unit(text)?;
+    let bytes: f64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kib" => 1024.0,
+        "m" | "mib" => 1024.0 * 1024.0,
+        "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        _ => return None,
+    };
+    let total = number * bytes;
+    // 2^53 is where an f64 stops holding every whole number, and far beyond any memory.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked in the same expression"
+    )]
+    (total <= 9_007_199_254_740_992.0).then_some(total.round() as usize)
+}
+
+/// `true`, `false`, and the other words people use for them.
+pub fn boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// `19000-19999`.
+pub fn ports(text: &str) -> Option<PortRange> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (first > 0 && first <= last).then_some(PortRange { first, last })
+}
+
+/// An address, or `all`, `*`, `0.0.0.0` and `::` for every one.
+pub fn host(text: &str) -> Option<ListenHost> {
+    match text {
+        "all" | "*" | "::" | "[::]" | "0.0.0.0" => Some(ListenHost::All),
+        "localhost" => Some(ListenHost::Address(IpAddr::from([127, 0, 0, 1]))),
+        _ => text.trim_matches(['[', ']']).parse().ok().map(ListenHost::Address),
+    }
+}
+
+/// The parts of a list, without empty ones.
+pub fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// A number that is not negative, and what follows it.
+fn split_unit(text: &str) -> Option<(f64, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    Some((number.parse().ok()?, unit.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_seconds_unless_a_unit_says_otherwise() {
+        assert_eq!(duration("30"), Some(Duration::from_secs(30)));
+        assert_eq!(duration("30s"), duration("30"));
+        assert_eq!(duration("5m"), Some(Duration::from_mins(5)));
+        assert_eq!(duration("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(duration("0.5"), Some(Duration::from_millis(500)));
+        for wrong in ["", "s", "-1", "5 minutes", "1e9", "∞", "99999999999999999999"] {
+            assert_eq!(duration(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_unless_a_unit_says_otherwise() {
+        assert_eq!(size("65536"), Some(65536));
+        assert_eq!(size("64 KiB"), Some(65536));
+        assert_eq!(size("4MiB"), Some(4 << 20));
+        assert_eq!(size("512m"), Some(512 << 20));
+        assert_eq!(size("1.5k"), Some(1536));
+        for wrong in ["", "-1", "10T", "1.5x", "9999999999999999999999"] {
+            assert_eq!(size(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_reversed_or_empty_range_is_none() {
+        assert_eq!(ports("19000-19999"), Some(PortRange { first: 19_000, last: 19_999 }));
+        for wrong in ["19999-19000", "0-5", "19000", "1-70000", "a-b"] {
+            assert_eq!(ports(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_way_to_say_all_addresses_means_all() {
+        for text in ["all", "*", "::", "0.0.0.0"] {
+            assert_eq!(host(text), Some(ListenHost::All));
+        }
+        assert!(host("127.0.0.1").is_some_and(ListenHost::is_loopback));
+        assert!(host("[::1]").is_some_and(ListenHost::is_loopback));
+        assert_eq!(host("example.org"), None);
+    }
+}

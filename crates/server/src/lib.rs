@@ -1,0 +1,26 @@
+//! The acemux service: every other crate put together, and the pages it answers.
+//!
+//! ```text
+//!  serve (accept loop) ─► edge (limits, problems) ─► play::getstream ─► Relay ─► EngineOrigin ─► Engines
+//!                                                 └► api::{proxy, engines, health}   (snapshots, never questions)
+//! ```
+//!
+//! [`app`] says which parts there are and in which order they start and stop. [`origins`] is where the data plane meets
+//! the engines. [`journal`] is where facts become log lines and metrics.
+
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod demo;
+pub mod edge;
+pub mod engines;
+pub mod journal;
+pub mod limits;
+pub mod logging;
+pub mod metrics;
+pub mod origins;
+pub mod play;
+pub mod probe;
+pub mod serve;

@@ -1,0 +1,227 @@
+//! The `acemux` binary: picks the command, owns the runtime and the exit code, nothing else.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use acemux_server::app::Service;
+use acemux_server::cli::{Cli, Command, ConfigAction, Exit, ServeFlags, Sim, SimFlags};
+use acemux_server::config::{Config, ListenHost, Problems, Written, show};
+use acemux_server::{demo, limits, logging};
+use clap::Parser as _;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Steady over weeks, and required where the C library's allocator is slow (static builds).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Longest wait for the answer of `acemux healthcheck`.
+const HEALTH_DEADLINE: Duration = Duration::from_secs(3);
+
+fn main() -> ExitCode {
+    let exit = match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        Err(error) => {
+            // Also how --help and --version arrive. Nobody is left to tell when the terminal is gone.
+            let _printed = error.print();
+            if error.use_stderr() { Exit::Configuration } else { Exit::Success }
+        }
+    };
+    exit.into()
+}
+
+fn run(cli: Cli) -> Exit {
+    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(flags) => serve(&flags),
+        Command::Demo { port } => run_demo(port),
+        Command::Config { action: ConfigAction::Check(flags) } => check(&flags),
+        Command::Config { action: ConfigAction::Show(flags) } => show_config(&flags),
+        Command::Healthcheck(flags) => healthcheck(&flags),
+        Command::Sim { what: Sim::Engine(flags) } => simulate(flags),
+    }
+}
+
+fn load(flags: &ServeFlags) -> Result<(Config, Written), Exit> {
+    Config::load(flags.config.as_deref(), &flags.settings()).map_err(|problems| refuse(&problems))
+}
+
+fn refuse(problems: &Problems) -> Exit {
+    eprintln!("{problems}");
+    Exit::Configuration
+}
+
+fn serve(flags: &ServeFlags) -> Exit {
+    let (config, written) = match load(flags) {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    logging::init(config.log);
+    for warning in config.warnings(&written) {
+        tracing::warn!("{warning}");
+    }
+    if config.engines.external.is_empty() {
+        tracing::warn!(
+            "no engine is configured: set ENGINES=host:port[,host:port]; requests get 503 until then"
+        );
+    }
+    with_runtime(|runtime| runtime.block_on(run_service(fitted(config))))
+}
+
+/// The settings within what the system gives.
+fn fitted(mut config: Config) -> Config {
+    let descriptors = limits::raise_descriptors();
+    let viewers = limits::fit_viewers(config.viewers.max, descriptors);
+    if viewers < config.viewers.max {
+        let wanted = config.viewers.max;
+        tracing::warn!(
+            wanted,
+            viewers,
+            descriptors,
+            "MAX_VIEWERS lowered: the descriptor limit is too small"
+        );
+        config.viewers.max = viewers;
+        config.listen.max_connections = config.listen.max_connections.min(viewers + 256);
+    }
+    config
+}
+
+async fn run_service(config: Config) -> Exit {
+    let stop = CancellationToken::new();
+    let service = match Service::build(&config, stop.clone()) {
+        Ok(service) => service,
+        Err(error) => {
+            eprintln!("cannot listen on port {}: {error}", config.listen.port);
+            return Exit::CannotListen;
+        }
+    };
+    if let Ok(address) = service.address() {
+        tracing::info!(%address, engines = config.engines.external.len(), "serving");
+    }
+    tokio::select! {
+        () = service.run() => Exit::Success,
+        exit = told_twice(stop) => exit,
+    }
+}
+
+/// The first signal stops in order; the second one exits at once.
+async fn told_twice(stop: CancellationToken) -> Exit {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return Exit::Internal;
+    };
+    for _ in 0..2 {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if stop.is_cancelled() {
+            break;
+        }
+        stop.cancel();
+    }
+    Exit::Success
+}
+
+fn run_demo(port: u16) -> Exit {
+    with_runtime(|runtime| {
+        runtime.block_on(async {
+            let engines = match demo::engines().await {
+                Ok(engines) => engines,
+                Err(error) => {
+                    eprintln!("cannot start the simulated engines: {error}");
+                    return Exit::CannotListen;
+                }
+            };
+            let config = match demo::config(&engines, port) {
+                Ok(config) => config,
+                Err(problems) => return refuse(&problems),
+            };
+            logging::init(config.log);
+            println!("{}", demo::instructions(port, &engines));
+            run_service(fitted(config)).await
+        })
+    })
+}
+
+fn check(flags: &ServeFlags) -> Exit {
+    match load(flags) {
+        Ok((config, written)) => {
+            config.warnings(&written).iter().for_each(|warning| eprintln!("warning: {warning}"));
+            println!("the settings can be used");
+            Exit::Success
+        }
+        Err(exit) => exit,
+    }
+}
+
+fn show_config(flags: &ServeFlags) -> Exit {
+    match load(flags) {
+        Ok((_, written)) => {
+            print!("{}", show(&written));
+            Exit::Success
+        }
+        Err(exit) => exit,
+    }
+}
+
+fn healthcheck(flags: &ServeFlags) -> Exit {
+    let config = match load(flags) {
+        Ok((config, _)) => config,
+        Err(exit) => return exit,
+    };
+    let address = match config.listen.host {
+        ListenHost::Address(address) => SocketAddr::new(address, config.listen.port),
+        ListenHost::All => SocketAddr::from(([127, 0, 0, 1], config.listen.port)),
+    };
+    match ask_livez(address) {
+        Ok(true) => Exit::Success,
+        Ok(false) => Exit::Failed,
+        Err(error) => {
+            eprintln!("{address}: {error}");
+            Exit::Failed
+        }
+    }
+}
+
+fn ask_livez(address: SocketAddr) -> std::io::Result<bool> {
+    let mut connection = TcpStream::connect_timeout(&address, HEALTH_DEADLINE)?;
+    connection.set_read_timeout(Some(HEALTH_DEADLINE))?;
+    connection.set_write_timeout(Some(HEALTH_DEADLINE))?;
+    connection.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut status = [0; 12];
+    connection.read_exact(&mut status)?;
+    Ok(status == *b"HTTP/1.1 200")
+}
+
+fn simulate(flags: SimFlags) -> Exit {
+    with_runtime(|runtime| {
+        runtime.block_on(async {
+            let stop = CancellationToken::new();
+            let until = stop.clone();
+            tokio::select! {
+                ended = acemux_sim::run_engine(flags.into(), until.cancelled_owned()) => match ended {
+                    Ok(()) => Exit::Success,
+                    Err(error) => {
+                        eprintln!("cannot run the simulated engine: {error}");
+                        Exit::CannotListen
+                    }
+                },
+                exit = told_twice(stop) => exit,
+            }
+        })
+    })
+}
+
+fn with_runtime(run: impl FnOnce(&Runtime) -> Exit) -> Exit {
+    match Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => run(&runtime),
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            Exit::Internal
+        }
+    }
+}

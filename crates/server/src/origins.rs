@@ -1,0 +1,221 @@
+//! Where the planes meet: a stream of the relay becomes a playback on an engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use acemux_engine::Stage as EngineStage;
+use acemux_engine::{
+    Body, ContentId, EngineError, Hash, Identities, Infohash, Liveness, Playback, PlaybackStat, Resolution,
+    StartBy, Why,
+};
+use acemux_relay::StreamKey;
+use acemux_relay::origin::{
+    Media, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage, Upstream,
+};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::engines::{Engines, Member, NoSlot, Slot};
+
+/// Marks the key of a channel whose infohash no engine could tell yet.
+const UNRESOLVED: &str = "id:";
+
+/// Opens streams on AceStream engines. Cheap to clone.
+#[derive(Clone)]
+pub struct EngineOrigin {
+    engines: Arc<Engines>,
+    identities: Arc<Identities>,
+    slot_wait: Duration,
+}
+
+/// A playback with the slot it holds; the slot is returned when the engine has answered the stop. Shared, because a
+/// start that is tried in a second form keeps its slot in between.
+type Playing = Playback<Arc<Slot>>;
+
+impl EngineOrigin {
+    /// Waits at most `slot_wait` for a slot (`ENGINE_SELECTION_TIMEOUT`).
+    pub fn new(engines: Arc<Engines>, identities: Arc<Identities>, slot_wait: Duration) -> Self {
+        Self { engines, identities, slot_wait }
+    }
+
+    /// The one key of a channel, whatever form the request has.
+    ///
+    /// A value that may be a content id or an infohash is resolved on an engine first, unless the answer is known.
+    /// Without an answer the key says so, and the start reveals the infohash.
+    pub async fn key(&self, content: ContentId) -> Result<StreamKey, OpenError> {
+        let hash = match content {
+            ContentId::Infohash(infohash) => return Ok(key_of(infohash)),
+            ContentId::Id(hash) => hash,
+        };
+        if let Some(infohash) = self.identities.known(hash) {
+            return Ok(key_of(infohash));
+        }
+        let member = self.engines.any().ok_or_else(|| no_slot(&NoSlot::NoEngines))?;
+        match self.identities.resolve(&member.engine, hash).await {
+            Resolution::Known(infohash) => Ok(key_of(infohash)),
+            // Both lookups said no. The one for content ids is definite, the one for infohashes is not: a swarm may
+            // take longer to find than the lookup takes. So it can only be an infohash.
+            Resolution::Unresolved(Why::Negative) => Ok(key_of(Infohash::new(hash))),
+            Resolution::Unresolved(Why::NoAnswer) => Ok(StreamKey::new(format!("{UNRESOLVED}{hash}"))),
+        }
+    }
+
+    /// The key a channel has if it is known, for pages that only look.
+    pub fn known_key(&self, content: ContentId) -> Vec<StreamKey> {
+        match content {
+            ContentId::Infohash(infohash) => vec![key_of(infohash)],
+            ContentId::Id(hash) => {
+                let resolved = self.identities.known(hash).map(key_of);
+                let unresolved = StreamKey::new(format!("{UNRESOLVED}{hash}"));
+                resolved.into_iter().chain([key_of(Infohash::new(hash)), unresolved]).collect()
+            }
+        }
+    }
+
+    async fn open_somewhere(self, request: OpenRequest) -> Result<Upstream, OpenError> {
+        let content = content_of(&request.key);
+        let deadline = Instant::now() + self.slot_wait;
+        let stream = if let ContentId::Infohash(infohash) = content { Some(infohash) } else { None };
+        let slot = self.engines.slot(stream, &request.exclude, &request.pressure, deadline).await;
+        let slot = slot.map_err(|error| no_slot(&error))?;
+        request.progress.enter(Stage::Call);
+        let member = Arc::clone(slot.member());
+        match self.start(&member, content, slot).await {
+            Ok(playback) => {
+                member.started();
+                Ok(self.upstream(&member, &request.key, playback))
+            }
+            Err(error) => {
+                if matches!(error, EngineError::Unreachable { .. }) {
+                    member.refused();
+                }
+                Err(open_error(&error, &member.id))
+            }
+        }
+    }
+
+    /// A value that no engine could resolve is started as a content id, then once as an infohash.
+    async fn start(&self, member: &Member, content: ContentId, slot: Slot) -> Result<Playing, EngineError> {
+        let (engine, slot) = (&member.engine, Arc::new(slot));
+        let hash = match content {
+            ContentId::Infohash(infohash) => return engine.open(StartBy::Infohash(infohash), slot).await,
+            ContentId::Id(hash) => hash,
+        };
+        match engine.open(StartBy::ContentId(hash), Arc::clone(&slot)).await {
+            Err(EngineError::Refused { .. }) => {
+                engine.open(StartBy::Infohash(Infohash::new(hash)), slot).await
+            }
+            decided => decided,
+        }
+    }
+
+    fn upstream(&self, member: &Member, asked: &StreamKey, playback: Playing) -> Upstream {
+        let started = playback.started();
+        let key = started.infohash.map_or_else(|| asked.clone(), key_of);
+        if let (ContentId::Id(hash), Some(infohash)) = (content_of(asked), started.infohash) {
+            self.identities.remember(hash, infohash);
+        }
+        let endpoint = member.engine.endpoint();
+        let source = Source {
+            id: member.id.clone(),
+            host: endpoint.host().to_owned(),
+            port: endpoint.port(),
+            container_id: member.name(),
+            playback_session_id: started.playback_session_id.clone(),
+            is_live: started.is_live != Liveness::Vod,
+        };
+        let report = Arc::new(EngineReport(playback.stats()));
+        Upstream { key, source, media: media(member.id.clone(), playback), report }
+    }
+}
+
+impl Origin for EngineOrigin {
+    fn open(&self, request: OpenRequest) -> BoxFuture<'static, Result<Upstream, OpenError>> {
+        self.clone().open_somewhere(request).boxed()
+    }
+}
+
+/// The key of a resolved channel is its infohash in lower case hex.
+fn key_of(infohash: Infohash) -> StreamKey {
+    StreamKey::new(infohash.to_string())
+}
+
+fn content_of(key: &StreamKey) -> ContentId {
+    let (text, resolved) = match key.as_str().strip_prefix(UNRESOLVED) {
+        Some(text) => (text, false),
+        None => (key.as_str(), true),
+    };
+    let hash: Hash = text.parse().expect("keys are made by this module from parsed hashes");
+    if resolved { ContentId::Infohash(Infohash::new(hash)) } else { ContentId::Id(hash) }
+}
+
+/// The body is asked for when the session first reads, so that its wait counts as the wait for the first byte.
+fn media(id: SourceId, playback: Playing) -> Media {
+    let opened = stream::once(async move {
+        let body = playback.body().await;
+        (playback, body)
+    });
+    let bytes = opened.flat_map(move |(playback, body)| read(id.clone(), playback, body));
+    Box::pin(bytes)
+}
+
+/// The playback travels with the stream: dropping the stream ends the playback on its engine.
+fn read(
+    id: SourceId,
+    playback: Playing,
+    body: Result<Body, EngineError>,
+) -> impl futures_util::Stream<Item = Result<bytes::Bytes, OpenError>> + Send {
+    stream::unfold((playback, Some(body)), move |(playback, body)| {
+        let id = id.clone();
+        async move {
+            let mut body = match body? {
+                Ok(body) => body,
+                Err(error) => return Some((Err(open_error(&error, &id)), (playback, None))),
+            };
+            match body.next().await? {
+                Ok(bytes) => Some((Ok(bytes), (playback, Some(Ok(body))))),
+                Err(error) => Some((Err(open_error(&error, &id)), (playback, None))),
+            }
+        }
+    })
+}
+
+/// The engine's statistics in the relay's words.
+struct EngineReport(watch::Receiver<Option<PlaybackStat>>);
+
+impl Report for EngineReport {
+    fn stats(&self) -> Option<SourceStats> {
+        let stat = self.0.borrow();
+        stat.as_ref().map(|stat| SourceStats {
+            status: Some(stat.status.as_str().to_owned()),
+            peers: stat.peers,
+            speed_down: stat.speed_down,
+            speed_up: stat.speed_up,
+            downloaded: stat.downloaded,
+            uploaded: stat.uploaded,
+        })
+    }
+}
+
+fn no_slot(error: &NoSlot) -> OpenError {
+    OpenError::NoCapacity { detail: error.to_string() }
+}
+
+/// What the engine did, in the relay's words: which of its faults another engine may not have.
+fn open_error(error: &EngineError, id: &SourceId) -> OpenError {
+    let (detail, source_id) = (error.to_string(), Some(id.clone()));
+    match error {
+        EngineError::Unreachable { .. } | EngineError::Timeout { stage: EngineStage::Connect } => {
+            OpenError::Unreachable { detail, source_id }
+        }
+        EngineError::BadReply { .. } => OpenError::BadReply { detail, source_id },
+        _ => OpenError::Failed { detail, source_id },
+    }
+}
+
+/// The infohash of a stream, when it is known.
+pub fn infohash_of(key: &StreamKey) -> Option<String> {
+    (!key.as_str().starts_with(UNRESOLVED)).then(|| key.to_string())
+}

@@ -1,0 +1,106 @@
+//! `GET /ace/getstream`: one URL per channel, for any number of players.
+//!
+//! Nothing is sent before decodable data is there, so a failed start is an HTTP error and never an empty 200. The
+//! order of checks: selector, limits, identity, stream; what fails early touches no engine.
+
+use std::convert::Infallible;
+
+use acemux_engine::{ContentId, Selector};
+use acemux_relay::origin::OpenError;
+use acemux_relay::output::ts::{Body as TsBody, StreamOver};
+use acemux_relay::session::{EndReason, StartError};
+use acemux_relay::viewer::{LeaveReason, Viewer, ViewerInfo};
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE,
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::api::problem::{Code, Problem};
+use crate::app::App;
+use crate::client::ClientInfo;
+use crate::serve::{AbortOnError, AbortSwitch, EndsHard};
+
+/// `GET`: the stream.
+pub async fn play(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+    client: ClientInfo,
+    switch: AbortSwitch,
+) -> Result<Response, Problem> {
+    let content = Selector::from_query(query.as_deref())?;
+    let viewer = join(&app, content, client).await?;
+    switch.on_cut(farewell(&viewer));
+    let body = AbortOnError::new(TsBody::new(viewer), switch);
+    Ok((StatusCode::OK, golden_headers(), Body::new(body)).into_response())
+}
+
+/// `HEAD`: the same headers at once, without touching an engine.
+pub async fn head(RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    Selector::from_query(query.as_deref())?;
+    // An empty body of known length would be announced as such, and `Content-Length: 0` makes VLC give up.
+    let unknown_length = Body::from_stream(futures_util::stream::empty::<Result<Bytes, Infallible>>());
+    Ok((StatusCode::OK, golden_headers(), unknown_length).into_response())
+}
+
+/// `OPTIONS`: a browser asks whether a page from elsewhere may play this. It may.
+pub async fn preflight() -> Response {
+    let mut headers = HeaderMap::new();
+    headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+    headers
+        .insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("range, authorization, content-type"));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+async fn join(app: &App, content: ContentId, client: ClientInfo) -> Result<Viewer, Problem> {
+    let info = ViewerInfo {
+        address: client.address,
+        user_agent: client.user_agent,
+        label: content.hash().to_string(),
+    };
+    let admitted = app.relay.admit(&info)?;
+    let key = app.origin.key(content).await.map_err(StartError::from)?;
+    Ok(app.relay.join(key, info, admitted).await?)
+}
+
+/// The headers that every known player is happy with: no length, no ranges, no buffering in between.
+fn golden_headers() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("video/mp2t"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("X-Request-Id"));
+    headers
+}
+
+fn farewell(viewer: &Viewer) -> impl Fn() + Send + Sync + 'static {
+    let farewell = viewer.farewell();
+    move || farewell.because(LeaveReason::Stalled)
+}
+
+impl EndsHard for StreamOver {
+    /// A stopping service ends its connections in order; players come back to the next one by themselves.
+    fn ends_hard(&self) -> bool {
+        self.0 != EndReason::Shutdown
+    }
+}
+
+impl From<StartError> for Problem {
+    fn from(error: StartError) -> Self {
+        Self::new(Code::from(&error)).with_detail(&error.to_string())
+    }
+}
+
+impl From<OpenError> for Problem {
+    fn from(error: OpenError) -> Self {
+        StartError::from(error).into()
+    }
+}

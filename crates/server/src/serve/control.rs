@@ -1,0 +1,179 @@
+//! What the rest of the program may know of one connection and do to it.
+//!
+//! A [`ConnectionControl`] is in the extensions of every request. The figures are written by the connection's
+//! own task without locks; they are for pages and logs and may be a moment old.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::Context;
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// A shared handle on one client connection.
+#[derive(Clone)]
+pub struct ConnectionControl(Arc<Shared>);
+
+struct Shared {
+    peer: SocketAddr,
+    opened: Instant,
+    order: AtomicU8,
+    reset: AtomicBool,
+    task: AtomicWaker,
+    written: AtomicU64,
+    /// Milliseconds from `opened` to the write that did not go through, plus one; 0 while writes go through.
+    blocked_at: AtomicU64,
+    /// Called when the connection is cut because its peer stopped reading. Locked only then and when a stream
+    /// begins.
+    on_stall: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
+}
+
+/// What a connection is to do. Orders only get stricter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum Order {
+    /// Serve requests.
+    Run,
+    /// End the running reply, begin no other.
+    Finish,
+    /// Stop at once.
+    Cut,
+}
+
+impl ConnectionControl {
+    pub(super) fn new(peer: SocketAddr) -> Self {
+        Self(Arc::new(Shared {
+            peer,
+            opened: Instant::now(),
+            order: AtomicU8::new(Order::Run as u8),
+            reset: AtomicBool::new(false),
+            task: AtomicWaker::new(),
+            written: AtomicU64::new(0),
+            blocked_at: AtomicU64::new(0),
+            on_stall: Mutex::default(),
+        }))
+    }
+
+    /// The other end of the connection: the client, or a proxy in front of it (see [`crate::client`]).
+    pub fn peer(&self) -> SocketAddr {
+        self.0.peer
+    }
+
+    /// Bytes the socket has taken, heads and chunk framing included.
+    pub fn bytes_written(&self) -> u64 {
+        self.0.written.load(Ordering::Relaxed)
+    }
+
+    /// How long the socket has taken no byte although there were some to send; `None` while writes go
+    /// through.
+    pub fn blocked_for(&self) -> Option<Duration> {
+        let millis = self.0.blocked_at.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.0.opened.elapsed().saturating_sub(Duration::from_millis(millis)))
+    }
+
+    /// When this connection is closed, for whatever reason, its peer sees a reset and not an orderly end.
+    /// What the socket still holds is discarded. Ends nothing by itself.
+    pub fn abort(&self) {
+        self.0.reset.store(true, Ordering::Relaxed);
+    }
+
+    /// What to do when the connection is cut because its peer stopped reading, before the running reply is
+    /// dropped: the one end that the reply itself cannot see. Replaces what an earlier request of the
+    /// connection asked for.
+    pub fn on_stall(&self, tell: impl Fn() + Send + Sync + 'static) {
+        *self.0.on_stall.lock() = Some(Box::new(tell));
+    }
+
+    /// Ends the connection now, whatever it is doing, with a reset: the viewer is thrown out.
+    pub fn cut(&self) {
+        self.give(Order::Cut);
+    }
+
+    pub(super) fn give(&self, order: Order) {
+        if order == Order::Cut {
+            self.abort();
+        }
+        self.0.order.fetch_max(order as u8, Ordering::Release);
+        self.0.task.wake();
+    }
+
+    /// The standing order. The task of `cx` is woken when it changes.
+    pub(super) fn order(&self, cx: &Context<'_>) -> Order {
+        self.0.task.register(cx.waker());
+        match self.0.order.load(Ordering::Acquire) {
+            0 => Order::Run,
+            1 => Order::Finish,
+            _ => Order::Cut,
+        }
+    }
+
+    pub(super) fn stalled(&self) {
+        let tell = self.0.on_stall.lock().take();
+        if let Some(tell) = tell {
+            tell();
+        }
+    }
+
+    pub(super) fn is_aborted(&self) -> bool {
+        self.0.reset.load(Ordering::Relaxed)
+    }
+
+    /// Only the connection's own task writes, so no atomic addition is needed.
+    pub(super) fn wrote(&self, bytes: usize) {
+        let written = self.0.written.load(Ordering::Relaxed);
+        self.0.written.store(written + bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn blocked(&self, since: Instant) {
+        let millis = (since - self.0.opened).as_millis();
+        self.0.blocked_at.store(u64::try_from(millis).unwrap_or(u64::MAX - 1) + 1, Ordering::Relaxed);
+    }
+
+    pub(super) fn unblocked(&self) {
+        self.0.blocked_at.store(0, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for ConnectionControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("ConnectionControl");
+        out.field("peer", &self.peer()).field("bytes_written", &self.bytes_written());
+        out.finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control() -> ConnectionControl {
+        ConnectionControl::new(([127, 0, 0, 1], 1).into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_blocked_connection_tells_for_how_long() {
+        let control = control();
+        assert_eq!(control.blocked_for(), None);
+        tokio::time::advance(Duration::from_secs(7)).await;
+        control.blocked(Instant::now());
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(control.blocked_for(), Some(Duration::from_secs(3)));
+        control.unblocked();
+        assert_eq!(control.blocked_for(), None);
+    }
+
+    #[tokio::test]
+    async fn orders_only_get_stricter() {
+        let control = control();
+        let cx = Context::from_waker(std::task::Waker::noop());
+        assert_eq!(control.order(&cx), Order::Run);
+        control.give(Order::Cut);
+        control.give(Order::Finish);
+        assert_eq!(control.order(&cx), Order::Cut);
+        assert!(control.is_aborted());
+    }
+}

@@ -1,0 +1,258 @@
+//! A client's socket as hyper sees it: reads and writes go through, and time without progress is noticed.
+//!
+//! Owns three deadlines that nothing above the socket can keep, with one timer per connection that is armed
+//! only while a write waits:
+//!
+//! * a write that waits for `stall_timeout` without one byte taken ends the connection with a reset (a
+//!   stalled peer would see nothing of an orderly close, it has no room for it);
+//! * a client that shut down its sending side before its reply began is given up after `half_close_grace`,
+//!   because it has most likely gone: hyper does not read while it waits for a reply, so it would never know;
+//! * a socket that is closed while bytes of the client are still unread is drained for a moment, because
+//!   closing it at once would make the kernel send a reset that can destroy the reply on its way (a 413 would
+//!   arrive as "connection reset").
+//!
+//! While writes go through this costs two branches and a plain store per write.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use super::{ConnectionControl, ServeOptions};
+
+/// How long a closed socket waits for the client to stop sending. nginx waits up to 5 s; a player needs a
+/// round trip.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Most bytes thrown away on that occasion: a body of the size we accept, four times over.
+pub(super) const DRAIN_LIMIT: u64 = 256 * 1024;
+
+/// One client connection.
+#[derive(Debug)]
+pub(super) struct ViewerIo {
+    stream: TcpStream,
+    control: ConnectionControl,
+    stall_timeout: Option<Duration>,
+    half_close_grace: Duration,
+    timer: LazyTimer,
+    /// Since when bytes wait without one being taken.
+    blocked_since: Option<Instant>,
+    /// The client has sent something and got no byte since: its reply has not begun.
+    unanswered: bool,
+    /// When a client that shut down its sending side is given up.
+    gone_at: Option<Instant>,
+    drain: Option<Drain>,
+}
+
+#[derive(Debug)]
+struct Drain {
+    deadline: Instant,
+    thrown_away: u64,
+}
+
+impl ViewerIo {
+    pub(super) fn new(stream: TcpStream, control: ConnectionControl, options: &ServeOptions) -> Self {
+        Self {
+            stream,
+            control,
+            stall_timeout: options.stall_timeout,
+            half_close_grace: options.half_close_grace,
+            timer: LazyTimer::default(),
+            blocked_since: None,
+            unanswered: false,
+            gone_at: None,
+            drain: None,
+        }
+    }
+
+    /// Takes note of how a write went, and ends the connection when it has been waiting for too long.
+    fn after_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(bytes)) => self.progressed(bytes),
+            // The kernel's own timeout for bytes that nobody acknowledges.
+            Poll::Ready(Err(ref error)) if error.kind() == io::ErrorKind::TimedOut => self.control.stalled(),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => return self.poll_stalled(cx).map(Err),
+        }
+        written
+    }
+
+    fn progressed(&mut self, bytes: usize) {
+        self.unanswered = false;
+        self.control.wrote(bytes);
+        if self.blocked_since.take().is_some() {
+            self.control.unblocked();
+        }
+    }
+
+    #[cold]
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let since = self.blocked_since.unwrap_or_else(|| self.begin_blocked());
+        let Some(limit) = self.stall_timeout else { return Poll::Pending };
+        ready!(self.timer.poll_passed(cx, since + limit));
+        self.control.stalled();
+        self.control.abort();
+        Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+
+    fn begin_blocked(&mut self) -> Instant {
+        let now = Instant::now();
+        self.blocked_since = Some(now);
+        self.control.blocked(now);
+        now
+    }
+
+    /// Ready when nobody waits for the reply any more. Looks without taking: what the client sent is hyper's
+    /// to read.
+    fn poll_client_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.gone_at.is_none() {
+            let mut byte = [0];
+            match ready!(self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
+                Ok(0) => self.gone_at = Some(Instant::now() + self.half_close_grace),
+                // The next request. It hides an end behind it, which will show when that request is read.
+                Ok(_) => return Poll::Pending,
+                Err(error) => return Poll::Ready(error),
+            }
+        }
+        let deadline = self.gone_at.unwrap_or_else(Instant::now);
+        self.timer.poll_passed(cx, deadline).map(|()| io::ErrorKind::ConnectionAborted.into())
+    }
+
+    /// Throws away what the client still sends, if it does.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut waste = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut waste);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    if self.throw_away(buffer.filled().len() as u64) > DRAIN_LIMIT {
+                        return Poll::Ready(());
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        match &self.drain {
+            Some(drain) => self.timer.poll_passed(cx, drain.deadline),
+            None => Poll::Ready(()),
+        }
+    }
+
+    fn throw_away(&mut self, bytes: u64) -> u64 {
+        let begin = || Drain { deadline: Instant::now() + DRAIN_TIMEOUT, thrown_away: 0 };
+        let drain = self.drain.get_or_insert_with(begin);
+        drain.thrown_away += bytes;
+        drain.thrown_away
+    }
+}
+
+impl AsyncRead for ViewerIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.unanswered |= buffer.filled().len() > before;
+        read
+    }
+}
+
+impl AsyncWrite for ViewerIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.after_write(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.after_write(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// There is nothing to flush in a socket. hyper calls this whenever it has nothing to write, also while
+    /// it waits for the application's reply: the one occasion to look whether the client is still there.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unanswered
+            && let Poll::Ready(error) = self.poll_client_gone(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        self.poll_drain(cx).map(Ok)
+    }
+}
+
+impl Drop for ViewerIo {
+    /// A handler that panicked in the middle of a body must not look like one that came to an end.
+    fn drop(&mut self) {
+        if self.control.is_aborted() || std::thread::panicking() {
+            // Fails only on a socket that is dead already.
+            let _already_dead = self.stream.set_zero_linger();
+        }
+    }
+}
+
+/// One timer for changing deadlines. A later deadline does not touch the runtime's timer wheel: the old one
+/// is left to fire and is set again then. A viewer whose socket is full a hundred times a second costs one
+/// timer per timeout, not per write.
+#[derive(Debug, Default)]
+struct LazyTimer(Option<Pin<Box<Sleep>>>);
+
+impl LazyTimer {
+    fn poll_passed(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if sleep.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_timer_keeps_later_and_earlier_deadlines() {
+        let mut timer = LazyTimer::default();
+        let begin = Instant::now();
+        for seconds in [60, 90, 80, 200] {
+            let deadline = begin + Duration::from_secs(seconds);
+            let poll = poll_fn(|cx| Poll::Ready(timer.poll_passed(cx, deadline))).await;
+            assert_eq!(poll.is_ready(), Instant::now() >= deadline);
+        }
+        poll_fn(|cx| timer.poll_passed(cx, begin + Duration::from_secs(200))).await;
+        assert_eq!(begin.elapsed().as_secs(), 200);
+        poll_fn(|cx| timer.poll_passed(cx, begin + Duration::from_secs(100))).await;
+        assert_eq!(begin.elapsed().as_secs(), 200, "a deadline that has passed is not waited for");
+    }
+}
