@@ -23,12 +23,11 @@ mod viewer_io;
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use std::{io, mem};
 
@@ -228,13 +227,7 @@ impl Server {
         let application = Application { router: self.app.clone(), control: control.clone() };
         let connection = self.http.serve_connection(TokioIo::new(io), application);
         let counters = Arc::clone(&self.options.counters);
-        self.tasks.spawn(async move {
-            // Moved in first, so dropped last: a seat is free when its descriptor is.
-            let _seat = seat;
-            if let Err(error) = drive(connection, &control).await {
-                count_end(&error, &control, &counters);
-            }
-        });
+        self.tasks.spawn(Conversing { connection, control, counters, finishing: false, _seat: seat });
     }
 
     async fn drain(self) -> Served {
@@ -281,20 +274,37 @@ impl hyper::service::Service<Request<Incoming>> for Application {
 }
 
 /// Runs one connection to its end, obeying the orders its control receives meanwhile.
-async fn drive(mut connection: Conversation, control: &ConnectionControl) -> hyper::Result<()> {
-    let mut finishing = false;
-    poll_fn(|cx| {
-        let order = control.order(cx);
+///
+/// A future by hand: an async block would hold the connection three times, as what it captures, what it passes on and
+/// what it works with, and that is most of a viewer's memory.
+struct Conversing {
+    connection: Conversation,
+    control: ConnectionControl,
+    counters: Arc<Counters>,
+    finishing: bool,
+    /// Last, so dropped last: a seat is free when its descriptor is.
+    _seat: Seat,
+}
+
+impl Future for Conversing {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let order = this.control.order(cx);
         if order == Order::Cut {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(());
         }
-        if order == Order::Finish && !finishing {
-            finishing = true;
-            Pin::new(&mut connection).graceful_shutdown();
+        if order == Order::Finish && !this.finishing {
+            this.finishing = true;
+            Pin::new(&mut this.connection).graceful_shutdown();
         }
-        Pin::new(&mut connection).poll(cx)
-    })
-    .await
+        Pin::new(&mut this.connection).poll(cx).map(|ended| {
+            if let Err(error) = ended {
+                count_end(&error, &this.control, &this.counters);
+            }
+        })
+    }
 }
 
 /// A connection ended with an error. Two kinds are worth a number; the rest is players being switched off.
