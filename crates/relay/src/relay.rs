@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -145,7 +145,12 @@ impl Relay {
             return Err(StartError::Draining);
         }
         let seat = self.inner.admission.admit(info.address).map_err(StartError::from)?;
-        Ok(Admitted(Arc::new(seat)))
+        Ok(Admitted { seat: Arc::new(seat), at: Instant::now() })
+    }
+
+    /// When a viewer admitted at that moment must have media or an error.
+    pub fn deadline(&self, admitted: &Admitted) -> Instant {
+        admitted.at + self.inner.config.timings.start_budget
     }
 
     /// Joins the channel, starting it if nobody watches it yet. Returns when decodable data is there.
@@ -201,8 +206,12 @@ impl Relay {
     }
 }
 
-/// One viewer's place in the limits, taken before its channel is looked up.
-pub struct Admitted(Arc<Seat>);
+/// One viewer's place in the limits, taken before its channel is looked up. The budget of a start counts from here, so
+/// that finding out which channel is meant is part of it.
+pub struct Admitted {
+    seat: Arc<Seat>,
+    at: Instant,
+}
 
 impl Inner {
     fn enter(
@@ -217,10 +226,10 @@ impl Inner {
         }
         let shared = match sessions.get(key) {
             Some(shared) => Arc::clone(shared),
-            None => self.begin(&mut sessions, key, &info.label)?,
+            None => self.begin(&mut sessions, key, &info.label, admitted.at)?,
         };
         let id = ViewerId(self.next_viewer.fetch_add(1, Ordering::Relaxed));
-        Ok(ViewerGuard::enter(Arc::clone(self), shared, Arc::clone(&admitted.0), id, info.clone()))
+        Ok(ViewerGuard::enter(Arc::clone(self), shared, Arc::clone(&admitted.seat), id, info.clone()))
     }
 
     fn begin(
@@ -228,12 +237,13 @@ impl Inner {
         sessions: &mut HashMap<StreamKey, Arc<Shared>>,
         key: &StreamKey,
         label: &str,
+        asked: Instant,
     ) -> Result<Arc<Shared>, StartError> {
         let lease = self.budget.lease().ok_or(StartError::MemoryFull)?;
         let limits = RingLimits { media: self.config.ring_media, bytes: lease.share() };
         let (producer, ring) = Ring::new(limits);
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
-        let shared = Shared::new(key.clone(), label.to_owned(), ring, commands);
+        let shared = Shared::new(key.clone(), label.to_owned(), asked, ring, commands);
         sessions.insert(key.clone(), Arc::clone(&shared));
         self.rebalance(sessions);
         self.observe(&Event::SessionOpened { key });

@@ -311,10 +311,10 @@ impl State {
 
 /// The lock, or loom's model of it.
 mod sync {
-    #[cfg(loom)]
+    #[cfg(ring_model)]
     pub(super) struct Mutex<T>(loom::sync::Mutex<T>);
 
-    #[cfg(loom)]
+    #[cfg(ring_model)]
     impl<T> Mutex<T> {
         pub(super) fn new(value: T) -> Self {
             Self(loom::sync::Mutex::new(value))
@@ -324,6 +324,303 @@ mod sync {
         }
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(ring_model))]
     pub(super) use parking_lot::Mutex;
+}
+
+#[cfg(all(test, not(ring_model)))]
+mod tests {
+    use std::task::Waker;
+
+    use acemux_media::starts::StartKind;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: RingLimits = RingLimits { media: Duration::from_secs(30), bytes: 10_000 };
+
+    /// A chunk of `bytes` at `media` seconds; with `start` a reader may begin there.
+    fn chunk(bytes: usize, media: u64, start: bool) -> Chunk {
+        let name = |what: &str| Bytes::from(format!("{what} {media}"));
+        let point = StartPoint::new(StartKind::RandomAccess, name("join"), name("skip"));
+        Chunk {
+            seq: 0,
+            bytes: Bytes::from(vec![0; bytes]),
+            start: start.then(|| Arc::new(point)),
+            media: Duration::from_secs(media),
+            pcr: None,
+        }
+    }
+
+    fn read(cursor: &mut Cursor) -> Poll<Read> {
+        cursor.poll_next(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Media times of the chunks that can be read now.
+    fn drain(cursor: &mut Cursor) -> Vec<u64> {
+        std::iter::from_fn(|| match read(cursor) {
+            Poll::Ready(Read::Chunk(chunk)) => Some(chunk.media.as_secs()),
+            _ => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_join_starts_at_the_newest_start_point_far_enough_behind_live() {
+        let (mut producer, ring) = Ring::new(LIMITS);
+        for second in 0..=20 {
+            producer.push(chunk(10, second, second % 2 == 0));
+        }
+        let (prelude, mut cursor) = ring.join(Duration::from_secs(5));
+        assert_eq!(prelude, "join 14");
+        assert_eq!(drain(&mut cursor), [14, 15, 16, 17, 18, 19, 20]);
+    }
+
+    #[test]
+    fn a_young_stream_is_joined_at_its_oldest_start_point() {
+        let (mut producer, ring) = Ring::new(LIMITS);
+        producer.push(chunk(10, 0, true));
+        producer.push(chunk(10, 2, true));
+        assert_eq!(ring.join(Duration::from_secs(5)).0, "join 0");
+    }
+
+    #[test]
+    fn a_join_is_never_in_the_older_half_of_the_ring() {
+        let (mut producer, ring) = Ring::new(RingLimits { media: Duration::from_secs(30), bytes: 1000 });
+        for second in 0..20 {
+            producer.push(chunk(100, second, true));
+        }
+        assert_eq!(ring.join(Duration::from_secs(9)).0, "join 15");
+    }
+
+    #[test]
+    fn who_falls_out_resumes_at_the_newest_start_point_and_learns_what_was_lost() {
+        let (mut producer, ring) = Ring::new(RingLimits { media: Duration::from_secs(30), bytes: 500 });
+        producer.push(chunk(100, 0, true));
+        let (_, mut cursor) = ring.join(Duration::ZERO);
+        assert_eq!(drain(&mut cursor), [0]);
+        for second in 1..=10 {
+            producer.push(chunk(100, second, second % 2 == 0));
+        }
+        let Poll::Ready(Read::Lagged { skipped, prelude }) = read(&mut cursor) else {
+            panic!("it was overtaken")
+        };
+        assert_eq!((skipped, prelude), (900, Bytes::from("skip 10")));
+        assert_eq!(drain(&mut cursor), [10]);
+    }
+
+    #[test]
+    fn who_falls_out_of_a_ring_without_start_points_waits_for_the_next() {
+        let (mut producer, ring) = Ring::new(RingLimits { media: Duration::from_secs(30), bytes: 300 });
+        producer.push(chunk(100, 0, true));
+        let (_, mut cursor) = ring.join(Duration::ZERO);
+        for second in 1..=5 {
+            producer.push(chunk(100, second, false));
+        }
+        assert!(read(&mut cursor).is_pending());
+        producer.push(chunk(100, 6, true));
+        assert!(matches!(read(&mut cursor), Poll::Ready(Read::Lagged { skipped: 600, .. })));
+        assert_eq!(drain(&mut cursor), [6]);
+    }
+
+    #[test]
+    fn readers_get_what_is_left_and_then_the_reason() {
+        let (mut producer, ring) = Ring::new(LIMITS);
+        producer.push(chunk(10, 0, true));
+        let (_, mut cursor) = ring.join(Duration::ZERO);
+        producer.finish(EndReason::UpstreamEnded);
+        assert_eq!(drain(&mut cursor), [0]);
+        assert!(matches!(read(&mut cursor), Poll::Ready(Read::End(EndReason::UpstreamEnded))));
+    }
+
+    #[test]
+    fn a_writer_that_vanishes_ends_the_stream() {
+        let (mut producer, ring) = Ring::new(LIMITS);
+        producer.push(chunk(10, 0, true));
+        let (_, mut cursor) = ring.join(Duration::ZERO);
+        drop(producer);
+        drain(&mut cursor);
+        assert!(matches!(read(&mut cursor), Poll::Ready(Read::End(EndReason::Lost))));
+    }
+
+    #[test]
+    fn history_is_bounded_in_seconds_and_shrinks_when_told() {
+        let (mut producer, ring) = Ring::new(LIMITS);
+        for second in 0..100 {
+            producer.push(chunk(10, second, true));
+        }
+        assert_eq!(ring.level().media, LIMITS.media);
+        ring.set_most_bytes(50);
+        assert_eq!(ring.level().bytes, 50);
+    }
+
+    #[test]
+    fn a_reader_that_left_is_forgotten() {
+        let (producer, ring) = Ring::new(LIMITS);
+        let readers: Vec<_> = (0..10).map(|_| ring.join(Duration::ZERO)).collect();
+        assert_eq!(ring.state.lock().waiting.len(), 10);
+        drop(readers);
+        assert!(ring.state.lock().waiting.is_empty());
+        drop(producer);
+    }
+
+    /// What may be done to a ring with one reader.
+    #[derive(Clone, Debug)]
+    enum Deed {
+        Push { bytes: usize, start: bool },
+        Read,
+        Shrink { bytes: usize },
+    }
+
+    fn deed() -> impl Strategy<Value = Deed> {
+        prop_oneof![
+            4 => (1..200_usize, any::<bool>()).prop_map(|(bytes, start)| Deed::Push { bytes, start }),
+            3 => Just(Deed::Read),
+            1 => (50..2000_usize).prop_map(|bytes| Deed::Shrink { bytes }),
+        ]
+    }
+
+    proptest! {
+        /// Every byte is either read or reported as skipped, in order, and after a skip comes a start point.
+        #[test]
+        fn nothing_is_lost_without_being_counted(deeds in prop::collection::vec(deed(), 1..200)) {
+            let (mut producer, ring) = Ring::new(RingLimits { media: Duration::from_secs(1000), bytes: 1000 });
+            producer.push(chunk(100, 0, true));
+            let (_, mut cursor) = ring.join(Duration::ZERO);
+            let (mut written, mut read_bytes, mut skipped_bytes, mut pushed) = (100_u64, 0_u64, 0_u64, 0);
+            let mut after_skip = false;
+            for deed in deeds {
+                match deed {
+                    Deed::Push { bytes, start } => {
+                        pushed += 1;
+                        written += bytes as u64;
+                        producer.push(chunk(bytes, pushed, start));
+                    }
+                    Deed::Shrink { bytes } => ring.set_most_bytes(bytes),
+                    Deed::Read => match read(&mut cursor) {
+                        Poll::Ready(Read::Chunk(chunk)) => {
+                            prop_assert!(!after_skip || chunk.start.is_some());
+                            after_skip = false;
+                            read_bytes += chunk.bytes.len() as u64;
+                        }
+                        Poll::Ready(Read::Lagged { skipped, .. }) => {
+                            skipped_bytes += skipped;
+                            after_skip = true;
+                        }
+                        Poll::Ready(Read::End(_)) => prop_assert!(false, "it has not ended"),
+                        Poll::Pending => prop_assert!(read_bytes + skipped_bytes <= written),
+                    },
+                }
+                prop_assert!(read_bytes + skipped_bytes <= written);
+                let level = ring.level();
+                prop_assert!(level.bytes <= 2000 || level.next - ring.state.lock().first() == 1);
+            }
+        }
+    }
+
+    /// Real threads: a fast writer, readers that are overtaken, and no wake-up lost.
+    #[test]
+    fn readers_on_other_threads_reach_the_end() {
+        let (mut producer, ring) = Ring::new(RingLimits { media: Duration::from_secs(1000), bytes: 2000 });
+        producer.push(chunk(10, 0, true));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                let (_, mut cursor) = ring.join(Duration::ZERO);
+                scope.spawn(move || read_to_end(&mut cursor));
+            }
+            for second in 1..20_000 {
+                producer.push(chunk(10, second, second % 5 == 0));
+            }
+            producer.finish(EndReason::Idle);
+        });
+    }
+
+    /// Reads to the end on this thread, parked while there is nothing.
+    fn read_to_end(cursor: &mut Cursor) {
+        struct Unpark(std::thread::Thread);
+        impl std::task::Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        loop {
+            match cursor.poll_next(&mut Context::from_waker(&waker)) {
+                Poll::Ready(Read::End(_)) => return,
+                Poll::Ready(_) => {}
+                Poll::Pending => std::thread::park(),
+            }
+        }
+    }
+}
+
+/// Every interleaving of one writer and two readers, with a ring that overtakes them. Run with `--cfg ring_model`: the name is our own, because tokio reads `loom` too.
+#[cfg(all(test, ring_model))]
+mod loom_tests {
+    use acemux_media::starts::StartKind;
+    use loom::future::block_on;
+
+    use super::*;
+
+    fn chunk(media: u64) -> Chunk {
+        let point = StartPoint::new(StartKind::RandomAccess, Bytes::new(), Bytes::new());
+        Chunk {
+            seq: 0,
+            bytes: Bytes::from_static(&[0; 10]),
+            start: Some(Arc::new(point)),
+            media: Duration::from_secs(media),
+            pcr: None,
+        }
+    }
+
+    /// Bytes read and skipped until the end.
+    fn read_to_end(mut cursor: Cursor) -> u64 {
+        let mut bytes = 0;
+        loop {
+            match block_on(std::future::poll_fn(|context| cursor.poll_next(context))) {
+                Read::Chunk(chunk) => bytes += chunk.bytes.len() as u64,
+                Read::Lagged { skipped, .. } => bytes += skipped,
+                Read::End(_) => return bytes,
+            }
+        }
+    }
+
+    /// Two preemptions find nearly all races of this size; without a bound the model runs for hours.
+    fn model(body: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(2);
+        builder.check(body);
+    }
+
+    #[test]
+    fn loom_no_wake_up_and_no_byte_is_lost() {
+        model(|| {
+            let (mut producer, ring) = Ring::new(RingLimits { media: Duration::from_secs(1000), bytes: 15 });
+            producer.push(chunk(0));
+            let readers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (_, cursor) = ring.join(Duration::ZERO);
+                    loom::thread::spawn(move || read_to_end(cursor))
+                })
+                .collect();
+            producer.push(chunk(1));
+            producer.finish(EndReason::Idle);
+            for reader in readers {
+                assert_eq!(reader.join().expect("the reader ends"), 20);
+            }
+        });
+    }
+
+    #[test]
+    fn loom_a_reader_may_leave_at_any_moment() {
+        model(|| {
+            let (mut producer, ring) = Ring::new(RingLimits { media: Duration::from_secs(1000), bytes: 15 });
+            producer.push(chunk(0));
+            let (_, cursor) = ring.join(Duration::ZERO);
+            let leaver = loom::thread::spawn(move || drop(cursor));
+            producer.push(chunk(1));
+            producer.finish(EndReason::Idle);
+            leaver.join().expect("leaving does not fail");
+        });
+    }
 }

@@ -145,9 +145,13 @@ impl Engines {
         self.all.iter().any(|member| member.knowledge().health == Health::Healthy)
     }
 
-    /// An engine to ask something that needs no slot: the least loaded one that answers.
-    pub fn any(&self) -> Option<&Arc<Member>> {
-        self.all.iter().min_by_key(|member| (member.is_shunned(), member.used()))
+    /// Engines to ask something that needs no slot, the best first: those that answer, then by load.
+    pub fn to_ask(&self) -> Vec<&Arc<Member>> {
+        let mut all: Vec<_> = self.all.iter().collect();
+        all.sort_by_key(|member| {
+            (member.knowledge().health == Health::Unhealthy, member.is_shunned(), member.used())
+        });
+        all
     }
 
     /// A slot for `stream` on the least loaded engine not in `exclude`, waiting for one until `deadline`.

@@ -22,6 +22,9 @@ use crate::engines::{Engines, Member, NoSlot, Slot};
 /// Marks the key of a channel whose infohash no engine could tell yet.
 const UNRESOLVED: &str = "id:";
 
+/// Engines that are asked for a channel's infohash, one after the other.
+const ASKED: usize = 2;
+
 /// Opens streams on AceStream engines. Cheap to clone.
 #[derive(Clone)]
 pub struct EngineOrigin {
@@ -52,14 +55,26 @@ impl EngineOrigin {
         if let Some(infohash) = self.identities.known(hash) {
             return Ok(key_of(infohash));
         }
-        let member = self.engines.any().ok_or_else(|| no_slot(&NoSlot::NoEngines))?;
-        match self.identities.resolve(&member.engine, hash).await {
-            Resolution::Known(infohash) => Ok(key_of(infohash)),
+        Ok(match self.resolve(hash).await? {
+            Resolution::Known(infohash) => key_of(infohash),
             // Both lookups said no. The one for content ids is definite, the one for infohashes is not: a swarm may
             // take longer to find than the lookup takes. So it can only be an infohash.
-            Resolution::Unresolved(Why::Negative) => Ok(key_of(Infohash::new(hash))),
-            Resolution::Unresolved(Why::NoAnswer) => Ok(StreamKey::new(format!("{UNRESOLVED}{hash}"))),
+            Resolution::Unresolved(Why::Negative) => key_of(Infohash::new(hash)),
+            Resolution::Unresolved(Why::NoAnswer) => StreamKey::new(format!("{UNRESOLVED}{hash}")),
+        })
+    }
+
+    /// Asks one engine, and another one when the first has no infohash: it may be cut off from the network.
+    async fn resolve(&self, hash: Hash) -> Result<Resolution, OpenError> {
+        let mut asked = self.engines.to_ask().into_iter().take(ASKED);
+        let first = asked.next().ok_or_else(|| no_slot(&NoSlot::NoEngines))?;
+        let mut resolution = self.identities.resolve(&first.engine, hash).await;
+        for member in asked {
+            if matches!(resolution, Resolution::Unresolved(_)) {
+                resolution = better(resolution, self.identities.resolve(&member.engine, hash).await);
+            }
         }
+        Ok(resolution)
     }
 
     /// The key a channel has if it is known, for pages that only look.
@@ -134,6 +149,15 @@ impl EngineOrigin {
 impl Origin for EngineOrigin {
     fn open(&self, request: OpenRequest) -> BoxFuture<'static, Result<Upstream, OpenError>> {
         self.clone().open_somewhere(request).boxed()
+    }
+}
+
+/// Of two failures to resolve the one that says less: a definite no must come from every engine that was asked.
+fn better(first: Resolution, second: Resolution) -> Resolution {
+    match (first, second) {
+        (_, Resolution::Known(infohash)) => Resolution::Known(infohash),
+        (Resolution::Unresolved(Why::NoAnswer), Resolution::Unresolved(_)) => first,
+        (_, second) => second,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Upstream bytes into chunks, at the pace of the media.
 //!
 //! Engines open with a burst of 8–40 MB at link speed. Taking all of it would push the burst's head out of the ring
-//! before anybody has read it, so ingest stays at most [`Ingest::lead`] of media ahead of wall time; the rest waits in
-//! the socket.
+//! before anybody has read it, so ingest stays at most ten seconds or two join bursts of media ahead of wall time, and
+//! at most half the ring; the rest waits in the socket.
 
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub struct Ingest {
     lead: Duration,
     began: Instant,
     anchor: Option<Anchor>,
+    /// Bytes taken since the anchor.
+    taken: u64,
     sealed: Vec<Chunk>,
 }
 
@@ -41,16 +43,14 @@ struct Anchor {
 }
 
 impl Ingest {
-    /// Chunks of at most `chunk_bytes`, for joiners who start `join_burst` behind live.
-    pub fn new(chunk_bytes: usize, join_burst: Duration, now: Instant) -> Self {
+    /// Chunks of at most `chunk_bytes`, for joiners who start `join_burst` behind live, into a ring of `ring_media`.
+    ///
+    /// The lead is never more than half the ring: the other half is what a viewer has who reads no faster than the
+    /// media plays.
+    pub fn new(chunk_bytes: usize, join_burst: Duration, ring_media: Duration, now: Instant) -> Self {
         let chunker = Chunker::new(ChunkLimits { max_bytes: chunk_bytes, max_hold: LEAST_HOLD });
-        let lead = (join_burst * 2).max(LEAST_LEAD);
-        Self { chunker, chunk_bytes, lead, began: now, anchor: None, sealed: Vec::new() }
-    }
-
-    /// Most media ahead of wall time.
-    pub fn lead(&self) -> Duration {
-        self.lead
+        let lead = (join_burst * 2).max(LEAST_LEAD).min(ring_media / 2);
+        Self { chunker, chunk_bytes, lead, began: now, anchor: None, taken: 0, sealed: Vec::new() }
     }
 
     /// Larger batches for more viewers.
@@ -63,6 +63,7 @@ impl Ingest {
     /// Takes bytes as they came; gives the chunks that are complete.
     pub fn take(&mut self, bytes: &[u8], now: Instant) -> std::vec::Drain<'_, Chunk> {
         self.chunker.push(bytes, now - self.began, &mut self.sealed);
+        self.taken += bytes.len() as u64;
         self.anchor_at(now);
         self.sealed.drain(..)
     }
@@ -81,18 +82,27 @@ impl Ingest {
         self.chunker.seal_at().map(|since| self.began + since)
     }
 
-    /// Until when nothing more should be read, if the media is too far ahead.
-    pub fn resume_at(&self, now: Instant) -> Option<Instant> {
+    /// Until when nothing more should be read, if the media is too far ahead for a ring of `ring_bytes`.
+    pub fn resume_at(&self, now: Instant, ring_bytes: usize) -> Option<Instant> {
         let anchor = self.anchor?;
         let played = now.saturating_duration_since(anchor.wall).mul_f64(DRIFT);
-        let ahead = self.chunker.media_time().saturating_sub(anchor.media).saturating_sub(played);
-        ahead.checked_sub(self.lead).filter(|excess| !excess.is_zero()).map(|excess| now + excess)
+        let taken = self.chunker.media_time().saturating_sub(anchor.media);
+        let lead = self.lead.min(self.time_of(ring_bytes / 2, taken));
+        let excess = taken.saturating_sub(played).checked_sub(lead)?;
+        (!excess.is_zero()).then(|| now + excess)
+    }
+
+    /// How long so many bytes play, at the rate of what was taken since the anchor.
+    fn time_of(&self, bytes: usize, taken: Duration) -> Duration {
+        let nanoseconds = taken.as_nanos() * bytes as u128 / u128::from(self.taken.max(1));
+        u64::try_from(nanoseconds).map_or(Duration::MAX, Duration::from_nanos)
     }
 
     /// Another upstream follows: what is half done of the old one is dropped.
     pub fn restart(&mut self) {
         self.chunker.restart();
         self.anchor = None;
+        self.taken = 0;
     }
 
     /// Whether the bytes are a transport stream at all.
@@ -110,6 +120,7 @@ impl Ingest {
             && let Some(first) = self.sealed.first()
         {
             self.anchor = Some(Anchor { wall: now, media: first.media });
+            self.taken = self.sealed.iter().map(|chunk| chunk.bytes.len() as u64).sum();
         }
     }
 }

@@ -184,6 +184,7 @@ impl Shared {
     pub(crate) fn new(
         key: StreamKey,
         label: String,
+        opened: Instant,
         ring: Ring,
         commands: mpsc::Sender<Command>,
     ) -> Arc<Self> {
@@ -192,7 +193,7 @@ impl Shared {
         Arc::new(Self {
             label,
             created: Timestamp::now(),
-            opened: Instant::now(),
+            opened,
             ring,
             phase: watch::Sender::new(Phase::Opening),
             viewers: Viewers::default(),

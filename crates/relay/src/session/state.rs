@@ -110,10 +110,10 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A session whose first start begins now. Its first viewer is about to arrive.
-    pub fn new(timings: Timings, now: Instant) -> Self {
+    /// A session whose first start begins now for a viewer who asked at `asked` and is about to arrive.
+    pub fn new(timings: Timings, asked: Instant, now: Instant) -> Self {
         let opening = Opening {
-            since: now,
+            since: asked,
             attempt: 1,
             exclude: Vec::new(),
             failure: None,
@@ -280,7 +280,7 @@ mod tests {
     impl Bench {
         fn opening() -> Self {
             let now = Instant::now();
-            let mut bench = Self { machine: Machine::new(TIMINGS, now), now };
+            let mut bench = Self { machine: Machine::new(TIMINGS, now, now), now };
             bench.step(Step::Viewers(1));
             bench
         }

@@ -38,8 +38,8 @@ pub(crate) struct Task {
     commands: mpsc::Receiver<Command>,
     viewers: watch::Receiver<usize>,
     stop: CancellationToken,
-    /// Held for its drop: the ring's place in the memory budget.
-    _lease: Lease,
+    /// The ring's place in the memory budget.
+    lease: Lease,
 }
 
 /// What the task waited for.
@@ -63,8 +63,8 @@ impl Task {
         let now = Instant::now();
         let config = &relay.config;
         Self {
-            machine: Machine::new(config.timings, now),
-            ingest: Ingest::new(config.chunk_bytes, config.join_burst, now),
+            machine: Machine::new(config.timings, shared.opened, now),
+            ingest: Ingest::new(config.chunk_bytes, config.join_burst, config.ring_media, now),
             progress: Progress::default(),
             start: None,
             upstream: None,
@@ -74,7 +74,7 @@ impl Task {
             relay,
             shared,
             commands,
-            _lease: lease,
+            lease,
         }
     }
 
@@ -93,7 +93,7 @@ impl Task {
 
     async fn select(&mut self) -> Happening {
         let now = Instant::now();
-        let resume_at = self.ingest.resume_at(now);
+        let resume_at = self.ingest.resume_at(now, self.lease.share());
         let wake_at = earliest([self.machine.deadline(), self.ingest.seal_at(), resume_at]);
         tokio::select! {
             biased;

@@ -19,6 +19,7 @@ use http::header::{
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::time::{Instant, timeout_at};
 
 use crate::api::problem::{Code, Problem};
 use crate::app::App;
@@ -66,8 +67,16 @@ async fn join(app: &App, content: ContentId, client: ClientInfo) -> Result<Viewe
         label: content.hash().to_string(),
     };
     let admitted = app.relay.admit(&info)?;
-    let key = app.origin.key(content).await.map_err(StartError::from)?;
-    Ok(app.relay.join(key, info, admitted).await?)
+    let deadline = app.relay.deadline(&admitted);
+    let key = timeout_at(deadline, app.origin.key(content)).await.map_err(|_elapsed| unresolved(deadline))?;
+    Ok(app.relay.join(key?, info, admitted).await?)
+}
+
+/// An engine that says nothing to a look-up would say nothing to a start either.
+fn unresolved(deadline: Instant) -> Problem {
+    let detail = "no engine answered which channel this is before the time for a start was over";
+    tracing::warn!(late_ms = deadline.elapsed().as_millis(), "stream could not be started: {detail}");
+    Problem::new(Code::StartTimeout).with_detail(detail)
 }
 
 /// The headers that every known player is happy with: no length, no ranges, no buffering in between.

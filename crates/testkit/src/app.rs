@@ -1,0 +1,151 @@
+//! The whole program in this process, with simulated engines behind it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use acemux_server::app::{App, Service};
+use acemux_server::config::Config;
+use acemux_sim::{CloseReason, Ledger, SimEngine, SimOptions};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// Longest wait for a condition that must come true.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What a test wants; the rest is as users have it, but quicker.
+pub struct Setup {
+    engines: Vec<SimOptions>,
+    addresses: Vec<String>,
+    settings: Vec<(&'static str, String)>,
+}
+
+impl Setup {
+    /// One engine of verifiable packets that answers within milliseconds.
+    pub fn new() -> Self {
+        Self::with_engines([SimOptions::fast()])
+    }
+
+    /// These engines.
+    pub fn with_engines(engines: impl IntoIterator<Item = SimOptions>) -> Self {
+        let settings = [("APP_HOST", "127.0.0.1"), ("APP_PORT", "0"), ("EMPTY_STREAM_TIMEOUT", "3s")];
+        Self {
+            engines: engines.into_iter().collect(),
+            addresses: Vec::new(),
+            settings: settings.map(|(name, value)| (name, value.to_owned())).to_vec(),
+        }
+    }
+
+    /// One more engine that is none of ours.
+    pub fn engine_at(mut self, address: impl Into<String>) -> Self {
+        self.addresses.push(address.into());
+        self
+    }
+
+    /// A setting by its name in the environment.
+    pub fn set(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.settings.push((name, value.into()));
+        self
+    }
+
+    /// Starts everything.
+    pub async fn start(self) -> TestApp {
+        let ledger = Ledger::new();
+        let mut engines = Vec::new();
+        for options in self.engines {
+            let options = SimOptions { ledger: Some(ledger.clone()), ..options };
+            engines.push(SimEngine::start(options).await.expect("a port is free"));
+        }
+        let own = engines.iter().map(|engine| engine.addr().to_string());
+        let list = own.chain(self.addresses).collect::<Vec<_>>().join(",");
+        let settings = self.settings.into_iter().chain([("ENGINES", list)]);
+        let config = Config::from_pairs(settings).expect("the test's settings can be used");
+        TestApp::run(&config, engines, ledger)
+    }
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The running program.
+pub struct TestApp {
+    /// The simulated engines.
+    pub engines: Vec<SimEngine>,
+    /// What all of them remember.
+    pub ledger: Ledger,
+    /// The program's parts.
+    pub app: App,
+    address: SocketAddr,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl TestApp {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the handle is the owner: stop() awaits it, drop aborts it"
+    )]
+    fn run(config: &Config, engines: Vec<SimEngine>, ledger: Ledger) -> Self {
+        let stop = CancellationToken::new();
+        let service = Service::build(config, stop.clone()).expect("a port is free");
+        let address = service.address().expect("it is bound");
+        let app = service.app().clone();
+        Self { engines, ledger, app, address, stop, running: tokio::spawn(service.run()) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The only engine, or the first.
+    pub fn engine(&self) -> &SimEngine {
+        &self.engines[0]
+    }
+
+    /// Waits until nobody watches and then that nothing is left: no session, no slot, no open playback on an engine,
+    /// and every playback closed exactly as often as opened.
+    pub async fn at_baseline(&self) {
+        until("no viewers", || self.app.relay.viewers() == 0).await;
+        until("no sessions in the relay", || self.app.relay.sessions().is_empty()).await;
+        until("every slot returned", || self.app.engines.all().iter().all(|member| member.used() == 0)).await;
+        until("no playback open on an engine", || self.ledger.open_sessions() == 0).await;
+        let counts = self.ledger.counts();
+        assert_eq!(counts.opened, counts.closed, "{counts:?}");
+    }
+
+    /// How many playbacks were left to the engine to end by itself: each is a stop that we owed.
+    pub fn forgotten(&self) -> usize {
+        self.ledger.snapshot().closed_by(CloseReason::ReaderLeft)
+    }
+
+    /// Tells it to stop and waits until it has.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        (&mut self.running).await.expect("the service does not panic");
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+/// Waits for a condition, and says which one never came.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "this never came: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits for an answer at most as long as for a condition.
+pub async fn within<T>(limit: Duration, what: &str, answer: impl Future<Output = T>) -> T {
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| panic!("not within {limit:?}: {what}"))
+}

@@ -1,0 +1,17 @@
+//! The harness: the whole program on a free port, simulated engines behind it, viewers that check every packet in
+//! front of it, and an oracle that compares what everybody remembers. For tests only.
+//!
+//! ```text
+//!  StrictViewer ─► TestApp (Service on port 0) ─► SimEngine × n
+//!       │                  │                          │
+//!       └── Report         └── pages, relay           └── Ledger
+//!                     oracle: all of them agree that nothing is left
+//! ```
+
+pub mod app;
+pub mod http;
+pub mod viewer;
+
+pub use app::{Setup, TestApp};
+pub use http::{Reply, get, send};
+pub use viewer::StrictViewer;

@@ -1,0 +1,80 @@
+//! Caps hold, and who is refused learns why.
+
+use std::time::Duration;
+
+use acemux_testkit::app::{Setup, until, within};
+use acemux_testkit::{Reply, StrictViewer, get, send};
+
+use crate::{ID, id, stream};
+
+async fn code(reply: &mut Reply) -> String {
+    reply.json().await["code"].as_str().expect("a code").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_viewer_too_many_is_refused_and_the_others_stay() {
+    let app = Setup::new().set("MAX_VIEWERS", "2").start().await;
+    let mut first = StrictViewer::open(app.address(), ID).await;
+    let second = get(app.address(), &stream(ID)).await;
+    assert_eq!(second.status, 200);
+    let mut third = get(app.address(), &stream(ID)).await;
+    assert_eq!((third.status, code(&mut third).await.as_str()), (503, "server_full"));
+    assert!(third.header("retry-after").is_some());
+    first.watch(Duration::from_millis(200)).await;
+    first.assert_perfect();
+    drop(second);
+    until("a place is free", || app.app.relay.viewers() == 1).await;
+    assert_eq!(get(app.address(), &stream(ID)).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_behind_a_trusted_proxy_count_by_their_own_address() {
+    let app = Setup::new().set("MAX_VIEWERS_PER_IP", "1").set("TRUSTED_PROXIES", "127.0.0.1").start().await;
+    let from = |address: &str| {
+        format!("GET {} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {address}\r\n\r\n", stream(ID))
+    };
+    let first = send(app.address(), &from("192.0.2.1")).await;
+    assert_eq!(first.status, 200);
+    let mut again = send(app.address(), &from("192.0.2.1")).await;
+    assert_eq!((again.status, code(&mut again).await.as_str()), (429, "too_many_viewers"));
+    assert!(again.header("retry-after").is_some());
+    assert_eq!(send(app.address(), &from("192.0.2.2")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_free_slot_the_answer_comes_in_time_and_names_the_setting() {
+    let app = Setup::new()
+        .set("MAX_STREAMS_PER_ENGINE", "1")
+        .set("ENGINE_SELECTION_TIMEOUT", "300ms")
+        .start()
+        .await;
+    let watched = StrictViewer::open(app.address(), ID).await;
+    let mut refused = within(Duration::from_secs(2), "a refusal", get(app.address(), &stream(&id(2)))).await;
+    assert_eq!(refused.status, 503);
+    let problem = refused.json().await;
+    assert_eq!(problem["code"], "no_engine");
+    assert!(problem["detail"].as_str().expect("text").contains("MAX_STREAMS_PER_ENGINE"), "{problem}");
+    drop(watched);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lingering_stream_gives_its_slot_up_at_once() {
+    let app = Setup::new().set("MAX_STREAMS_PER_ENGINE", "1").start().await;
+    drop(StrictViewer::open(app.address(), ID).await);
+    until("nobody watches", || app.app.relay.viewers() == 0).await;
+    let other = within(Duration::from_secs(2), "the slot", StrictViewer::open(app.address(), &id(2))).await;
+    assert!(other.first_byte() < Duration::from_secs(1), "{:?}", other.first_byte());
+    assert_eq!(app.ledger.counts().peak, 1, "never two on an engine with one slot");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_spread_over_the_engines() {
+    let engines = [acemux_sim::SimOptions::fast(), acemux_sim::SimOptions::fast()];
+    let app = Setup::with_engines(engines).start().await;
+    let mut viewers = Vec::new();
+    for n in 1..=4 {
+        viewers.push(StrictViewer::open(app.address(), &id(n)).await);
+    }
+    let used: Vec<usize> = app.app.engines.all().iter().map(|member| member.used()).collect();
+    assert_eq!(used, [2, 2]);
+}

@@ -1,0 +1,23 @@
+//! The whole program, as its users meet it. One module per promise.
+
+mod arrows;
+mod contract;
+mod failures;
+mod inputs;
+mod joins;
+mod limits;
+mod pages;
+mod players;
+mod sharing;
+
+/// A content id that plays the verifiable channel of a fast simulated engine.
+const ID: &str = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d";
+
+/// The `n`th content id of a test that needs many.
+fn id(n: usize) -> String {
+    format!("{n:040x}")
+}
+
+fn stream(id: &str) -> String {
+    format!("/ace/getstream?id={id}")
+}

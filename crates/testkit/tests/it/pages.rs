@@ -1,0 +1,165 @@
+//! What operators look at.
+
+use std::time::Duration;
+
+use acemux_sim::infohash_of;
+use acemux_testkit::app::{Setup, until};
+use acemux_testkit::{StrictViewer, TestApp, get};
+use serde_json::Value;
+
+use crate::ID;
+
+async fn page(app: &TestApp, path: &str) -> Value {
+    let mut reply = get(app.address(), path).await;
+    assert_eq!(reply.status, 200, "{path}");
+    reply.json().await
+}
+
+fn keys(object: &Value) -> Vec<&str> {
+    object.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_idle_status_page_is_the_guides() {
+    let app = Setup::new().start().await;
+    let mut reply = get(app.address(), "/proxy/status").await;
+    let (body, _) = reply.body().await;
+    let expected =
+        r#"{"running":true,"total_sessions":0,"active_sessions":0,"total_clients":0,"sessions":[]}"#;
+    assert_eq!(String::from_utf8(body).expect("text"), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_found_by_any_form_of_its_id_and_has_the_reference_keys() {
+    let app = Setup::new().start().await;
+    let mut viewer = StrictViewer::open(app.address(), &ID.to_uppercase()).await;
+    viewer.watch(Duration::from_millis(200)).await;
+    let infohash = infohash_of(ID);
+    for form in [ID, &ID.to_uppercase(), &infohash, &infohash.to_uppercase()] {
+        for prefix in ["", "/api/v1"] {
+            let session = page(&app, &format!("{prefix}/proxy/sessions/{form}")).await;
+            assert_eq!(
+                (&session["ace_id"], &session["infohash"]),
+                (&Value::from(ID), &Value::from(infohash.as_str()))
+            );
+            let reference = [
+                "stream_id",
+                "ace_id",
+                "engine_host",
+                "engine_port",
+                "container_id",
+                "playback_session_id",
+                "is_live",
+                "is_active",
+                "client_count",
+                "created_at",
+                "started_at",
+                "ended_at",
+                "error",
+                "idle_seconds",
+            ];
+            let found = keys(&session);
+            assert!(reference.iter().all(|key| found.contains(key)), "{found:?}");
+            assert_eq!(
+                (&session["client_count"], &session["is_active"]),
+                (&Value::from(1), &Value::from(true))
+            );
+            assert_eq!(session["container_id"], app.engine().addr().to_string());
+        }
+    }
+    let viewers = page(&app, &format!("/proxy/sessions/{ID}/viewers")).await;
+    assert!(viewers["viewers"][0]["bytes_sent"].as_u64().is_some_and(|bytes| bytes > 0), "{viewers}");
+    let status = page(&app, "/proxy/status").await;
+    assert_eq!((&status["total_clients"], &status["active_sessions"]), (&Value::from(1), &Value::from(1)));
+    assert_eq!(page(&app, "/proxy/sessions").await["sessions"][0]["ace_id"], ID);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_a_problem_with_a_code() {
+    let app = Setup::new().start().await;
+    for path in [
+        "/proxy/sessions/none",
+        "/proxy/sessions/none/viewers",
+        "/engines/none",
+        "/nothing",
+        "/api/v1/nothing",
+    ] {
+        let mut reply = get(app.address(), path).await;
+        assert_eq!(reply.status, 404, "{path}");
+        assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{path}");
+        let problem = reply.json().await;
+        assert_eq!(problem["code"], "not_found", "{path}");
+        assert!(problem["detail"].is_string() && problem["request_id"].is_string(), "{problem}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn engines_are_listed_with_the_reference_keys() {
+    let app = Setup::new().start().await;
+    until("the engine was probed", || app.app.engines.any_healthy()).await;
+    let viewer = StrictViewer::open(app.address(), ID).await;
+    let engines = page(&app, "/engines").await;
+    let engine = &engines[0];
+    let reference = [
+        "container_id",
+        "container_name",
+        "host",
+        "port",
+        "labels",
+        "forwarded",
+        "first_seen",
+        "last_seen",
+        "streams",
+        "health_status",
+        "last_health_check",
+        "last_stream_usage",
+        "vpn_container",
+        "engine_variant",
+        "platform",
+        "version",
+        "forwarded_port",
+    ];
+    let found = keys(engine);
+    assert!(reference.iter().all(|key| found.contains(key)), "{found:?}");
+    assert_eq!(
+        (&engine["health_status"], &engine["streams"][0]),
+        (&Value::from("healthy"), &Value::from(ID))
+    );
+    let one = page(&app, &format!("/engines/{}", app.engine().addr())).await;
+    assert_eq!(one["streams"][0]["ace_id"], ID);
+    drop(viewer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_follows_the_engines_and_liveness_does_not() {
+    let without = Setup::with_engines([]).start().await;
+    assert_eq!(get(without.address(), "/livez").await.status, 200);
+    let mut unready = get(without.address(), "/readyz").await;
+    assert_eq!(unready.status, 503);
+    assert!(unready.json().await["detail"].as_str().is_some_and(|detail| detail.contains("ENGINES")));
+    let with = Setup::new().start().await;
+    until("the engine was probed", || with.app.engines.any_healthy()).await;
+    assert_eq!(get(with.address(), "/readyz").await.status, 200);
+    assert_eq!(page(&with, "/health").await["status"], "healthy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_starts_sessions_viewers_and_bytes() {
+    let app = Setup::new().start().await;
+    let mut viewer = StrictViewer::open(app.address(), ID).await;
+    viewer.watch(Duration::from_millis(200)).await;
+    let (body, _) = get(app.address(), "/metrics").await.body().await;
+    let text = String::from_utf8(body).expect("text");
+    for line in [
+        r#"acemux_proxy_starts_total{result="ok"} 1"#,
+        r#"acemux_proxy_sessions{state="live"} 1"#,
+        "acemux_proxy_viewers 1",
+        "acemux_engine_sessions_opened_total 1",
+        r#"acemux_proxy_start_stage_seconds_count{stage="first_byte"} 1"#,
+        "acemux_proxy_delivered_bytes_total",
+        "# EOF",
+    ] {
+        assert!(text.contains(line), "{line} is missing in {text}");
+    }
+    assert!(!text.contains(ID), "no content id in labels");
+}

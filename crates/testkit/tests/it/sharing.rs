@@ -1,0 +1,116 @@
+//! One engine session per channel, whatever form the URL has.
+
+use std::time::Duration;
+
+use acemux_sim::{ChannelKind, Fault, SimOptions, Target, infohash_of};
+use acemux_testkit::app::{Setup, TestApp, until, within};
+use acemux_testkit::{StrictViewer, get};
+use tokio::task::JoinSet;
+
+use crate::{ID, stream};
+
+/// Every way to name the channel.
+fn forms() -> Vec<String> {
+    let infohash = infohash_of(ID);
+    vec![
+        stream(ID),
+        stream(&ID.to_uppercase()),
+        format!("/ace/getstream?content_id={ID}"),
+        format!("/ace/getstream?infohash={infohash}"),
+        format!("/ace/getstream?infohash={}", infohash.to_uppercase()),
+        stream(&infohash),
+        format!("/ace/getstream?id=acestream://{ID}"),
+        format!("/ace/getstream?id=acestream%3A%2F%2F{ID}&pid=7"),
+        format!("/ace/getstream/?id={ID}"),
+        format!("/ace/getstream.ts?id={ID}"),
+    ]
+}
+
+async fn watch_all(app: &TestApp, paths: Vec<String>) {
+    let mut viewers = JoinSet::new();
+    for path in paths {
+        let address = app.address();
+        viewers.spawn(async move {
+            let mut viewer = StrictViewer::open_path(address, &path, ID).await;
+            viewer.watch(Duration::from_secs(1)).await;
+            viewer.assert_perfect();
+        });
+    }
+    while let Some(watched) = viewers.join_next().await {
+        watched.expect("every viewer sees the stream");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_of_a_channel_joins_one_session() {
+    let app = Setup::new().start().await;
+    let mut first = StrictViewer::open(app.address(), ID).await;
+    first.watch(Duration::from_millis(300)).await;
+    watch_all(&app, forms()).await;
+    assert_eq!(app.ledger.counts().opened, 1);
+    first.assert_perfect();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn simultaneous_first_requests_in_any_mixture_of_forms_open_one_session() {
+    let app = Setup::new().start().await;
+    watch_all(&app, [forms(), forms(), forms()].concat()).await;
+    assert_eq!(app.ledger.counts().opened, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_first_requests_open_one_session_and_all_get_video() {
+    // At a low rate, because every packet of every viewer is checked.
+    let engine =
+        SimOptions { default_channel: ChannelKind::Verify { bitrate: 128_000 }, ..SimOptions::fast() };
+    let app = Setup::with_engines([engine]).set("MAX_VIEWERS_PER_IP", "1000").start().await;
+    within(Duration::from_secs(30), "500 viewers", watch_all(&app, vec![stream(ID); 500])).await;
+    let counts = app.ledger.counts();
+    assert_eq!((counts.opened, counts.starts), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_cannot_resolve_ids_still_ends_with_one_session() {
+    for fault in [Fault::NoMediaFiles, Fault::MediaFilesWithoutInfohash] {
+        let app = Setup::with_engines([SimOptions::fast(), SimOptions::fast()]).start().await;
+        for engine in &app.engines {
+            engine.set_fault(Target::All, fault.clone());
+        }
+        let infohash = format!("/ace/getstream?infohash={}", infohash_of(ID));
+        let mut viewers = JoinSet::new();
+        for path in [infohash, stream(ID), stream(&ID.to_uppercase())] {
+            let address = app.address();
+            viewers.spawn(async move { get(address, &path).await });
+        }
+        let replies = viewers.join_all().await;
+        assert!(replies.iter().all(|reply| reply.status == 200), "{fault:?}");
+        until("one session is left", || app.app.relay.sessions().len() == 1).await;
+        until("one playback is left", || app.ledger.open_sessions() == 1).await;
+        assert_eq!(app.app.relay.sessions()[0].viewers.len(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warm_channel_is_joined_without_asking_an_engine() {
+    let app = Setup::new().start().await;
+    drop(StrictViewer::open(app.address(), ID).await);
+    until("the first viewer has gone", || app.app.relay.viewers() == 0).await;
+    let before = app.ledger.counts();
+    let viewer = StrictViewer::open(app.address(), ID).await;
+    assert!(viewer.first_byte() < Duration::from_millis(250), "{:?}", viewer.first_byte());
+    assert_eq!(app.ledger.counts().starts, before.starts);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_channel_is_stopped_and_starts_anew() {
+    let app = Setup::new().set("STREAM_IDLE_TIMEOUT", "200ms").start().await;
+    for round in 1..=3 {
+        let mut viewer = StrictViewer::open(app.address(), ID).await;
+        viewer.watch(Duration::from_millis(200)).await;
+        viewer.assert_perfect();
+        drop(viewer);
+        app.at_baseline().await;
+        assert_eq!(app.ledger.counts().opened, round);
+    }
+    assert_eq!(app.forgotten(), 0);
+}
