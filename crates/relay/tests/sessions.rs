@@ -1,0 +1,297 @@
+//! Sessions on a scripted origin, in paused time: what the relay does with whatever an origin gives it.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use acemux_relay::origin::{
+    OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage, Upstream,
+};
+use acemux_relay::session::state::Timings;
+use acemux_relay::session::{Phase, StartError};
+use acemux_relay::viewer::{Viewer, ViewerInfo};
+use acemux_relay::{Relay, RelayConfig, StreamKey};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
+
+/// What the origin answers to one opening.
+type Answer = Box<dyn FnOnce(OpenRequest) -> BoxFuture<'static, Result<Upstream, OpenError>> + Send>;
+
+/// Gives its answers in order; the last one again and again is an error.
+#[derive(Default)]
+struct Script {
+    answers: Mutex<VecDeque<Answer>>,
+    opened: AtomicUsize,
+    closed: Arc<AtomicUsize>,
+}
+
+struct Scripted(Arc<Script>);
+
+impl Origin for Scripted {
+    fn open(&self, request: OpenRequest) -> BoxFuture<'static, Result<Upstream, OpenError>> {
+        self.0.opened.fetch_add(1, Ordering::SeqCst);
+        let answer = self.0.answers.lock().pop_front();
+        match answer {
+            Some(answer) => answer(request),
+            None => async { Err(OpenError::NoCapacity { detail: "the script is over".into() }) }.boxed(),
+        }
+    }
+}
+
+struct Silent;
+
+impl Report for Silent {
+    fn stats(&self) -> Option<SourceStats> {
+        None
+    }
+}
+
+/// Counts its drop: the playback's end.
+struct Closing(Arc<AtomicUsize>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Script {
+    fn then(
+        &self,
+        answer: impl FnOnce(OpenRequest) -> BoxFuture<'static, Result<Upstream, OpenError>> + Send + 'static,
+    ) {
+        self.answers.lock().push_back(Box::new(answer));
+    }
+
+    /// An upstream of `key` on `source` that sends `clip` over and over, `pause` before each piece.
+    fn plays(&self, key: &str, source: &str, pause: Duration) {
+        let (key, source, closed) = (StreamKey::new(key), source.to_owned(), Arc::clone(&self.closed));
+        self.then(move |request| {
+            request.progress.enter(Stage::Call);
+            async move { Ok(upstream(key, &source, pause, Closing(closed))) }.boxed()
+        });
+    }
+
+    fn opened(&self) -> usize {
+        self.opened.load(Ordering::SeqCst)
+    }
+
+    fn closed(&self) -> usize {
+        self.closed.load(Ordering::SeqCst)
+    }
+}
+
+fn clip() -> Bytes {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim/clips/h264.ts");
+    std::fs::read(path).expect("the clip is in the repository").into()
+}
+
+fn upstream(key: StreamKey, source: &str, pause: Duration, closing: Closing) -> Upstream {
+    let clip = clip();
+    let media = stream::unfold((0, closing), move |(at, closing)| {
+        let piece = clip.slice(at..(at + 18_800).min(clip.len()));
+        async move {
+            sleep(pause).await;
+            let next = at + piece.len();
+            (!piece.is_empty()).then_some((Ok(piece), (next, closing)))
+        }
+    });
+    // Without an end: a source that is only silent after its clip.
+    let media = media.chain(stream::pending()).boxed();
+    Upstream { key, source: place(source), media, report: Arc::new(Silent) }
+}
+
+fn place(name: &str) -> Source {
+    Source {
+        id: SourceId::new(name),
+        host: name.to_owned(),
+        port: 6878,
+        container_id: name.to_owned(),
+        playback_session_id: None,
+        is_live: true,
+    }
+}
+
+fn config() -> RelayConfig {
+    RelayConfig {
+        timings: Timings {
+            start_budget: Duration::from_secs(30),
+            idle: Duration::from_mins(1),
+            hold: Duration::from_secs(30),
+            abandon: Duration::from_secs(1),
+        },
+        chunk_bytes: 65_536,
+        join_burst: Duration::from_secs(5),
+        ring_media: Duration::from_secs(30),
+        ring_bytes: 32 << 20,
+        memory: 1 << 30,
+        most_viewers: 1000,
+        most_viewers_per_address: 1000,
+    }
+}
+
+fn relay(script: &Arc<Script>) -> Relay {
+    Relay::new(config(), Arc::new(Scripted(Arc::clone(script))), Arc::new(()))
+}
+
+async fn join(relay: &Relay, key: &str) -> Result<Viewer, StartError> {
+    let info = ViewerInfo {
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        user_agent: String::new(),
+        label: key.to_owned(),
+    };
+    let admitted = relay.admit(&info)?;
+    relay.join(StreamKey::new(key), info, admitted).await
+}
+
+async fn next(viewer: &mut Viewer) -> Result<Bytes, String> {
+    std::future::poll_fn(|context| viewer.poll_bytes(context))
+        .await
+        .map_err(|reason| reason.as_str().to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_number_of_simultaneous_joins_opens_once() {
+    let script = Arc::new(Script::default());
+    script.plays("a", "one", Duration::from_millis(100));
+    let relay = relay(&script);
+    let viewers = futures_util::future::join_all((0..100).map(|_| join(&relay, "a"))).await;
+    assert!(viewers.iter().all(Result::is_ok));
+    assert_eq!(script.opened(), 1);
+    assert_eq!(relay.sessions()[0].viewers.len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_start_is_gone_before_its_waiters_are_told() {
+    let script = Arc::new(Script::default());
+    let relay = relay(&script);
+    let Err(error) = join(&relay, "a").await else { panic!("the script is empty") };
+    assert!(matches!(error, StartError::Open(OpenError::NoCapacity { .. })));
+    assert!(relay.sessions().is_empty());
+    script.plays("a", "one", Duration::from_millis(100));
+    assert!(join(&relay, "a").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_reveals_a_playing_channel_joins_it_and_its_playback_takes_over() {
+    let script = Arc::new(Script::default());
+    script.plays("b", "one", Duration::from_millis(100));
+    script.plays("b", "one", Duration::from_millis(100));
+    let relay = relay(&script);
+    let mut first = join(&relay, "b").await.expect("it plays");
+    let second = join(&relay, "id:x").await.expect("it joins");
+    assert_eq!(second.key().as_str(), "b");
+    assert_eq!(relay.sessions().len(), 1);
+    assert_eq!(
+        (script.opened(), script.closed()),
+        (2, 1),
+        "on one engine the newer playback is the one that lives"
+    );
+    // The first viewer's stream goes on, with the jump announced.
+    for _ in 0..20 {
+        next(&mut first).await.expect("it goes on");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_another_engine_the_second_playback_is_closed() {
+    let script = Arc::new(Script::default());
+    script.plays("b", "one", Duration::from_millis(100));
+    script.plays("b", "two", Duration::from_millis(100));
+    let relay = relay(&script);
+    let _first = join(&relay, "b").await.expect("it plays");
+    let _second = join(&relay, "id:x").await.expect("it joins");
+    assert_eq!(script.closed(), 1);
+    assert_eq!(relay.sessions()[0].source.as_ref().map(|source| source.host.as_str()), Some("one"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_a_start_reveals_finds_the_session_from_then_on() {
+    let script = Arc::new(Script::default());
+    script.plays("b", "one", Duration::from_millis(100));
+    let relay = relay(&script);
+    let _first = join(&relay, "id:x").await.expect("it plays");
+    for key in ["b", "id:x"] {
+        assert!(join(&relay, key).await.is_ok());
+    }
+    assert_eq!((script.opened(), relay.sessions().len()), (1, 1));
+    assert_eq!(relay.sessions()[0].key.as_str(), "b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_one_stream_ends_one_stream() {
+    let script = Arc::new(Script::default());
+    script.plays("good", "one", Duration::from_millis(100));
+    script.then(|_| async { panic!("a bug of the origin") }.boxed());
+    let relay = relay(&script);
+    let mut good = join(&relay, "good").await.expect("it plays");
+    assert_eq!(join(&relay, "bad").await.err(), Some(StartError::Gone));
+    assert_eq!(relay.sessions().len(), 1, "the broken one is gone");
+    next(&mut good).await.expect("the other goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_is_taken_no_faster_than_the_ring_can_keep() {
+    let script = Arc::new(Script::default());
+    script.plays("a", "one", Duration::ZERO);
+    let relay = Relay::new(
+        RelayConfig { ring_media: Duration::from_secs(8), ..config() },
+        Arc::new(Scripted(Arc::clone(&script))),
+        Arc::new(()),
+    );
+    let _viewer = join(&relay, "a").await.expect("it plays");
+    let begun = Instant::now();
+    sleep(Duration::from_secs(1)).await;
+    let held = relay.sessions()[0].ring.media;
+    // Half the ring ahead, and what has played since.
+    assert!(
+        held <= Duration::from_millis(5500) && held >= Duration::from_secs(4),
+        "{held:?} after {:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_falls_silent_is_given_up_after_the_hold() {
+    let script = Arc::new(Script::default());
+    script.plays("a", "one", Duration::from_millis(10));
+    let relay = relay(&script);
+    let mut viewer = join(&relay, "a").await.expect("it plays");
+    let end = loop {
+        if let Err(end) = next(&mut viewer).await {
+            break end;
+        }
+    };
+    assert_eq!(end, "stalled");
+    assert!(relay.sessions().is_empty());
+    assert_eq!(script.closed(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_ends_streams_refuses_new_ones_and_closes_every_playback() {
+    let script = Arc::new(Script::default());
+    script.plays("a", "one", Duration::from_millis(100));
+    script.then(|_| futures_util::future::pending().boxed());
+    let relay = relay(&script);
+    let mut viewer = join(&relay, "a").await.expect("it plays");
+    let waiting = join(&relay, "never");
+    let (ended, ()) = tokio::join!(waiting, async {
+        sleep(Duration::from_millis(100)).await;
+        relay.shutdown().await;
+    });
+    assert_eq!(ended.err(), Some(StartError::Draining));
+    assert_eq!(script.closed(), 1);
+    let end = loop {
+        if let Err(end) = next(&mut viewer).await {
+            break end;
+        }
+    };
+    assert_eq!(end, "shutdown");
+    assert_eq!(join(&relay, "a").await.err(), Some(StartError::Draining));
+    assert!(relay.sessions().iter().all(|session| session.phase != Phase::Live));
+}

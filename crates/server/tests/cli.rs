@@ -1,0 +1,115 @@
+//! The binary as people type it: what it prints, what it returns, how it stops.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A clean environment and a folder without settings files.
+fn acemux(arguments: &[&str], settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_acemux"));
+    let folder = std::env::temp_dir();
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(settings.iter().copied())
+        .current_dir(folder)
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    acemux(arguments, settings).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A running service that is killed if the test fails.
+struct Running(Child);
+
+impl Running {
+    /// Starts it and waits until its log names the address it listens on.
+    fn start(arguments: &[&str], settings: &[(&str, &str)]) -> (Self, String) {
+        let mut child =
+            acemux(arguments, settings).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("runs");
+        let log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let running = Self(child);
+        let address = log.lines().map_while(Result::ok).find_map(|line| {
+            let after = line.split("address").nth(1)?.trim_start_matches(['=', '"', ':']).to_owned();
+            Some(after.split([' ', '"', ',']).next().unwrap_or_default().to_owned())
+        });
+        (running, address.expect("it says where it listens"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _already_gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut connection = TcpStream::connect(address).expect("it listens");
+    write!(connection, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("it is open");
+    let mut reply = String::new();
+    connection.read_to_string(&mut reply).expect("a reply");
+    reply
+}
+
+#[test]
+fn settings_that_cannot_be_used_end_with_64_and_are_all_named() {
+    let bad = [("APP_PORT", "many"), ("JOIN_BURST", "soon")];
+    for arguments in [&["serve"][..], &[], &["config", "check"], &["config", "show"]] {
+        let output = run(arguments, &bad);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("APP_PORT=many") && said.contains("JOIN_BURST=soon"), "{said}");
+    }
+    assert_eq!(run(&["--no-such-flag"], &[]).status.code(), Some(64));
+}
+
+#[test]
+fn good_settings_are_checked_and_shown_with_their_source() {
+    let good = [("APP_PORT", "8123"), ("API_KEY", "a long and secret key")];
+    assert_eq!(run(&["config", "check"], &good).status.code(), Some(0));
+    let shown = text(&run(&["config", "show"], &good).stdout);
+    let line = shown.lines().find(|line| line.starts_with("APP_PORT")).expect("it is shown");
+    assert!(line.contains("8123") && line.contains("environment") && line.contains("default 8000"), "{line}");
+    assert!(!shown.contains("secret"), "secrets are not shown");
+}
+
+#[test]
+fn a_port_that_is_taken_ends_with_69() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    let output = run(&["serve"], &[("APP_HOST", "127.0.0.1"), ("APP_PORT", &port)]);
+    assert_eq!(output.status.code(), Some(69));
+}
+
+#[test]
+fn help_and_version_end_with_0() {
+    assert_eq!(run(&["--help"], &[]).status.code(), Some(0));
+    assert!(text(&run(&["--version"], &[]).stdout).contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn without_engines_it_serves_answers_503_and_stops_when_told() {
+    let settings = [("APP_HOST", "127.0.0.1"), ("APP_PORT", "0"), ("LOG_FORMAT", "json")];
+    let (mut running, address) = Running::start(&["serve"], &settings);
+    assert!(get(&address, "/livez").starts_with("HTTP/1.1 200"));
+    assert!(get(&address, "/readyz").starts_with("HTTP/1.1 503"));
+    let reply = get(&address, "/ace/getstream?id=94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d");
+    assert!(
+        reply.starts_with("HTTP/1.1 503") && reply.contains("no_engine") && reply.contains("ENGINES"),
+        "{reply}"
+    );
+    let port = address.rsplit(':').next().expect("a port");
+    let health = [("APP_HOST", "127.0.0.1"), ("APP_PORT", port)];
+    assert_eq!(run(&["healthcheck"], &health).status.code(), Some(0));
+    let told = Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().expect("kill runs");
+    assert!(told.success());
+    assert_eq!(running.0.wait().expect("it ends").code(), Some(0));
+    assert_eq!(run(&["healthcheck"], &health).status.code(), Some(1));
+}
