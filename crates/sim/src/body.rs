@@ -37,7 +37,7 @@ impl Body {
         if self.gzip.is_some() {
             lines.push("Content-Encoding: gzip".to_owned());
         }
-        finish_head(lines)
+        finish_head(&lines)
     }
 
     pub(crate) async fn write(&mut self, connection: &mut Connection, bytes: &[u8]) -> io::Result<()> {

@@ -142,7 +142,7 @@ mod tests {
     use crate::identity::ContentHash;
     use crate::verify::{Report, Verifier};
 
-    const EDGE: Duration = Duration::from_secs(1_800_000_000);
+    const EDGE: Duration = Duration::from_hours(500_000);
     const BURST: Duration = Duration::from_secs(2);
 
     fn infohash() -> ContentHash {

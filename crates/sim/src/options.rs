@@ -113,15 +113,15 @@ impl Timing {
         Self {
             load: Duration::from_millis(500),
             unknown_id: Duration::from_millis(4_600),
-            unknown_infohash: Duration::from_millis(28_000),
+            unknown_infohash: Duration::from_secs(28),
             unknown_transport: Duration::from_millis(4_700),
             stat_empty: Duration::from_millis(300),
-            stat_idle: Duration::from_millis(1_000),
-            prebuffer: Duration::from_millis(3_000),
-            start_timeout: Duration::from_millis(7_000),
-            redirect_linger: Duration::from_millis(2_000),
+            stat_idle: Duration::from_secs(1),
+            prebuffer: Duration::from_secs(3),
+            start_timeout: Duration::from_secs(7),
+            redirect_linger: Duration::from_secs(2),
             reader_gone: Duration::from_secs(15),
-            unread: Duration::from_secs(60),
+            unread: Duration::from_mins(1),
         }
     }
 

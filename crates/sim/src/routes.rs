@@ -65,7 +65,7 @@ async fn respond(
 ) -> Ending {
     match obstruct(connection, request, faults, page).await {
         Some(ending) => ending,
-        None => connection.send(request, shaped(value, faults, page)).await,
+        None => connection.send(request, shaped(&value, faults, page)).await,
     }
 }
 
@@ -96,21 +96,21 @@ fn refused_page(status: u16) -> Reply {
 }
 
 /// `value` as a reply, in the shape that the faults of `page` give it.
-fn shaped(value: Value, faults: &Faults, page: Page) -> Reply {
+fn shaped(value: &Value, faults: &Faults, page: Page) -> Reply {
     let proper = |value: &Value| Reply::json(value);
     let reshaped = faults.shapes(page).find_map(|shape| match shape {
         Shape::BadJson => Some(Reply::new(200, "application/json", "{'response': None,")),
         Shape::Empty => Some(Reply::new(200, "application/json", "")),
         Shape::EmptyResponse => Some(proper(&json!({ "response": {}, "error": null }))),
-        Shape::Cut { bytes } => Some(proper(&value).cut(bytes)),
-        Shape::StringNumbers => Some(proper(&changed(&value, json::numbers_as_strings))),
-        Shape::MissingFields => Some(proper(&changed(&value, json::drop_fields))),
+        Shape::Cut { bytes } => Some(proper(value).cut(bytes)),
+        Shape::StringNumbers => Some(proper(&changed(value, json::numbers_as_strings))),
+        Shape::MissingFields => Some(proper(&changed(value, json::drop_fields))),
         Shape::Huge { bytes } => Some(proper(&json!({ "response": "x".repeat(bytes), "error": null }))),
         Shape::Deep { levels } => Some(Reply::new(200, "application/json", nested(levels))),
-        Shape::Drip { ms } => Some(proper(&value).dripping(Duration::from_millis(ms))),
+        Shape::Drip { ms } => Some(proper(value).dripping(Duration::from_millis(ms))),
         _ => None,
     });
-    reshaped.unwrap_or_else(|| proper(&value))
+    reshaped.unwrap_or_else(|| proper(value))
 }
 
 fn changed(value: &Value, change: fn(&mut Value)) -> Value {

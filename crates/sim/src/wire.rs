@@ -287,7 +287,7 @@ impl Reply {
             lines.push(format!("Content-Length: {length}"));
             lines.push(format!("Connection: {}", if stays { "keep-alive" } else { "close" }));
         }
-        finish_head(lines)
+        finish_head(&lines)
     }
 }
 
@@ -301,7 +301,7 @@ pub(crate) fn head_lines(version: &str, status: u16, server: &str) -> Vec<String
 }
 
 /// The lines as bytes, with the empty line behind them.
-pub(crate) fn finish_head(lines: Vec<String>) -> Vec<u8> {
+pub(crate) fn finish_head(lines: &[String]) -> Vec<u8> {
     (lines.join("\r\n") + "\r\n\r\n").into_bytes()
 }
 

@@ -1,7 +1,7 @@
 //! One live stream and the task that owns it.
 //!
-//! [`state`] decides (pure), [`task`] waits and does, [`ingest`] turns upstream bytes into chunks at the right pace.
-//! What joiners and pages see of a session is [`Shared`]; nobody but the task changes the stream.
+//! [`state`] decides (pure), `task` waits and does, [`ingest`] turns upstream bytes into chunks at the right pace.
+//! What joiners and pages see of a session is `Shared`; nobody but the task changes the stream.
 
 pub mod ingest;
 pub mod state;

@@ -157,7 +157,7 @@ async fn corrupt_reply(connection: &mut Connection) -> Ending {
     let mut lines = head_lines("HTTP/1.1", 200, connection.server());
     lines.insert(0, "HTTP/1.1 200 OK".to_owned());
     // Whether the client is still there makes no difference.
-    let _ = connection.write(&finish_head(lines)).await;
+    let _ = connection.write(&finish_head(&lines)).await;
     Ending::Close
 }
 

@@ -127,7 +127,7 @@ async fn respond_late(
     faults: &Faults,
     refusal: Value,
 ) -> Ending {
-    connection.send(request, shaped(refusal, faults, Page::Start)).await
+    connection.send(request, shaped(&refusal, faults, Page::Start)).await
 }
 
 fn order(
@@ -185,7 +185,7 @@ async fn opened(
     let outpace = core.options.dialect == Dialect::Outpace;
     if request.param("format") == Some("json") {
         let reply = start_reply(&base, &playback_url, faults, session, play_id, outpace);
-        connection.send(request, shaped(reply, faults, Page::Start)).await
+        connection.send(request, shaped(&reply, faults, Page::Start)).await
     } else if outpace && format == Format::Progressive {
         media::stream(core, connection, request, session).await
     } else {
