@@ -178,7 +178,10 @@ impl Core {
     /// Opens a session and ends those that collide with it.
     pub(crate) fn open(&self, order: Order) -> Arc<Session> {
         let faults = self.faults.standing(Some(order.infohash)).and(&order.own_faults);
-        let quirks = self.quirks(&faults);
+        let mut registry = self.registry.lock();
+        let (ended, players) = registry.make_way(order.infohash, &order.token, self.quirks(&faults));
+        // The old ones are closed in the ledger before the new one is opened: its peak counts what really coexists.
+        self.end(ended);
         let ledger_id = self.ledger.opened(self.opening(&order));
         let session = Arc::new(Session {
             ledger_id,
@@ -194,8 +197,7 @@ impl Core {
             cut: CancellationToken::new(),
             activity: Mutex::new(Activity::new()),
         });
-        let ended = self.registry.lock().open(Arc::clone(&session), quirks);
-        self.end(ended);
+        registry.enter(Arc::clone(&session), players);
         session
     }
 

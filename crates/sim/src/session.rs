@@ -137,20 +137,30 @@ impl Registry {
         self.0.len()
     }
 
-    /// Opens `session`; returns what had to go for it.
-    pub(crate) fn open(&mut self, session: Arc<Session>, quirks: Quirks) -> Ended {
-        let mut players = vec![session.token.clone()];
+    /// Ends what a new session of `infohash` for the player `token` destroys. Players whose URLs led to a superseded
+    /// session follow the new one.
+    pub(crate) fn make_way(
+        &mut self,
+        infohash: ContentHash,
+        token: &str,
+        quirks: Quirks,
+    ) -> (Ended, Vec<String>) {
+        let mut players = vec![token.to_owned()];
         let mut ended = Ended::new();
         self.0.retain_mut(|old| {
-            let why = collision(old, &session, quirks);
+            let why = collision(&old.session, infohash, token, quirks);
             if why == Some(CloseReason::Superseded) {
                 players.append(&mut old.players);
             }
             ended.extend(why.map(|why| (Arc::clone(&old.session), why)));
             why.is_none()
         });
+        (ended, players)
+    }
+
+    /// Enters a session to which the URLs of `players` lead.
+    pub(crate) fn enter(&mut self, session: Arc<Session>, players: Vec<String>) {
         self.0.push(Entry { session, players });
-        ended
     }
 
     /// The session behind a player's URLs: after a supersession, the newest of the infohash.
@@ -187,9 +197,8 @@ impl Registry {
     }
 }
 
-fn collision(old: &Entry, new: &Session, quirks: Quirks) -> Option<CloseReason> {
-    let same_content = old.session.infohash == new.infohash;
-    let same_player = old.session.token == new.token;
+fn collision(old: &Session, infohash: ContentHash, token: &str, quirks: Quirks) -> Option<CloseReason> {
+    let (same_content, same_player) = (old.infohash == infohash, old.token == token);
     if same_content && (quirks.supersede || same_player) {
         Some(CloseReason::Superseded)
     } else if same_player && !same_content && quirks.one_content_per_player {
@@ -224,12 +233,18 @@ mod tests {
         })
     }
 
+    fn open(registry: &mut Registry, session: Arc<Session>, quirks: Quirks) -> Ended {
+        let (ended, players) = registry.make_way(session.infohash, &session.token, quirks);
+        registry.enter(session, players);
+        ended
+    }
+
     #[test]
     fn a_second_player_supersedes_the_first_and_both_urls_lead_to_the_newer() {
         let mut registry = Registry::default();
         let (first, second) = (session(H264_ID, "a"), session(H264_ID, "b"));
-        assert!(registry.open(Arc::clone(&first), REAL).is_empty());
-        let ended = registry.open(Arc::clone(&second), REAL);
+        assert!(open(&mut registry, Arc::clone(&first), REAL).is_empty());
+        let ended = open(&mut registry, Arc::clone(&second), REAL);
         assert_eq!((ended.len(), ended[0].1), (1, CloseReason::Superseded));
         for token in ["a", "b"] {
             let seen = registry.of_player(first.infohash, token).unwrap();
@@ -242,8 +257,8 @@ mod tests {
     #[test]
     fn a_player_that_switches_loses_its_old_content() {
         let mut registry = Registry::default();
-        registry.open(session(H264_ID, "a"), REAL);
-        let ended = registry.open(session(HEVC_ID, "a"), REAL);
+        open(&mut registry, session(H264_ID, "a"), REAL);
+        let ended = open(&mut registry, session(HEVC_ID, "a"), REAL);
         assert_eq!((ended.len(), ended[0].1, registry.len()), (1, CloseReason::PlayerSwitched, 1));
     }
 
@@ -252,7 +267,7 @@ mod tests {
         let mut registry = Registry::default();
         let none = Quirks { supersede: false, one_content_per_player: false };
         for (id, token) in [(H264_ID, "a"), (H264_ID, "b"), (HEVC_ID, "a")] {
-            assert!(registry.open(session(id, token), none).is_empty());
+            assert!(open(&mut registry, session(id, token), none).is_empty());
         }
         assert_eq!(registry.len(), 3);
     }
@@ -262,7 +277,7 @@ mod tests {
         let timing = Timing::real();
         let mut registry = Registry::default();
         let one = session(H264_ID, "a");
-        registry.open(Arc::clone(&one), REAL);
+        open(&mut registry, Arc::clone(&one), REAL);
         let reader = one.admit(true).unwrap();
         assert!(one.admit(true).is_none() && one.admit(false).is_some());
         tokio::time::advance(timing.unread * 2).await;
