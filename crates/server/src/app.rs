@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{engines as engine_pages, health, proxy};
+use crate::auth::Gate;
 use crate::client::TrustedProxies;
 use crate::config::{Config, ListenHost};
 use crate::edge::edge;
@@ -51,6 +52,7 @@ pub struct App {
     /// When the service was built.
     pub began: Instant,
     trusted: TrustedProxies,
+    gate: Arc<Gate>,
 }
 
 /// The service, ready to run.
@@ -76,7 +78,13 @@ impl App {
         let journal = Arc::new(Journal::new(Arc::clone(&metrics)));
         let relay = Relay::new(relay_config(config), Arc::new(origin.clone()), journal);
         let trusted = config.viewers.trusted_proxies.clone();
-        Self { relay, origin, engines, metrics, stop, began: Instant::now(), trusted }
+        let gate = Arc::new(Gate::new(config.api_key.clone()));
+        Self { relay, origin, engines, metrics, stop, began: Instant::now(), trusted, gate }
+    }
+
+    /// Who may do more than watch.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Every page.

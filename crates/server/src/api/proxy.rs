@@ -1,5 +1,7 @@
 //! `/proxy/*`: what is playing and who watches, in the shapes that the reference's users know.
 
+use std::net::IpAddr;
+
 use acemux_engine::ContentId;
 use acemux_relay::session::{EndReason, Phase, SessionSnapshot};
 use acemux_relay::viewer::ViewerSnapshot;
@@ -10,6 +12,7 @@ use serde::Serialize;
 
 use super::problem::{Code, Problem};
 use crate::app::App;
+use crate::auth::Operator;
 
 /// `GET /proxy/status`.
 #[derive(Debug, Serialize)]
@@ -65,6 +68,7 @@ pub struct ProxySession {
 #[derive(Debug, Serialize)]
 pub struct ProxyViewer {
     id: u64,
+    address: IpAddr,
     user_agent: String,
     connected_at: Timestamp,
     playing: bool,
@@ -103,8 +107,12 @@ pub async fn session(State(app): State<App>, Path(id): Path<String>) -> Result<J
     Ok(Json(find(&app, &id)?.into()))
 }
 
-/// Who watches one stream.
-pub async fn viewers(State(app): State<App>, Path(id): Path<String>) -> Result<Json<ProxyViewers>, Problem> {
+/// Who watches one stream. For the operator only: it tells who people are.
+pub async fn viewers(
+    _: Operator,
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<ProxyViewers>, Problem> {
     let viewers = find(&app, &id)?.viewers;
     Ok(Json(ProxyViewers { viewers: viewers.into_iter().map(ProxyViewer::from).collect() }))
 }
@@ -156,6 +164,7 @@ impl From<ViewerSnapshot> for ProxyViewer {
     fn from(viewer: ViewerSnapshot) -> Self {
         Self {
             id: viewer.id.get(),
+            address: viewer.address,
             user_agent: viewer.user_agent,
             connected_at: viewer.since,
             playing: viewer.playing,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use acemux_sim::infohash_of;
 use acemux_testkit::app::{Setup, until};
-use acemux_testkit::{StrictViewer, TestApp, get};
+use acemux_testkit::{StrictViewer, TestApp, get, send};
 use serde_json::Value;
 
 use crate::ID;
@@ -162,4 +162,29 @@ async fn metrics_tell_starts_sessions_viewers_and_bytes() {
         assert!(text.contains(line), "{line} is missing in {text}");
     }
     assert!(!text.contains(ID), "no content id in labels");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_is_told_to_the_operator_only() {
+    let app = Setup::new().set("API_KEY", "a long and secret key").start().await;
+    let viewer = StrictViewer::open(app.address(), ID).await;
+    let path = format!("/proxy/sessions/{ID}/viewers");
+    let ask = |header: &str| format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{header}\r\n", app.address());
+    for (header, status, code) in [
+        ("", 401, "missing_key"),
+        ("X-API-KEY: wrong\r\n", 401, "wrong_key"),
+        ("X-API-KEY: a long and secret key\r\n", 200, ""),
+        ("Authorization: Bearer a long and secret key\r\n", 200, ""),
+    ] {
+        let mut reply = send(app.address(), &ask(header)).await;
+        assert_eq!(reply.status, status, "{header}");
+        assert_eq!(reply.header("www-authenticate").is_some(), status == 401, "{header}");
+        let page = reply.json().await;
+        assert!(code.is_empty() || page["code"] == code, "{header}: {page}");
+    }
+    // The guide's pages stay public.
+    for path in ["/proxy/status", "/proxy/sessions", "/engines", "/metrics", "/health"] {
+        assert_eq!(get(app.address(), path).await.status, 200, "{path}");
+    }
+    drop(viewer);
 }
