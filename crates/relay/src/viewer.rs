@@ -91,7 +91,7 @@ pub struct ViewerSnapshot {
     pub skips: u64,
     /// Bytes of the stream it did not get because of that.
     pub skipped_bytes: u64,
-    /// Chunks it is behind the newest.
+    /// Chunks that it has not been given yet.
     pub lag_chunks: u64,
     /// Milliseconds from its request to its first byte.
     pub first_byte_ms: Option<u64>,
@@ -138,8 +138,9 @@ impl Viewers {
         changes
     }
 
-    pub(crate) fn snapshot(&self) -> Vec<ViewerSnapshot> {
-        self.records.lock().values().map(|record| record.snapshot()).collect()
+    /// `next` is the chunk that will be written next.
+    pub(crate) fn snapshot(&self, next: u64) -> Vec<ViewerSnapshot> {
+        self.records.lock().values().map(|record| record.snapshot(next)).collect()
     }
 
     fn enter(&self, record: Arc<Record>) {
@@ -172,8 +173,9 @@ impl Record {
         })
     }
 
-    fn snapshot(&self) -> ViewerSnapshot {
+    fn snapshot(&self, next: u64) -> ViewerSnapshot {
         let first_byte = self.first_byte_ms.load(Ordering::Relaxed);
+        let began = first_byte != NO_FIRST_BYTE;
         ViewerSnapshot {
             id: self.id,
             address: self.info.address,
@@ -183,8 +185,8 @@ impl Record {
             bytes: self.bytes.load(Ordering::Relaxed),
             skips: self.skips.load(Ordering::Relaxed),
             skipped_bytes: self.skipped_bytes.load(Ordering::Relaxed),
-            lag_chunks: self.next_chunk.load(Ordering::Relaxed),
-            first_byte_ms: (first_byte != NO_FIRST_BYTE).then_some(first_byte),
+            lag_chunks: if began { next.saturating_sub(self.next_chunk.load(Ordering::Relaxed)) } else { 0 },
+            first_byte_ms: began.then_some(first_byte),
         }
     }
 

@@ -167,6 +167,23 @@ async fn any_number_of_simultaneous_joins_opens_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_viewers_lag_is_what_it_has_not_been_given() {
+    let script = Arc::new(Script::default());
+    script.plays("a", "one", Duration::from_millis(100));
+    let relay = relay(&script);
+    let mut viewer = join(&relay, "a").await.expect("it plays");
+    sleep(Duration::from_secs(2)).await;
+    next(&mut viewer).await.expect("tables");
+    next(&mut viewer).await.expect("a chunk");
+    let session = relay.sessions().remove(0);
+    assert_eq!(session.viewers[0].lag_chunks, session.ring.next - 1);
+    while session.ring.next > relay.sessions()[0].ring.next - relay.sessions()[0].viewers[0].lag_chunks {
+        next(&mut viewer).await.expect("the rest");
+    }
+    assert!(relay.sessions()[0].viewers[0].lag_chunks < session.viewers[0].lag_chunks);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_start_is_gone_before_its_waiters_are_told() {
     let script = Arc::new(Script::default());
     let relay = relay(&script);

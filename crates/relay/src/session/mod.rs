@@ -247,6 +247,7 @@ impl Shared {
     pub(crate) fn snapshot(&self) -> SessionSnapshot {
         let facts = self.facts.lock();
         let quiet_from = Duration::from_millis(self.last_progress.load(Ordering::Relaxed));
+        let ring = self.ring.level();
         SessionSnapshot {
             key: facts.key.clone(),
             label: self.label.clone(),
@@ -255,12 +256,12 @@ impl Shared {
             stats: facts.report.as_ref().and_then(|report| report.stats()),
             created: self.created,
             started: facts.started,
-            viewers: self.viewers.snapshot(),
+            viewers: self.viewers.snapshot(ring.next),
             lingering: facts.lingering_since.map(|since| since.elapsed()),
             idle: self.opened.elapsed().saturating_sub(quiet_from),
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             bitrate: facts.bitrate,
-            ring: self.ring.level(),
+            ring,
         }
     }
 }
