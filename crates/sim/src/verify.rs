@@ -86,14 +86,17 @@ fn crc32(bytes: &[u8]) -> u32 {
 /// hundred viewers' packets are made and checked on one core.
 pub(crate) fn crc32_of(before: u32, bytes: &[u8]) -> u32 {
     let (blocks, rest) = bytes.as_chunks::<8>();
-    let crc = blocks.iter().fold(!before, |crc, block| {
-        let word = u64::from_le_bytes(*block) ^ u64::from(crc);
-        let lanes = word.to_le_bytes();
-        CRC_TABLES.iter().rev().zip(lanes).fold(0, |crc, (table, lane)| crc ^ table[usize::from(lane)])
-    });
-    !rest
-        .iter()
-        .fold(crc, |crc, byte| crc >> 8 ^ CRC_TABLES[0][usize::from(crate::ts::low_byte(crc.into()) ^ byte)])
+    let mut crc = !before;
+    for block in blocks {
+        let [a, b, c, d] = crc.to_le_bytes();
+        let at = |table: usize, lane: u8| CRC_TABLES[table][lane as usize];
+        crc = at(7, block[0] ^ a) ^ at(6, block[1] ^ b) ^ at(5, block[2] ^ c) ^ at(4, block[3] ^ d);
+        crc ^= at(3, block[4]) ^ at(2, block[5]) ^ at(1, block[6]) ^ at(0, block[7]);
+    }
+    for byte in rest {
+        crc = crc >> 8 ^ CRC_TABLES[0][usize::from(crc.to_le_bytes()[0] ^ byte)];
+    }
+    !crc
 }
 
 /// `CRC_TABLES[n][b]` is the CRC of byte `b` followed by `n` zero bytes.
