@@ -36,7 +36,8 @@ impl From<Exit> for ExitCode {
 
 /// One URL per AceStream channel, for any number of players.
 #[derive(Debug, Parser)]
-#[command(name = "acemux", version, about)]
+// Flags before a subcommand would belong to nobody: they are refused, not dropped.
+#[command(name = "acemux", version, about, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// What to do; the service when nothing is named.
     #[command(subcommand)]
@@ -105,7 +106,14 @@ pub enum ConfigAction {
     /// Say whether they can be used; every mistake at once
     Check(ServeFlags),
     /// Print every setting with its value, where it comes from, and its default
-    Show(ServeFlags),
+    Show {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+        /// The service's flags
+        #[command(flatten)]
+        flags: ServeFlags,
+    },
 }
 
 /// What to simulate.
@@ -133,7 +141,7 @@ pub struct SimFlags {
     /// Where faults are set and the ledger is read
     #[arg(long, default_value = "127.0.0.1:6879")]
     control: SocketAddr,
-    /// What every id plays: h264, hevc, mpeg2, audio, open-gop, no-flags, verify or verify:<bit/s>
+    /// What every id plays: h264, hevc, mpeg2, audio, open-gop, no-flags, verify or verify@<bit/s>
     #[arg(long, default_value = "h264")]
     channel: ChannelKind,
     /// How long everything takes
@@ -169,5 +177,11 @@ mod tests {
         assert!(cli.command.is_none());
         let settings = cli.serve.settings();
         assert_eq!(settings, [("APP_PORT", "8001".to_owned()), ("ENGINES", "a:1,b:2".to_owned())]);
+    }
+
+    #[test]
+    fn flags_in_front_of_a_command_are_refused_rather_than_dropped() {
+        assert!(Cli::try_parse_from(["acemux", "--port", "8001", "serve"]).is_err());
+        assert!(Cli::try_parse_from(["acemux", "serve", "--port", "8001"]).is_ok());
     }
 }

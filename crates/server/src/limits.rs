@@ -25,6 +25,13 @@ pub fn fit_viewers(wanted: usize, descriptors: u64) -> usize {
     wanted.min(usize::try_from(fit).unwrap_or(usize::MAX)).max(1)
 }
 
+/// How many connections fit into `descriptors`, at most `wanted`, at least one. Streams are not reckoned: when every
+/// connection is taken, most are pages that open nothing.
+pub fn fit_connections(wanted: usize, descriptors: u64) -> usize {
+    let fit = descriptors.saturating_sub(CONTROL_PLANE);
+    wanted.min(usize::try_from(fit).unwrap_or(usize::MAX)).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,5 +46,6 @@ mod tests {
         let viewers = fit_viewers(5000, 1024);
         assert_eq!(viewers, (1024 - 64) * 4 / 9);
         assert_eq!(fit_viewers(5000, 10), 1);
+        assert_eq!(fit_connections(5256, 1024), 960);
     }
 }

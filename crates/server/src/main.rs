@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use acemux_server::app::Service;
 use acemux_server::cli::{Cli, Command, ConfigAction, Exit, ServeFlags, Sim, SimFlags};
-use acemux_server::config::{Config, ListenHost, Problems, Written, show};
+use acemux_server::config::{Config, ListenHost, Problems, Written, show, show_json};
 use acemux_server::{demo, limits, logging};
 use clap::Parser as _;
 use tokio::runtime::{Builder, Runtime};
@@ -38,7 +38,7 @@ fn run(cli: Cli) -> Exit {
         Command::Serve(flags) => serve(&flags),
         Command::Demo { port } => run_demo(port),
         Command::Config { action: ConfigAction::Check(flags) } => check(&flags),
-        Command::Config { action: ConfigAction::Show(flags) } => show_config(&flags),
+        Command::Config { action: ConfigAction::Show { json, flags } } => show_config(&flags, json),
         Command::Healthcheck(flags) => healthcheck(&flags),
         Command::Sim { what: Sim::Engine(flags) } => simulate(flags),
     }
@@ -58,7 +58,7 @@ fn serve(flags: &ServeFlags) -> Exit {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    logging::init(config.log);
+    let _flush = logging::init(config.log);
     for warning in config.warnings(&written) {
         tracing::warn!("{warning}");
     }
@@ -83,8 +83,8 @@ fn fitted(mut config: Config) -> Config {
             "MAX_VIEWERS lowered: the descriptor limit is too small"
         );
         config.viewers.max = viewers;
-        config.listen.max_connections = config.listen.max_connections.min(viewers + 256);
     }
+    config.listen.max_connections = limits::fit_connections(config.listen.max_connections, descriptors);
     config
 }
 
@@ -140,7 +140,7 @@ fn run_demo(port: u16) -> Exit {
                 Ok(config) => config,
                 Err(problems) => return refuse(&problems),
             };
-            logging::init(config.log);
+            let _flush = logging::init(config.log);
             println!("{}", demo::instructions(port, &engines));
             run_service(fitted(config)).await
         })
@@ -158,10 +158,10 @@ fn check(flags: &ServeFlags) -> Exit {
     }
 }
 
-fn show_config(flags: &ServeFlags) -> Exit {
+fn show_config(flags: &ServeFlags, json: bool) -> Exit {
     match load(flags) {
         Ok((_, written)) => {
-            print!("{}", show(&written));
+            print!("{}", if json { show_json(&written) } else { show(&written) });
             Exit::Success
         }
         Err(exit) => exit,

@@ -72,7 +72,7 @@ fn settings_that_cannot_be_used_end_with_64_and_are_all_named() {
 
 #[test]
 fn good_settings_are_checked_and_shown_with_their_source() {
-    let good = [("APP_PORT", "8123"), ("API_KEY", "a long and secret key")];
+    let good = [("APP_PORT", "8123"), ("API_KEY", "a-long-and-secret-key")];
     assert_eq!(run(&["config", "check"], &good).status.code(), Some(0));
     let shown = text(&run(&["config", "show"], &good).stdout);
     let line = shown.lines().find(|line| line.starts_with("APP_PORT")).expect("it is shown");

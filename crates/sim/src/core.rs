@@ -33,17 +33,10 @@ pub(crate) struct Core {
     channels: Mutex<HashMap<ContentHash, ChannelKind>>,
     /// Content ids by infohash, as far as they were asked for.
     content_ids: Mutex<HashMap<ContentHash, ContentHash>>,
-    power: Mutex<Power>,
+    /// The simulated process; cancelled by a crash, which resets everything connected, and replaced by a boot.
+    life: Mutex<CancellationToken>,
     /// Whether the port should be open; the accept loop follows.
     wanted: watch::Sender<bool>,
-}
-
-/// Whether the simulated process runs.
-#[derive(Debug)]
-struct Power {
-    on: bool,
-    /// Cancelled by a crash: everything connected is reset.
-    life: CancellationToken,
 }
 
 /// What a client asked to start, resolved.
@@ -71,7 +64,7 @@ impl Core {
             registry: Mutex::default(),
             channels: Mutex::new(channels),
             content_ids: Mutex::default(),
-            power: Mutex::new(Power { on: true, life: CancellationToken::new() }),
+            life: Mutex::default(),
             wanted: watch::Sender::new(true),
             options,
         };
@@ -125,29 +118,29 @@ impl Core {
         self.wanted.subscribe()
     }
 
-    /// Cancelled when the simulated process dies.
+    /// Cancelled when the simulated process dies, and until it runs again.
     pub(crate) fn life(&self) -> CancellationToken {
-        self.power.lock().life.clone()
+        self.life.lock().clone()
     }
 
-    /// The process dies: sessions are forgotten, connections reset, the port closed.
+    /// The process dies: connections are reset, sessions forgotten, the port closed.
     pub(crate) fn crash(&self) {
+        self.life.lock().cancel();
         self.end_all(CloseReason::Crash);
-        let mut power = self.power.lock();
-        power.on = false;
-        std::mem::take(&mut power.life).cancel();
-        drop(power);
         self.follow_faults();
     }
 
-    /// The process runs again.
+    /// The process runs again. A start that was half done in the crash is forgotten, too.
     pub(crate) fn boot(&self) {
-        self.power.lock().on = true;
+        if self.life().is_cancelled() {
+            self.end_all(CloseReason::Crash);
+            *self.life.lock() = CancellationToken::new();
+        }
         self.follow_faults();
     }
 
     fn follow_faults(&self) {
-        let open = self.power.lock().on && !self.faults(None).has(&Fault::Refuse);
+        let open = !self.life().is_cancelled() && !self.faults(None).has(&Fault::Refuse);
         self.wanted.send_if_modified(|wanted| std::mem::replace(wanted, open) != open);
     }
 

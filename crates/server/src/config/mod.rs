@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use acemux_engine::Endpoint;
 
-pub use self::page::{env_example, settings_page, show};
+pub use self::page::{env_example, settings_page, show, show_json};
 pub use self::raw::{Origin, Written};
 pub use self::secret::Secret;
 pub use self::value::{ListenHost, PortRange};
@@ -165,7 +165,8 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     name: String,
-    value: String,
+    /// `None` when there is nothing to show, or nothing that may be shown.
+    value: Option<String>,
     origin: Origin,
     accepted: String,
 }
@@ -173,7 +174,10 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, value, origin, accepted } = self;
-        write!(f, "{name}={value} ({origin}): accepted is {accepted}")
+        match value {
+            Some(value) => write!(f, "{name}={value} ({origin}): accepted is {accepted}"),
+            None => write!(f, "{name} ({origin}): accepted is {accepted}"),
+        }
     }
 }
 
@@ -270,16 +274,17 @@ mod tests {
             ("ENGINES", "a:1,a:1"),
             ("VPN_MODE", "redundant"),
             ("COPY_CHUNK_SIZE", "2 MiB"),
-            ("API_KEY", "hush"),
+            ("API_KEY", "húsh"),
         ];
         let problems = Config::from_pairs(pairs).unwrap_err().to_string();
         insta::assert_snapshot!(problems, @r"
-        6 setting(s) cannot be used:
+        7 setting(s) cannot be used:
           APP_PORT=eight thousand (environment): accepted is a port: 0-65535
-          STREAM_IDLE_TIMEOUT=soon (environment): accepted is a duration: 30, 30s, 250ms, 5m, 1h
+          API_KEY=*** (environment): accepted is printable ASCII without blanks at its ends
+          STREAM_IDLE_TIMEOUT=soon (environment): accepted is a duration of at most a year: 30, 30s, 250ms, 5m, 1h
           ENGINES=a:1,a:1 (environment): accepted is host:port,host:port, each once
-          MIN_REPLICAS=9 (environment): accepted is at most MAX_REPLICAS
           COPY_CHUNK_SIZE=2 MiB (environment): accepted is 1316 bytes to 1 MiB
+          MIN_REPLICAS=9 (environment): accepted is at most MAX_REPLICAS, which is 4
           VPN_MODE=redundant (environment): accepted is two different GLUETUN_CONTAINER_NAME and _2 with redundant
         ");
     }
@@ -317,9 +322,9 @@ mod tests {
 
     #[test]
     fn a_secret_shows_nothing() {
-        let config = Config::from_pairs([("API_KEY", "hush hush hush hush")]).unwrap();
+        let config = Config::from_pairs([("API_KEY", "hush-hush-hush-hush")]).unwrap();
         assert!(!format!("{config:?}").contains("hush"));
-        assert_eq!(config.api_key.unwrap().reveal(), "hush hush hush hush");
+        assert_eq!(config.api_key.unwrap().reveal(), "hush-hush-hush-hush");
     }
 
     #[test]
@@ -328,5 +333,87 @@ mod tests {
         let config = resolve::resolve(&written).unwrap();
         let warnings = config.warnings(&written).join("\n");
         assert!(warnings.contains("REDIS_HOST") && warnings.contains("API_KEY"), "{warnings}");
+    }
+
+    fn refused(pairs: &[(&str, &str)]) -> String {
+        Config::from_pairs(pairs.iter().copied()).unwrap_err().to_string()
+    }
+
+    fn warned(pairs: &[(&str, &str)]) -> String {
+        let written = Written::from_pairs(pairs.iter().copied());
+        resolve::resolve(&written).unwrap().warnings(&written).join("\n")
+    }
+
+    #[test]
+    fn raising_or_lowering_one_limit_does_not_take_two_settings() {
+        let config = Config::from_pairs([("MAX_REPLICAS", "1"), ("MAX_VIEWERS", "10000")]).unwrap();
+        assert_eq!((config.fleet.min_replicas, config.fleet.min_free_replicas), (1, 1));
+        assert_eq!(config.listen.max_connections, 10_256);
+    }
+
+    #[test]
+    fn a_value_that_is_refused_itself_is_not_compared_with_others() {
+        let problems = refused(&[("MIN_REPLICAS", "50"), ("MAX_REPLICAS", "many")]);
+        assert!(problems.starts_with("1 setting(s)"), "{problems}");
+    }
+
+    #[test]
+    fn an_engine_named_as_acexy_does_is_never_dropped_silently() {
+        for pairs in
+            [[("ACEXY_HOST", "http://engine"), ("", "")], [("ACEXY_HOST", "engine"), ("ACEXY_PORT", "0")]]
+        {
+            assert!(refused(&pairs).contains("ACEXY_HOST"));
+        }
+        let config = Config::from_pairs([("ACEXY_HOST", "::1")]).unwrap();
+        assert_eq!(config.engines.external[0].to_string(), "[::1]:6878");
+    }
+
+    #[test]
+    fn values_that_no_stream_could_live_with_are_refused() {
+        for (name, value) in [
+            ("HOLD_TIMEOUT", "0"),
+            ("EMPTY_STREAM_TIMEOUT", "0"),
+            ("STREAM_IDLE_TIMEOUT", "9000h"),
+            ("STREAM_MEMORY", "1 MiB"),
+            ("VIEWER_SNDBUF", "8g"),
+            ("MAX_VIEWERS", "1000001"),
+            ("MAX_VIEWERS", "-1"),
+            ("PORT_RANGE_HOST", "7000-9000"),
+            ("PORT_RANGE_HOST", "9000-7000"),
+        ] {
+            assert!(refused(&[(name, value)]).contains(name), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_yet_or_not_as_written_is_said_once() {
+        let warnings =
+            warned(&[("MIN_REPLICAS", "3"), ("AUTO_DELETE", "yes"), ("GLUETUN_CONTAINER_NAME", "vpn")]);
+        insta::assert_snapshot!(warnings, @r"
+        without effect, because this version creates no engines: MIN_REPLICAS, AUTO_DELETE
+        without effect, because this version watches no VPNs: GLUETUN_CONTAINER_NAME
+        ");
+        assert!(warned(&[("COPY_CHUNK_SIZE", "131072")]).contains("means 64 KiB"));
+        assert!(warned(&[("JOIN_BURST", "20s")]).contains("JOIN_BURST"));
+        assert!(warned(&[("MAX_CONNECTIONS", "10")]).contains("MAX_CONNECTIONS"));
+        assert_eq!(warned(&[]), "");
+    }
+
+    #[test]
+    fn a_key_that_others_can_guess_is_warned_of_unless_only_this_machine_can_connect() {
+        assert!(warned(&[("API_KEY", "your-secure-key")]).contains("printed example"));
+        assert!(warned(&[("API_KEY", "short")]).contains("16 characters"));
+        assert_eq!(warned(&[("API_KEY", "short"), ("APP_HOST", "127.0.0.1")]), "");
+        assert_eq!(warned(&[("API_KEY", "a-key-of-twenty-signs")]), "");
+    }
+
+    #[test]
+    fn a_secret_file_may_be_named_in_the_settings_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, key) = (folder.path().join("acemux.toml"), folder.path().join("key"));
+        std::fs::write(&key, "from-the-file\n").unwrap();
+        std::fs::write(&file, format!("api_key_file = {:?}\n", key.to_str().unwrap())).unwrap();
+        let (config, _) = Config::load(Some(&file), &[]).unwrap();
+        assert_eq!(config.api_key.unwrap().reveal(), "from-the-file");
     }
 }

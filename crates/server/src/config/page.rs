@@ -2,31 +2,66 @@
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
+
+use super::Config;
 use super::raw::{Origin, Written};
 use super::table::{Effect, Kind, SETTINGS, Setting};
+use super::value::show_size;
+
+/// One line of `config show`.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: &'static str,
+    /// A secret's is masked.
+    value: Option<String>,
+    origin: String,
+    default: Option<&'static str>,
+}
 
 /// Every setting with its value, where it comes from, and its default.
 pub fn show(written: &Written) -> String {
     let mut page = String::new();
-    for (_, setting) in SETTINGS.iter().filter(|(_, setting)| !matches!(setting.effect, Effect::Ignored(_))) {
-        let (value, origin) = value_of(setting, written);
-        let default = if setting.default.is_empty() { "none" } else { setting.default };
-        line(&mut page, format_args!("{:<38} {value:<28} {origin:<14} default {default}", setting.name));
+    for Row { name, value, origin, default } in rows(written) {
+        let (value, default) = (value.as_deref().unwrap_or("none"), default.unwrap_or("none"));
+        line(&mut page, format_args!("{name:<38} {value:<28} {origin:<14} default {default}"));
     }
     page
 }
 
-fn value_of(setting: &Setting, written: &Written) -> (String, String) {
-    match written.entry(setting.name) {
-        Some(_) if setting.kind == Kind::Secret => ("***".into(), origin_of(setting, written)),
-        Some(entry) => (entry.value.clone(), origin_of(setting, written)),
-        None if setting.default.is_empty() => ("none".into(), Origin::Default.to_string()),
-        None => (setting.default.into(), Origin::Default.to_string()),
-    }
+/// The same for programs: an array of objects.
+pub fn show_json(written: &Written) -> String {
+    let rows: Vec<Row> = rows(written).collect();
+    serde_json::to_string_pretty(&rows).expect("rows are plain text")
 }
 
-fn origin_of(setting: &Setting, written: &Written) -> String {
-    written.entry(setting.name).map_or(Origin::Default, |entry| entry.origin.clone()).to_string()
+fn rows(written: &Written) -> impl Iterator<Item = Row> {
+    let config = super::resolve::resolve(written).ok();
+    let shown = SETTINGS.iter().filter(|(_, setting)| !matches!(setting.effect, Effect::Ignored(_)));
+    shown.map(move |(_, setting)| {
+        let default = Some(setting.default).filter(|default| !default.is_empty());
+        let meant = || config.as_ref().and_then(|config| computed(setting, config));
+        let (value, origin) = match written.entry(setting.name) {
+            Some(entry) if setting.kind == Kind::Secret => (Some("***".into()), &entry.origin),
+            Some(entry) => (Some(entry.value.clone()), &entry.origin),
+            None => (meant().or_else(|| default.map(str::to_owned)), &Origin::Default),
+        };
+        Row { name: setting.name, value, origin: origin.to_string(), default }
+    })
+}
+
+/// The value of what is not written and depends on other settings or on the machine.
+fn computed(setting: &Setting, config: &Config) -> Option<String> {
+    let engines = || config.engines.external.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    match setting.name {
+        "STREAM_MEMORY" => Some(show_size(config.streams.memory)),
+        "MAX_CONNECTIONS" => Some(config.listen.max_connections.to_string()),
+        "MAX_STREAMS_PER_ENGINE" => Some(config.engines.max_streams_per_engine.to_string()),
+        "MIN_REPLICAS" => Some(config.fleet.min_replicas.to_string()),
+        "MIN_FREE_REPLICAS" => Some(config.fleet.min_free_replicas.to_string()),
+        "ENGINES" => Some(engines()).filter(|engines| !engines.is_empty()),
+        _ => None,
+    }
 }
 
 /// The reference page.
@@ -34,7 +69,8 @@ pub fn settings_page() -> String {
     let mut page = String::from(
         "# Settings\n\n<!-- Generated from the table in crates/server/src/config/table.rs; a test compares it. -->\n\n\
          Each is an environment variable, a line of `.env`, or the same name in lower case in `acemux.toml`. Flags win \
-         over the environment, the environment over `.env`, `.env` over `acemux.toml`. Durations: `30`, `30s`, `5m`; \
+         over the environment, the environment over `.env`, `.env` over `acemux.toml`; an empty value is as good as \
+         none. Durations: `30`, `30s`, `5m`; \
          sizes: `65536`, `64 KiB`; ranges: `19000-19999`. `acemux config check` finds every mistake at once, \
          `acemux config show` prints every value and where it comes from.\n",
     );
@@ -75,7 +111,9 @@ pub fn env_example() -> String {
             line(&mut page, format_args!("\n# --- {group} ---"));
             last = group;
         }
-        line(&mut page, format_args!("\n# {}\n#{}={}", setting.meaning, setting.name, setting.default));
+        // Shells read the file too, and end a value at a blank.
+        let default = setting.default.replace(' ', "");
+        line(&mut page, format_args!("\n# {}\n#{}={default}", setting.meaning, setting.name));
     }
     page
 }
@@ -110,12 +148,36 @@ mod tests {
         let lines = example.lines().filter_map(|line| line.strip_prefix('#')?.split_once('='));
         let pairs: Vec<_> = lines.filter(|(name, _)| !name.contains(' ')).collect();
         assert!(pairs.len() > 50);
-        super::super::Config::from_pairs(pairs).unwrap();
+        Config::from_pairs(pairs).unwrap();
     }
 
     #[test]
     fn secrets_are_not_shown() {
-        let page = show(&Written::from_pairs([("API_KEY", "hush hush hush")]));
-        assert!(page.contains("***") && !page.contains("hush"));
+        let written = Written::from_pairs([("API_KEY", "hush-hush-hush")]);
+        for page in [show(&written), show_json(&written)] {
+            assert!(page.contains("***") && !page.contains("hush"));
+        }
+    }
+
+    #[test]
+    fn what_is_computed_is_shown_with_its_value() {
+        let pairs = [("ACEXY_HOST", "engine"), ("MAX_VIEWERS", "10"), ("MAX_REPLICAS", "1")];
+        let rows: Vec<Row> = rows(&Written::from_pairs(pairs)).collect();
+        let value = |name| rows.iter().find(|row| row.name == name).and_then(|row| row.value.as_deref());
+        assert_eq!(value("ENGINES"), Some("engine:6878"));
+        assert_eq!(value("MAX_CONNECTIONS"), Some("266"));
+        assert_eq!(value("MIN_REPLICAS"), Some("1"));
+        assert!(value("STREAM_MEMORY").is_some());
+        assert_eq!(value("API_KEY"), None);
+    }
+
+    #[test]
+    fn programs_get_every_setting_with_value_origin_and_default() {
+        let page = show_json(&Written::from_pairs([("APP_PORT", "8001")]));
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&page).unwrap();
+        let port = serde_json::json!({
+            "name": "APP_PORT", "value": "8001", "origin": "environment", "default": "8000",
+        });
+        assert!(rows.contains(&port));
     }
 }

@@ -1,14 +1,24 @@
 //! What was written, and where: flags, environment, `.env`, `acemux.toml`. Nothing is interpreted here.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::table::{self, SETTINGS};
-use super::{Problem, nearest};
+use super::table::{self, Kind, SETTINGS, Setting};
+use super::{Problem, distance, nearest};
 
 /// Largest settings file that is read, in bytes.
 const LARGEST_FILE: u64 = 1024 * 1024;
+
+/// Suffix of a secret's name: the value is the path of a file that holds it, as container platforms hand them out.
+const FILE_SUFFIX: &str = "_FILE";
+
+/// Names shorter than this differ by two letters from too many others to be called a typo.
+const SHORTEST_TYPO: usize = 8;
 
 /// Where a value was written. What comes later wins.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +47,13 @@ impl fmt::Display for Origin {
     }
 }
 
+impl Origin {
+    /// Whether both are the same source; lines and paths do not matter.
+    fn is_beside(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
 /// One value as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -50,7 +67,11 @@ pub struct Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Written {
     entries: BTreeMap<&'static str, Entry>,
+    /// Paths of the files that secrets stand in, by the secret's name.
+    secret_files: BTreeMap<&'static str, Entry>,
     pub(super) problems: Vec<Problem>,
+    /// What deserves a warning.
+    pub(super) notices: Vec<String>,
 }
 
 impl Written {
@@ -60,13 +81,12 @@ impl Written {
         written.read_toml(file);
         written.read_dot_env(Path::new(".env"));
         for (name, value) in std::env::vars_os() {
-            if let (Some(name), Some(value)) = (name.to_str(), value.to_str()) {
-                written.add(name, value, &Origin::Environment);
-            }
+            written.add_variable(&name, &value);
         }
         for (name, value) in flags {
             written.add(name, value, &Origin::Flag);
         }
+        written.read_secret_files();
         written
     }
 
@@ -76,45 +96,99 @@ impl Written {
         for (name, value) in pairs {
             written.add(name.as_ref(), &value.into(), &Origin::Environment);
         }
+        written.read_secret_files();
         written
     }
 
-    /// What was written for this setting. An empty value is as good as none.
+    /// What was written for this setting.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
-        self.entries.get(name).filter(|entry| !entry.value.is_empty())
+        self.entries.get(name)
     }
 
-    /// Unknown names are ignored: an environment is full of other programs' variables.
+    fn add_variable(&mut self, name: &OsStr, value: &OsStr) {
+        // Every name of ours is ASCII.
+        let Some(name) = name.to_str() else { return };
+        match value.to_str() {
+            Some(value) => self.add(name, value, &Origin::Environment),
+            None if named(name).is_some() => self.refuse(name, None, &Origin::Environment, "text in UTF-8"),
+            None => {}
+        }
+    }
+
+    /// Unknown names are no error: an environment is full of other programs' variables. An empty value is as good as
+    /// none and hides nothing: compose files write `${NAME:-}` for what nobody set.
     fn add(&mut self, name: &str, value: &str, origin: &Origin) {
-        if let Some(setting) = table::find(name) {
-            let entry = Entry { value: value.trim().to_owned(), origin: origin.clone() };
-            self.entries.insert(setting.name, entry);
-        } else if let Some(setting) = name.strip_suffix("_FILE").and_then(table::find) {
-            self.add_from_file(setting, value, origin);
+        let entry = Entry { value: value.trim().to_owned(), origin: origin.clone() };
+        match named(name) {
+            _ if entry.value.is_empty() => {}
+            Some(Named::Setting(setting)) => {
+                self.entries.insert(setting.name, entry);
+            }
+            Some(Named::SecretFile(setting)) => {
+                self.secret_files.insert(setting.name, entry);
+            }
+            None => self.notices.extend(typo(name)),
         }
     }
 
-    /// Secrets may stand in a file of their own, as container platforms hand them out.
-    fn add_from_file(&mut self, setting: &'static table::Setting, path: &str, origin: &Origin) {
-        if setting.kind != table::Kind::Secret {
-            return;
+    /// A file counts as much as the source that names it.
+    fn read_secret_files(&mut self) {
+        for (name, file) in std::mem::take(&mut self.secret_files) {
+            match self.entries.get(name) {
+                Some(value) if value.origin.is_beside(&file.origin) => {
+                    let accepted = format!("only one of {name} and {name}{FILE_SUFFIX}");
+                    self.refuse(&format!("{name}{FILE_SUFFIX}"), Some(file.value), &file.origin, &accepted);
+                }
+                Some(value) if value.origin > file.origin => {}
+                _ => self.read_secret(name, &file),
+            }
         }
-        match read_small(Path::new(path)) {
-            Ok(text) => self.add(setting.name, text.trim_end_matches(['\r', '\n']), origin),
-            Err(error) => self.problems.push(Problem {
-                name: format!("{}_FILE", setting.name),
-                value: path.to_owned(),
-                origin: origin.clone(),
-                accepted: format!("a readable file ({error})"),
-            }),
+    }
+
+    fn read_secret(&mut self, name: &'static str, file: &Entry) {
+        match read_small(Path::new(&file.value)) {
+            Ok(text) if text.trim().is_empty() => {
+                let accepted = "a file with something in it";
+                self.refuse(
+                    &format!("{name}{FILE_SUFFIX}"),
+                    Some(file.value.clone()),
+                    &file.origin,
+                    accepted,
+                );
+            }
+            Ok(text) => {
+                let line = text.strip_suffix('\n').unwrap_or(&text);
+                let value = line.strip_suffix('\r').unwrap_or(line).to_owned();
+                self.notices.extend(readable_by_all(name, &file.value));
+                self.entries.insert(name, Entry { value, origin: file.origin.clone() });
+            }
+            Err(error) => {
+                let accepted = format!("a readable file ({error})");
+                self.refuse(
+                    &format!("{name}{FILE_SUFFIX}"),
+                    Some(file.value.clone()),
+                    &file.origin,
+                    &accepted,
+                );
+            }
         }
     }
 
     fn read_dot_env(&mut self, path: &Path) {
-        let Ok(text) = read_small(path) else { return };
+        let text = match read_small(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(error) => return self.file_problem(path, &format!("a readable file ({error})")),
+        };
+        // Editors on Windows begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         for (index, line) in text.lines().enumerate() {
-            if let Some((name, value)) = dot_env_line(line) {
-                self.add(name, value, &Origin::DotEnv(index + 1));
+            let origin = Origin::DotEnv(index + 1);
+            match dot_env_line(line) {
+                DotEnvLine::Empty => {}
+                DotEnvLine::Value(name, value) => self.add(name, value, &origin),
+                // The line itself is not shown: it may hold a secret.
+                DotEnvLine::Malformed => self.refuse("this line", None, &origin, "NAME=value or # a comment"),
             }
         }
     }
@@ -123,7 +197,7 @@ impl Written {
         let path = named.unwrap_or(Path::new("acemux.toml"));
         let text = match read_small(path) {
             Ok(text) => text,
-            Err(_) if named.is_none() => return,
+            Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => return,
             Err(error) => return self.file_problem(path, &format!("a readable file ({error})")),
         };
         match text.parse::<toml::Table>() {
@@ -136,18 +210,13 @@ impl Written {
         let origin = Origin::File(path.to_owned());
         for (key, value) in table {
             let name = key.to_ascii_uppercase();
-            if table::find(&name).is_none() || *key != key.to_ascii_lowercase() {
+            if named(&name).is_none() || *key != key.to_ascii_lowercase() {
                 self.unknown_key(key, &origin);
             } else if let Some(value) = scalar(value) {
                 self.add(&name, &value, &origin);
             } else {
-                let (name, value) = (key.clone(), value.to_string());
-                self.problems.push(Problem {
-                    name,
-                    value,
-                    origin: origin.clone(),
-                    accepted: "one value".into(),
-                });
+                // What stands in the table may be a secret.
+                self.refuse(key, None, &origin, "one value");
             }
         }
     }
@@ -155,33 +224,77 @@ impl Written {
     fn unknown_key(&mut self, key: &str, origin: &Origin) {
         let known = nearest(key, SETTINGS.iter().map(|(_, setting)| setting.name));
         let accepted = format!("a known key in lower case; the nearest is {}", known.to_ascii_lowercase());
-        let (name, value) = (key.to_owned(), String::new());
-        self.problems.push(Problem { name, value, origin: origin.clone(), accepted });
+        self.refuse(key, None, origin, &accepted);
     }
 
     fn file_problem(&mut self, path: &Path, accepted: &str) {
-        self.problems.push(Problem {
-            name: "--config".into(),
-            value: path.display().to_string(),
-            origin: Origin::Flag,
-            accepted: accepted.to_owned(),
-        });
+        self.refuse("settings file", None, &Origin::File(path.to_owned()), accepted);
+    }
+
+    fn refuse(&mut self, name: &str, value: Option<String>, origin: &Origin, accepted: &str) {
+        let (name, origin, accepted) = (name.to_owned(), origin.clone(), accepted.to_owned());
+        self.problems.push(Problem { name, value, origin, accepted });
     }
 }
 
-fn read_small(path: &Path) -> std::io::Result<String> {
-    if std::fs::metadata(path)?.len() > LARGEST_FILE {
-        return Err(std::io::Error::other("larger than 1 MiB"));
+/// What a name stands for.
+enum Named {
+    /// A setting.
+    Setting(&'static Setting),
+    /// The file that a secret stands in.
+    SecretFile(&'static Setting),
+}
+
+fn named(name: &str) -> Option<Named> {
+    if let Some(setting) = table::find(name) {
+        return Some(Named::Setting(setting));
     }
-    std::fs::read_to_string(path)
+    let secret = name.strip_suffix(FILE_SUFFIX).and_then(table::find);
+    secret.filter(|setting| setting.kind == Kind::Secret).map(Named::SecretFile)
+}
+
+/// A variable that is none of ours but looks as if it were meant to be.
+fn typo(name: &str) -> Option<String> {
+    let known = nearest(name, SETTINGS.iter().map(|(_, setting)| setting.name));
+    if name.len() >= SHORTEST_TYPO && distance(name, known) <= 2 {
+        return Some(format!("{name} is no setting; the nearest is {known}"));
+    }
+    let ours = name.starts_with("ACEXY_") || name.starts_with("ACE_") || name.starts_with("ACEMUX_");
+    ours.then(|| format!("{name} is no setting and has no effect"))
+}
+
+/// A warning when everybody on this machine can read the file.
+fn readable_by_all(name: &str, path: &str) -> Option<String> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    (mode & 0o004 != 0).then(|| format!("{name}{FILE_SUFFIX}: every user of this machine can read {path}"))
+}
+
+/// The size is enforced while reading: not everything that can be opened tells its length.
+fn read_small(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
+    if read as u64 > LARGEST_FILE { Err(io::Error::other("larger than 1 MiB")) } else { Ok(text) }
+}
+
+/// One line of `.env`.
+#[derive(Debug, PartialEq, Eq)]
+enum DotEnvLine<'a> {
+    Empty,
+    Value(&'a str, &'a str),
+    Malformed,
 }
 
 /// `NAME=value`, with `export`, quotes, comments and empty lines as shells and compose have them.
-fn dot_env_line(line: &str) -> Option<(&str, &str)> {
+fn dot_env_line(line: &str) -> DotEnvLine<'_> {
     let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return DotEnvLine::Empty;
+    }
     let line = line.strip_prefix("export ").unwrap_or(line);
-    let (name, value) = line.split_once('=')?;
-    (!name.starts_with('#')).then(|| (name.trim(), unquoted(value.trim())))
+    match line.split_once('=') {
+        Some((name, value)) => DotEnvLine::Value(name.trim(), unquoted(value.trim())),
+        None => DotEnvLine::Malformed,
+    }
 }
 
 fn unquoted(value: &str) -> &str {
@@ -208,15 +321,114 @@ fn scalar(value: &toml::Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
     use super::*;
+
+    fn dot_env(text: &[u8]) -> Written {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".env");
+        std::fs::write(&path, text).unwrap();
+        let mut written = Written::default();
+        written.read_dot_env(&path);
+        written
+    }
+
+    fn reports(written: &Written) -> Vec<String> {
+        written.problems.iter().map(ToString::to_string).collect()
+    }
 
     #[test]
     fn dot_env_lines_are_read_as_shells_do() {
-        assert_eq!(dot_env_line("APP_PORT=8000"), Some(("APP_PORT", "8000")));
-        assert_eq!(dot_env_line("export A = \"b c\" # d"), Some(("A", "b c")));
-        assert_eq!(dot_env_line("A=b # comment"), Some(("A", "b")));
-        assert_eq!(dot_env_line("A='#1'"), Some(("A", "#1")));
-        assert_eq!(dot_env_line("# A=b"), None);
-        assert_eq!(dot_env_line(""), None);
+        use DotEnvLine::{Empty, Malformed, Value};
+        assert_eq!(dot_env_line("APP_PORT=8000"), Value("APP_PORT", "8000"));
+        assert_eq!(dot_env_line("export A = \"b c\" # d"), Value("A", "b c"));
+        assert_eq!(dot_env_line("A=b # comment"), Value("A", "b"));
+        assert_eq!(dot_env_line("A='#1'"), Value("A", "#1"));
+        assert_eq!(dot_env_line("# A=b"), Empty);
+        assert_eq!(dot_env_line(""), Empty);
+        assert_eq!(dot_env_line("APP_PORT 8000"), Malformed);
+    }
+
+    #[test]
+    fn dot_env_may_come_from_windows_and_names_its_lines() {
+        let written = dot_env(b"\xef\xbb\xbfAPP_PORT=9000\r\n\r\nMAX_VIEWERS=7\r\n");
+        let entry = |name| written.entry(name).cloned().unwrap();
+        assert_eq!(entry("APP_PORT"), Entry { value: "9000".into(), origin: Origin::DotEnv(1) });
+        assert_eq!(entry("MAX_VIEWERS"), Entry { value: "7".into(), origin: Origin::DotEnv(3) });
+    }
+
+    #[test]
+    fn what_dot_env_cannot_mean_is_reported_without_showing_it() {
+        let reports = reports(&dot_env(b"API_KEY: hush\n"));
+        assert_eq!(reports, ["this line (.env line 1): accepted is NAME=value or # a comment"]);
+    }
+
+    #[test]
+    fn a_dot_env_that_is_there_but_cannot_be_read_is_a_problem() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut written = Written::default();
+        written.read_dot_env(&folder.path().join("absent"));
+        assert!(written.problems.is_empty());
+        written.read_dot_env(folder.path());
+        assert_eq!(written.problems.len(), 1);
+    }
+
+    #[test]
+    fn the_environment_wins_over_dot_env_and_nothing_is_hidden_by_an_empty_value() {
+        let mut written = dot_env(b"APP_PORT=1\nAPI_KEY=from-dot-env\n");
+        written.add("APP_PORT", "2", &Origin::Environment);
+        written.add("API_KEY", " ", &Origin::Environment);
+        assert_eq!(written.entry("APP_PORT").unwrap().value, "2");
+        assert_eq!(written.entry("API_KEY").unwrap().value, "from-dot-env");
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_a_problem() {
+        let mut written = Written::default();
+        written.add_variable(OsStr::new("APP_PORT"), OsStr::from_bytes(b"\xff"));
+        written.add_variable(OsStr::new("SOMETHING_ELSE"), OsStr::from_bytes(b"\xff"));
+        assert_eq!(reports(&written), ["APP_PORT (environment): accepted is text in UTF-8"]);
+    }
+
+    #[test]
+    fn a_secret_file_loses_one_line_end_and_counts_as_the_source_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, "from-file\r\n").unwrap();
+        let path = path.to_str().unwrap();
+        let key = |value_from: Origin, file_from: Origin| {
+            let mut written = Written::default();
+            written.add("API_KEY", "from-value", &value_from);
+            written.add("API_KEY_FILE", path, &file_from);
+            written.read_secret_files();
+            (written.entry("API_KEY").unwrap().value.clone(), written.problems.len())
+        };
+        assert_eq!(key(Origin::DotEnv(1), Origin::Environment), ("from-file".into(), 0));
+        assert_eq!(key(Origin::Environment, Origin::DotEnv(1)), ("from-value".into(), 0));
+        assert_eq!(key(Origin::DotEnv(9), Origin::DotEnv(1)), ("from-value".into(), 1));
+    }
+
+    #[test]
+    fn a_table_in_the_settings_file_is_refused_without_showing_it() {
+        let mut written = Written::default();
+        written.add_toml(Path::new("acemux.toml"), &"api_key = { x = \"hush\" }".parse().unwrap());
+        assert_eq!(reports(&written), ["api_key (acemux.toml): accepted is one value"]);
+    }
+
+    #[test]
+    fn only_variables_that_look_like_ours_are_called_typos() {
+        assert_eq!(
+            typo("ACEXY_HSOT").as_deref(),
+            Some("ACEXY_HSOT is no setting; the nearest is ACEXY_HOST")
+        );
+        assert_eq!(
+            typo("MAX_REPLICA").as_deref(),
+            Some("MAX_REPLICA is no setting; the nearest is MAX_REPLICAS")
+        );
+        assert!(typo("ACEXY_BUFFER_SIZE").unwrap().contains("no effect"));
+        for other in ["PATH", "HOME", "HOSTNAME", "LANG", "TZ", "SSL_CERT_FILE"] {
+            assert_eq!(typo(other), None);
+        }
     }
 }

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use acemux_engine::Endpoint;
+use acemux_relay::budget::LEAST_RING;
 
 use super::raw::{Entry, Origin, Written};
-use super::table::{self, Effect, Kind, SETTINGS, Setting};
+use super::table::{self, Effect, Kind, LARGEST_COUNT, SETTINGS, Setting};
 use super::value::{self, ListenHost, PortRange};
 use super::{
     Config, EngineSettings, Fleet, Listen, Log, LogFormat, Problem, Problems, Secret, Streams, Viewers, Vpn,
@@ -20,6 +21,12 @@ const ENGINE_PORT: u16 = 6878;
 const LARGEST_CHUNK: usize = 64 * 1024;
 /// Fewest bytes of one chunk: seven packets, one UDP-sized unit; smaller ones cost more than they carry.
 const SMALLEST_CHUNK: usize = 1316;
+/// Connections beside those of viewers, for pages, unless `MAX_CONNECTIONS` is written.
+const PAGES: usize = 256;
+/// What `VIEWER_SNDBUF` may be: below it throughput suffers, above it a hundred stalled viewers pin gigabytes.
+const SEND_BUFFERS: std::ops::RangeInclusive<usize> = 4 << 10..=16 << 20;
+/// Keys that stand in printed examples.
+const KNOWN_KEYS: [&str; 2] = ["defaultpassword", "your-secure-key"];
 
 pub(super) fn resolve(written: &Written) -> Result<Config, Problems> {
     let mut resolver = Resolver { written, problems: written.problems.clone() };
@@ -39,11 +46,14 @@ pub(super) fn is_valid(kind: Kind, text: &str) -> bool {
     match kind {
         Kind::Duration => value::duration(text).is_some(),
         Kind::Size => value::size(text).is_some(),
-        Kind::Count(least) => text.parse::<u64>().is_ok_and(|number| number >= least),
+        Kind::Count(least) => {
+            text.parse::<u64>().is_ok_and(|number| (least..=LARGEST_COUNT).contains(&number))
+        }
         Kind::Port => text.parse::<u16>().is_ok(),
         Kind::Ports => value::ports(text).is_some(),
         Kind::Bool => value::boolean(text).is_some(),
-        Kind::Text | Kind::Secret => true,
+        Kind::Text => true,
+        Kind::Secret => value::is_key(text),
         Kind::Choice(words) => words.contains(&text),
         Kind::Host => value::host(text).is_some(),
         Kind::Endpoints => endpoints(text).is_some(),
@@ -93,7 +103,9 @@ impl Resolver<'_> {
             port: self.get("APP_PORT", |text| text.parse().ok()).unwrap_or_default(),
             header_timeout: self.duration("HEADER_TIMEOUT"),
             drain_timeout: self.duration("DRAIN_TIMEOUT"),
-            max_connections: self.count("MAX_CONNECTIONS"),
+            max_connections: self
+                .get("MAX_CONNECTIONS", |text| text.parse().ok())
+                .unwrap_or_else(|| self.count("MAX_VIEWERS").saturating_add(PAGES)),
         }
     }
 
@@ -138,14 +150,17 @@ impl Resolver<'_> {
         if host.is_none() && port.is_none() {
             return None;
         }
-        endpoints(&format!("{}:{}", host.unwrap_or("localhost"), port.unwrap_or(ENGINE_PORT)))
+        let (host, port) = (host.unwrap_or("localhost"), port.unwrap_or(ENGINE_PORT));
+        let is_v6 = host.parse::<std::net::Ipv6Addr>().is_ok();
+        endpoints(&if is_v6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
     }
 
     fn fleet(&self) -> Fleet {
+        let max_replicas = self.count("MAX_REPLICAS");
         Fleet {
-            min_replicas: self.count("MIN_REPLICAS"),
-            max_replicas: self.count("MAX_REPLICAS"),
-            min_free_replicas: self.count("MIN_FREE_REPLICAS"),
+            min_replicas: self.count_within("MIN_REPLICAS", max_replicas),
+            max_replicas,
+            min_free_replicas: self.count_within("MIN_FREE_REPLICAS", max_replicas),
             ports: self.get("PORT_RANGE_HOST", value::ports),
         }
     }
@@ -166,36 +181,61 @@ impl Resolver<'_> {
         Log { level: self.text("LOG_LEVEL").parse().unwrap_or(tracing::Level::INFO), format }
     }
 
+    /// What one value alone cannot tell.
     fn check_together(&mut self, config: &Config) {
-        let fleet = &config.fleet;
-        self.require("MIN_REPLICAS", fleet.min_replicas <= fleet.max_replicas, "at most MAX_REPLICAS");
-        self.require(
-            "MIN_FREE_REPLICAS",
-            fleet.min_free_replicas <= fleet.max_replicas,
-            "at most MAX_REPLICAS",
-        );
+        self.check_streams(&config.streams);
+        let viewers = &config.viewers;
+        self.require("VIEWER_SNDBUF", SEND_BUFFERS.contains(&viewers.sndbuf), "4 KiB to 16 MiB");
+        self.require("HEADER_TIMEOUT", !config.listen.header_timeout.is_zero(), "more than 0");
+        self.check_acexy();
+        self.check_fleet(config);
+        self.check_vpn(&config.vpn);
+    }
+
+    fn check_streams(&mut self, streams: &Streams) {
         let chunk = self.size("COPY_CHUNK_SIZE");
         self.require("COPY_CHUNK_SIZE", (SMALLEST_CHUNK..=1 << 20).contains(&chunk), "1316 bytes to 1 MiB");
-        let start = config.streams.empty_stream_timeout;
-        self.require("EMPTY_STREAM_TIMEOUT", !start.is_zero(), "more than 0");
-        self.require("HEADER_TIMEOUT", !config.listen.header_timeout.is_zero(), "more than 0");
-        let buffered = config.streams.buffer_seconds;
-        self.require("STREAM_BUFFER_SECONDS", buffered >= Duration::from_secs(2), "at least 2s");
-        self.require("STREAM_BUFFER_SIZE", config.streams.buffer_bytes >= 1 << 20, "at least 1 MiB");
-        self.require("VIEWER_SNDBUF", config.viewers.sndbuf >= 4096, "at least 4 KiB");
-        let [first, second] = &config.vpn.containers;
+        self.require("EMPTY_STREAM_TIMEOUT", !streams.empty_stream_timeout.is_zero(), "more than 0");
+        self.require("HOLD_TIMEOUT", !streams.hold_timeout.is_zero(), "more than 0");
+        let enough = streams.buffer_seconds >= Duration::from_secs(2);
+        self.require("STREAM_BUFFER_SECONDS", enough, "at least 2s");
+        self.require("STREAM_BUFFER_SIZE", streams.buffer_bytes >= 1 << 20, "at least 1 MiB");
+        self.require("STREAM_MEMORY", streams.memory >= LEAST_RING, "at least 4 MiB, what one stream needs");
+    }
+
+    /// Both halves may be fine as texts and still be no engine's address.
+    fn check_acexy(&mut self) {
+        let names = ["ACEXY_HOST", "ACEXY_PORT"];
+        if let Some(name) = names.into_iter().find(|name| self.written.entry(name).is_some()) {
+            self.require(name, self.acexy_engine().is_some(), "a host without port, and a port from 1");
+        }
+    }
+
+    fn check_fleet(&mut self, config: &Config) {
+        let fleet = &config.fleet;
+        // Against a value that is refused itself there is nothing to compare.
+        let most = if self.is_refused("MAX_REPLICAS") { usize::MAX } else { fleet.max_replicas };
+        let accepted = format!("at most MAX_REPLICAS, which is {most}");
+        self.require("MIN_REPLICAS", fleet.min_replicas <= most, &accepted);
+        self.require("MIN_FREE_REPLICAS", fleet.min_free_replicas <= most, &accepted);
+        let port = config.listen.port;
+        let apart = fleet.ports.is_none_or(|ports| !ports.contains(port)) || self.is_refused("APP_PORT");
+        self.require("PORT_RANGE_HOST", apart, &format!("a range without APP_PORT, which is {port}"));
+    }
+
+    fn check_vpn(&mut self, vpn: &Vpn) {
+        let [first, second] = &vpn.containers;
         let both = first.is_some() && second.is_some() && first != second;
-        let redundant = config.vpn.mode == VpnMode::Redundant;
-        self.require(
-            "VPN_MODE",
-            !redundant || both,
-            "two different GLUETUN_CONTAINER_NAME and _2 with redundant",
-        );
+        let accepted = "two different GLUETUN_CONTAINER_NAME and _2 with redundant";
+        self.require("VPN_MODE", vpn.mode != VpnMode::Redundant || both, accepted);
+    }
+
+    fn is_refused(&self, name: &str) -> bool {
+        self.problems.iter().any(|problem| problem.name == name)
     }
 
     fn require(&mut self, name: &'static str, holds: bool, accepted: &str) {
-        let reported = self.problems.iter().any(|problem| problem.name == name);
-        if let Some(setting) = table::find(name).filter(|_| !holds && !reported) {
+        if let Some(setting) = table::find(name).filter(|_| !holds && !self.is_refused(name)) {
             let default = Entry { value: setting.default.to_owned(), origin: Origin::Default };
             let entry = self.written.entry(name).unwrap_or(&default);
             self.problems.push(problem(setting, entry, accepted.to_owned()));
@@ -224,6 +264,12 @@ impl Resolver<'_> {
         self.get(name, |text| text.parse().ok()).unwrap_or(1)
     }
 
+    /// What is written; the default gives way to `most`, so that lowering one setting does not take two.
+    fn count_within(&self, name: &str, most: usize) -> usize {
+        let count = self.count(name);
+        if self.written.entry(name).is_some() { count } else { count.min(most) }
+    }
+
     fn optional(&self, name: &str) -> Option<&str> {
         self.written.entry(name).map(|entry| entry.value.as_str())
     }
@@ -235,29 +281,74 @@ impl Resolver<'_> {
 
 fn problem(setting: &Setting, entry: &Entry, accepted: String) -> Problem {
     let value = if setting.kind == Kind::Secret { "***".to_owned() } else { entry.value.clone() };
-    Problem { name: setting.name.to_owned(), value, origin: entry.origin.clone(), accepted }
+    Problem { name: setting.name.to_owned(), value: Some(value), origin: entry.origin.clone(), accepted }
 }
 
 /// What deserves a warning, though it is accepted.
 pub(super) fn warnings(written: &Written, config: &Config) -> Vec<String> {
+    let mut warnings = written.notices.clone();
+    warnings.extend(without_meaning(written));
+    warnings.extend(not_yet(written, Effect::Provisioning, "this version creates no engines"));
+    warnings.extend(not_yet(written, Effect::Vpn, "this version watches no VPNs"));
+    warnings.extend(weak_key(config));
+    warnings.extend(limits_at_odds(written, config));
+    warnings.extend(ports_at_risk(config));
+    warnings
+}
+
+fn without_meaning(written: &Written) -> impl Iterator<Item = String> {
+    SETTINGS.iter().filter_map(|(_, setting)| match setting.effect {
+        Effect::Ignored(why) if written.entry(setting.name).is_some() => {
+            Some(format!("{} has no meaning here: {why}", setting.name))
+        }
+        _ => None,
+    })
+}
+
+/// One line for all of them: whoever copied the example should not have to scroll.
+fn not_yet(written: &Written, effect: Effect, why: &str) -> Option<String> {
+    let of_effect = SETTINGS.iter().filter(|(_, setting)| setting.effect == effect);
+    let names: Vec<&str> =
+        of_effect.map(|(_, setting)| setting.name).filter(|name| written.entry(name).is_some()).collect();
+    (!names.is_empty()).then(|| format!("without effect, because {why}: {}", names.join(", ")))
+}
+
+/// On loopback any key will do: whoever gets there is on this machine already.
+fn weak_key(config: &Config) -> Option<String> {
+    let key = config.api_key.as_ref().filter(|_| !config.listen.host.is_loopback())?.reveal();
+    if KNOWN_KEYS.contains(&key.as_str()) {
+        Some("API_KEY is the one of a printed example: everybody knows it".into())
+    } else if key.len() < 16 {
+        Some("API_KEY is shorter than 16 characters and this listens to other machines".into())
+    } else {
+        None
+    }
+}
+
+/// Settings of which one makes another smaller than it says.
+fn limits_at_odds(written: &Written, config: &Config) -> Vec<String> {
+    let (streams, viewers) = (&config.streams, &config.viewers);
     let mut warnings = Vec::new();
-    for (_, setting) in SETTINGS {
-        if let (Some(_), Effect::Ignored(why)) = (written.entry(setting.name), setting.effect) {
-            warnings.push(format!("{} has no meaning here: {why}", setting.name));
-        }
+    if written.entry("COPY_CHUNK_SIZE").and_then(|entry| value::size(&entry.value)) > Some(LARGEST_CHUNK) {
+        warnings.push("COPY_CHUNK_SIZE above 64 KiB means 64 KiB: larger chunks gain nothing".into());
     }
-    if let Some(key) = config.api_key.as_ref().filter(|_| !config.listen.host.is_loopback()) {
-        if key.reveal() == "defaultpassword" {
-            warnings.push("API_KEY is the example's; everybody knows it".into());
-        } else if key.reveal().len() < 16 {
-            warnings.push("API_KEY is shorter than 16 characters and this listens to other machines".into());
-        }
+    if streams.join_burst > streams.buffer_seconds / 2 {
+        warnings.push("JOIN_BURST is cut to half of STREAM_BUFFER_SECONDS".into());
     }
-    if let Some(ports) = config.fleet.ports.filter(|ports| overlaps_ephemeral(*ports)) {
-        let PortRange { first, last } = ports;
-        warnings.push(format!("PORT_RANGE_HOST={first}-{last} is inside the kernel's ephemeral range: clients' sockets can take these ports"));
+    if streams.buffer_bytes > streams.memory {
+        warnings.push("STREAM_BUFFER_SIZE is cut to STREAM_MEMORY".into());
+    }
+    let connections = config.listen.max_connections;
+    if connections < viewers.max {
+        warnings.push(format!("MAX_CONNECTIONS={connections} lets no more viewers than that connect"));
     }
     warnings
+}
+
+fn ports_at_risk(config: &Config) -> Option<String> {
+    let PortRange { first, last } = config.fleet.ports.filter(|ports| overlaps_ephemeral(*ports))?;
+    let risk = "is inside the kernel's ephemeral range: clients' sockets can take these ports";
+    Some(format!("PORT_RANGE_HOST={first}-{last} {risk}"))
 }
 
 fn overlaps_ephemeral(ports: PortRange) -> bool {

@@ -22,7 +22,7 @@ pub enum Kind {
     Duration,
     /// `65536`, `64 KiB`, `4MiB`.
     Size,
-    /// A whole number of at least this.
+    /// A whole number from this to [`LARGEST_COUNT`].
     Count(u64),
     /// 0–65535.
     Port,
@@ -61,17 +61,21 @@ pub enum Effect {
     Ignored(&'static str),
 }
 
+/// Largest number of anything. Beyond it nothing here works, and limits may be added without overflow.
+pub const LARGEST_COUNT: u64 = 1_000_000;
+
 impl Kind {
     /// What is accepted, for people.
     pub fn accepts(self) -> String {
         match self {
-            Self::Duration => "a duration: 30, 30s, 250ms, 5m, 1h".into(),
+            Self::Duration => "a duration of at most a year: 30, 30s, 250ms, 5m, 1h".into(),
             Self::Size => "a size: 65536, 64 KiB, 4MiB, 512m".into(),
-            Self::Count(least) => format!("a whole number of at least {least}"),
+            Self::Count(least) => format!("a whole number from {least} to {LARGEST_COUNT}"),
             Self::Port => "a port: 0-65535".into(),
             Self::Ports => "a range of ports: 19000-19999".into(),
             Self::Bool => "true or false".into(),
-            Self::Text | Self::Secret => "text".into(),
+            Self::Text => "text".into(),
+            Self::Secret => "printable ASCII without blanks at its ends".into(),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Host => "an address, or all".into(),
             Self::Endpoints => "host:port,host:port, each once".into(),
@@ -137,7 +141,7 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (SERVICE, now("LOG_FORMAT", Kind::Choice(&["text", "json"]), "text", "How log lines look.")),
     (SERVICE, now("HEADER_TIMEOUT", Kind::Duration, "10s", "Longest wait for a request's head, also on an idle connection.")),
     (SERVICE, now("DRAIN_TIMEOUT", Kind::Duration, "10s", "How long a stop waits for connections to end.")),
-    (SERVICE, now("MAX_CONNECTIONS", Kind::Count(1), "5256", "Most connections at a time, viewers and pages together.")),
+    (SERVICE, now("MAX_CONNECTIONS", Kind::Count(1), "", "Most connections at a time, viewers and pages together; MAX_VIEWERS and 256 when not set.")),
     (SERVICE, fleet("DB_PATH", Kind::Text, "./data/acemux.db", "Embedded database; its folder is the data directory.")),
     (STREAMS, now("EMPTY_STREAM_TIMEOUT", Kind::Duration, "30s", "Longest wait for the first decodable data of a stream, all attempts together.")),
     (STREAMS, now("STREAM_IDLE_TIMEOUT", Kind::Duration, "300s", "How long a stream stays warm without viewers; it gives its slot up at once when another stream needs it.")),
@@ -161,9 +165,9 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (ENGINES, now("ENGINE_SELECTION_TIMEOUT", Kind::Duration, "5s", "Longest wait for a free slot on the running engines.")),
     (FLEET, fleet("ENGINE_PROVISIONER", Kind::Choice(&["docker", "none"]), "", "Who creates engines: docker, or none when only ENGINES is set.")),
     (FLEET, fleet("STARTUP_TIMEOUT_S", Kind::Duration, "25s", "Longest wait for a new engine to become ready.")),
-    (FLEET, fleet("MIN_REPLICAS", Kind::Count(0), "2", "Engines kept.")),
+    (FLEET, fleet("MIN_REPLICAS", Kind::Count(0), "2", "Engines kept; when not set, at most MAX_REPLICAS.")),
     (FLEET, fleet("MAX_REPLICAS", Kind::Count(1), "20", "Engines allowed. A hard cap.")),
-    (FLEET, fleet("MIN_FREE_REPLICAS", Kind::Count(0), "1", "Engines kept idle.")),
+    (FLEET, fleet("MIN_FREE_REPLICAS", Kind::Count(0), "1", "Engines kept idle; when not set, at most MAX_REPLICAS.")),
     (FLEET, fleet("ENGINE_VARIANT", Kind::Choice(VARIANTS), "", "Engine image family; per architecture when not set.")),
     (FLEET, fleet("ENGINE_IMAGE", Kind::Text, "", "Another image for the variant.")),
     (FLEET, fleet("ENGINE_MEMORY_LIMIT", Kind::Size, "", "Memory limit per engine.")),
@@ -174,6 +178,9 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (FLEET, fleet("ACE_HTTP_RANGE", Kind::Ports, "40000-44999", "Engine HTTP ports inside containers.")),
     (FLEET, fleet("ACE_HTTPS_RANGE", Kind::Ports, "45000-49999", "Engine HTTPS ports inside containers.")),
     (FLEET, fleet("ACE_MAP_HTTPS", Kind::Bool, "false", "Also publish the engine's HTTPS port.")),
+    (FLEET, fleet("DOCKER_HOST", Kind::Text, "", "Where the Docker daemon answers; the local socket when not set.")),
+    (FLEET, fleet("DOCKER_TLS_VERIFY", Kind::Text, "", "Anything: the daemon must prove who it is, as for the docker command.")),
+    (FLEET, fleet("DOCKER_CERT_PATH", Kind::Text, "", "Folder of the certificates for the Docker daemon.")),
     (FLEET, fleet("DOCKER_NETWORK", Kind::Text, "", "Docker network for engines; our own when not set.")),
     (FLEET, fleet("CONTAINER_LABEL", Kind::Label, "orchestrator.managed=acestream", "Label put on every engine.")),
     (FLEET, fleet("INSTANCE_ID", Kind::Text, "", "Which containers are ours; random and kept beside the database when not set.")),

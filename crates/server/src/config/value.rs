@@ -12,6 +12,13 @@ pub struct PortRange {
     pub last: u16,
 }
 
+impl PortRange {
+    /// Whether `port` is one of them.
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
 /// Where the service listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenHost {
@@ -28,7 +35,10 @@ impl ListenHost {
     }
 }
 
-/// `30`, `30s`, `250ms`, `5m`, `1h`: a bare number is seconds.
+/// Longest duration that is accepted. Deadlines are sums of durations and must not overflow.
+const LONGEST: Duration = Duration::from_hours(365 * 24);
+
+/// `30`, `30s`, `250ms`, `5m`, `1h`: a bare number is seconds. At most a year.
 pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split_unit(text)?;
     let seconds = match unit {
@@ -38,7 +48,7 @@ pub fn duration(text: &str) -> Option<Duration> {
         "h" => 3600.0,
         _ => return None,
     };
-    Duration::try_from_secs_f64(number * seconds).ok()
+    Duration::try_from_secs_f64(number * seconds).ok().filter(|duration| *duration <= LONGEST)
 }
 
 /// `65536`, `64 KiB`, `4MiB`, `512m`, `2g`: a bare number is bytes, a single letter is binary as Docker has it.
@@ -89,6 +99,18 @@ pub fn host(text: &str) -> Option<ListenHost> {
     }
 }
 
+/// A key as a client can send it: a header has no other bytes, and blanks at its ends are not part of it.
+pub fn is_key(text: &str) -> bool {
+    text.trim() == text && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+}
+
+/// A size as people write it, in the largest unit that needs no fraction.
+pub fn show_size(bytes: usize) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let whole = units.into_iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| bytes.to_string(), |(unit, name)| format!("{} {name}", bytes / unit))
+}
+
 /// The parts of a list, without empty ones.
 pub fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
@@ -112,7 +134,7 @@ mod tests {
         assert_eq!(duration("5m"), Some(Duration::from_mins(5)));
         assert_eq!(duration("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(duration("0.5"), Some(Duration::from_millis(500)));
-        for wrong in ["", "s", "-1", "5 minutes", "1e9", "∞", "99999999999999999999"] {
+        for wrong in ["", "s", "-1", "5 minutes", "1e9", "∞", "8761h", "99999999999999999999"] {
             assert_eq!(duration(wrong), None, "{wrong}");
         }
     }
@@ -126,6 +148,21 @@ mod tests {
         assert_eq!(size("1.5k"), Some(1536));
         for wrong in ["", "-1", "10T", "1.5x", "9999999999999999999999"] {
             assert_eq!(size(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_what_a_header_can_carry() {
+        assert!(is_key("a long and secret key") && is_key("K3y-with~signs"));
+        for wrong in [" led", "trailed ", "two\nlines", "tab\tbed", "schlüssel"] {
+            assert!(!is_key(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_shown_as_it_is_read() {
+        for (bytes, text) in [(0, "0"), (1316, "1316"), (65_536, "64 KiB"), (3 << 30, "3 GiB")] {
+            assert_eq!((show_size(bytes).as_str(), size(text)), (text, Some(bytes)));
         }
     }
 

@@ -166,15 +166,15 @@ async fn metrics_tell_starts_sessions_viewers_and_bytes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_watches_is_told_to_the_operator_only() {
-    let app = Setup::new().set("API_KEY", "a long and secret key").start().await;
+    let app = Setup::new().set("API_KEY", "a-long-and-secret-key").start().await;
     let viewer = StrictViewer::open(app.address(), ID).await;
     let path = format!("/proxy/sessions/{ID}/viewers");
     let ask = |header: &str| format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{header}\r\n", app.address());
     for (header, status, code) in [
         ("", 401, "missing_key"),
         ("X-API-KEY: wrong\r\n", 401, "wrong_key"),
-        ("X-API-KEY: a long and secret key\r\n", 200, ""),
-        ("Authorization: Bearer a long and secret key\r\n", 200, ""),
+        ("X-API-KEY: a-long-and-secret-key\r\n", 200, ""),
+        ("Authorization: Bearer a-long-and-secret-key\r\n", 200, ""),
     ] {
         let mut reply = send(app.address(), &ask(header)).await;
         assert_eq!(reply.status, status, "{header}");
