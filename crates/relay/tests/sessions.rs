@@ -19,6 +19,9 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
+/// Bytes of one read.
+const PIECE: usize = 18_800;
+
 /// What the origin answers to one opening.
 type Answer = Box<dyn FnOnce(OpenRequest) -> BoxFuture<'static, Result<Upstream, OpenError>> + Send>;
 
@@ -68,12 +71,16 @@ impl Script {
         self.answers.lock().push_back(Box::new(answer));
     }
 
-    /// An upstream of `key` on `source` that sends `clip` over and over, `pause` before each piece.
+    /// An upstream of `key` on `source` that sends a clip, `pause` before each piece.
     fn plays(&self, key: &str, source: &str, pause: Duration) {
+        self.plays_in(PIECE, key, source, pause);
+    }
+
+    fn plays_in(&self, piece: usize, key: &str, source: &str, pause: Duration) {
         let (key, source, closed) = (StreamKey::new(key), source.to_owned(), Arc::clone(&self.closed));
         self.then(move |request| {
             request.progress.enter(Stage::Call);
-            async move { Ok(upstream(key, &source, pause, Closing(closed))) }.boxed()
+            async move { Ok(upstream(key, &source, pause, piece, Closing(closed))) }.boxed()
         });
     }
 
@@ -91,10 +98,10 @@ fn clip() -> Bytes {
     std::fs::read(path).expect("the clip is in the repository").into()
 }
 
-fn upstream(key: StreamKey, source: &str, pause: Duration, closing: Closing) -> Upstream {
+fn upstream(key: StreamKey, source: &str, pause: Duration, piece: usize, closing: Closing) -> Upstream {
     let clip = clip();
     let media = stream::unfold((0, closing), move |(at, closing)| {
-        let piece = clip.slice(at..(at + 18_800).min(clip.len()));
+        let piece = clip.slice(at..(at + piece).min(clip.len()));
         async move {
             sleep(pause).await;
             let next = at + piece.len();
@@ -271,6 +278,21 @@ async fn a_burst_is_taken_no_faster_than_the_ring_can_keep() {
         "{held:?} after {:?}",
         begun.elapsed()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn media_left_in_the_socket_is_no_silence_of_the_source() {
+    let script = Arc::new(Script::default());
+    script.plays_in(usize::MAX / 2, "a", "one", Duration::ZERO);
+    let timings = Timings { hold: Duration::from_secs(2), ..config().timings };
+    let config = RelayConfig { ring_media: Duration::from_secs(8), timings, ..config() };
+    let relay = Relay::new(config, Arc::new(Scripted(Arc::clone(&script))), Arc::new(()));
+    let _viewer = join(&relay, "a").await.expect("it plays");
+    // 9.6 s of media came in one read, 4 s may be ahead: nothing is read for more than 5 s.
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(relay.sessions().len(), 1, "held back for longer than the hold, by ourselves");
+    sleep(Duration::from_secs(10)).await;
+    assert!(relay.sessions().is_empty(), "after its clip it is silent indeed");
 }
 
 #[tokio::test(start_paused = true)]

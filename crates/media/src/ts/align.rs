@@ -1,13 +1,16 @@
 //! Bytes as they come into whole packets.
 //!
 //! In step, only the first byte of each packet is looked at. Out of step, three sync bytes at the right distance are
-//! wanted, because one 0x47 is in every second packet's payload.
+//! wanted, because one 0x47 is in every second packet's payload. Nothing but a partial packet, or what one window of
+//! the search reaches over, is ever kept, however much is pushed at once.
 #![warn(clippy::indexing_slicing)]
 
 use super::packet::{PACKET_LEN, Packet, SYNC_BYTE};
 
 /// Bytes that must be there to find the step again.
 const SEARCHED: usize = 2 * PACKET_LEN + 1;
+/// Most bytes kept out of step: one more would have been enough to decide.
+const UNDECIDED: usize = SEARCHED - 1;
 
 /// Finds and keeps the step.
 #[derive(Clone, Debug, Default)]
@@ -35,16 +38,17 @@ impl Aligner {
             data = match (self.in_step, self.carry.is_empty()) {
                 (true, true) => self.direct(data, sink),
                 (true, false) => self.complete(data, sink),
-                (false, _) => self.search(data, sink),
+                (false, true) => self.search(data),
+                (false, false) => self.search_seam(data, sink),
             };
         }
     }
 
-    /// Forgets the partial packet: what follows is another source's.
-    pub fn restart(&mut self) {
-        self.stats.dropped_bytes += self.carry.len() as u64;
-        self.carry.clear();
-        self.in_step = false;
+    /// What it has cost in all, once nothing more comes: a partial packet is lost.
+    pub fn finish(self) -> Alignment {
+        let Self { mut stats, carry, .. } = self;
+        stats.dropped_bytes += carry.len() as u64;
+        stats
     }
 
     /// What it has cost so far.
@@ -66,37 +70,71 @@ impl Aligner {
 
     /// Only the bytes of one packet are copied, then reading goes on in place.
     fn complete<'a>(&mut self, data: &'a [u8], sink: &mut impl FnMut(Packet<'_>)) -> &'a [u8] {
-        let missing = (PACKET_LEN - self.carry.len()).min(data.len());
+        let missing = PACKET_LEN.saturating_sub(self.carry.len()).min(data.len());
         let (part, rest) = data.split_at(missing);
         self.carry.extend_from_slice(part);
-        if self.carry.len() < PACKET_LEN {
-            return rest;
-        }
-        let packet = std::mem::take(&mut self.carry);
-        if self.emit(&packet, sink) {
-            self.carry = packet;
-            self.carry.clear();
-        } else {
+        if self.carry.len() >= PACKET_LEN && !self.emit_carry(sink) {
             self.lose_step();
-            self.carry = packet;
         }
         rest
     }
 
-    fn search<'a>(&mut self, data: &'a [u8], sink: &mut impl FnMut(Packet<'_>)) -> &'a [u8] {
-        let mut carry = std::mem::take(&mut self.carry);
-        carry.extend_from_slice(data);
-        if let Some(at) = carry.windows(SEARCHED).position(in_step) {
+    fn search<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
+        if let Some((before, rest)) = step(data).and_then(|at| data.split_at_checked(at)) {
             self.in_step = true;
-            self.stats.dropped_bytes += at as u64;
-            self.feed(carry.get(at..).unwrap_or_default(), sink);
+            self.stats.dropped_bytes += before.len() as u64;
+            return rest;
+        }
+        let (useless, kept) = data.split_at(data.len().saturating_sub(UNDECIDED));
+        self.stats.dropped_bytes += useless.len() as u64;
+        self.carry.extend_from_slice(kept);
+        &[]
+    }
+
+    /// Looks for a step that begins in the bytes carried along. They are joined with no more of `data` than a window
+    /// that begins there can reach, so that a long push is not copied.
+    fn search_seam<'a>(&mut self, data: &'a [u8], sink: &mut impl FnMut(Packet<'_>)) -> &'a [u8] {
+        let carried = self.carry.len();
+        let (near, far) = data.split_at(data.len().min(UNDECIDED));
+        self.carry.extend_from_slice(near);
+        if let Some(at) = step(&self.carry) {
+            return self.resume(at, carried, data, sink);
+        }
+        let useless = if far.is_empty() { self.carry.len().saturating_sub(UNDECIDED) } else { carried };
+        self.stats.dropped_bytes += useless as u64;
+        self.carry.drain(..useless);
+        if far.is_empty() {
             return &[];
         }
-        let useless = carry.len().saturating_sub(SEARCHED - 1);
-        self.stats.dropped_bytes += useless as u64;
-        carry.drain(..useless);
+        self.carry.clear();
+        data
+    }
+
+    /// The step begins at `at` of the first `carried` bytes; `data` follows them.
+    fn resume<'a>(
+        &mut self,
+        at: usize,
+        carried: usize,
+        data: &'a [u8],
+        sink: &mut impl FnMut(Packet<'_>),
+    ) -> &'a [u8] {
+        self.in_step = true;
+        self.stats.dropped_bytes += at as u64;
+        self.carry.truncate(carried);
+        self.carry.drain(..at);
+        while self.carry.len() >= PACKET_LEN && self.emit_carry(sink) {}
+        data
+    }
+
+    /// Hands on the packet at the beginning of the carried bytes.
+    fn emit_carry(&mut self, sink: &mut impl FnMut(Packet<'_>)) -> bool {
+        let mut carry = std::mem::take(&mut self.carry);
+        let emitted = self.emit(&carry, sink);
+        if emitted {
+            carry.drain(..PACKET_LEN);
+        }
         self.carry = carry;
-        &[]
+        emitted
     }
 
     fn emit(&mut self, packet: &[u8], sink: &mut impl FnMut(Packet<'_>)) -> bool {
@@ -112,6 +150,47 @@ impl Aligner {
     }
 }
 
-fn in_step(window: &[u8]) -> bool {
-    [0, PACKET_LEN, 2 * PACKET_LEN].iter().all(|at| window.get(*at) == Some(&SYNC_BYTE))
+/// Where three packets seem to begin one after the other.
+fn step(bytes: &[u8]) -> Option<usize> {
+    let begins = |window: &[u8]| {
+        [0, PACKET_LEN, UNDECIDED].iter().all(|at| window.get(*at) == Some(&SYNC_BYTE))
+    };
+    bytes.windows(SEARCHED).position(begins)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packets(count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count * PACKET_LEN];
+        bytes.chunks_mut(PACKET_LEN).for_each(|packet| packet[0] = SYNC_BYTE);
+        bytes
+    }
+
+    fn fed(bytes: &[u8], piece: usize) -> Aligner {
+        let mut aligner = Aligner::default();
+        bytes.chunks(piece).for_each(|piece| aligner.feed(piece, &mut |_| {}));
+        aligner
+    }
+
+    #[test]
+    fn every_byte_is_in_a_packet_or_counted_as_dropped_however_it_is_cut() {
+        let mut bytes = [vec![0; 700], packets(5), vec![1; 10], packets(4), vec![2; 400], packets(3)].concat();
+        bytes.extend([SYNC_BYTE; 40]);
+        let whole = fed(&bytes, bytes.len()).finish();
+        assert_eq!(whole.losses, 2);
+        assert_eq!(whole.packets * PACKET_LEN as u64 + whole.dropped_bytes, bytes.len() as u64);
+        for piece in 1..800 {
+            assert_eq!(fed(&bytes, piece).finish(), whole, "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn little_is_kept_of_a_long_push_that_loses_step_all_the_time() {
+        let bytes: Vec<u8> = (0..2000).flat_map(|_| [packets(3), vec![0; 7]].concat()).collect();
+        let aligner = fed(&bytes, bytes.len());
+        assert_eq!(aligner.stats().packets, 6000);
+        assert!(aligner.carry.capacity() < 4 * SEARCHED, "{}", aligner.carry.capacity());
+    }
 }

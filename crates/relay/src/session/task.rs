@@ -114,8 +114,16 @@ impl Task {
             Happening::Viewers => self.viewers_changed(),
             Happening::Opened(result) => self.opened(result),
             Happening::Media(media) => self.media(media),
-            Happening::Timer => self.apply(Step::Tick),
+            Happening::Timer => self.timer(),
         }
+    }
+
+    /// Media that we leave in the socket ourselves is no silence of the source.
+    fn timer(&mut self) -> Order {
+        if self.ingest.resume_at(Instant::now(), self.lease.share()).is_some() {
+            self.apply(Step::Data);
+        }
+        self.apply(Step::Tick)
     }
 
     fn apply(&mut self, step: Step) -> Order {
