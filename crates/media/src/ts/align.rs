@@ -152,9 +152,8 @@ impl Aligner {
 
 /// Where three packets seem to begin one after the other.
 fn step(bytes: &[u8]) -> Option<usize> {
-    let begins = |window: &[u8]| {
-        [0, PACKET_LEN, UNDECIDED].iter().all(|at| window.get(*at) == Some(&SYNC_BYTE))
-    };
+    let begins =
+        |window: &[u8]| [0, PACKET_LEN, UNDECIDED].iter().all(|at| window.get(*at) == Some(&SYNC_BYTE));
     bytes.windows(SEARCHED).position(begins)
 }
 
@@ -176,7 +175,8 @@ mod tests {
 
     #[test]
     fn every_byte_is_in_a_packet_or_counted_as_dropped_however_it_is_cut() {
-        let mut bytes = [vec![0; 700], packets(5), vec![1; 10], packets(4), vec![2; 400], packets(3)].concat();
+        let mut bytes =
+            [vec![0; 700], packets(5), vec![1; 10], packets(4), vec![2; 400], packets(3)].concat();
         bytes.extend([SYNC_BYTE; 40]);
         let whole = fed(&bytes, bytes.len()).finish();
         assert_eq!(whole.losses, 2);
