@@ -102,8 +102,8 @@ async fn a_stop_ends_bodies_with_a_fin_and_leaves_nothing_on_the_engines() {
     let mut reply = send(app.address(), &format!("GET {} HTTP/1.0\r\n\r\n", stream(ID))).await;
     assert!(reply.next().await.is_ok());
     let ledger = app.ledger.clone();
-    within(Duration::from_secs(5), "the stop", app.stop()).await;
-    let (_, end) = reply.body().await;
+    // A viewer that reads: one that does not is waited for until DRAIN_TIMEOUT.
+    let ((_, end), ()) = tokio::join!(reply.body(), within(Duration::from_secs(5), "the stop", app.stop()));
     assert_eq!(end, BodyEnd::Clean, "a close-delimited body ends with FIN, not with a reset");
     assert_eq!((ledger.counts().opened, ledger.counts().stops), (1, 1));
 }
