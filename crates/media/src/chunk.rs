@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use crate::clock::{Bitrate, MediaClock, Pcr};
 use crate::starts::{Mark, Moment, StartFinder, StartKind};
 use crate::ts::align::Aligner;
-use crate::ts::counters::{Counters, Follows};
+use crate::ts::counters::{Counters, Follows, first_counter};
 use crate::ts::packet::{PACKET_LEN, Packet, Pid};
 use crate::ts::psi::Tables;
 use crate::ts::splice::{Before, discontinuity};
@@ -22,6 +22,13 @@ const BLOCK: usize = 256 * 1024;
 const HOPELESS: u64 = 64 * 1024;
 /// Packets in a row that prove a transport stream: far more than chance gives in [`HOPELESS`] bytes.
 const PROOF: u64 = 16;
+
+/// How long the beginning of an access unit is held until it is clear whether a decoder can start there. Parameter sets
+/// and supplemental information come first and fill several packets; at 500 kbit/s a packet takes 3 ms.
+const CANDIDATE_HOLD: Duration = Duration::from_millis(100);
+/// Most streams a player does not need (service information, other programmes) whose jumps are announced as well, so
+/// that no stream of thousands makes every start point a megabyte.
+const MOST_OTHERS: usize = 32;
 
 /// A sealed run of whole packets.
 #[derive(Clone, Debug)]
@@ -73,7 +80,7 @@ impl StartPoint {
 pub struct ChunkLimits {
     /// Most bytes; rounded down to whole packets, at least one.
     pub max_bytes: usize,
-    /// Longest time its first byte is held back.
+    /// Longest time its first byte is held back, unless it may turn out to be a start point (at most 100 ms).
     pub max_hold: Duration,
 }
 
@@ -163,7 +170,7 @@ impl Chunker {
         Self { aligner: Aligner::default(), cutter: Cutter::new(limits) }
     }
 
-    /// Other limits from now on.
+    /// Other limits from now on. What is pending keeps the size it has.
     pub fn set_limits(&mut self, limits: ChunkLimits) {
         self.cutter.limits = limits;
     }
@@ -172,25 +179,26 @@ impl Chunker {
     pub fn push(&mut self, data: &[u8], now: Duration, out: &mut Vec<Chunk>) {
         let Self { aligner, cutter } = self;
         aligner.feed(data, &mut |packet| cutter.packet(packet, now, out));
-        if cutter.seal_at().is_some_and(|at| at <= now) {
-            cutter.seal(out);
+        while cutter.seal_at().is_some_and(|at| at <= now) {
+            cutter.seal(now, out);
         }
     }
 
-    /// When what is pending must be sealed.
+    /// When what is pending must be sealed. Before the first start point nothing is.
     pub fn seal_at(&self) -> Option<Duration> {
         self.cutter.seal_at()
     }
 
-    /// Seals what is pending.
-    pub fn seal(&mut self, _now: Duration, out: &mut Vec<Chunk>) {
-        self.cutter.seal(out);
+    /// Seals what is pending, except what may turn out to be a start point: that when [`Self::seal_at`] says so.
+    pub fn seal(&mut self, now: Duration, out: &mut Vec<Chunk>) {
+        self.cutter.seal(now, out);
     }
 
     /// Another source follows. Its chunks begin at its first start point, after the announcement of the jump.
     pub fn restart(&mut self) {
-        self.cutter.add_alignment(&self.aligner);
-        self.aligner = Aligner::default();
+        let seen = std::mem::take(&mut self.aligner).finish();
+        self.cutter.stats.sync_losses += seen.losses;
+        self.cutter.stats.dropped_bytes += seen.dropped_bytes;
         self.cutter.restart();
     }
 
@@ -263,22 +271,21 @@ impl Cutter {
         }
     }
 
-    fn add_alignment(&mut self, aligner: &Aligner) {
-        let seen = aligner.stats();
-        self.stats.sync_losses += seen.losses;
-        self.stats.dropped_bytes += seen.dropped_bytes;
-    }
-
     fn packet(&mut self, packet: Packet<'_>, now: Duration, out: &mut Vec<Chunk>) {
-        self.read_tables(packet);
-        let pcr = packet.pcr().filter(|_| Some(packet.pid()) == self.pcr_pid);
         self.clock.bytes(PACKET_LEN, now);
-        if let Some(pcr) = pcr {
-            self.clock.tick(pcr, packet.is_discontinuity());
+        // First, because what it announces belongs before a start point that begins here.
+        self.count(packet, now, out);
+        let mut pcr = None;
+        if !packet.is_damaged() {
+            self.read_tables(packet);
+            pcr = packet.pcr().filter(|_| Some(packet.pid()) == self.pcr_pid);
+            if let Some(pcr) = pcr {
+                self.clock.tick(pcr, packet.is_discontinuity());
+            }
+            self.mark(packet, now, out);
         }
-        if self.tables.program().is_some() {
-            self.place(packet, pcr, now, out);
-        }
+        self.append(packet, pcr, now);
+        self.seal_full(now, out);
     }
 
     fn read_tables(&mut self, packet: Packet<'_>) {
@@ -290,26 +297,27 @@ impl Cutter {
         }
     }
 
-    fn place(&mut self, packet: Packet<'_>, pcr: Option<Pcr>, now: Duration, out: &mut Vec<Chunk>) {
+    /// Without tables nobody can start.
+    fn mark(&mut self, packet: Packet<'_>, now: Duration, out: &mut Vec<Chunk>) {
+        if self.tables.program().is_none() {
+            return;
+        }
         let media = self.clock.media_time();
         match self.finder.mark(packet, Moment { media, arrival: now }) {
             Mark::Plain => {}
             Mark::Begins(kind) => self.begin(kind, packet, now, out),
             Mark::Candidate => self.hold(packet, now),
-            Mark::Confirmed => self.confirm(now, out),
+            Mark::Confirmed => self.confirm(out),
             Mark::Rejected => self.reject(),
         }
-        self.count(packet);
-        self.append(packet, pcr, now);
-        self.seal_full(out);
     }
 
     fn begin(&mut self, kind: StartKind, packet: Packet<'_>, now: Duration, out: &mut Vec<Chunk>) {
         self.reject();
         self.seal_run(out);
         let point = self.start_point(kind, packet);
-        self.flow(&point, now, out);
-        self.run = Some(self.fresh_run(now, Some(point)));
+        let run = self.fresh_run(now, None);
+        self.start(run, point, out);
     }
 
     fn hold(&mut self, packet: Packet<'_>, now: Duration) {
@@ -318,18 +326,17 @@ impl Cutter {
         self.held = Some(Held { run: self.fresh_run(now, None), point });
     }
 
-    fn confirm(&mut self, now: Duration, out: &mut Vec<Chunk>) {
-        let Some(Held { mut run, point }) = self.held.take() else { return };
-        self.seal_run(out);
-        self.flow(&point, now, out);
-        run.start = Some(point);
-        self.run = Some(run);
+    fn confirm(&mut self, out: &mut Vec<Chunk>) {
+        if let Some(Held { run, point }) = self.held.take() {
+            self.seal_run(out);
+            self.start(run, point, out);
+        }
     }
 
     /// What was held is nothing special. Before the first start point nobody wants it.
     fn reject(&mut self) {
         let Some(Held { run: held, .. }) = self.held.take() else { return };
-        if !matches!(self.stage, Stage::Flowing { .. }) {
+        if !self.is_flowing() {
             self.buffer.clear();
             return;
         }
@@ -343,59 +350,72 @@ impl Cutter {
     }
 
     /// From the first start point on everything goes out; another source's after the announcement of the jump.
-    fn flow(&mut self, point: &Arc<StartPoint>, now: Duration, out: &mut Vec<Chunk>) {
+    fn start(&mut self, mut run: Run, point: Arc<StartPoint>, out: &mut Vec<Chunk>) {
         match point.kind {
             StartKind::Unindexed => self.stats.makeshift_starts += 1,
             StartKind::RandomAccess | StartKind::Intra | StartKind::Audio => self.stats.start_points += 1,
         }
         if self.stage == Stage::Resuming {
-            let Run { media, .. } = self.fresh_run(now, None);
-            out.push(Chunk {
-                seq: self.next_seq,
-                bytes: point.skip_prelude(),
-                start: None,
-                media,
-                pcr: None,
-            });
-            self.next_seq += 1;
+            self.emit_prelude(point.skip_prelude(), run.media, out);
         }
-        if !matches!(self.stage, Stage::Flowing { .. }) {
+        if !self.is_flowing() {
             self.stage = Stage::Flowing { spliced: self.stage == Stage::Resuming };
+        }
+        run.start = Some(point);
+        self.run = Some(run);
+    }
+
+    fn emit_prelude(&mut self, mut prelude: Bytes, media: Duration, out: &mut Vec<Chunk>) {
+        while !prelude.is_empty() {
+            let bytes = prelude.split_to(self.most_bytes().min(prelude.len()));
+            self.emit(bytes, Run { len: 0, since: media, media, pcr: None, start: None }, out);
         }
     }
 
     fn start_point(&self, kind: StartKind, packet: Packet<'_>) -> Arc<StartPoint> {
-        let mut next = Vec::new();
-        if let Some(program) = self.tables.program() {
-            let clock = Some(program.pcr).filter(|pid| *pid != Pid::NULL && !program.carries(*pid));
-            for pid in program.streams.iter().map(|stream| stream.pid).chain(clock) {
-                let own = (pid == packet.pid()).then(|| packet.continuity());
-                next.extend(own.or_else(|| self.counters.next(pid)).map(|counter| (pid, counter)));
-            }
-        }
+        let next = self.jumps(packet);
         let before = Before { tables: self.tables.raw(), next: &next };
         Arc::new(StartPoint::new(kind, before.join(), before.skip()))
     }
 
-    fn count(&mut self, packet: Packet<'_>) {
+    /// The counter that each stream goes on with from `packet` on.
+    fn jumps(&self, packet: Packet<'_>) -> Vec<(Pid, u8)> {
+        let needed = |pid| self.tables.program().is_some_and(|program| program.needs(pid));
+        let others = self.counters.seen().filter(|(pid, _)| *pid != packet.pid());
+        let (mut next, others): (Vec<_>, Vec<_>) = others.partition(|(pid, _)| needed(*pid));
+        next.push((packet.pid(), first_counter(packet)));
+        next.sort_unstable();
+        next.extend(others.into_iter().take(MOST_OTHERS));
+        next
+    }
+
+    fn count(&mut self, packet: Packet<'_>, now: Duration, out: &mut Vec<Chunk>) {
         match self.counters.take(packet) {
             Follows::Well => {}
             Follows::Badly => self.stats.continuity_errors += 1,
-            Follows::First => self.announce_first(packet),
+            Follows::First => self.announce_first(packet, now, out),
         }
     }
 
     /// A stream that had not shown itself before the splice could not be announced there.
-    fn announce_first(&mut self, packet: Packet<'_>) {
-        let carried = self.tables.program().is_some_and(|program| program.carries(packet.pid()));
-        let starts = self.buffer.is_empty() && self.run.as_ref().is_some_and(|run| run.start.is_some());
-        if carried && !starts && self.stage == (Stage::Flowing { spliced: true }) {
-            self.append_bytes(&discontinuity(packet.pid(), packet.continuity()), None, Duration::ZERO);
+    fn announce_first(&mut self, packet: Packet<'_>, now: Duration, out: &mut Vec<Chunk>) {
+        let spliced = match self.stage {
+            Stage::Seeking => false,
+            Stage::Resuming => self.held.is_some(),
+            Stage::Flowing { spliced } => spliced,
+        };
+        if spliced && !packet.is_discontinuity() {
+            self.append_bytes(&discontinuity(packet.pid(), first_counter(packet)), None, now);
+            self.seal_full(now, out);
         }
     }
 
+    fn is_flowing(&self) -> bool {
+        matches!(self.stage, Stage::Flowing { .. })
+    }
+
     fn append(&mut self, packet: Packet<'_>, pcr: Option<Pcr>, now: Duration) {
-        let wanted = matches!(self.stage, Stage::Flowing { .. }) || self.held.is_some();
+        let wanted = self.is_flowing() || self.held.is_some();
         if wanted {
             self.append_bytes(packet.bytes(), pcr, now);
         }
@@ -419,30 +439,54 @@ impl Cutter {
         Run { len: 0, since: now, media: self.clock.media_time(), pcr: None, start }
     }
 
-    fn seal_full(&mut self, out: &mut Vec<Chunk>) {
-        let most = (self.limits.max_bytes / PACKET_LEN).max(1) * PACKET_LEN;
-        while self.buffer.len() >= most {
-            self.seal(out);
+    fn most_bytes(&self) -> usize {
+        (self.limits.max_bytes / PACKET_LEN).max(1) * PACKET_LEN
+    }
+
+    /// What is held and still not clear when a whole chunk is full of it is not waited for any longer.
+    fn seal_full(&mut self, now: Duration, out: &mut Vec<Chunk>) {
+        while self.buffer.len() >= self.most_bytes() {
+            if self.run.is_none() {
+                self.give_up();
+            }
+            self.seal(now, out);
         }
     }
 
     fn seal_at(&self) -> Option<Duration> {
-        let oldest = self.run.as_ref().or(self.held.as_ref().map(|held| &held.run))?;
-        Some(oldest.since + self.limits.max_hold)
+        let run = self.run.as_ref().map(|run| run.since.saturating_add(self.limits.max_hold));
+        let held = self.held.as_ref().map(|held| self.clear_at(held));
+        run.into_iter().chain(held).min().filter(|_| self.is_flowing())
     }
 
-    /// What is held and still not clear after the longest hold is not waited for any longer.
-    fn seal(&mut self, out: &mut Vec<Chunk>) {
-        if self.run.is_none() {
-            self.reject();
+    /// When it is not waited any longer whether `held` is a start point.
+    fn clear_at(&self, held: &Held) -> Duration {
+        held.run.since.saturating_add(self.limits.max_hold.max(CANDIDATE_HOLD))
+    }
+
+    /// Nobody waits for what is held before the first start point.
+    fn seal(&mut self, now: Duration, out: &mut Vec<Chunk>) {
+        let late = self.held.as_ref().is_some_and(|held| self.clear_at(held) <= now);
+        if late && self.is_flowing() {
+            self.give_up();
         }
         self.seal_run(out);
+    }
+
+    fn give_up(&mut self) {
+        self.reject();
+        self.finder.give_up();
     }
 
     fn seal_run(&mut self, out: &mut Vec<Chunk>) {
         let Some(run) = self.run.take().filter(|run| run.len > 0) else { return };
         let bytes = self.buffer.split_to(run.len).freeze();
-        out.push(Chunk { seq: self.next_seq, bytes, start: run.start, media: run.media, pcr: run.pcr });
+        self.emit(bytes, run, out);
+    }
+
+    fn emit(&mut self, bytes: Bytes, run: Run, out: &mut Vec<Chunk>) {
+        let Run { media, pcr, start, .. } = run;
+        out.push(Chunk { seq: self.next_seq, bytes, start, media, pcr });
         self.next_seq += 1;
     }
 }

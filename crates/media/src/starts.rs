@@ -7,11 +7,13 @@
 use std::time::Duration;
 
 use crate::ts::packet::{Packet, Pid};
-use crate::ts::psi::{Codec, Program};
-use crate::ts::start::{Kind, UnitScan};
+use crate::ts::psi::{Codec, Elementary, Program};
+use crate::ts::start::{Kind, UnitScan, behind_pes_header};
 
 /// Media without any start point after which the next access unit has to do.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same once the stream has shown that it has some: no encoder's key frames are further apart.
+const LONGEST_GROUP: Duration = Duration::from_secs(30);
 /// While flags come at least this often the elementary stream is not read.
 const FLAGS_TRUSTED: Duration = Duration::from_secs(10);
 /// Distance of start points in audio, and of makeshift ones: enough to join anywhere, and no chunk per frame.
@@ -49,19 +51,19 @@ pub(crate) enum Mark {
 /// Finds start points in one programme.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StartFinder {
-    streams: Streams,
+    /// The stream that decides: the video, or in radio the audio.
+    leading: Option<Elementary>,
+    /// It has shown itself. One that is only listed decides nothing.
+    leading_seen: bool,
+    streams: Vec<Pid>,
     scan: Option<UnitScan>,
+    /// A packet without payload has flagged the access unit to come.
+    flagged: bool,
     begun: Option<Moment>,
     last_flag: Option<Duration>,
     last_start: Option<Duration>,
-    found_real: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Streams {
-    video: Option<(Pid, Codec)>,
-    audio: Option<Pid>,
-    any: Option<Pid>,
+    /// The last start point that the stream itself has.
+    last_real: Option<Duration>,
 }
 
 /// Media time and arrival time of the same packet.
@@ -74,82 +76,90 @@ pub(crate) struct Moment {
 impl StartFinder {
     /// The programme has changed.
     pub(crate) fn set_program(&mut self, program: &Program) {
-        self.streams = Streams {
-            video: program.video().map(|video| (video.pid, video.codec)),
-            audio: program.audio().map(|audio| audio.pid),
-            any: program.streams.first().map(|stream| stream.pid),
-        };
-        self.scan = None;
+        let leading = program.video().or_else(|| program.audio());
+        if leading != self.leading {
+            *self = Self { leading, ..Self::default() };
+        }
+        self.streams = program.streams.iter().map(|stream| stream.pid).collect();
     }
 
     /// What the next packet means.
     pub(crate) fn mark(&mut self, packet: Packet<'_>, now: Moment) -> Mark {
-        let begun = *self.begun.get_or_insert(now);
-        let pid = packet.pid();
-        let mark = match self.streams {
-            Streams { video: Some((video, codec)), .. } if video == pid => {
-                self.video(packet, codec, now, begun)
-            }
-            Streams { video: None, audio: Some(audio), .. } if audio == pid => self.audio(packet, now),
-            Streams { video: None, audio: None, any: Some(any) } if any == pid => {
-                self.makeshift(packet, now, begun)
-            }
-            _ => Mark::Plain,
-        };
-        if matches!(mark, Mark::Begins(_) | Mark::Confirmed) {
+        self.begun.get_or_insert(now);
+        let mark = self.judge(packet, now);
+        if let Mark::Begins(StartKind::RandomAccess | StartKind::Intra | StartKind::Audio) | Mark::Confirmed =
+            mark
+        {
+            self.last_real = Some(now.media);
+        }
+        if let Mark::Begins(_) | Mark::Confirmed = mark {
             self.last_start = Some(now.media);
         }
         mark
     }
 
-    fn video(&mut self, packet: Packet<'_>, codec: Codec, now: Moment, begun: Moment) -> Mark {
+    /// The last candidate is not waited for any longer.
+    pub(crate) fn give_up(&mut self) {
+        self.scan = None;
+    }
+
+    fn judge(&mut self, packet: Packet<'_>, now: Moment) -> Mark {
+        let pid = packet.pid();
+        if let Some(leading) = self.leading.filter(|leading| leading.pid == pid) {
+            self.leading_seen = true;
+            return match leading.codec {
+                Codec::Audio => self.audio(packet, now),
+                codec => self.video(packet, codec, now),
+            };
+        }
+        if !self.leading_seen && packet.starts_unit() && self.streams.contains(&pid) {
+            return self.makeshift(now);
+        }
+        Mark::Plain
+    }
+
+    fn video(&mut self, packet: Packet<'_>, codec: Codec, now: Moment) -> Mark {
+        self.flagged |= packet.is_random_access() && !packet.has_payload();
         if !packet.starts_unit() {
             return self.scan_on(packet);
         }
         let abandoned = self.scan.take().is_some();
-        let mark = self.video_unit(packet, codec, now, begun);
+        let mark = self.video_unit(packet, codec, now);
         if abandoned && mark == Mark::Plain { Mark::Rejected } else { mark }
     }
 
-    fn video_unit(&mut self, packet: Packet<'_>, codec: Codec, now: Moment, begun: Moment) -> Mark {
-        if packet.is_random_access() {
+    fn video_unit(&mut self, packet: Packet<'_>, codec: Codec, now: Moment) -> Mark {
+        if std::mem::take(&mut self.flagged) || packet.is_random_access() {
             self.last_flag = Some(now.media);
-            self.found_real = true;
             return Mark::Begins(StartKind::RandomAccess);
-        }
-        if packet.is_scrambled() {
-            return self.spaced(StartKind::Unindexed, MAKESHIFT_SPACING, now);
         }
         if self.last_flag.is_some_and(|flag| now.media.saturating_sub(flag) < FLAGS_TRUSTED) {
             return Mark::Plain;
         }
+        if packet.is_scrambled() {
+            return self.spaced(StartKind::Unindexed, MAKESHIFT_SPACING, now);
+        }
         let mut scan = UnitScan::new(codec);
-        match scan.read(packet.payload()) {
-            Kind::Start => {
-                self.found_real = true;
-                Mark::Begins(StartKind::Intra)
-            }
-            Kind::Inner => self.makeshift(packet, now, begun),
+        match scan.read(behind_pes_header(packet.payload())) {
+            Kind::Start => Mark::Begins(StartKind::Intra),
+            Kind::Inner => self.makeshift(now),
             Kind::Unclear => {
+                // Read on even when any unit will do: a real start point ends that.
                 self.scan = Some(scan);
-                Mark::Candidate
+                Some(self.makeshift(now)).filter(|mark| *mark != Mark::Plain).unwrap_or(Mark::Candidate)
             }
         }
     }
 
     fn scan_on(&mut self, packet: Packet<'_>) -> Mark {
-        let Some(scan) = &mut self.scan else { return Mark::Plain };
-        let verdict = scan.read(packet.payload());
+        let verdict = self.scan.as_mut().map_or(Kind::Unclear, |scan| scan.read(packet.payload()));
         if verdict != Kind::Unclear {
             self.scan = None;
         }
         match verdict {
             Kind::Unclear => Mark::Plain,
             Kind::Inner => Mark::Rejected,
-            Kind::Start => {
-                self.found_real = true;
-                Mark::Confirmed
-            }
+            Kind::Start => Mark::Confirmed,
         }
     }
 
@@ -157,12 +167,25 @@ impl StartFinder {
         if packet.starts_unit() { self.spaced(StartKind::Audio, AUDIO_SPACING, now) } else { Mark::Plain }
     }
 
-    fn makeshift(&self, packet: Packet<'_>, now: Moment, begun: Moment) -> Mark {
-        let waited = now.media.saturating_sub(begun.media).max(now.arrival.saturating_sub(begun.arrival));
-        if self.found_real || waited < PATIENCE || !packet.starts_unit() {
-            return Mark::Plain;
+    /// The beginning of an access unit, if nothing better came for too long.
+    fn makeshift(&self, now: Moment) -> Mark {
+        if self.is_out_of_patience(now) {
+            self.spaced(StartKind::Unindexed, MAKESHIFT_SPACING, now)
+        } else {
+            Mark::Plain
         }
-        self.spaced(StartKind::Unindexed, MAKESHIFT_SPACING, now)
+    }
+
+    /// Before the first start point a viewer waits, so arrival time counts too; later it would count a stall.
+    fn is_out_of_patience(&self, now: Moment) -> bool {
+        match (self.last_real, self.begun) {
+            (Some(real), _) => now.media.saturating_sub(real) >= LONGEST_GROUP,
+            (None, Some(begun)) => {
+                let media = now.media.saturating_sub(begun.media);
+                media.max(now.arrival.saturating_sub(begun.arrival)) >= PATIENCE
+            }
+            (None, None) => false,
+        }
     }
 
     fn spaced(&self, kind: StartKind, spacing: Duration, now: Moment) -> Mark {

@@ -100,12 +100,13 @@ impl Aligner {
         if let Some(at) = step(&self.carry) {
             return self.resume(at, carried, data, sink);
         }
-        let useless = if far.is_empty() { self.carry.len().saturating_sub(UNDECIDED) } else { carried };
-        self.stats.dropped_bytes += useless as u64;
-        self.carry.drain(..useless);
         if far.is_empty() {
+            let useless = self.carry.len().saturating_sub(UNDECIDED);
+            self.stats.dropped_bytes += useless as u64;
+            self.carry.drain(..useless);
             return &[];
         }
+        self.stats.dropped_bytes += carried as u64;
         self.carry.clear();
         data
     }

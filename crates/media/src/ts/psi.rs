@@ -8,6 +8,8 @@ use super::packet::{PACKET_LEN, Packet, Pid};
 
 /// Longest section a PAT or PMT may be, with its three bytes of header.
 const LONGEST_SECTION: usize = 1024;
+/// Most packets it may come in. Six are enough; a stream that wants to fill our memory sends it byte by byte.
+const MOST_PACKETS: usize = 16;
 
 /// What an elementary stream carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +20,11 @@ pub enum Codec {
     H264,
     /// HEVC.
     Hevc,
+    /// Video that is not looked into: only the multiplexer can say where it starts.
+    OtherVideo,
     /// Any audio.
     Audio,
-    /// Anything else: teletext, subtitles, data, or a codec we do not look into.
+    /// Anything else: teletext, subtitles, data.
     Other,
 }
 
@@ -30,15 +34,17 @@ impl Codec {
             0x01 | 0x02 => Self::Mpeg2Video,
             0x1b => Self::H264,
             0x24 => Self::Hevc,
+            // MPEG-4 part 2, JPEG 2000, VVC, AVS, Dirac, AVS2, AVS3 and VC-1.
+            0x10 | 0x21 | 0x33 | 0x42 | 0xd1 | 0xd2 | 0xd4 | 0xea => Self::OtherVideo,
             // MPEG audio, AAC, LATM, AC-3 and E-AC-3 of ATSC.
             0x03 | 0x04 | 0x0f | 0x11 | 0x81 | 0x87 => Self::Audio,
             _ => Self::Other,
         }
     }
 
-    /// Whether it is video that we find start points in.
+    /// Whether it is video, which decides where a player can start.
     pub fn is_video(self) -> bool {
-        matches!(self, Self::Mpeg2Video | Self::H264 | Self::Hevc)
+        matches!(self, Self::Mpeg2Video | Self::H264 | Self::Hevc | Self::OtherVideo)
     }
 }
 
@@ -77,6 +83,18 @@ impl Program {
     pub fn carries(&self, pid: Pid) -> bool {
         self.streams.iter().any(|stream| stream.pid == pid)
     }
+
+    /// Whether a player needs `pid`: for the tables, the clock or one of the streams.
+    pub fn needs(&self, pid: Pid) -> bool {
+        pid == Pid::PAT || pid == self.pmt || pid == self.pcr || self.carries(pid)
+    }
+}
+
+/// The programme as the PAT lists it. Several may share one PMT PID, so the number counts as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listed {
+    number: u16,
+    pmt: Pid,
 }
 
 /// The tables as far as they have been seen.
@@ -84,17 +102,18 @@ impl Program {
 pub struct Tables {
     pat: Table,
     pmt: Table,
-    pmt_pid: Option<Pid>,
+    listed: Option<Listed>,
     program: Option<Program>,
 }
 
 impl Tables {
-    /// Takes one packet; true when it has changed what the programme is.
+    /// Takes one packet; true when it has changed what the programme is, or taken it away.
     pub fn take(&mut self, packet: Packet<'_>) -> bool {
         if packet.pid() == Pid::PAT {
             return self.take_pat(packet);
         }
-        Some(packet.pid()) == self.pmt_pid && self.take_pmt(packet)
+        let listed = self.listed.filter(|listed| listed.pmt == packet.pid());
+        listed.is_some_and(|listed| self.take_pmt(packet, listed))
     }
 
     /// The programme, once its PMT is known.
@@ -108,20 +127,19 @@ impl Tables {
     }
 
     fn take_pat(&mut self, packet: Packet<'_>) -> bool {
-        let Some(pmt) = self.pat.take(packet, 0x00).and_then(first_program) else {
+        let Some(listed) = self.pat.take(packet, 0x00).and_then(first_program) else {
             return false;
         };
-        if self.pmt_pid == Some(pmt) {
+        if self.listed == Some(listed) {
             return false;
         }
-        self.pmt_pid = Some(pmt);
+        self.listed = Some(listed);
         self.pmt = Table::default();
         self.program.take().is_some()
     }
 
-    fn take_pmt(&mut self, packet: Packet<'_>) -> bool {
-        let Some(program) = self.pmt.take(packet, 0x02).and_then(|section| program(packet.pid(), section))
-        else {
+    fn take_pmt(&mut self, packet: Packet<'_>, listed: Listed) -> bool {
+        let Some(program) = self.pmt.take(packet, 0x02).and_then(|section| program(listed, section)) else {
             return false;
         };
         let changed = self.program.as_ref() != Some(&program);
@@ -136,6 +154,8 @@ struct Table {
     section: Vec<u8>,
     packets: Vec<u8>,
     raw: Vec<u8>,
+    /// More of the section is to come.
+    open: bool,
 }
 
 impl Table {
@@ -143,11 +163,13 @@ impl Table {
     fn take(&mut self, packet: Packet<'_>, table_id: u8) -> Option<&[u8]> {
         let payload = packet.payload();
         if packet.starts_unit() {
-            let (pointer, rest) = payload.split_first()?;
+            self.open = false;
             self.section.clear();
             self.packets.clear();
+            let (pointer, rest) = payload.split_first()?;
             self.section.extend_from_slice(rest.get(usize::from(*pointer)..)?);
-        } else if self.section.is_empty() {
+            self.open = true;
+        } else if !self.open || payload.is_empty() || self.is_repeated(packet) {
             return None;
         } else {
             self.section.extend_from_slice(payload);
@@ -156,41 +178,50 @@ impl Table {
         self.complete(table_id)
     }
 
+    /// A packet may be sent twice.
+    fn is_repeated(&self, packet: Packet<'_>) -> bool {
+        self.packets.ends_with(packet.bytes())
+    }
+
     fn complete(&mut self, table_id: u8) -> Option<&[u8]> {
         let [id, high, low] = *self.section.first_chunk::<3>()?;
         let length = 3 + usize::from(u16::from_be_bytes([high, low]) & 0x0fff);
-        if id != table_id || length > LONGEST_SECTION {
-            self.section.clear();
-            return None;
-        }
-        if self.section.len() < length {
+        self.open = id == table_id
+            && length <= LONGEST_SECTION
+            && self.section.len() < length
+            && self.packets.len() < MOST_PACKETS * PACKET_LEN;
+        if self.open || id != table_id {
             return None;
         }
         self.section.truncate(length);
-        let sound = crc32(&self.section) == 0;
-        // Bit 0 of byte 5 says whether the table applies now or is only announced.
-        let applies = self.section.get(5).is_some_and(|flags| flags & 1 == 1);
-        if sound && applies {
-            std::mem::swap(&mut self.raw, &mut self.packets);
-            self.packets.clear();
-            return Some(&self.section);
+        // Of a section that came in full and undamaged. Bit 0 of byte 5 says whether the table applies now or is only
+        // announced; byte 6 is its number, and what is looked for stands in the first.
+        let sound = self.section.len() == length && crc32(&self.section) == 0;
+        if !sound || !matches!(self.section.get(5..7), Some([flags, 0]) if flags & 1 == 1) {
+            return None;
         }
-        self.section.clear();
-        None
+        std::mem::swap(&mut self.raw, &mut self.packets);
+        Some(&self.section)
     }
 }
 
-/// Where the PMT of the first programme is.
-fn first_program(section: &[u8]) -> Option<Pid> {
+/// The first programme; number 0 is the network's own table.
+fn first_program(section: &[u8]) -> Option<Listed> {
     let entries = section.get(8..section.len().checked_sub(4)?)?;
     entries.chunks_exact(4).find_map(|entry| match *entry {
         [0, 0, ..] => None,
-        [_, _, high, low] => Some(Pid::new(u16::from_be_bytes([high, low]))),
+        [number_high, number_low, high, low] => Some(Listed {
+            number: u16::from_be_bytes([number_high, number_low]),
+            pmt: Pid::new(u16::from_be_bytes([high, low])),
+        }),
         _ => None,
     })
 }
 
-fn program(pmt: Pid, section: &[u8]) -> Option<Program> {
+fn program(listed: Listed, section: &[u8]) -> Option<Program> {
+    if section.get(3..5)? != listed.number.to_be_bytes() {
+        return None;
+    }
     let body = section.get(8..section.len().checked_sub(4)?)?;
     let [pcr_high, pcr_low, info_high, info_low] = *body.first_chunk::<4>()?;
     let info = usize::from(u16::from_be_bytes([info_high, info_low]) & 0x0fff);
@@ -203,7 +234,7 @@ fn program(pmt: Pid, section: &[u8]) -> Option<Program> {
         streams.push(Elementary { pid, codec: codec(stream_type, after.get(..descriptors)?) });
         rest = after.get(descriptors..)?;
     }
-    Some(Program { pmt, pcr: Pid::new(u16::from_be_bytes([pcr_high, pcr_low])), streams })
+    Some(Program { pmt: listed.pmt, pcr: Pid::new(u16::from_be_bytes([pcr_high, pcr_low])), streams })
 }
 
 /// Private data is audio when a descriptor says AC-3, E-AC-3, DTS or AAC.

@@ -1,6 +1,6 @@
 //! Packets of our own: what a reader must be told before it goes on somewhere else in the stream.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::packet::{PACKET_LEN, Packet, Pid, SYNC_BYTE};
 use super::psi::packets;
@@ -28,36 +28,55 @@ pub fn null_packet() -> [u8; PACKET_LEN] {
 pub struct Before<'a> {
     /// Raw packets of the last PAT and of the last PMT.
     pub tables: (&'a [u8], &'a [u8]),
-    /// The next continuity counter of each stream.
+    /// The next continuity counter of each stream, the tables' included.
     pub next: &'a [(Pid, u8)],
 }
 
 impl Before<'_> {
     /// PAT and PMT as they were sent last, so that their counters run on into the stream.
     pub fn join(&self) -> Bytes {
-        Bytes::from([self.tables.0, self.tables.1].concat())
+        Bytes::from(self.numbered_tables().concat())
     }
 
     /// The same, with every stream's jump announced.
     pub fn skip(&self) -> Bytes {
-        let (pat, pmt) = self.tables;
-        let packets_needed = self.next.len() + 2;
-        let mut bytes = BytesMut::with_capacity(pat.len() + pmt.len() + packets_needed * PACKET_LEN);
-        for table in [pat, pmt] {
+        let tables = self.numbered_tables();
+        let mut bytes = Vec::new();
+        for table in &tables {
             if let Some(first) = packets(table).next() {
-                bytes.put_slice(&announce(first));
+                bytes.extend_from_slice(&discontinuity(first.pid(), first.continuity()));
             }
-            bytes.put_slice(table);
+            bytes.extend_from_slice(table);
         }
-        for (pid, next) in self.next {
-            bytes.put_slice(&discontinuity(*pid, *next));
+        let is_table = |pid| tables.iter().any(|table| pid_of(table) == Some(pid));
+        for (pid, next) in self.next.iter().filter(|(pid, _)| !is_table(*pid)) {
+            bytes.extend_from_slice(&discontinuity(*pid, *next));
         }
-        bytes.freeze()
+        Bytes::from(bytes)
+    }
+
+    fn numbered_tables(&self) -> [Vec<u8>; 2] {
+        let (pat, pmt) = self.tables;
+        [self.numbered(pat), self.numbered(pmt)]
+    }
+
+    /// The packets of `table` with counters that run on into the stream. They have these already unless something
+    /// came after them that is not a whole table: a damaged one, or the first half of the next.
+    fn numbered(&self, table: &[u8]) -> Vec<u8> {
+        let mut table = table.to_vec();
+        let known = self.next.iter().find(|(pid, _)| pid_of(&table) == Some(*pid));
+        if let Some((_, next)) = known {
+            let counters = (1..=16_u8).cycle().map(|back| next.wrapping_sub(back) & 0x0f);
+            for (packet, counter) in table.chunks_exact_mut(PACKET_LEN).rev().zip(counters) {
+                packet[3] = (packet[3] & 0xf0) | counter;
+            }
+        }
+        table
     }
 }
 
-fn announce(first: Packet<'_>) -> [u8; PACKET_LEN] {
-    discontinuity(first.pid(), first.continuity())
+fn pid_of(table: &[u8]) -> Option<Pid> {
+    packets(table).next().map(Packet::pid)
 }
 
 #[cfg(test)]

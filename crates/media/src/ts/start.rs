@@ -6,6 +6,19 @@
 
 use super::psi::Codec;
 
+/// Fixed part of a PES header: start code, stream, length, two bytes of flags and the length of the rest.
+const PES_HEADER: usize = 9;
+
+/// What follows the PES header that `payload` begins with.
+///
+/// The header begins with a start code itself, and the number of the stream behind it would read as a kind of unit.
+/// Nothing is left when the header does not end in `payload`: what it holds, time stamps, has no start codes.
+pub fn behind_pes_header(payload: &[u8]) -> &[u8] {
+    let Some((header, rest)) = payload.split_first_chunk::<PES_HEADER>() else { return &[] };
+    let [0, 0, 1, .., length] = *header else { return payload };
+    rest.get(usize::from(length)..).unwrap_or_default()
+}
+
 /// What an access unit has turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -67,6 +80,7 @@ impl UnitScan {
         match self.pending {
             Pending::Nothing => {}
             Pending::UnitType => verdict = self.unit(byte),
+            _ if self.is_escape(byte) => {}
             Pending::SeiType => self.message(byte),
             Pending::SeiSize(size) => self.message_size(size, byte),
             Pending::SeiContent(left) => self.pending = content(left - 1),
@@ -79,13 +93,18 @@ impl UnitScan {
         verdict
     }
 
+    /// A 3 behind two zeros only keeps them from looking like a start code and is not part of the content.
+    fn is_escape(&self, byte: u8) -> bool {
+        matches!(self.tail, [_, 0, 0]) && byte == 3
+    }
+
     fn unit(&mut self, first: u8) -> Kind {
         self.pending = Pending::Nothing;
         match self.codec {
             Codec::H264 => self.h264(first & 0x1f),
             Codec::Hevc => hevc((first >> 1) & 0x3f),
             Codec::Mpeg2Video => mpeg2(first),
-            Codec::Audio | Codec::Other => Kind::Inner,
+            Codec::OtherVideo | Codec::Audio | Codec::Other => Kind::Inner,
         }
     }
 
@@ -101,10 +120,14 @@ impl UnitScan {
         Kind::Unclear
     }
 
-    /// Types above 254 have several bytes and are of no interest; 0x80 ends the row.
+    /// 0xff is only the beginning of a larger type; 0x80 ends the row.
     fn message(&mut self, kind: u8) {
         self.recovery_point |= kind == 6;
-        self.pending = if kind == 0x80 { Pending::Nothing } else { Pending::SeiSize(0) };
+        self.pending = match kind {
+            0xff => Pending::SeiType,
+            0x80 => Pending::Nothing,
+            _ => Pending::SeiSize(0),
+        };
     }
 
     fn message_size(&mut self, size: usize, byte: u8) {
@@ -168,6 +191,29 @@ mod tests {
     fn mpeg2_starts_at_a_sequence_header() {
         assert_eq!(UnitScan::new(Codec::Mpeg2Video).read(&[0, 0, 1, 0xb3]), Kind::Start);
         assert_eq!(UnitScan::new(Codec::Mpeg2Video).read(&[0, 0, 1, 0x00]), Kind::Inner);
+    }
+
+    #[test]
+    fn a_message_is_as_long_as_it_says_without_the_bytes_that_only_escape_zeros() {
+        let before: [u8; 9] = [0, 0, 1, 0x06, 0, 3, 0, 0, 3];
+        for content in [6, 7] {
+            // Content 6, were it a type, would be a recovery point.
+            let no_recovery = [before.as_slice(), &[content, 0x80]].concat();
+            assert_eq!(h264(&[&SPS, &no_recovery, &SLICE]), Kind::Inner, "content {content}");
+            let recovery = [before.as_slice(), &[content, 6, 1, 0xc4, 0x80]].concat();
+            assert_eq!(h264(&[&SPS, &recovery, &SLICE]), Kind::Start, "content {content}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_a_stream_is_no_unit() {
+        for stream in 0xe0..=0xef {
+            let pes = [0, 0, 1, stream, 0, 0, 0x80, 0x80, 5, 0x21, 0, 1, 0, 1, 0, 0, 1, 0x09];
+            assert_eq!(behind_pes_header(&pes), [0, 0, 1, 0x09]);
+            assert!(behind_pes_header(&pes[..12]).is_empty() && behind_pes_header(&pes[..4]).is_empty());
+        }
+        let no_header = [9; 12];
+        assert_eq!(behind_pes_header(&no_header), no_header);
     }
 
     #[test]

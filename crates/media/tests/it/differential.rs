@@ -2,8 +2,10 @@
 
 use acemux_media::clock::Pcr;
 use acemux_media::ts::packet::{PACKET_LEN, Packet};
-use acemux_media::ts::psi::Tables;
-use mpeg2ts::ts::payload::Pmt;
+use acemux_media::ts::psi::{Codec, Tables};
+use acemux_media::ts::start::behind_pes_header;
+use mpeg2ts::es::StreamType;
+use mpeg2ts::ts::payload::{Pat, Pmt};
 use mpeg2ts::ts::{ReadTsPacket as _, TsPacket, TsPacketReader, TsPayload};
 
 fn clip(name: &str) -> Vec<u8> {
@@ -19,16 +21,41 @@ fn assert_same_packet(ours: Packet<'_>, theirs: &TsPacket, at: &str) {
     assert_eq!(ours.is_discontinuity(), field.is_some_and(|field| field.discontinuity_indicator), "{at}");
     let clock = field.and_then(|field| field.pcr).map(|pcr| pcr.as_u64());
     assert_eq!(ours.pcr().map(Pcr::ticks), clock, "{at}");
-    let pes = matches!(theirs.payload, Some(TsPayload::PesStart(_)));
-    assert!(!pes || ours.starts_unit(), "{at}");
+    match &theirs.payload {
+        Some(TsPayload::PesStart(pes)) => {
+            assert!(ours.starts_unit(), "{at}");
+            assert_eq!(behind_pes_header(ours.payload()), &pes.data[..], "{at}");
+        }
+        Some(TsPayload::PesContinuation(data)) => {
+            assert!(!ours.starts_unit(), "{at}");
+            assert_eq!(ours.payload(), &data[..], "{at}");
+        }
+        _ => {}
+    }
+}
+
+fn assert_same_list(tables: &Tables, pat: &Pat, at: &str) {
+    let listed = pat.table.iter().find(|entry| entry.program_num != 0);
+    let ours = tables.program().map(|program| program.pmt.get());
+    assert!(ours.is_none() || ours == listed.map(|entry| entry.program_map_pid.as_u16()), "{at}");
 }
 
 fn assert_same_program(tables: &Tables, pmt: &Pmt, at: &str) {
     let ours = tables.program().unwrap_or_else(|| panic!("{at}: we have no programme"));
     assert_eq!(Some(ours.pcr.get()), pmt.pcr_pid.map(|pid| pid.as_u16()), "{at}");
-    let streams: Vec<u16> = ours.streams.iter().map(|stream| stream.pid.get()).collect();
-    let theirs: Vec<u16> = pmt.es_info.iter().map(|stream| stream.elementary_pid.as_u16()).collect();
-    assert_eq!(streams, theirs, "{at}");
+    let streams: Vec<_> = ours.streams.iter().map(|stream| (stream.pid.get(), stream.codec)).collect();
+    let theirs = pmt.es_info.iter().map(|stream| (stream.elementary_pid.as_u16(), codec(stream.stream_type)));
+    assert_eq!(streams, theirs.collect::<Vec<_>>(), "{at}");
+}
+
+fn codec(stream_type: StreamType) -> Codec {
+    match stream_type {
+        StreamType::Mpeg2Video => Codec::Mpeg2Video,
+        StreamType::H264 => Codec::H264,
+        StreamType::H265 => Codec::Hevc,
+        StreamType::AdtsAac | StreamType::Mpeg1Audio => Codec::Audio,
+        other => panic!("no clip has {other:?}"),
+    }
 }
 
 #[test]
@@ -47,9 +74,13 @@ fn both_readers_see_the_same_packets_and_programmes() {
                 Err(_) => continue,
             };
             assert_same_packet(ours, &theirs, &at);
-            if let Some(TsPayload::Pmt(pmt)) = &theirs.payload {
-                programs += 1;
-                assert_same_program(&tables, pmt, &at);
+            match &theirs.payload {
+                Some(TsPayload::Pat(pat)) => assert_same_list(&tables, pat, &at),
+                Some(TsPayload::Pmt(pmt)) => {
+                    programs += 1;
+                    assert_same_program(&tables, pmt, &at);
+                }
+                _ => {}
             }
         }
         assert!(programs > 0, "{name} has a programme");
