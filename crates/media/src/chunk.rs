@@ -415,8 +415,7 @@ impl Cutter {
     }
 
     fn append(&mut self, packet: Packet<'_>, pcr: Option<Pcr>, now: Duration) {
-        let wanted = self.is_flowing() || self.held.is_some();
-        if wanted {
+        if self.is_flowing() || self.held.is_some() {
             self.append_bytes(packet.bytes(), pcr, now);
         }
     }

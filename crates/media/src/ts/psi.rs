@@ -266,3 +266,105 @@ pub fn crc32(bytes: &[u8]) -> u32 {
 pub(crate) fn packets(raw: &[u8]) -> impl Iterator<Item = Packet<'_>> {
     raw.chunks_exact(PACKET_LEN).filter_map(Packet::parse)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PMT: u16 = 0x30;
+    const ONE: [u8; 4] = [0, 1, 0xe0, 0x30];
+
+    fn section(id: u8, number: u16, flags: u8, body: &[u8]) -> Vec<u8> {
+        let [high, low] = u16::try_from(9 + body.len()).unwrap().to_be_bytes();
+        let [number_high, number_low] = number.to_be_bytes();
+        let head = [id, 0xb0 | high, low, number_high, number_low, flags, 0, 0];
+        let mut section = [&head, body].concat();
+        section.extend_from_slice(&crc32(&section).to_be_bytes());
+        section
+    }
+
+    /// A PMT of one stream, with so many bytes of descriptors.
+    fn pmt(number: u16, stream: u8, descriptors: u8) -> Vec<u8> {
+        let mut body = vec![0xe1, 0x00, 0xf0, descriptors];
+        body.resize(4 + usize::from(descriptors), 0);
+        body.extend_from_slice(&[0x1b, 0xe1, stream, 0xf0, 0]);
+        section(2, number, 0xc1, &body)
+    }
+
+    fn packets_of(pid: u16, section: &[u8]) -> Vec<[u8; PACKET_LEN]> {
+        let payload = [&[0], section].concat();
+        let packet = |(n, part): (usize, &[u8])| {
+            let [high, low] = pid.to_be_bytes();
+            let mut bytes = [0xff; PACKET_LEN];
+            bytes[..4].copy_from_slice(&[0x47, high | if n == 0 { 0x40 } else { 0 }, low, 0x10]);
+            bytes[4..4 + part.len()].copy_from_slice(part);
+            bytes
+        };
+        payload.chunks(184).enumerate().map(packet).collect()
+    }
+
+    /// With the PAT already taken.
+    fn tables(pat: &[u8]) -> Tables {
+        let mut tables = Tables::default();
+        take(&mut tables, &packets_of(0, &section(0, 7, 0xc1, pat)));
+        tables
+    }
+
+    fn take(tables: &mut Tables, packets: &[[u8; PACKET_LEN]]) {
+        for packet in packets {
+            tables.take(Packet::parse(packet).unwrap());
+        }
+    }
+
+    fn stream(tables: &Tables) -> Option<u16> {
+        tables.program().map(|program| program.streams[0].pid.get())
+    }
+
+    #[test]
+    fn a_table_in_several_packets_is_kept_as_it_came() {
+        for times in [1, 2] {
+            let mut tables = tables(&ONE);
+            let packets = packets_of(PMT, &pmt(1, 1, 200));
+            let sent: Vec<_> = packets.iter().flat_map(|packet| vec![*packet; times]).collect();
+            take(&mut tables, &sent);
+            assert_eq!(stream(&tables), Some(0x101), "every packet {times} times");
+            assert_eq!(tables.raw().1, packets.concat());
+        }
+    }
+
+    #[test]
+    fn what_follows_a_whole_table_without_a_beginning_does_not_replace_it() {
+        let mut tables = tables(&ONE);
+        let packets = packets_of(PMT, &pmt(1, 1, 0));
+        take(&mut tables, &packets);
+        let mut stray = packets[0];
+        stray[1] &= !0x40;
+        take(&mut tables, &[stray]);
+        assert_eq!(tables.raw().1, packets.concat());
+    }
+
+    #[test]
+    fn another_programme_on_the_same_pid_is_not_ours() {
+        let mut tables = tables(&[0, 0, 0xe0, 0x10, 0, 1, 0xe0, 0x30, 0, 2, 0xe0, 0x30]);
+        take(&mut tables, &packets_of(PMT, &pmt(2, 2, 0)));
+        assert_eq!(stream(&tables), None);
+        take(&mut tables, &packets_of(PMT, &pmt(1, 1, 0)));
+        take(&mut tables, &packets_of(PMT, &pmt(2, 2, 0)));
+        assert_eq!(stream(&tables), Some(0x101));
+    }
+
+    #[test]
+    fn tables_that_are_damaged_only_announced_or_endless_change_nothing() {
+        let mut tables = tables(&ONE);
+        take(&mut tables, &packets_of(PMT, &pmt(1, 1, 0)));
+        let mut damaged = pmt(1, 2, 0);
+        damaged[10] ^= 1;
+        take(&mut tables, &packets_of(PMT, &damaged));
+        take(
+            &mut tables,
+            &packets_of(PMT, &section(2, 1, 0xc0, &[0xe1, 0, 0xf0, 0, 0x1b, 0xe1, 2, 0xf0, 0])),
+        );
+        take(&mut tables, &packets_of(PMT, &section(2, 1, 0xc1, &[0; 1100])));
+        assert_eq!(stream(&tables), Some(0x101));
+    }
+}
