@@ -1,5 +1,6 @@
 //! One engine: its calls, its open playbacks, and the tasks that end them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::content::Infohash;
+use crate::content::{Hash, Infohash};
 use crate::endpoint::Endpoint;
 use crate::error::{EngineError, Stage};
 use crate::http::{Client, PlayerId, Version};
@@ -80,9 +81,34 @@ const STOP_TRIES: u32 = 3;
 #[derive(Clone, Debug)]
 pub struct Engine(Arc<Shared>);
 
+/// Remembers which sessions are open, where a crash does not reach, so that the next start can end them.
+pub trait Journal: fmt::Debug + Send + Sync + 'static {
+    /// A session of the channel is open; `command` is where it is stopped. Returns the name of the entry. Must not
+    /// block.
+    fn opened(&self, engine: &Endpoint, channel: Hash, command: &EnginePath) -> u64;
+
+    /// The session of this entry has ended, or its stop was given up.
+    fn closed(&self, entry: u64);
+
+    /// What an earlier run left open on this engine; each is handed out once.
+    fn left_open(&self, engine: &Endpoint) -> Vec<LeftOpen>;
+}
+
+/// A session that an earlier run left open.
+#[derive(Clone, Debug)]
+pub struct LeftOpen {
+    /// Its entry in the journal.
+    pub entry: u64,
+    /// The channel.
+    pub channel: Hash,
+    /// Where it is stopped.
+    pub command: EnginePath,
+}
+
 #[derive(Debug)]
 struct Shared {
     client: Client,
+    journal: Option<Arc<dyn Journal>>,
     sessions: Arc<Sessions>,
     counters: Counters,
     /// Starts under way, looks at playbacks, and stops. Bounded by the permits: each task belongs to a start or a
@@ -95,13 +121,36 @@ struct Shared {
 impl Engine {
     /// The engine at `endpoint`. Must be called in a tokio runtime, which will run its tasks.
     pub fn new(endpoint: Endpoint, timings: Timings) -> Self {
-        Self(Arc::new(Shared {
+        Self::with_journal(endpoint, timings, None)
+    }
+
+    /// The same, remembering its open sessions.
+    pub fn with_journal(endpoint: Endpoint, timings: Timings, journal: Option<Arc<dyn Journal>>) -> Self {
+        let engine = Self(Arc::new(Shared {
             client: Client::new(endpoint, timings),
+            journal,
             sessions: Arc::default(),
             counters: Counters::default(),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
-        }))
+        }));
+        engine.end_what_was_left();
+        engine
+    }
+
+    /// What an earlier run left open is stopped before anybody can start anything: starts of those channels wait.
+    fn end_what_was_left(&self) {
+        let left =
+            self.0.journal.as_ref().map(|journal| journal.left_open(self.endpoint())).unwrap_or_default();
+        for LeftOpen { entry, channel, command } in left {
+            tracing::info!(engine = %self.endpoint(), "ending a playback that an earlier run left open");
+            let (engine, closing) = (self.clone(), self.0.sessions.orphan(channel));
+            self.0.counters.opened.fetch_add(1, Ordering::Relaxed);
+            self.spawn(async move {
+                engine.close(&closing, Some(&command)).await;
+                engine.forget(Some(entry));
+            });
+        }
     }
 
     /// Where its API listens.
@@ -222,7 +271,7 @@ impl Engine {
     ) {
         if command.is_some() {
             self.0.counters.opened.fetch_add(1, Ordering::Relaxed);
-            drop(Session::new(self.clone(), starting.opened(by.hash(), false), command, permit));
+            drop(Session::new(self.clone(), by.hash(), starting.opened(by.hash(), false), command, permit));
         }
     }
 
@@ -237,7 +286,7 @@ impl Engine {
     ) -> Session<P> {
         self.0.counters.opened.fetch_add(1, Ordering::Relaxed);
         let hash = started.infohash.map_or(by.hash(), Infohash::hash);
-        Session::new(self.clone(), starting.opened(hash, wanted), started.command.clone(), permit)
+        Session::new(self.clone(), hash, starting.opened(hash, wanted), started.command.clone(), permit)
     }
 
     /// Sends the stop, several times if need be, within its deadline.
@@ -276,6 +325,12 @@ impl Engine {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn forget(&self, entry: Option<u64>) {
+        if let (Some(journal), Some(entry)) = (&self.0.journal, entry) {
+            journal.closed(entry);
+        }
+    }
+
     fn superseded(&self) {
         self.0.counters.closed.fetch_add(1, Ordering::Relaxed);
     }
@@ -293,26 +348,34 @@ pub(crate) struct Session<P: Send + 'static> {
 struct OpenSession<P> {
     alive: Alive,
     command: Option<EnginePath>,
+    /// In the journal.
+    entry: Option<u64>,
     permit: P,
 }
 
 impl<P: Send + 'static> Session<P> {
-    fn new(engine: Engine, alive: Alive, command: Option<EnginePath>, permit: P) -> Self {
+    fn new(engine: Engine, channel: Hash, alive: Alive, command: Option<EnginePath>, permit: P) -> Self {
         let undrained = engine.0.tasks.token();
-        Self { engine, open: Some(OpenSession { alive, command, permit }), _undrained: undrained }
+        let entry = engine.0.journal.as_ref().zip(command.as_ref());
+        let entry = entry.map(|(journal, command)| journal.opened(engine.endpoint(), channel, command));
+        Self { engine, open: Some(OpenSession { alive, command, entry, permit }), _undrained: undrained }
     }
 }
 
 impl<P: Send + 'static> Drop for Session<P> {
     fn drop(&mut self) {
-        let Some(OpenSession { alive, command, permit }) = self.open.take() else { return };
+        let Some(OpenSession { alive, command, entry, permit }) = self.open.take() else { return };
         let engine = self.engine.clone();
         // Decided here, not in the task: a start that comes next must find the stop already under way.
         match alive.end() {
-            Ending::Superseded => engine.superseded(),
+            Ending::Superseded => {
+                engine.superseded();
+                engine.forget(entry);
+            }
             Ending::Stop(closing) => {
                 let stop = async move {
                     engine.close(&closing, command.as_ref()).await;
+                    engine.forget(entry);
                     // The channel before the permit: whoever takes the slot may start the channel at once.
                     drop(closing);
                     drop(permit);
@@ -325,6 +388,7 @@ impl<P: Send + 'static> Drop for Session<P> {
                         Some(closing) => engine.close(&closing, command.as_ref()).await,
                         None => engine.superseded(),
                     }
+                    engine.forget(entry);
                     drop(permit);
                 };
                 self.engine.spawn(stop);

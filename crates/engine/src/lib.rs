@@ -43,7 +43,7 @@ mod wire;
 
 pub use content::{ContentId, Hash, Infohash, InvalidHash};
 pub use endpoint::{Endpoint, InvalidEndpoint};
-pub use engine::{Engine, SessionCounts, Timings};
+pub use engine::{Engine, Journal, LeftOpen, SessionCounts, Timings};
 pub use error::{EngineError, MAX_MESSAGE, Retry, SourceSide, Stage};
 pub use http::{Body, PlayerId, Version, parse_media_files};
 pub use path::EnginePath;

@@ -38,10 +38,20 @@ pub enum Why {
 }
 
 /// The infohashes known so far. Shared by all engines: the answer does not depend on who gave it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Identities {
     known: Mutex<Known>,
     flights: Mutex<HashMap<Hash, Flight>>,
+    news: Option<News>,
+}
+
+/// Told of every answer that was not known before.
+type News = Box<dyn Fn(Hash, Infohash) + Send + Sync>;
+
+impl std::fmt::Debug for Identities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identities").field("known", &self.known).finish_non_exhaustive()
+    }
 }
 
 /// A question under way. If the one who asks goes away, the next who waits asks again.
@@ -69,6 +79,19 @@ impl Known {
 }
 
 impl Identities {
+    /// Knows `known` from the beginning, and tells `news` what it learns. `news` must not block.
+    pub fn new(
+        known: impl IntoIterator<Item = (Hash, Infohash)>,
+        news: impl Fn(Hash, Infohash) + Send + Sync + 'static,
+    ) -> Self {
+        let identities = Self { news: Some(Box::new(news)), ..Self::default() };
+        {
+            let mut all = identities.known.lock();
+            known.into_iter().for_each(|(hash, infohash)| all.insert(hash, infohash));
+        }
+        identities
+    }
+
     /// The infohash of `hash`, if it is known.
     pub fn known(&self, hash: Hash) -> Option<Infohash> {
         self.known.lock().infohashes.get(&hash).copied()
@@ -76,9 +99,16 @@ impl Identities {
 
     /// Remembers what a start has revealed. The infohash is remembered as its own too.
     pub fn remember(&self, hash: Hash, infohash: Infohash) {
-        let mut known = self.known.lock();
-        known.insert(hash, infohash);
-        known.insert(infohash.hash(), infohash);
+        let is_news = {
+            let mut known = self.known.lock();
+            let is_news = known.infohashes.get(&hash) != Some(&infohash);
+            known.insert(hash, infohash);
+            known.insert(infohash.hash(), infohash);
+            is_news
+        };
+        if let Some(news) = self.news.as_ref().filter(|_| is_news) {
+            news(hash, infohash);
+        }
     }
 
     /// The infohash of `hash`, from memory or from `engine`. Takes at most the engine's

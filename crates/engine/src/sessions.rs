@@ -111,6 +111,12 @@ impl Sessions {
         self.channels.lock().by_hash.get(&hash).is_some_and(|channel| channel.closing > 0)
     }
 
+    /// A session that an earlier run left open is being stopped: starts of the channel wait for it.
+    pub(crate) fn orphan(self: &Arc<Self>, hash: Hash) -> Closing {
+        self.edit(hash, |channel| channel.closing += 1);
+        Closing { sessions: Arc::clone(self), hash, generation: Generation::default() }
+    }
+
     /// Changes one channel's entry, and wakes those who wait for a change.
     fn edit<R>(&self, hash: Hash, change: impl FnOnce(&mut Channel) -> R) -> R {
         let mut channels = self.channels.lock();
