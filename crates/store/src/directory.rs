@@ -1,0 +1,120 @@
+//! The data directory: one instance at a time, and the name by which that instance knows its containers.
+//!
+//! The lock is the kernel's (`flock`), so it ends with the process however that ends; the file itself may stay.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::open::OpenError;
+
+/// Locked while a process uses the folder.
+const LOCK: &str = "lock";
+
+/// Holds the instance id.
+const INSTANCE_ID: &str = "instance-id";
+
+/// Bytes of randomness in an instance id: enough that no two machines ever share one.
+const ID_BYTES: usize = 16;
+
+/// A folder that only this process uses. The lock is given back when this is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    folder: PathBuf,
+    instance_id: String,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Creates the folder where it is missing, locks it, and reads or makes the instance id.
+    pub fn open(folder: &Path) -> Result<Self, OpenError> {
+        fs::create_dir_all(folder).map_err(|error| OpenError::unwritable(folder, error))?;
+        let lock = lock(folder)?;
+        let instance_id = instance_id(folder)?;
+        Ok(Self { folder: folder.to_owned(), instance_id, _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// 32 hex digits, the same at every start.
+    pub fn instance_id(&self) -> &str {
+        &self.instance_id
+    }
+}
+
+/// Makes the names in a folder durable: a new file without this may be missing after a power loss.
+pub(crate) fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn lock(folder: &Path) -> Result<File, OpenError> {
+    let path = folder.join(LOCK);
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| OpenError::unwritable(&path, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { folder: folder.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(OpenError::unwritable(&path, error)),
+    }
+}
+
+/// One that cannot be understood is refused, not replaced: all our containers carry it.
+fn instance_id(folder: &Path) -> Result<String, OpenError> {
+    let path = folder.join(INSTANCE_ID);
+    match fs::read(&path) {
+        Ok(bytes) => parse_id(&bytes).ok_or(OpenError::InstanceId { path }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            new_id(folder, &path).map_err(|error| OpenError::unwritable(&path, error))
+        }
+        Err(error) => Err(OpenError::unwritable(&path, error)),
+    }
+}
+
+fn parse_id(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?.trim_end();
+    let is_hex = |c: char| matches!(c, '0'..='9' | 'a'..='f');
+    (text.len() == 2 * ID_BYTES && text.chars().all(is_hex)).then(|| text.to_owned())
+}
+
+/// Written beside and renamed, so that no reader and no crash ever meets half of it.
+fn new_id(folder: &Path, path: &Path) -> io::Result<String> {
+    let id = random_hex()?;
+    let draft = path.with_extension("new");
+    let mut file = File::create(&draft)?;
+    writeln!(file, "{id}")?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    sync(folder)?;
+    Ok(id)
+}
+
+fn random_hex() -> io::Result<String> {
+    let mut bytes = [0; ID_BYTES];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_form_of_id_is_taken() {
+        let id = random_hex().unwrap();
+        assert_eq!(parse_id(format!("{id}\n").as_bytes()), Some(id.clone()));
+        for bad in
+            ["", "x", &id[1..], &id.to_uppercase().replace(|c: char| c.is_ascii_digit(), "A"), "\u{e9}"]
+        {
+            assert_eq!(parse_id(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(parse_id(&[0xff; 32]), None);
+    }
+
+    #[test]
+    fn ids_differ() {
+        assert_ne!(random_hex().unwrap(), random_hex().unwrap());
+    }
+}

@@ -1,0 +1,39 @@
+//! What outlives a restart: events, history, remembered ids, settings and the journal of open playbacks.
+//!
+//! ```text
+//!   anywhere                         bounded, never waited for                one thread, one file
+//!  record, seen, opened, closed ───► Queue: lanes that drop their oldest ──┐
+//!                                                                          ├──► Worker ──► SQLite (WAL, synchronous=FULL)
+//!  events(), save_setting(), … ────► Queue: questions ─────────────────────┘      │
+//!        ▲                                                                        │
+//!        └───────────── answer within a deadline, or an error ────────────────────┘
+//! ```
+//!
+//! * [`Store`] is the handle: clone it freely. Whoever reports something never waits and never fails; whoever asks, or
+//!   saves a setting, awaits an answer with a deadline. Nothing here runs on the threads that move bytes.
+//! * [`directory`] is the folder: locked by one instance, home of the instance id.
+//! * [`open`] turns a file into a usable database or says why not. A damaged file is moved aside, a newer or foreign
+//!   one is left as it is.
+//! * When the disk is full or read-only, writes that somebody awaits fail with [`StoreError::Full`]; all others wait
+//!   in memory, bounded, and are written when space returns. Events can be read meanwhile.
+//!
+//! One file per family of tables: [`events`], [`engines`], [`streams`], [`identities`], [`settings`], [`playbacks`].
+//! What this crate refuses to know: what an engine is, HTTP, and what the settings mean.
+
+mod column;
+pub mod directory;
+pub mod engines;
+pub mod events;
+pub mod identities;
+pub mod open;
+pub mod playbacks;
+mod queue;
+mod schema;
+pub mod settings;
+mod store;
+pub mod streams;
+mod worker;
+
+pub use directory::DataDir;
+pub use open::OpenError;
+pub use store::{Opened, Store, StoreError, StoreHealth, StoreState};

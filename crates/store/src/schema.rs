@@ -1,0 +1,95 @@
+//! The tables, and how they came to be. A step that was released is never edited: a change is one more step.
+
+use rusqlite_migration::{M, Migrations};
+
+/// Stands in the file's header and says that it is ours ("ACMX").
+pub(crate) const APPLICATION: i32 = 1_094_929_752;
+
+const STEPS: &[M<'static>] = &[M::up(FIRST)];
+
+/// All steps.
+pub(crate) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
+
+/// The schema's version after all steps.
+pub(crate) const VERSION: usize = STEPS.len();
+
+// Times are microseconds of Unix time. `AUTOINCREMENT` where a number must not be used twice, even after its row is
+// gone: a late "closed" must never meet the row of another playback.
+const FIRST: &str = "
+PRAGMA application_id = 1094929752;
+
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('engine', 'stream', 'vpn', 'health', 'system')),
+    category TEXT NOT NULL,
+    message TEXT NOT NULL,
+    details TEXT NOT NULL,
+    container_id TEXT,
+    stream_id TEXT
+) STRICT;
+CREATE INDEX events_at ON events (at);
+CREATE INDEX events_kind ON events (kind);
+
+CREATE TABLE engines (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    container_id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    variant TEXT NOT NULL,
+    image TEXT NOT NULL,
+    place TEXT,
+    created_at INTEGER NOT NULL,
+    gone_at INTEGER,
+    gone_reason TEXT
+) STRICT;
+
+CREATE TABLE streams (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    key_type TEXT NOT NULL,
+    key TEXT NOT NULL,
+    container_id TEXT,
+    playback_session_id TEXT,
+    is_live INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    ended_at INTEGER,
+    end_reason TEXT,
+    downloaded INTEGER,
+    uploaded INTEGER
+) STRICT;
+
+CREATE TABLE identities (
+    id TEXT PRIMARY KEY,
+    infohash TEXT NOT NULL,
+    used INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX identities_used ON identities (used);
+
+CREATE TABLE settings (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE playbacks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    engine TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    infohash TEXT NOT NULL,
+    command TEXT,
+    opened_at INTEGER NOT NULL
+) STRICT;
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_apply_and_mark_the_file() {
+        MIGRATIONS.validate().unwrap();
+        let mut connection = rusqlite::Connection::open_in_memory().unwrap();
+        MIGRATIONS.to_latest(&mut connection).unwrap();
+        let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0)).unwrap();
+        assert_eq!(application, APPLICATION);
+    }
+}
