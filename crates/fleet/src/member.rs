@@ -1,0 +1,385 @@
+//! One engine we may use: how to speak with it, its slots, and what probes and streams have shown.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use acemux_engine::{Endpoint, Engine, Version};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::ident::ContainerId;
+use crate::provisioner::Usage;
+use crate::trouble::Trouble;
+
+/// Probes in a row that must succeed before an unhealthy engine is called healthy again.
+const HITS: u32 = 2;
+
+/// The unique name of an engine: its container's full id, or `host:port` of one that somebody else runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EngineKey(Arc<str>);
+
+impl EngineKey {
+    /// The key that was written so ([`Self::as_str`]).
+    pub fn named(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&ContainerId> for EngineKey {
+    fn from(id: &ContainerId) -> Self {
+        Self(id.as_str().into())
+    }
+}
+
+impl From<&Endpoint> for EngineKey {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self(endpoint.to_string().into())
+    }
+}
+
+impl fmt::Display for EngineKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The container an engine runs in.
+#[derive(Clone, Debug)]
+pub struct Contained {
+    /// Its full id.
+    pub id: ContainerId,
+    /// The place it fills.
+    pub place: usize,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its image.
+    pub image: String,
+}
+
+/// One engine. Shared; the engine client's order of starts and stops lives in it, so there is one per engine.
+#[derive(Debug)]
+pub struct Member {
+    /// How others name it.
+    pub key: EngineKey,
+    /// How to speak with it.
+    pub engine: Engine,
+    /// Slots it has (`MAX_STREAMS_PER_ENGINE`).
+    pub slots: usize,
+    /// Its container, if we created it.
+    pub container: Option<Contained>,
+    /// Failed probes in a row that make it unhealthy (`HEALTH_FAILURE_THRESHOLD`).
+    misses_allowed: u32,
+    load: Mutex<Load>,
+    knowledge: Mutex<Knowledge>,
+    trouble: Mutex<Trouble>,
+}
+
+/// Who may come, and who is here. One lock, so that an engine cannot be given a stream and removed at the same time.
+#[derive(Debug)]
+struct Load {
+    used: usize,
+    idle_since: Instant,
+    door: Door,
+}
+
+/// Whether new streams are let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Open,
+    /// Until it is needed again.
+    Cordoned,
+    /// It is being removed: for ever.
+    Closed,
+}
+
+/// Whether an engine's API answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Health {
+    /// Not probed yet, or it has not answered since it was started.
+    Unknown,
+    /// It answers.
+    Healthy,
+    /// It has missed several probes in a row.
+    Unhealthy,
+}
+
+impl Health {
+    /// As the pages say it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// What is known of an engine.
+#[derive(Clone, Debug)]
+pub struct Knowledge {
+    /// Its container's present name, or one made of its address.
+    pub name: String,
+    /// By the probe of its API.
+    pub health: Health,
+    /// Since when it is so.
+    pub health_since: Instant,
+    /// Whether its container is paused.
+    pub is_frozen: bool,
+    /// When the probe last had an answer or gave up.
+    pub last_check: Option<Timestamp>,
+    /// Since when it is known.
+    pub first_seen: Timestamp,
+    /// When it last answered.
+    pub last_seen: Option<Timestamp>,
+    /// When a stream last started on it.
+    pub last_stream: Option<Timestamp>,
+    /// Its version, e.g. `3.2.11`.
+    pub version: Option<String>,
+    /// Its platform, e.g. `linux`.
+    pub platform: Option<String>,
+    /// What its container uses.
+    pub usage: Option<Usage>,
+    misses: u32,
+    hits: u32,
+}
+
+impl Member {
+    /// An engine that somebody else runs.
+    pub(crate) fn external(engine: Engine, slots: usize, misses_allowed: u32) -> Self {
+        let endpoint = engine.endpoint();
+        let name = format!("engine-{}-{}", endpoint.host(), endpoint.port());
+        Self::new(EngineKey::from(endpoint), engine, slots, misses_allowed, None, name)
+    }
+
+    /// An engine in one of our containers.
+    pub(crate) fn contained(
+        engine: Engine,
+        slots: usize,
+        misses_allowed: u32,
+        container: Contained,
+        name: String,
+    ) -> Self {
+        let key = EngineKey::from(&container.id);
+        Self::new(key, engine, slots, misses_allowed, Some(container), name)
+    }
+
+    fn new(
+        key: EngineKey,
+        engine: Engine,
+        slots: usize,
+        misses_allowed: u32,
+        container: Option<Contained>,
+        name: String,
+    ) -> Self {
+        let load = Load { used: 0, idle_since: Instant::now(), door: Door::Open };
+        Self {
+            key,
+            engine,
+            slots,
+            container,
+            misses_allowed,
+            load: Mutex::new(load),
+            knowledge: Mutex::new(Knowledge::new(name)),
+            trouble: Mutex::default(),
+        }
+    }
+
+    /// What is known of it now.
+    pub fn knowledge(&self) -> Knowledge {
+        self.knowledge.lock().clone()
+    }
+
+    /// Slots taken.
+    pub fn used(&self) -> usize {
+        self.load.lock().used
+    }
+
+    /// Since when it has no stream.
+    pub fn idle_since(&self) -> Option<Instant> {
+        let load = self.load.lock();
+        (load.used == 0).then_some(load.idle_since)
+    }
+
+    /// Whether it takes no new streams.
+    pub fn is_cordoned(&self) -> bool {
+        self.load.lock().door != Door::Open
+    }
+
+    /// Whether streams have shown it to be bad just now.
+    pub fn is_ejected(&self) -> bool {
+        self.trouble.lock().ejected_until(Instant::now()).is_some()
+    }
+
+    /// Whether streams may start on it. One that somebody else runs may be tried before its first probe.
+    pub(crate) fn may_serve(&self) -> bool {
+        let known = self.knowledge.lock();
+        let is_up = known.health != Health::Unknown || self.container.is_none();
+        is_up && !known.is_frozen
+    }
+
+    pub(crate) fn take_slot(&self) -> bool {
+        let mut load = self.load.lock();
+        let may = load.door == Door::Open && load.used < self.slots;
+        load.used += usize::from(may);
+        may
+    }
+
+    pub(crate) fn return_slot(&self) {
+        let mut load = self.load.lock();
+        load.used -= 1;
+        load.idle_since = Instant::now();
+    }
+
+    /// Lets no new streams in, or lets them in again.
+    pub(crate) fn cordon(&self, is_cordoned: bool) {
+        let mut load = self.load.lock();
+        if load.door != Door::Closed {
+            load.door = if is_cordoned { Door::Cordoned } else { Door::Open };
+        }
+    }
+
+    /// Closes it for ever, provided that it has no stream. False when it has one.
+    pub(crate) fn retire(&self) -> bool {
+        let mut load = self.load.lock();
+        if load.used == 0 {
+            load.door = Door::Closed;
+        }
+        load.used == 0
+    }
+
+    /// Closes it for ever, whatever plays on it.
+    pub(crate) fn close(&self) {
+        self.load.lock().door = Door::Closed;
+    }
+
+    /// It could not be removed after all.
+    pub(crate) fn reopen(&self) {
+        self.load.lock().door = Door::Cordoned;
+    }
+
+    /// Its container's present name and whether it is paused.
+    pub(crate) fn observed(&self, name: &str, is_frozen: bool) {
+        let mut known = self.knowledge.lock();
+        name.clone_into(&mut known.name);
+        known.is_frozen = is_frozen;
+    }
+
+    pub(crate) fn uses(&self, usage: Usage) {
+        self.knowledge.lock().usage = Some(usage);
+    }
+
+    /// A stream has started on it.
+    pub(crate) fn started(&self) {
+        self.knowledge.lock().last_stream = Some(Timestamp::now());
+        self.trouble.lock().succeeded(Instant::now());
+    }
+
+    pub(crate) fn started_elsewhere(&self, stream: &str) {
+        self.trouble.lock().succeeded_elsewhere(stream, Instant::now());
+    }
+
+    /// A stream did not start on it, or broke. `is_blamed`: certainly by the engine's fault.
+    pub fn failed(&self, stream: &str, is_blamed: bool) {
+        self.trouble.lock().failed(stream, is_blamed, Instant::now());
+    }
+
+    /// One probe's result. True when it has just become healthy.
+    pub(crate) fn probed(&self, answered: bool) -> bool {
+        self.knowledge.lock().probed(answered, self.misses_allowed)
+    }
+
+    /// Probes that were late because we were: they say nothing about the engine.
+    pub(crate) fn excuse(&self) {
+        self.knowledge.lock().misses = 0;
+    }
+
+    pub(crate) fn says(&self, version: Version) {
+        let mut known = self.knowledge.lock();
+        known.version = Some(version.version);
+        known.platform = version.platform;
+    }
+}
+
+impl Knowledge {
+    fn new(name: String) -> Self {
+        Self {
+            name,
+            health: Health::Unknown,
+            health_since: Instant::now(),
+            is_frozen: false,
+            last_check: None,
+            first_seen: Timestamp::now(),
+            last_seen: None,
+            last_stream: None,
+            version: None,
+            platform: None,
+            usage: None,
+            misses: 0,
+            hits: 0,
+        }
+    }
+
+    /// How long its health has been as it is.
+    pub fn for_how_long(&self) -> Duration {
+        self.health_since.elapsed()
+    }
+
+    fn probed(&mut self, answered: bool, misses_allowed: u32) -> bool {
+        let now = Timestamp::now();
+        self.last_check = Some(now);
+        if answered {
+            self.last_seen = Some(now);
+            self.hits += 1;
+            self.misses = 0;
+        } else {
+            self.misses += 1;
+            self.hits = 0;
+        }
+        let before = self.health;
+        self.health = match before {
+            Health::Unknown if answered => Health::Healthy,
+            Health::Unhealthy if self.hits >= HITS => Health::Healthy,
+            // An engine that never answered is still starting; its own deadline ends that.
+            Health::Healthy if self.misses >= misses_allowed => Health::Unhealthy,
+            unchanged => unchanged,
+        };
+        if self.health != before {
+            self.health_since = Instant::now();
+        }
+        before != Health::Healthy && self.health == Health::Healthy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_missed_probe_does_not_make_an_engine_unhealthy_nor_one_answer_healthy() {
+        let mut known = Knowledge::new("one".into());
+        assert!(known.probed(true, 3));
+        assert!(!known.probed(false, 3));
+        assert!(!known.probed(false, 3));
+        assert_eq!(known.health, Health::Healthy);
+        known.probed(false, 3);
+        assert_eq!(known.health, Health::Unhealthy);
+        known.probed(true, 3);
+        assert_eq!(known.health, Health::Unhealthy);
+        assert!(known.probed(true, 3));
+    }
+
+    #[test]
+    fn an_engine_that_never_answered_is_not_called_unhealthy() {
+        let mut known = Knowledge::new("one".into());
+        (0..9).for_each(|_| assert!(!known.probed(false, 3)));
+        assert_eq!(known.health, Health::Unknown);
+    }
+}

@@ -1,0 +1,513 @@
+//! The plan in random worlds: engines that crash, hang, freeze and never start, streams that come and go, settings that
+//! change, for hours of virtual time. After every step the rules of [`acemux_fleet::plan`] must hold; when the world
+//! has calmed down the fleet must have converged, and must stay as it is.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use acemux_fleet::backoff::{Breaker, Moment, Places};
+use acemux_fleet::ident::ContainerId;
+use acemux_fleet::plan::{
+    Action, Creation, Demand, EngineView, Memory, Plan, Policy, Purpose, Standing, World, plan,
+};
+use proptest::prelude::*;
+
+const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn policy(min: usize, max: usize, min_free: usize, slots: usize) -> Policy {
+    Policy {
+        min,
+        max,
+        min_free,
+        slots,
+        idle_grace: s(30),
+        auto_delete: true,
+        unhealthy_grace: s(60),
+        startup: s(25),
+        concurrent: 2,
+        interval: Duration::from_millis(500),
+        max_age: None,
+        max_memory: None,
+        recipe: "a".into(),
+    }
+}
+
+/// What happens to the world in one second, beside what the plan does.
+#[derive(Clone, Debug)]
+enum Shock {
+    Nothing,
+    StreamComes,
+    StreamGoes(usize),
+    Crash(usize),
+    Hang(usize),
+    Recover(usize),
+    Freeze(usize),
+    Thaw(usize),
+    Vanish(usize),
+    /// The next creations fail, so many.
+    CreationsFail(usize),
+    /// The next engines never become ready, so many.
+    NeverReady(usize),
+    /// The recipe changes.
+    NewRecipe,
+    /// Time passes without anything.
+    Pause(u64),
+}
+
+fn shocks() -> impl Strategy<Value = Shock> {
+    prop_oneof![
+        6 => Just(Shock::Nothing),
+        8 => Just(Shock::StreamComes),
+        8 => (0_usize..64).prop_map(Shock::StreamGoes),
+        2 => (0_usize..64).prop_map(Shock::Crash),
+        2 => (0_usize..64).prop_map(Shock::Hang),
+        2 => (0_usize..64).prop_map(Shock::Recover),
+        1 => (0_usize..64).prop_map(Shock::Freeze),
+        1 => (0_usize..64).prop_map(Shock::Thaw),
+        1 => (0_usize..64).prop_map(Shock::Vanish),
+        1 => (1_usize..9).prop_map(Shock::CreationsFail),
+        1 => (1_usize..4).prop_map(Shock::NeverReady),
+        1 => Just(Shock::NewRecipe),
+        4 => (1_u64..200).prop_map(Shock::Pause),
+    ]
+}
+
+/// An engine of the model world.
+#[derive(Clone, Debug)]
+struct Engine {
+    view: EngineView,
+    ready_at: Option<Moment>,
+    leaves_at: Option<Moment>,
+    is_sound: bool,
+    purpose: Purpose,
+}
+
+/// The model world.
+struct Model {
+    now: Moment,
+    policy: Policy,
+    engines: Vec<Engine>,
+    creating: Vec<(Creation, Moment, Purpose)>,
+    memory: Memory,
+    waiting: usize,
+    creations_to_fail: usize,
+    never_ready: usize,
+    next_id: u64,
+    /// When each place was created and removed, for the rate.
+    created: BTreeMap<usize, Vec<Moment>>,
+    removed: BTreeMap<usize, Vec<Moment>>,
+}
+
+impl Model {
+    fn new(policy: Policy) -> Self {
+        let memory = Memory {
+            places: Places::default(),
+            growth: Breaker::new(5, s(300)),
+            replacement: Breaker::new(3, s(180)),
+            last_creation: None,
+            names_taken: BTreeMap::new(),
+        };
+        Self {
+            now: Moment::ZERO,
+            policy,
+            engines: Vec::new(),
+            creating: Vec::new(),
+            memory,
+            waiting: 0,
+            creations_to_fail: 0,
+            never_ready: 0,
+            next_id: 0,
+            created: BTreeMap::new(),
+            removed: BTreeMap::new(),
+        }
+    }
+
+    fn shock(&mut self, shock: &Shock) {
+        let count = self.engines.len().max(1);
+        let now = self.now;
+        let mut on = |index: usize, change: &mut dyn FnMut(&mut Engine)| {
+            if let Some(engine) = self.engines.get_mut(index % count) {
+                change(engine);
+            }
+        };
+        match shock {
+            Shock::Nothing | Shock::Pause(_) => {}
+            Shock::StreamComes => self.waiting += 1,
+            Shock::StreamGoes(index) => on(*index, &mut |engine| engine.release(now)),
+            Shock::Crash(index) => on(*index, &mut |engine| engine.ends(now, "crashed")),
+            Shock::Hang(index) => on(*index, &mut |engine| {
+                if engine.view.standing == Standing::Ready {
+                    engine.view.standing = Standing::Unhealthy { since: now, why: "hangs".into() };
+                }
+            }),
+            Shock::Recover(index) => on(*index, &mut |engine| {
+                if matches!(engine.view.standing, Standing::Unhealthy { .. }) {
+                    engine.view.standing = Standing::Ready;
+                }
+            }),
+            Shock::Freeze(index) => on(*index, &mut |engine| {
+                if engine.view.standing == Standing::Ready {
+                    engine.view.standing = Standing::Frozen;
+                }
+            }),
+            Shock::Thaw(index) => on(*index, &mut |engine| {
+                if engine.view.standing == Standing::Frozen {
+                    engine.view.standing = Standing::Ready;
+                }
+            }),
+            Shock::Vanish(index) => {
+                let index = index % count;
+                if index < self.engines.len() {
+                    let gone = self.engines.remove(index);
+                    self.memory.places.failed(gone.view.place, now, "removed by hand");
+                }
+            }
+            Shock::CreationsFail(count) => self.creations_to_fail = *count,
+            Shock::NeverReady(count) => self.never_ready = *count,
+            Shock::NewRecipe => {
+                self.policy.recipe = if self.policy.recipe == "a" { "b".into() } else { "a".into() };
+            }
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        let views: Vec<_> = self.engines.iter().map(|engine| engine.view.clone()).collect();
+        let creating: Vec<_> = self.creating.iter().map(|(creation, ..)| creation.clone()).collect();
+        let ports: Vec<u16> =
+            (19_000..19_008).filter(|port| !creating.iter().any(|one| one.port == *port)).collect();
+        plan(
+            &self.policy,
+            &World {
+                now: self.now,
+                engines: &views,
+                creating: &creating,
+                demand: Demand { waiting: self.waiting },
+                memory: &self.memory,
+                ports: &ports,
+                forbidden: None,
+            },
+        )
+    }
+
+    /// One second: what was begun comes about, streams take free slots, the plan is made and applied.
+    fn step(&mut self) -> Plan {
+        self.now += s(1);
+        self.finish_creations();
+        self.finish_removals();
+        self.become_ready();
+        self.serve();
+        let plan = self.plan();
+        for action in &plan.actions {
+            self.apply(action);
+        }
+        self.check();
+        plan
+    }
+
+    fn finish_creations(&mut self) {
+        let now = self.now;
+        let all = std::mem::take(&mut self.creating);
+        let (done, under_way): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, at, _)| *at <= now);
+        self.creating = under_way;
+        for (creation, _, purpose) in done {
+            if self.creations_to_fail > 0 {
+                self.creations_to_fail -= 1;
+                self.memory.places.failed(creation.place, now, "refused");
+                self.breaker(purpose).failed(now);
+                continue;
+            }
+            let ready_at = (self.never_ready == 0).then_some(now + s(2));
+            self.never_ready = self.never_ready.saturating_sub(1);
+            self.next_id += 1;
+            let view = EngineView {
+                id: format!("{:064x}", self.next_id).parse::<ContainerId>().expect("64 hex digits"),
+                name: creation.name,
+                place: creation.place,
+                standing: Standing::Starting { since: now },
+                used: 0,
+                idle_since: Some(now),
+                known_since: now,
+                age: s(0),
+                memory: None,
+                recipe: self.policy.recipe.clone(),
+                cordoned: false,
+            };
+            self.engines.push(Engine { view, ready_at, leaves_at: None, is_sound: false, purpose });
+        }
+    }
+
+    fn finish_removals(&mut self) {
+        let now = self.now;
+        self.engines.retain(|engine| engine.leaves_at.is_none_or(|at| at > now));
+    }
+
+    fn become_ready(&mut self) {
+        let now = self.now;
+        let mut sound = Vec::new();
+        for engine in &mut self.engines {
+            let is_starting = matches!(engine.view.standing, Standing::Starting { .. });
+            if is_starting && engine.ready_at.is_some_and(|at| at <= now) {
+                engine.view.standing = Standing::Ready;
+                sound.push(engine.purpose);
+                engine.is_sound = true;
+            }
+        }
+        for purpose in sound {
+            self.breaker(purpose).succeeded(now);
+        }
+    }
+
+    /// As the dispatch does: least loaded first, hard cap, none that is cordoned.
+    fn serve(&mut self) {
+        while self.waiting > 0 {
+            let slots = self.policy.slots;
+            let may = |engine: &&mut Engine| {
+                engine.view.standing == Standing::Ready && !engine.view.cordoned && engine.view.used < slots
+            };
+            let Some(engine) = self.engines.iter_mut().filter(may).min_by_key(|engine| engine.view.used)
+            else {
+                return;
+            };
+            engine.view.used += 1;
+            engine.view.idle_since = None;
+            self.waiting -= 1;
+        }
+    }
+
+    fn breaker(&mut self, purpose: Purpose) -> &mut Breaker {
+        match purpose {
+            Purpose::Growth => &mut self.memory.growth,
+            Purpose::Replacement => &mut self.memory.replacement,
+        }
+    }
+
+    fn apply(&mut self, action: &Action) {
+        let now = self.now;
+        match action {
+            Action::Create { place, name, port, purpose, .. } => {
+                let taken = self.engines.iter().map(|engine| engine.view.place);
+                let taken = taken.chain(self.creating.iter().map(|(creation, ..)| creation.place));
+                assert!(!taken.clone().any(|other| other == *place), "place {place} is taken");
+                let creation = Creation { place: *place, name: name.clone(), port: *port };
+                self.memory.last_creation = Some(now);
+                self.breaker(*purpose).begin(now);
+                self.created.entry(*place).or_default().push(now);
+                self.creating.push((creation, now + s(2), *purpose));
+            }
+            Action::Cordon { id, .. } => self.own(id).view.cordoned = true,
+            Action::Uncordon { id, .. } => self.own(id).view.cordoned = false,
+            Action::Remove { id, place, .. } => {
+                self.removed.entry(*place).or_default().push(now);
+                let engine = self.own(id);
+                let is_dead =
+                    matches!(engine.view.standing, Standing::Ended { .. } | Standing::Starting { .. });
+                assert!(is_dead || engine.view.used == 0, "an engine in use is removed: {:?}", engine.view);
+                let (was_sound, purpose) = (engine.is_sound, engine.purpose);
+                engine.view.standing = Standing::Leaving;
+                engine.leaves_at = Some(now + s(2));
+                if is_dead {
+                    self.memory.places.failed(*place, now, "ended");
+                    if !was_sound {
+                        self.breaker(purpose).failed(now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The plan acts on what it was shown, and on nothing else.
+    fn own(&mut self, id: &ContainerId) -> &mut Engine {
+        self.engines
+            .iter_mut()
+            .find(|engine| engine.view.id == *id)
+            .expect("no action on a container that is not ours")
+    }
+
+    fn check(&self) {
+        let all = self.engines.len() + self.creating.len();
+        assert!(all <= self.policy.max, "{all} engines, MAX_REPLICAS={}", self.policy.max);
+        assert!(self.creating.len() <= self.policy.concurrent);
+        let names: std::collections::BTreeSet<_> =
+            self.engines.iter().map(|engine| &engine.view.name).collect();
+        assert_eq!(names.len(), self.engines.len(), "two engines have one name");
+    }
+
+    fn run(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.step();
+        }
+    }
+
+    /// What a calm world must look like.
+    fn assert_converged(&self) {
+        let usable: Vec<_> = self
+            .engines
+            .iter()
+            .filter(|engine| engine.view.standing == Standing::Ready && !engine.view.cordoned)
+            .collect();
+        let busy = usable.iter().filter(|engine| engine.view.used > 0).count();
+        let wanted = self.policy.min.max(busy + self.policy.min_free).min(self.policy.max);
+        let blocked =
+            self.engines.iter().filter(|engine| engine.view.cordoned && engine.view.used > 0).count();
+        let reachable = wanted.min(self.policy.max - blocked);
+        let state: Vec<_> =
+            self.engines.iter().map(|engine| (&engine.view.standing, engine.view.used)).collect();
+        assert!(usable.len() >= reachable, "{} usable, {reachable} wanted: {state:?}", usable.len());
+        assert!(usable.len() <= wanted, "{} usable, only {wanted} wanted: {state:?}", usable.len());
+        assert!(self.engines.iter().all(|engine| !matches!(engine.view.standing, Standing::Ended { .. })));
+    }
+}
+
+impl Engine {
+    fn release(&mut self, now: Moment) {
+        if self.view.used > 0 {
+            self.view.used -= 1;
+            if self.view.used == 0 {
+                self.view.idle_since = Some(now);
+            }
+        }
+    }
+
+    fn ends(&mut self, now: Moment, why: &str) {
+        if self.leaves_at.is_none() {
+            self.view.standing = Standing::Ended { why: why.into() };
+            (self.view.used, self.view.idle_since) = (0, Some(now));
+        }
+    }
+}
+
+/// Nothing breaks any more, and what hangs on a broken engine ends, as the data plane's deadlines see to.
+fn calm(model: &mut Model) {
+    let now = model.now;
+    (model.creations_to_fail, model.never_ready, model.waiting) = (0, 0, 0);
+    for engine in &mut model.engines {
+        let is_broken = matches!(engine.view.standing, Standing::Unhealthy { .. } | Standing::Frozen);
+        let is_outdated = engine.view.recipe != model.policy.recipe;
+        while (is_broken || is_outdated) && engine.view.used > 0 {
+            engine.release(now);
+        }
+    }
+}
+
+fn history() -> impl Strategy<Value = (usize, usize, usize, usize, Vec<Shock>)> {
+    (1_usize..8).prop_flat_map(|max| {
+        (0..=max, Just(max), 0..=max, 1_usize..4, proptest::collection::vec(shocks(), 1..40))
+    })
+}
+
+/// CI proves ten thousand histories; more by `PROPTEST_CASES`.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(10_000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_rules_hold_at_every_step_and_a_calm_world_converges((min, max, min_free, slots, shocks) in history()) {
+        let mut model = Model::new(policy(min, max, min_free.min(max), slots));
+        for shock in &shocks {
+            model.shock(shock);
+            model.run(if let Shock::Pause(seconds) = shock { *seconds } else { 1 });
+        }
+        calm(&mut model);
+        // An open breaker, the longest back-off, a replacement of each engine, the grace of each surplus one.
+        model.run(300 + 60 + 100 * max as u64 + 60 * max as u64);
+        model.assert_converged();
+        // Steady: nothing is created or removed any more.
+        let (created, removed) = (model.created.clone(), model.removed.clone());
+        model.run(300);
+        prop_assert_eq!(&model.created, &created, "a steady world creates nothing");
+        prop_assert_eq!(&model.removed, &removed, "a steady world removes nothing");
+    }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn demand_that_comes_and_goes_does_not_flap(period in 1_u64..120, min_free in 0_usize..3) {
+        let mut model = Model::new(policy(1, 6, min_free, 1));
+        model.run(60);
+        for round in 0..20 {
+            if round % 2 == 0 {
+                model.waiting += 1;
+            } else {
+                let now = model.now;
+                model.engines.iter_mut().for_each(|engine| engine.release(now));
+            }
+            model.run(period);
+        }
+        for (place, times) in model.created.iter().chain(&model.removed) {
+            let too_fast = times.windows(2).any(|pair| pair[1].saturating_sub(pair[0]) < s(60));
+            prop_assert!(!too_fast, "place {place}: {times:?}");
+        }
+    }
+}
+
+#[test]
+fn months_pass_without_anything_growing_or_failing() {
+    let mut model = Model::new(policy(2, 6, 1, 3));
+    let mut random = 1_u64;
+    let mut next = |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    // Three months in steps of a second, but only those in which something may happen.
+    for _ in 0..30_000 {
+        let which = usize::try_from(next(64)).unwrap();
+        let shock = match next(20) {
+            0 => Shock::Crash(which),
+            1 => Shock::Hang(which),
+            2..=9 => Shock::StreamGoes(which),
+            _ => Shock::StreamComes,
+        };
+        model.shock(&shock);
+        model.run(next(20) + 1);
+        model.now += s(next(500));
+    }
+    assert!(model.now > Duration::from_hours(24 * 60), "{:?}", model.now);
+    calm(&mut model);
+    let now = model.now;
+    model.engines.iter_mut().for_each(|engine| (0..3).for_each(|_| engine.release(now)));
+    model.run(1_500);
+    model.assert_converged();
+}
+
+#[test]
+fn a_herd_on_one_cold_channel_creates_one_engine() {
+    let mut model = Model::new(policy(0, 20, 0, 3));
+    model.run(10);
+    assert!(model.engines.is_empty());
+    // The relay asks once for a channel, however many viewers wait.
+    model.waiting = 1;
+    model.run(20);
+    assert_eq!(model.created.values().map(Vec::len).sum::<usize>(), 1);
+}
+
+#[test]
+fn a_crash_loop_is_tried_seven_times_in_the_first_minute_and_once_a_minute_after() {
+    let mut model = Model::new(policy(1, 1, 0, 1));
+    // Only the place's own back-off is looked at here.
+    model.memory.growth = Breaker::new(u32::MAX, s(300));
+    model.creations_to_fail = usize::MAX;
+    model.run(60);
+    let first: usize = model.created.values().map(Vec::len).sum();
+    model.run(600);
+    let all: usize = model.created.values().map(Vec::len).sum();
+    assert!((2..=7).contains(&first), "{first} in the first minute");
+    assert!((5..=10).contains(&(all - first)), "{} in ten more minutes", all - first);
+}
+
+#[test]
+fn a_broken_image_opens_the_breaker_and_one_attempt_closes_it() {
+    let mut model = Model::new(Policy { concurrent: 1, ..policy(2, 4, 1, 1) });
+    model.creations_to_fail = 5;
+    model.run(240);
+    assert!(model.engines.is_empty(), "it waits for the breaker");
+    model.run(300);
+    model.assert_converged();
+}
