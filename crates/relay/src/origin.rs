@@ -47,6 +47,11 @@ impl SourceId {
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Display for SourceId {
@@ -110,12 +115,25 @@ pub struct SourceStats {
     pub uploaded: Option<u64>,
 }
 
+/// What is missing for another source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Room on the sources there are.
+    Room,
+    /// Addresses for another one.
+    Addresses,
+    /// The program that another one would run.
+    Program,
+}
+
 /// Why a stream could not be opened, or why it broke. Each message is one line without addresses, fit for a player.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// No source has room, or none exists. Another attempt later may find one.
     #[error("{detail}")]
     NoCapacity {
+        /// Which kind of thing is missing.
+        lack: Lack,
         /// What is missing, and which setting gives more of it.
         detail: String,
     },

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use acemux_relay::origin::{
-    OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage, Upstream,
+    Lack, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage, Upstream,
 };
 use acemux_relay::session::state::Timings;
 use acemux_relay::session::{Phase, StartError};
@@ -41,7 +41,10 @@ impl Origin for Scripted {
         let answer = self.0.answers.lock().pop_front();
         match answer {
             Some(answer) => answer(request),
-            None => async { Err(OpenError::NoCapacity { detail: "the script is over".into() }) }.boxed(),
+            None => {
+                async { Err(OpenError::NoCapacity { lack: Lack::Room, detail: "the script is over".into() }) }
+                    .boxed()
+            }
         }
     }
 }

@@ -9,28 +9,39 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acemux_engine::Identities;
+use acemux_fleet::dispatch::Engines;
+use acemux_fleet::fleet::{Fleet, FleetTask};
+use acemux_fleet::ident::InstanceId;
+use acemux_fleet::probe;
+use acemux_fleet::profile::{Platform, Variant};
+use acemux_fleet::provisioner::{ProvisionError, Provisioner};
 use acemux_relay::session::state::Timings;
 use acemux_relay::{Relay, RelayConfig};
+use acemux_store::{OpenError, Store, StoreError};
 use axum::Router;
 use axum::extract::FromRef;
-use axum::routing::get;
+use axum::routing::{delete, get, patch, post};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{engines as engine_pages, health, proxy};
+use crate::api::{
+    custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, proxy, status,
+};
+use crate::archive::{Archive, PlaybackJournal};
 use crate::auth::Gate;
 use crate::client::TrustedProxies;
 use crate::config::{Config, ListenHost};
+use crate::control;
+use crate::custom::{Custom, Recipes};
 use crate::edge::edge;
-use crate::engines::Engines;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::origins::EngineOrigin;
 use crate::play::getstream;
-use crate::probe;
 use crate::serve::{ServeOptions, serve};
 
 /// Between a deadline inside and the one around it.
@@ -45,19 +56,136 @@ pub struct App {
     pub origin: EngineOrigin,
     /// The engines.
     pub engines: Arc<Engines>,
+    /// Who creates engines, if anybody does.
+    pub fleet: Option<Fleet>,
+    /// What engines are made from.
+    pub recipes: Option<Arc<Recipes>>,
+    /// The custom variant.
+    pub custom: Arc<Custom>,
+    /// What outlives a restart.
+    pub store: Store,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the service is told to stop.
     pub stop: CancellationToken,
     /// When the service was built.
     pub began: Instant,
+    /// Settings that pages show.
+    pub settings: Arc<Shown>,
     trusted: TrustedProxies,
     gate: Arc<Gate>,
+}
+
+/// Settings that pages show.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// `AUTO_DELETE`.
+    pub auto_delete: bool,
+    /// `ENGINE_GRACE_PERIOD_S`.
+    pub idle_grace: Duration,
+    /// `ENGINE_VARIANT`, or this machine's default.
+    pub variant: String,
+}
+
+impl Shown {
+    fn new(config: &Config) -> Self {
+        let fleet = &config.fleet;
+        let variant = fleet.engine.variant.unwrap_or_else(|| Variant::default_for(Platform::here()));
+        Self {
+            auto_delete: fleet.auto_delete,
+            idle_grace: fleet.idle_grace,
+            variant: variant.as_str().to_owned(),
+        }
+    }
+}
+
+/// Why the service cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The settings for Docker cannot be used.
+    #[error(transparent)]
+    Docker(#[from] ProvisionError),
+    /// The data directory or the database cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What is made before the rest.
+struct Parts {
+    metrics: Arc<Metrics>,
+    journal: Arc<Journal>,
+    engines: Arc<Engines>,
+    fleet: Option<Fleet>,
+    recipes: Option<Arc<Recipes>>,
+    custom: Arc<Custom>,
+    identities: Arc<Identities>,
+    playbacks: Arc<PlaybackJournal>,
+    store: Store,
+    kept_instance: Option<String>,
+}
+
+impl Parts {
+    async fn new(config: &Config) -> Result<Self, BuildError> {
+        let archive = Archive::open(&config.db_path)?;
+        let playbacks = archive.journal().await?;
+        let identities = Arc::new(archive.identities().await?);
+        let metrics = Arc::new(Metrics::default());
+        let Archive { store, instance: kept_instance } = archive;
+        let journal = Arc::new(Journal::new(Arc::clone(&metrics), store.clone()));
+        let engines = control::engines(config, Some(Arc::clone(&playbacks) as _));
+        let custom = Arc::new(Custom::load(store.clone()).await?);
+        Ok(Self {
+            metrics,
+            journal,
+            engines,
+            fleet: None,
+            recipes: None,
+            custom,
+            identities,
+            playbacks,
+            store,
+            kept_instance,
+        })
+    }
+
+    async fn create_fleet(
+        &mut self,
+        config: &Config,
+        recipes: Recipes,
+        provisioner: Arc<dyn Provisioner>,
+    ) -> FleetTask {
+        let recipe = recipes.current(&*self.custom.state().await);
+        let (engines, observer) = (Arc::clone(&self.engines), Arc::clone(&self.journal));
+        let (fleet, task) = control::fleet(config, recipe, engines, provisioner, observer);
+        (self.fleet, self.recipes) = (Some(fleet), Some(Arc::new(recipes)));
+        task
+    }
+
+    /// Whose engines are ours: what the settings say, else what is kept beside the database, else nobody's before.
+    fn instance(&self, config: &Config) -> InstanceId {
+        let kept = self.kept_instance.as_ref().and_then(|id| id.parse().ok());
+        let random =
+            || format!("{:032x}", rand::random::<u128>()).parse().expect("32 hex digits are an instance id");
+        config.fleet.instance.clone().or(kept).unwrap_or_else(random)
+    }
 }
 
 /// The service, ready to run.
 pub struct Service {
     app: App,
+    fleet: Option<FleetTask>,
+    playbacks: Arc<PlaybackJournal>,
     listener: TcpListener,
     options: ServeOptions,
 }
@@ -69,17 +197,29 @@ impl FromRef<App> for TrustedProxies {
 }
 
 impl App {
-    fn new(config: &Config, stop: CancellationToken) -> Self {
-        let metrics = Arc::new(Metrics::default());
-        let engines = &config.engines;
-        let engines = Engines::external(&engines.external, engines.max_streams_per_engine, &timings(config));
-        let identities = Arc::new(Identities::default());
-        let origin = EngineOrigin::new(Arc::clone(&engines), identities, config.engines.selection_timeout);
-        let journal = Arc::new(Journal::new(Arc::clone(&metrics)));
+    fn new(config: &Config, parts: Parts, stop: CancellationToken) -> Self {
+        let Parts { metrics, journal, engines, fleet, recipes, custom, identities, store, .. } = parts;
+        let origin = EngineOrigin::new(Arc::clone(&engines), identities);
         let relay = Relay::new(relay_config(config), Arc::new(origin.clone()), journal);
         let trusted = config.viewers.trusted_proxies.clone();
         let gate = Arc::new(Gate::new(config.api_key.clone()));
-        Self { relay, origin, engines, metrics, stop, began: Instant::now(), trusted, gate }
+        let settings = Arc::new(Shown::new(config));
+        let began = Instant::now();
+        Self {
+            relay,
+            origin,
+            engines,
+            fleet,
+            recipes,
+            custom,
+            store,
+            metrics,
+            stop,
+            began,
+            settings,
+            trusted,
+            gate,
+        }
     }
 
     /// Who may do more than watch.
@@ -96,7 +236,20 @@ impl App {
             .route("/proxy/sessions/{id}", get(proxy::session))
             .route("/proxy/sessions/{id}/viewers", get(proxy::viewers))
             .route("/engines", get(engine_pages::list))
+            .route("/engines/stats/all", get(engine_pages::all_stats))
+            .route("/engines/stats/total", get(engine_pages::total_stats))
             .route("/engines/{id}", get(engine_pages::one))
+            .route("/engines/{id}/stats", get(engine_pages::stats))
+            .route("/provision/acestream", post(fleet_pages::provision))
+            .route("/scale/{engines}", post(fleet_pages::scale))
+            .route("/containers/{id}", delete(fleet_pages::remove).get(fleet_pages::container))
+            .route("/orchestrator/status", get(status::orchestrator))
+            .route("/health/status", get(status::health))
+            .route("/health/circuit-breaker/reset", post(status::reset_breakers))
+            .merge(custom_routes())
+            .route("/events", get(events::list))
+            .route("/events/stats", get(events::stats))
+            .route("/events/cleanup", post(events::cleanup))
             .route("/health", get(health::health));
         let router = Router::new()
             .route("/ace/getstream", stream())
@@ -106,17 +259,68 @@ impl App {
             .route("/readyz", get(health::readyz))
             .route("/metrics", get(health::metrics))
             .merge(pages.clone())
-            .nest("/api/v1", pages)
+            .nest("/api/v1", pages.route("/plan", get(fleet_pages::plan)))
             .with_state(self.clone());
         edge(router)
     }
 }
 
+fn custom_routes() -> Router<App> {
+    let template =
+        get(custom_pages::template).post(custom_pages::save_template).delete(custom_pages::delete_template);
+    let places = Router::new()
+        .route("/", get(custom_pages::templates))
+        .route("/{slot}", template)
+        .route("/{slot}/rename", patch(custom_pages::rename_template))
+        .route("/{slot}/activate", post(custom_pages::activate_template))
+        .route("/{slot}/export", get(custom_pages::export_template))
+        .route("/{slot}/import", post(custom_pages::import_template));
+    Router::new()
+        .route("/custom-variant/platform", get(custom_pages::platform))
+        .route("/custom-variant/config", get(custom_pages::config).post(custom_pages::save_config))
+        .route("/custom-variant/reprovision", post(custom_pages::reprovision))
+        .route("/custom-variant/reprovision/status", get(custom_pages::reprovision_status))
+        .nest("/custom-variant/templates", places)
+}
+
 impl Service {
     /// Makes every part and binds the listener.
-    pub fn build(config: &Config, stop: CancellationToken) -> std::io::Result<Self> {
-        let listener = listen(config.listen.host, config.listen.port)?;
-        Ok(Self { app: App::new(config, stop), listener, options: serve_options(config) })
+    pub async fn build(config: &Config, stop: CancellationToken) -> Result<Self, BuildError> {
+        let listener = listener(config)?;
+        let mut parts = Parts::new(config).await?;
+        let mut task = None;
+        if config.fleet.is_docker {
+            let instance = parts.instance(config);
+            let docker = control::docker(config, instance.clone())?;
+            let recipes = Recipes::new(config, instance, docker.own_networks().await);
+            task = Some(parts.create_fleet(config, recipes, Arc::new(docker)).await);
+        }
+        Ok(Self::assemble(config, listener, parts, task, stop))
+    }
+
+    /// The same with another provisioner in Docker's place, for tests.
+    pub async fn with_provisioner(
+        config: &Config,
+        provisioner: Arc<dyn Provisioner>,
+        stop: CancellationToken,
+    ) -> Result<Self, BuildError> {
+        let listener = listener(config)?;
+        let mut parts = Parts::new(config).await?;
+        let recipes = Recipes::new(config, parts.instance(config), None);
+        let task = parts.create_fleet(config, recipes, provisioner).await;
+        Ok(Self::assemble(config, listener, parts, Some(task), stop))
+    }
+
+    fn assemble(
+        config: &Config,
+        listener: TcpListener,
+        parts: Parts,
+        fleet: Option<FleetTask>,
+        stop: CancellationToken,
+    ) -> Self {
+        let playbacks = Arc::clone(&parts.playbacks);
+        let options = serve_options(config);
+        Self { app: App::new(config, parts, stop), fleet, playbacks, listener, options }
     }
 
     /// Where it listens.
@@ -132,21 +336,35 @@ impl Service {
     /// Runs until the service is told to stop, then ends everything in order.
     pub async fn run(self) {
         let tasks = TaskTracker::new();
-        let Self { app, listener, options } = self;
-        tasks.spawn(probe::run(Arc::clone(&app.engines), app.stop.clone()));
+        let Self { app, fleet, playbacks, listener, options } = self;
+        let stop = app.stop.clone();
+        tasks.spawn(async move {
+            if timeout(ENGINES_MET, stop.cancelled()).await.is_err() {
+                playbacks.give_up_the_rest();
+            }
+        });
+        // Without a fleet nobody listens to which engine has become healthy.
+        let healthy = fleet.as_ref().map_or_else(|| mpsc::channel(1).0, FleetTask::healthy);
+        tasks.spawn(probe::run(Arc::clone(&app.engines), healthy, app.stop.clone()));
+        if let Some(fleet) = fleet {
+            tasks.spawn(fleet.run(app.stop.clone()));
+        }
         let deadline = options.drain_timeout + GRACE;
         let serving = tasks.spawn(serve(listener, app.router(), options, app.stop.clone()));
         app.stop.cancelled().await;
         tracing::info!("stopping: no new viewers, streams end");
         let finish = async {
             app.relay.shutdown().await;
-            for member in app.engines.all() {
+            for member in app.engines.all().iter() {
                 member.engine.drain(GRACE).await;
             }
             // An error means the accept loop panicked; its connections are gone with it.
             let _ended = serving.await;
             tasks.close();
             tasks.wait().await;
+            if let Err(error) = app.store.close().await {
+                tracing::warn!(%error, "not everything could be saved");
+            }
         };
         if timeout(deadline, finish).await.is_err() {
             tracing::warn!(seconds = deadline.as_secs(), "not everything ended in time");
@@ -154,12 +372,8 @@ impl Service {
     }
 }
 
-/// An engine may be silent for the whole budget of a start; the session's own deadline must come first, because it says
-/// what was waited for.
-fn timings(config: &Config) -> acemux_engine::Timings {
-    let start = config.streams.empty_stream_timeout + GRACE;
-    acemux_engine::Timings { start, ..acemux_engine::Timings::default() }
-}
+/// After so long an engine that an earlier run used is there or gone for good.
+const ENGINES_MET: Duration = Duration::from_mins(1);
 
 fn relay_config(config: &Config) -> RelayConfig {
     let streams = &config.streams;
@@ -199,6 +413,12 @@ const PAGES_PER_ADDRESS: usize = 64;
 
 /// Connections that wait in the kernel to be accepted: a herd of players at kick-off, not a backlog of work.
 const BACKLOG: i32 = 1024;
+
+fn listener(config: &Config) -> Result<TcpListener, BuildError> {
+    let (host, port) = (config.listen.host, config.listen.port);
+    listen(host, port)
+        .map_err(|source| BuildError::Listen { address: format!("port {port}: {source}"), source })
+}
 
 /// All addresses means IPv6 and IPv4 on one socket, or IPv4 alone on machines without IPv6.
 fn listen(host: ListenHost, port: u16) -> std::io::Result<TcpListener> {

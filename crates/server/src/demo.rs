@@ -25,7 +25,12 @@ pub async fn engines() -> std::io::Result<Vec<SimEngine>> {
 /// The service's settings: the usual ones, on these engines and this port.
 pub fn config(engines: &[SimEngine], port: u16) -> Result<Config, Problems> {
     let endpoints: Vec<String> = engines.iter().map(|engine| engine.addr().to_string()).collect();
-    let flags = [("ENGINES", endpoints.join(",")), ("APP_PORT", port.to_string())];
+    let flags = [
+        ("ENGINES", endpoints.join(",")),
+        ("APP_PORT", port.to_string()),
+        ("ENGINE_PROVISIONER", "none".to_owned()),
+        ("DB_PATH", ":memory:".to_owned()),
+    ];
     Config::load(None, &flags).map(|(config, _)| config)
 }
 

@@ -5,18 +5,45 @@ use std::sync::Arc;
 use acemux_relay::event::{Event, Observer};
 use acemux_relay::session::StartError;
 
+use acemux_fleet::event::Event as FleetEvent;
+use acemux_store::Store;
+use acemux_store::events::{EventKind, NewEvent};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
 use crate::api::problem::Code;
+use crate::history;
 use crate::metrics::Metrics;
 
 /// Writes the log and counts.
 pub struct Journal {
     metrics: Arc<Metrics>,
+    store: Store,
 }
 
 impl Journal {
-    /// Counts in `metrics`.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics }
+    /// Counts in `metrics`, keeps history in `store`.
+    pub fn new(metrics: Arc<Metrics>, store: Store) -> Self {
+        Self { metrics, store }
+    }
+
+    fn keep(
+        &self,
+        category: &str,
+        message: String,
+        stream: String,
+        container: Option<String>,
+        details: Value,
+    ) {
+        self.store.record(NewEvent {
+            at: Timestamp::now(),
+            kind: EventKind::Stream,
+            category: category.to_owned(),
+            message,
+            details,
+            container_id: container,
+            stream_id: Some(stream),
+        });
     }
 
     fn started(&self, event: &Event<'_>) {
@@ -26,11 +53,21 @@ impl Journal {
             Ok(source) => {
                 self.metrics.starts.finished("ok", *took);
                 tracing::info!(stream = %key, engine = %source, took_ms, "stream started");
+                let details = json!({ "took_ms": u64::try_from(took_ms).unwrap_or(u64::MAX) });
+                self.keep(
+                    "started",
+                    "stream started".into(),
+                    key.to_string(),
+                    Some(source.to_string()),
+                    details,
+                );
             }
             Err(error) => {
                 let code = Code::from(*error).as_str();
                 self.metrics.starts.finished(code, *took);
                 tracing::warn!(stream = %key, code, took_ms, reason = %error, "stream could not be started");
+                let message = format!("stream could not be started: {error}");
+                self.keep("failed", message, key.to_string(), None, json!({ "code": code }));
             }
         }
     }
@@ -48,6 +85,9 @@ impl Journal {
             Event::SessionEnded { key, reason, lasted } => {
                 self.metrics.sessions.ended(reason.as_str());
                 tracing::info!(stream = %key, reason = reason.as_str(), seconds = lasted.as_secs(), "stream ended");
+                let message = format!("stream ended: {}", reason.as_str());
+                let details = json!({ "reason": reason.as_str(), "seconds": lasted.as_secs() });
+                self.keep("ended", message, key.to_string(), None, details);
             }
             _ => {}
         }
@@ -74,6 +114,15 @@ impl Journal {
     }
 }
 
+impl acemux_fleet::event::Observer for Journal {
+    fn observe(&self, event: &FleetEvent) {
+        let line = history::describe(event);
+        self.metrics.fleet.count(line.category, event);
+        line.log();
+        self.store.record(line.into());
+    }
+}
+
 impl Observer for Journal {
     fn observe(&self, event: &Event<'_>) {
         match event {
@@ -96,9 +145,14 @@ impl Observer for Journal {
 
 impl From<&StartError> for Code {
     fn from(error: &StartError) -> Self {
-        use acemux_relay::origin::OpenError;
+        use acemux_relay::origin::{Lack, OpenError};
         match error {
-            StartError::Open(OpenError::NoCapacity { .. } | OpenError::Unreachable { .. }) => Self::NoEngine,
+            StartError::Open(OpenError::NoCapacity { lack, .. }) => match lack {
+                Lack::Room => Self::NoEngine,
+                Lack::Addresses => Self::NoPorts,
+                Lack::Program => Self::ImageUnavailable,
+            },
+            StartError::Open(OpenError::Unreachable { .. }) => Self::NoEngine,
             StartError::Open(OpenError::Failed { .. }) | StartError::Gone => Self::EngineError,
             StartError::Open(OpenError::BadReply { .. }) => Self::EngineBadReply,
             StartError::Timeout { .. } => Self::StartTimeout,

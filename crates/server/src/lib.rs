@@ -10,18 +10,21 @@
 
 pub mod api;
 pub mod app;
+pub mod archive;
 pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod control;
+pub mod custom;
 pub mod demo;
 pub mod edge;
-pub mod engines;
+pub mod history;
 pub mod journal;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod origins;
 pub mod play;
-pub mod probe;
 pub mod serve;
+pub mod simargs;

@@ -5,10 +5,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use acemux_server::app::Service;
-use acemux_server::cli::{Cli, Command, ConfigAction, Exit, ServeFlags, Sim, SimFlags};
+use acemux_server::app::{BuildError, Service};
+use acemux_server::cli::{Cli, Command, ConfigAction, Exit, ServeFlags, Sim};
 use acemux_server::config::{Config, ListenHost, Problems, Written, show, show_json};
+use acemux_server::simargs::{self, SimRun};
 use acemux_server::{demo, limits, logging};
+use acemux_sim::SimOptions;
 use clap::Parser as _;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,6 +24,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const HEALTH_DEADLINE: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
+    if let Some(run) = simargs::from_process() {
+        return run_sim_image(run);
+    }
     let exit = match Cli::try_parse() {
         Ok(cli) => run(cli),
         Err(error) => {
@@ -40,7 +45,7 @@ fn run(cli: Cli) -> Exit {
         Command::Config { action: ConfigAction::Check(flags) } => check(&flags),
         Command::Config { action: ConfigAction::Show { json, flags } } => show_config(&flags, json),
         Command::Healthcheck(flags) => healthcheck(&flags),
-        Command::Sim { what: Sim::Engine(flags) } => simulate(flags),
+        Command::Sim { what: Sim::Engine(flags) } => simulate(flags.into(), Duration::ZERO),
     }
 }
 
@@ -62,9 +67,9 @@ fn serve(flags: &ServeFlags) -> Exit {
     for warning in config.warnings(&written) {
         tracing::warn!("{warning}");
     }
-    if config.engines.external.is_empty() {
+    if config.engines.external.is_empty() && !config.fleet.is_docker {
         tracing::warn!(
-            "no engine is configured: set ENGINES=host:port[,host:port]; requests get 503 until then"
+            "no engine is configured: set ENGINES=host:port[,host:port], or ENGINE_PROVISIONER=docker"
         );
     }
     with_runtime(|runtime| runtime.block_on(run_service(fitted(config))))
@@ -90,11 +95,12 @@ fn fitted(mut config: Config) -> Config {
 
 async fn run_service(config: Config) -> Exit {
     let stop = CancellationToken::new();
-    let service = match Service::build(&config, stop.clone()) {
+    let service = match Service::build(&config, stop.clone()).await {
         Ok(service) => service,
         Err(error) => {
-            eprintln!("cannot listen on port {}: {error}", config.listen.port);
-            return Exit::CannotListen;
+            eprintln!("{error}");
+            let is_address = matches!(error, BuildError::Listen { .. });
+            return if is_address { Exit::CannotListen } else { Exit::Configuration };
         }
     };
     if let Ok(address) = service.address() {
@@ -197,13 +203,25 @@ fn ask_livez(address: SocketAddr) -> std::io::Result<bool> {
     Ok(status == *b"HTTP/1.1 200")
 }
 
-fn simulate(flags: SimFlags) -> Exit {
+/// One container of the simulated engine's image.
+fn run_sim_image(run: SimRun) -> ExitCode {
+    match run.exit {
+        Some(code) => ExitCode::from(code),
+        None => simulate(run.options, run.boot).into(),
+    }
+}
+
+fn simulate(options: SimOptions, boot: Duration) -> Exit {
     with_runtime(|runtime| {
         runtime.block_on(async {
             let stop = CancellationToken::new();
             let until = stop.clone();
+            let engine = async {
+                tokio::time::sleep(boot).await;
+                acemux_sim::run_engine(options, until.cancelled_owned()).await
+            };
             tokio::select! {
-                ended = acemux_sim::run_engine(flags.into(), until.cancelled_owned()) => match ended {
+                ended = engine => match ended {
                     Ok(()) => Exit::Success,
                     Err(error) => {
                         eprintln!("cannot run the simulated engine: {error}");

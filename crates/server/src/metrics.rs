@@ -12,7 +12,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::engines::{Engines, Health};
+use acemux_fleet::dispatch::Engines;
+use acemux_fleet::event::Event as FleetEvent;
+use acemux_fleet::member::Health;
 
 /// The media type of the text format that [`Metrics::scrape`] writes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -23,7 +25,15 @@ pub struct Metrics {
     pub(crate) starts: Starts,
     pub(crate) sessions: Sessions,
     pub(crate) viewers: Watching,
+    pub(crate) fleet: FleetCounts,
     live: Live,
+}
+
+/// What happened to engines.
+#[derive(Default)]
+pub(crate) struct FleetCounts {
+    events: Family<ByEvent, Counter>,
+    ready_seconds: Seconds,
 }
 
 /// Starts of streams.
@@ -63,6 +73,7 @@ struct Live {
     bytes_out: Counter,
     engines: Family<ByState, Gauge>,
     slots: Family<ByState, Gauge>,
+    slots_waiting: Gauge,
     engine_opened: Counter,
     engine_closed: Counter,
     engine_stop_failed: Counter,
@@ -81,6 +92,11 @@ struct ByReason {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByStage {
     stage: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByEvent {
+    event: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -108,6 +124,7 @@ impl Default for Metrics {
             starts: Starts::default(),
             sessions: Sessions::default(),
             viewers: Watching::default(),
+            fleet: FleetCounts::default(),
             live: Live::default(),
         };
         metrics.register();
@@ -152,6 +169,16 @@ impl Watching {
 
     pub(crate) fn left(&self, reason: &'static str) {
         self.left.get_or_create(&ByReason { reason }).inc();
+    }
+}
+
+impl FleetCounts {
+    /// One event, by its name in the history.
+    pub(crate) fn count(&self, name: &'static str, event: &FleetEvent) {
+        self.events.get_or_create(&ByEvent { event: name }).inc();
+        if let FleetEvent::Ready { took, .. } = event {
+            self.ready_seconds.0.observe(took.as_secs_f64());
+        }
     }
 }
 
@@ -218,6 +245,11 @@ impl Metrics {
     fn register_engines(&mut self) {
         let (registry, live) = (&mut self.registry, &self.live);
         registry.register("engines", "Engines by health", live.engines.clone());
+        registry.register("engine_events", "What happened to engines", self.fleet.events.clone());
+        let help = "From a container's start to its engine's first answer";
+        registry.register_with_unit("engine_ready", help, Unit::Seconds, self.fleet.ready_seconds.0.clone());
+        let help = "Streams that wait for a place on an engine";
+        registry.register("engine_slots_waiting", help, live.slots_waiting.clone());
         registry.register("engine_slots", "Streams that engines run and may run", live.slots.clone());
         registry.register(
             "engine_sessions_opened",
@@ -260,6 +292,7 @@ impl Live {
         let total = all.iter().map(|member| member.slots).sum();
         self.slots.get_or_create(&ByState { state: "used" }).set(as_gauge(used));
         self.slots.get_or_create(&ByState { state: "total" }).set(as_gauge(total));
+        self.slots_waiting.set(as_gauge(engines.waiting()));
         let counts = || all.iter().map(|member| member.engine.session_counts());
         raise(&self.engine_opened, counts().map(|count| count.opened).sum());
         raise(&self.engine_closed, counts().map(|count| count.closed).sum());

@@ -1,23 +1,22 @@
 //! Where the planes meet: a stream of the relay becomes a playback on an engine.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use acemux_engine::Stage as EngineStage;
 use acemux_engine::{
     Body, ContentId, EngineError, Hash, Identities, Infohash, Liveness, Playback, PlaybackStat, Resolution,
-    StartBy, Why,
+    SourceSide, StartBy, Why,
 };
 use acemux_relay::StreamKey;
 use acemux_relay::origin::{
-    Media, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage, Upstream,
+    Lack, Media, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage, Upstream,
 };
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-use crate::engines::{Engines, Member, NoSlot, Slot};
+use acemux_fleet::dispatch::{Engines, Lack as Missing, NoSlot, Slot};
+use acemux_fleet::member::{EngineKey, Member};
 
 /// Marks the key of a channel whose infohash no engine could tell yet.
 const UNRESOLVED: &str = "id:";
@@ -30,7 +29,6 @@ const ASKED: usize = 2;
 pub struct EngineOrigin {
     engines: Arc<Engines>,
     identities: Arc<Identities>,
-    slot_wait: Duration,
 }
 
 /// A playback with the slot it holds; the slot is returned when the engine has answered the stop. Shared, because a
@@ -38,43 +36,44 @@ pub struct EngineOrigin {
 type Playing = Playback<Arc<Slot>>;
 
 impl EngineOrigin {
-    /// Waits at most `slot_wait` for a slot (`ENGINE_SELECTION_TIMEOUT`).
-    pub fn new(engines: Arc<Engines>, identities: Arc<Identities>, slot_wait: Duration) -> Self {
-        Self { engines, identities, slot_wait }
+    /// Opens streams on `engines`, and remembers channels in `identities`.
+    pub fn new(engines: Arc<Engines>, identities: Arc<Identities>) -> Self {
+        Self { engines, identities }
     }
 
     /// The one key of a channel, whatever form the request has.
     ///
     /// A value that may be a content id or an infohash is resolved on an engine first, unless the answer is known.
     /// Without an answer the key says so, and the start reveals the infohash.
-    pub async fn key(&self, content: ContentId) -> Result<StreamKey, OpenError> {
+    pub async fn key(&self, content: ContentId) -> StreamKey {
         let hash = match content {
-            ContentId::Infohash(infohash) => return Ok(key_of(infohash)),
+            ContentId::Infohash(infohash) => return key_of(infohash),
             ContentId::Id(hash) => hash,
         };
         if let Some(infohash) = self.identities.known(hash) {
-            return Ok(key_of(infohash));
+            return key_of(infohash);
         }
-        Ok(match self.resolve(hash).await? {
+        match self.resolve(hash).await {
             Resolution::Known(infohash) => key_of(infohash),
             // Both lookups said no. The one for content ids is definite, the one for infohashes is not: a swarm may
             // take longer to find than the lookup takes. So it can only be an infohash.
             Resolution::Unresolved(Why::Negative) => key_of(Infohash::new(hash)),
             Resolution::Unresolved(Why::NoAnswer) => StreamKey::new(format!("{UNRESOLVED}{hash}")),
-        })
+        }
     }
 
     /// Asks one engine, and another one when the first has no infohash: it may be cut off from the network.
-    async fn resolve(&self, hash: Hash) -> Result<Resolution, OpenError> {
+    async fn resolve(&self, hash: Hash) -> Resolution {
         let mut asked = self.engines.to_ask().into_iter().take(ASKED);
-        let first = asked.next().ok_or_else(|| no_slot(&NoSlot::NoEngines))?;
+        // None may run yet: the start then waits for one, and reveals the infohash.
+        let Some(first) = asked.next() else { return Resolution::Unresolved(Why::NoAnswer) };
         let mut resolution = self.identities.resolve(&first.engine, hash).await;
         for member in asked {
             if matches!(resolution, Resolution::Unresolved(_)) {
                 resolution = better(resolution, self.identities.resolve(&member.engine, hash).await);
             }
         }
-        Ok(resolution)
+        resolution
     }
 
     /// The key a channel has if it is known, for pages that only look.
@@ -91,22 +90,22 @@ impl EngineOrigin {
 
     async fn open_somewhere(self, request: OpenRequest) -> Result<Upstream, OpenError> {
         let content = content_of(&request.key);
-        let deadline = Instant::now() + self.slot_wait;
         let stream = if let ContentId::Infohash(infohash) = content { Some(infohash) } else { None };
-        let slot = self.engines.slot(stream, &request.exclude, &request.pressure, deadline).await;
+        let exclude: Vec<EngineKey> = request.exclude.iter().map(key_in).collect();
+        let slot = self.engines.slot(stream, &exclude, || request.pressure.relieve()).await;
         let slot = slot.map_err(|error| no_slot(&error))?;
         request.progress.enter(Stage::Call);
         let member = Arc::clone(slot.member());
         match self.start(&member, content, slot).await {
             Ok(playback) => {
-                member.started();
+                self.engines.started(&member, request.key.as_str());
                 Ok(self.upstream(&member, &request.key, playback))
             }
             Err(error) => {
-                if matches!(error, EngineError::Unreachable { .. }) {
-                    member.refused();
-                }
-                Err(open_error(&error, &member.id))
+                let is_blamed = matches!(error.source_side(), SourceSide::Upstream)
+                    && matches!(error, EngineError::Unreachable { .. } | EngineError::Timeout { .. });
+                member.failed(request.key.as_str(), is_blamed);
+                Err(open_error(&error, &source_of(&member)))
             }
         }
     }
@@ -134,15 +133,15 @@ impl EngineOrigin {
         }
         let endpoint = member.engine.endpoint();
         let source = Source {
-            id: member.id.clone(),
+            id: source_of(member),
             host: endpoint.host().to_owned(),
             port: endpoint.port(),
-            container_id: member.name(),
+            container_id: member.key.to_string(),
             playback_session_id: started.playback_session_id.clone(),
             is_live: started.is_live != Liveness::Vod,
         };
         let report = Arc::new(EngineReport(playback.stats()));
-        Upstream { key, source, media: media(member.id.clone(), playback), report }
+        Upstream { key, source, media: media(source_of(member), playback), report }
     }
 }
 
@@ -223,8 +222,22 @@ impl Report for EngineReport {
     }
 }
 
+/// An engine as the relay names it.
+pub(crate) fn source_of(member: &Member) -> SourceId {
+    SourceId::new(member.key.as_str())
+}
+
+fn key_in(source: &SourceId) -> EngineKey {
+    EngineKey::named(source.as_str())
+}
+
 fn no_slot(error: &NoSlot) -> OpenError {
-    OpenError::NoCapacity { detail: error.to_string() }
+    let lack = match error {
+        NoSlot::Stuck { lack: Missing::Ports, .. } => Lack::Addresses,
+        NoSlot::Stuck { lack: Missing::Image, .. } => Lack::Program,
+        _ => Lack::Room,
+    };
+    OpenError::NoCapacity { lack, detail: error.to_string() }
 }
 
 /// What the engine did, in the relay's words: which of its faults another engine may not have.

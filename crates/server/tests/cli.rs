@@ -96,7 +96,13 @@ fn help_and_version_end_with_0() {
 
 #[test]
 fn without_engines_it_serves_answers_503_and_stops_when_told() {
-    let settings = [("APP_HOST", "127.0.0.1"), ("APP_PORT", "0"), ("LOG_FORMAT", "json")];
+    let settings = [
+        ("APP_HOST", "127.0.0.1"),
+        ("APP_PORT", "0"),
+        ("LOG_FORMAT", "json"),
+        ("ENGINE_PROVISIONER", "none"),
+        ("DB_PATH", ":memory:"),
+    ];
     let (mut running, address) = Running::start(&["serve"], &settings);
     assert!(get(&address, "/livez").starts_with("HTTP/1.1 200"));
     assert!(get(&address, "/readyz").starts_with("HTTP/1.1 503"));

@@ -29,7 +29,13 @@ impl Setup {
 
     /// These engines.
     pub fn with_engines(engines: impl IntoIterator<Item = SimOptions>) -> Self {
-        let settings = [("APP_HOST", "127.0.0.1"), ("APP_PORT", "0"), ("EMPTY_STREAM_TIMEOUT", "3s")];
+        let settings = [
+            ("APP_HOST", "127.0.0.1"),
+            ("APP_PORT", "0"),
+            ("EMPTY_STREAM_TIMEOUT", "3s"),
+            ("ENGINE_PROVISIONER", "none"),
+            ("DB_PATH", ":memory:"),
+        ];
         Self {
             engines: engines.into_iter().collect(),
             addresses: Vec::new(),
@@ -61,7 +67,7 @@ impl Setup {
         let list = own.chain(self.addresses).collect::<Vec<_>>().join(",");
         let settings = self.settings.into_iter().chain([("ENGINES", list)]);
         let config = Config::from_pairs(settings).expect("the test's settings can be used");
-        TestApp::run(&config, engines, ledger)
+        TestApp::run(&config, engines, ledger).await
     }
 }
 
@@ -89,9 +95,9 @@ impl TestApp {
         clippy::disallowed_methods,
         reason = "the handle is the owner: stop() awaits it, drop aborts it"
     )]
-    fn run(config: &Config, engines: Vec<SimEngine>, ledger: Ledger) -> Self {
+    async fn run(config: &Config, engines: Vec<SimEngine>, ledger: Ledger) -> Self {
         let stop = CancellationToken::new();
-        let service = Service::build(config, stop.clone()).expect("a port is free");
+        let service = Service::build(config, stop.clone()).await.expect("a port is free");
         let address = service.address().expect("it is bound");
         let app = service.app().clone();
         Self { engines, ledger, app, address, stop, running: tokio::spawn(service.run()) }

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod app;
+pub mod docker;
 pub mod http;
 pub mod viewer;
 

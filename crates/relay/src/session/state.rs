@@ -326,7 +326,7 @@ mod tests {
     fn when_no_other_engine_is_left_the_first_failure_is_what_the_viewer_reads() {
         let mut bench = Bench::opening();
         bench.step(Step::Opened(Err(refused("a"))));
-        let nowhere = OpenError::NoCapacity { detail: "none left".into() };
+        let nowhere = OpenError::NoCapacity { lack: crate::origin::Lack::Room, detail: "none left".into() };
         let order = bench.step(Step::Opened(Err(nowhere)));
         assert_eq!(order, ends_with(EndReason::NotStarted(refused("a").into())));
     }

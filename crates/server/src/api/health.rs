@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::problem::{Code, Problem};
 use crate::app::App;
-use crate::engines::NoSlot;
 use crate::metrics;
+use acemux_fleet::dispatch::NoSlot;
 
 /// `GET /health`.
 #[derive(Debug, Serialize)]
@@ -34,13 +34,18 @@ pub async fn readyz(State(app): State<App>) -> Result<Response, Problem> {
     if app.stop.is_cancelled() {
         return Err(Problem::new(Code::Draining));
     }
-    if app.engines.all().is_empty() {
-        return Err(Problem::new(Code::NoEngine).with_detail(&NoSlot::NoEngines.to_string()));
+    if app.engines.any_healthy() {
+        return Ok(livez().await);
     }
-    if !app.engines.any_healthy() {
-        return Err(Problem::new(Code::NoEngine).with_detail("no engine of ENGINES answers"));
-    }
-    Ok(livez().await)
+    let detail = match &app.fleet {
+        Some(fleet) => fleet.snapshot().plan.held.first().map_or_else(
+            || "no engine is ready yet".to_owned(),
+            |hold| format!("no engine is ready: {hold}"),
+        ),
+        None if app.engines.all().is_empty() => NoSlot::NoEngines.to_string(),
+        None => "no engine of ENGINES answers".to_owned(),
+    };
+    Err(Problem::new(Code::NoEngine).with_detail(&detail))
 }
 
 /// Counts for people and for dashboards; the status is always 200.

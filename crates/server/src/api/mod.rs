@@ -1,6 +1,10 @@
 //! What the HTTP API answers: its resources, one file each, and the one shape of every error.
 
+pub mod custom;
 pub mod engines;
+pub mod events;
+pub mod fleet;
 pub mod health;
 pub mod problem;
 pub mod proxy;
+pub mod status;

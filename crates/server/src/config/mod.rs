@@ -12,10 +12,12 @@ pub mod table;
 pub mod value;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use acemux_engine::Endpoint;
+use acemux_fleet::ident::InstanceId;
+use acemux_fleet::profile::{ArmTags, Variant};
 
 pub use self::page::{env_example, settings_page, show, show_json};
 pub use self::raw::{Origin, Written};
@@ -38,6 +40,8 @@ pub struct Config {
     pub fleet: Fleet,
     /// What engines hide behind.
     pub vpn: Vpn,
+    /// `DB_PATH`; `:memory:` keeps nothing.
+    pub db_path: PathBuf,
     /// `API_KEY`.
     pub api_key: Option<Secret<String>>,
     /// What is logged.
@@ -112,15 +116,79 @@ pub struct EngineSettings {
 
 /// Engines to be created.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own, true or false")]
 pub struct Fleet {
+    /// `ENGINE_PROVISIONER`: whether Docker creates engines.
+    pub is_docker: bool,
     /// `MIN_REPLICAS`.
     pub min_replicas: usize,
     /// `MAX_REPLICAS`.
     pub max_replicas: usize,
     /// `MIN_FREE_REPLICAS`.
     pub min_free_replicas: usize,
+    /// `AUTO_DELETE`.
+    pub auto_delete: bool,
+    /// `ENGINE_GRACE_PERIOD_S`.
+    pub idle_grace: Duration,
     /// `PORT_RANGE_HOST`.
-    pub ports: Option<PortRange>,
+    pub ports: PortRange,
+    /// `ACE_HTTPS_RANGE`.
+    pub https_ports: PortRange,
+    /// `ACE_MAP_HTTPS`.
+    pub map_https: bool,
+    /// `MAX_CONCURRENT_PROVISIONS`.
+    pub concurrent: usize,
+    /// `MIN_PROVISION_INTERVAL_S`.
+    pub interval: Duration,
+    /// `MONITOR_INTERVAL_S`.
+    pub monitor: Duration,
+    /// `HEALTH_FAILURE_THRESHOLD`.
+    pub failure_threshold: usize,
+    /// `HEALTH_UNHEALTHY_GRACE_PERIOD_S`.
+    pub unhealthy_grace: Duration,
+    /// `CIRCUIT_BREAKER_FAILURE_THRESHOLD` and `CIRCUIT_BREAKER_RECOVERY_TIMEOUT_S`.
+    pub growth: (u32, Duration),
+    /// `CIRCUIT_BREAKER_REPLACEMENT_THRESHOLD` and `CIRCUIT_BREAKER_REPLACEMENT_TIMEOUT_S`.
+    pub replacement: (u32, Duration),
+    /// `DOCKER_HOST`.
+    pub docker_host: Option<String>,
+    /// `DOCKER_NETWORK`.
+    pub network: Option<String>,
+    /// `CONTAINER_LABEL`.
+    pub label: (String, String),
+    /// `INSTANCE_ID`.
+    pub instance: Option<InstanceId>,
+    /// `STOP_ENGINES_ON_EXIT`.
+    pub stop_on_exit: bool,
+    /// What engines are made from.
+    pub engine: EngineRecipe,
+}
+
+/// What engines are made from.
+#[derive(Clone, Debug)]
+pub struct EngineRecipe {
+    /// `ENGINE_VARIANT`; the machine's default when `None`.
+    pub variant: Option<Variant>,
+    /// `ENGINE_IMAGE`.
+    pub image: Option<String>,
+    /// `ENGINE_ARM32_VERSION` and `ENGINE_ARM64_VERSION`.
+    pub arm_tags: ArmTags,
+    /// `ENGINE_MEMORY_LIMIT`, in bytes.
+    pub memory: Option<usize>,
+    /// `ENGINE_MAX_AGE`.
+    pub max_age: Option<Duration>,
+    /// `ENGINE_MAX_MEMORY`, in bytes.
+    pub max_memory: Option<usize>,
+    /// `ENGINE_CPUS`, in billionths.
+    pub nano_cpus: Option<i64>,
+    /// `ENGINE_PIDS_LIMIT`.
+    pub pids: usize,
+    /// `ENGINE_CAPABILITIES`.
+    pub capabilities: Vec<String>,
+    /// `ENGINE_NEW_PRIVILEGES`.
+    pub new_privileges: bool,
+    /// `ENGINE_WRITABLE_ROOTFS`.
+    pub writable_root: bool,
 }
 
 /// What engines hide behind.
@@ -387,10 +455,9 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_yet_or_not_as_written_is_said_once() {
-        let warnings =
-            warned(&[("MIN_REPLICAS", "3"), ("AUTO_DELETE", "yes"), ("GLUETUN_CONTAINER_NAME", "vpn")]);
+        let warnings = warned(&[("STALL_TIMEOUT", "3"), ("GLUETUN_CONTAINER_NAME", "vpn")]);
         insta::assert_snapshot!(warnings, @r"
-        without effect, because this version creates no engines: MIN_REPLICAS, AUTO_DELETE
+        without effect, because this version does not change the engine of a running stream: STALL_TIMEOUT
         without effect, because this version watches no VPNs: GLUETUN_CONTAINER_NAME
         ");
         assert!(warned(&[("COPY_CHUNK_SIZE", "131072")]).contains("means 64 KiB"));

@@ -93,15 +93,18 @@ pub fn settings_page() -> String {
 fn effect(setting: &Setting) -> &'static str {
     match setting.effect {
         Effect::Now | Effect::Alias(_) | Effect::Ignored(_) => "",
-        Effect::Provisioning => " *(checked now; takes effect with provisioned engines)*",
+        Effect::Later => " *(checked now; takes effect with failover)*",
         Effect::Vpn => " *(checked now; takes effect with VPNs)*",
     }
 }
 
+/// A key that everybody knows ([`super::resolve`] takes it for none).
+const EXAMPLE_KEY: &str = "your-secure-key";
+
 /// The file to copy to `.env`: every setting that does something, with its default, commented out.
 pub fn env_example() -> String {
     let mut page = String::from(
-        "# Copy to .env and change what you need. Every line is commented out and shows the default.\n\
+        "# Copy to .env and change what you need. What is commented out shows the default.\n\
          # docs/settings.md explains all settings.\n",
     );
     let mut last = "";
@@ -113,7 +116,15 @@ pub fn env_example() -> String {
         }
         // Shells read the file too, and end a value at a blank.
         let default = setting.default.replace(' ', "");
-        line(&mut page, format_args!("\n# {}\n#{}={default}", setting.meaning, setting.name));
+        let (name, meaning) = (setting.name, setting.meaning);
+        match name {
+            // The compose files require one; this one counts as none until it is changed.
+            "API_KEY" => line(
+                &mut page,
+                format_args!("\n# {meaning}\n# Change this one: it counts as none.\n{name}={EXAMPLE_KEY}"),
+            ),
+            _ => line(&mut page, format_args!("\n# {meaning}\n#{name}={default}")),
+        }
     }
     page
 }

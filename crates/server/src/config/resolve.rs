@@ -4,14 +4,15 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use acemux_engine::Endpoint;
+use acemux_fleet::profile::ArmTags;
 use acemux_relay::budget::LEAST_RING;
 
 use super::raw::{Entry, Origin, Written};
 use super::table::{self, Effect, Kind, LARGEST_COUNT, SETTINGS, Setting};
 use super::value::{self, ListenHost, PortRange};
 use super::{
-    Config, EngineSettings, Fleet, Listen, Log, LogFormat, Problem, Problems, Secret, Streams, Viewers, Vpn,
-    VpnMode,
+    Config, EngineRecipe, EngineSettings, Fleet, Listen, Log, LogFormat, Problem, Problems, Secret, Streams,
+    Viewers, Vpn, VpnMode,
 };
 use crate::client::TrustedProxies;
 
@@ -54,6 +55,7 @@ pub(super) fn is_valid(kind: Kind, text: &str) -> bool {
         Kind::Bool => value::boolean(text).is_some(),
         Kind::Text => true,
         Kind::Secret => value::is_key(text),
+        Kind::Decimal => value::decimal(text).is_some(),
         Kind::Choice(words) => words.contains(&text),
         Kind::Host => value::host(text).is_some(),
         Kind::Endpoints => endpoints(text).is_some(),
@@ -92,9 +94,16 @@ impl Resolver<'_> {
             engines: self.engines(),
             fleet: self.fleet(),
             vpn: self.vpn(),
-            api_key: self.optional("API_KEY").map(|key| Secret::new(key.to_owned())),
+            db_path: self.text("DB_PATH").into(),
+            api_key: self.api_key(),
             log: self.log(),
         }
+    }
+
+    /// The key of a printed example is known to everybody, so it is none: what it would protect stays closed instead.
+    fn api_key(&self) -> Option<Secret<String>> {
+        let key = self.optional("API_KEY").filter(|key| !KNOWN_KEYS.contains(key))?;
+        Some(Secret::new(key.to_owned()))
     }
 
     fn listen(&self) -> Listen {
@@ -158,11 +167,78 @@ impl Resolver<'_> {
     fn fleet(&self) -> Fleet {
         let max_replicas = self.count("MAX_REPLICAS");
         Fleet {
+            is_docker: self.is_docker(),
             min_replicas: self.count_within("MIN_REPLICAS", max_replicas),
             max_replicas,
             min_free_replicas: self.count_within("MIN_FREE_REPLICAS", max_replicas),
-            ports: self.get("PORT_RANGE_HOST", value::ports),
+            auto_delete: self.flag("AUTO_DELETE"),
+            idle_grace: self.duration("ENGINE_GRACE_PERIOD_S"),
+            ports: self.range("PORT_RANGE_HOST"),
+            https_ports: self.range("ACE_HTTPS_RANGE"),
+            map_https: self.flag("ACE_MAP_HTTPS"),
+            concurrent: self.count("MAX_CONCURRENT_PROVISIONS"),
+            interval: self.duration("MIN_PROVISION_INTERVAL_S"),
+            monitor: self.duration("MONITOR_INTERVAL_S"),
+            failure_threshold: self.count("HEALTH_FAILURE_THRESHOLD"),
+            unhealthy_grace: self.duration("HEALTH_UNHEALTHY_GRACE_PERIOD_S"),
+            growth: self.breaker("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "CIRCUIT_BREAKER_RECOVERY_TIMEOUT_S"),
+            replacement: self
+                .breaker("CIRCUIT_BREAKER_REPLACEMENT_THRESHOLD", "CIRCUIT_BREAKER_REPLACEMENT_TIMEOUT_S"),
+            docker_host: self.optional("DOCKER_HOST").map(str::to_owned),
+            network: self.optional("DOCKER_NETWORK").map(str::to_owned),
+            label: self.label(),
+            instance: self.optional("INSTANCE_ID").and_then(|id| id.parse().ok()),
+            stop_on_exit: self.flag("STOP_ENGINES_ON_EXIT"),
+            engine: self.engine_recipe(),
         }
+    }
+
+    /// Whoever names engines, and nothing else, does not want others to be created.
+    fn is_docker(&self) -> bool {
+        let has_engines =
+            ["ENGINES", "ACEXY_HOST", "ACEXY_PORT"].iter().any(|name| self.optional(name).is_some());
+        match self.optional("ENGINE_PROVISIONER") {
+            Some(word) => word == "docker",
+            None => !has_engines,
+        }
+    }
+
+    fn engine_recipe(&self) -> EngineRecipe {
+        let capabilities = self.text("ENGINE_CAPABILITIES");
+        EngineRecipe {
+            variant: self.get("ENGINE_VARIANT", |text| text.parse().ok()),
+            image: self.optional("ENGINE_IMAGE").map(str::to_owned),
+            arm_tags: ArmTags {
+                arm32: self.text("ENGINE_ARM32_VERSION").to_owned(),
+                arm64: self.text("ENGINE_ARM64_VERSION").to_owned(),
+            },
+            memory: self.get("ENGINE_MEMORY_LIMIT", value::size).filter(|bytes| *bytes > 0),
+            max_age: self.get("ENGINE_MAX_AGE", value::duration),
+            max_memory: self.get("ENGINE_MAX_MEMORY", value::size),
+            nano_cpus: self.get("ENGINE_CPUS", value::decimal),
+            pids: self.count("ENGINE_PIDS_LIMIT"),
+            capabilities: value::list(capabilities).map(str::to_owned).collect(),
+            new_privileges: self.flag("ENGINE_NEW_PRIVILEGES"),
+            writable_root: self.flag("ENGINE_WRITABLE_ROOTFS"),
+        }
+    }
+
+    fn breaker(&self, threshold: &str, recovery: &str) -> (u32, Duration) {
+        (u32::try_from(self.count(threshold)).unwrap_or(u32::MAX), self.duration(recovery))
+    }
+
+    fn label(&self) -> (String, String) {
+        let (key, value) =
+            self.text("CONTAINER_LABEL").split_once('=').unwrap_or(("orchestrator.managed", "acestream"));
+        (key.to_owned(), value.to_owned())
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.get(name, value::boolean).unwrap_or_default()
+    }
+
+    fn range(&self, name: &str) -> PortRange {
+        self.get(name, value::ports).expect("the table's default is a range")
     }
 
     fn vpn(&self) -> Vpn {
@@ -219,8 +295,12 @@ impl Resolver<'_> {
         self.require("MIN_REPLICAS", fleet.min_replicas <= most, &accepted);
         self.require("MIN_FREE_REPLICAS", fleet.min_free_replicas <= most, &accepted);
         let port = config.listen.port;
-        let apart = fleet.ports.is_none_or(|ports| !ports.contains(port)) || self.is_refused("APP_PORT");
+        let apart = !fleet.ports.contains(port) || self.is_refused("APP_PORT");
         self.require("PORT_RANGE_HOST", apart, &format!("a range without APP_PORT, which is {port}"));
+        let is_name = self.optional("INSTANCE_ID").is_none() || fleet.instance.is_some();
+        self.require("INSTANCE_ID", is_name, "1 to 64 letters, digits, dots, underscores and dashes");
+        let memory = fleet.engine.memory.is_none_or(|bytes| bytes >= 32 << 20);
+        self.require("ENGINE_MEMORY_LIMIT", memory, "0 for none, or at least 32 MiB");
     }
 
     fn check_vpn(&mut self, vpn: &Vpn) {
@@ -288,8 +368,13 @@ fn problem(setting: &Setting, entry: &Entry, accepted: String) -> Problem {
 pub(super) fn warnings(written: &Written, config: &Config) -> Vec<String> {
     let mut warnings = written.notices.clone();
     warnings.extend(without_meaning(written));
-    warnings.extend(not_yet(written, Effect::Provisioning, "this version creates no engines"));
+    warnings.extend(not_yet(
+        written,
+        Effect::Later,
+        "this version does not change the engine of a running stream",
+    ));
     warnings.extend(not_yet(written, Effect::Vpn, "this version watches no VPNs"));
+    warnings.extend(known_key(written));
     warnings.extend(weak_key(config));
     warnings.extend(limits_at_odds(written, config));
     warnings.extend(ports_at_risk(config));
@@ -313,16 +398,16 @@ fn not_yet(written: &Written, effect: Effect, why: &str) -> Option<String> {
     (!names.is_empty()).then(|| format!("without effect, because {why}: {}", names.join(", ")))
 }
 
+fn known_key(written: &Written) -> Option<String> {
+    let key = written.entry("API_KEY").filter(|entry| KNOWN_KEYS.contains(&entry.value.as_str()));
+    key.map(|_| "API_KEY is the one of a printed example and counts as none: everybody knows it".into())
+}
+
 /// On loopback any key will do: whoever gets there is on this machine already.
 fn weak_key(config: &Config) -> Option<String> {
     let key = config.api_key.as_ref().filter(|_| !config.listen.host.is_loopback())?.reveal();
-    if KNOWN_KEYS.contains(&key.as_str()) {
-        Some("API_KEY is the one of a printed example: everybody knows it".into())
-    } else if key.len() < 16 {
-        Some("API_KEY is shorter than 16 characters and this listens to other machines".into())
-    } else {
-        None
-    }
+    (key.len() < 16)
+        .then(|| "API_KEY is shorter than 16 characters and this listens to other machines".into())
 }
 
 /// Settings of which one makes another smaller than it says.
@@ -346,8 +431,9 @@ fn limits_at_odds(written: &Written, config: &Config) -> Vec<String> {
 }
 
 fn ports_at_risk(config: &Config) -> Option<String> {
-    let PortRange { first, last } = config.fleet.ports.filter(|ports| overlaps_ephemeral(*ports))?;
-    let risk = "is inside the kernel's ephemeral range: clients' sockets can take these ports";
+    let ports = Some(config.fleet.ports).filter(|_| config.fleet.is_docker);
+    let PortRange { first, last } = ports.filter(|ports| overlaps_ephemeral(*ports))?;
+    let risk = "is inside the kernel's ephemeral range, whose ports are not used for engines";
     Some(format!("PORT_RANGE_HOST={first}-{last} {risk}"))
 }
 

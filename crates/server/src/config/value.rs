@@ -13,6 +13,11 @@ pub struct PortRange {
 }
 
 impl PortRange {
+    /// All of them.
+    pub fn range(self) -> std::ops::RangeInclusive<u16> {
+        self.first..=self.last
+    }
+
     /// Whether `port` is one of them.
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
@@ -72,6 +77,13 @@ pub fn size(text: &str) -> Option<usize> {
         reason = "checked in the same expression"
     )]
     (total <= 9_007_199_254_740_992.0).then_some(total.round() as usize)
+}
+
+/// `1.5` as billionths: more than 0, at most a thousand.
+pub fn decimal(text: &str) -> Option<i64> {
+    let number: f64 = text.parse().ok()?;
+    #[expect(clippy::cast_possible_truncation, reason = "at most 10^12")]
+    (number > 0.0 && number <= 1000.0).then_some((number * 1e9).round() as i64)
 }
 
 /// `true`, `false`, and the other words people use for them.

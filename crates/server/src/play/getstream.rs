@@ -69,7 +69,7 @@ async fn join(app: &App, content: ContentId, client: ClientInfo) -> Result<Viewe
     let admitted = app.relay.admit(&info)?;
     let deadline = app.relay.deadline(&admitted);
     let key = timeout_at(deadline, app.origin.key(content)).await.map_err(|_elapsed| unresolved(deadline))?;
-    Ok(app.relay.join(key?, info, admitted).await?)
+    Ok(app.relay.join(key, info, admitted).await?)
 }
 
 /// An engine that says nothing to a look-up would say nothing to a start either.

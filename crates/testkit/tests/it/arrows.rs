@@ -21,10 +21,12 @@ fn crates_depend_on_each_other_only_along_the_arrows() {
         .collect();
     let expected = [
         ("engine", vec![]),
+        ("fleet", vec!["engine"]),
         ("media", vec![]),
         ("relay", vec!["media"]),
-        ("server", vec!["engine", "relay", "sim"]),
+        ("server", vec!["engine", "fleet", "relay", "sim", "store"]),
         ("sim", vec![]),
+        ("store", vec![]),
         ("testkit", vec!["server", "sim"]),
     ];
     let expected: BTreeMap<String, Vec<String>> = expected

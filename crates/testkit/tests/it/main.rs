@@ -1,6 +1,7 @@
 //! The whole program, as its users meet it. One module per promise.
 
 mod arrows;
+mod containers;
 mod contract;
 mod failures;
 mod inputs;

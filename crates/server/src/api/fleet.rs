@@ -1,0 +1,193 @@
+//! Pages that change how many engines there are, and the page that says what would change next and why.
+
+use std::collections::BTreeMap;
+
+use acemux_fleet::fleet::{CommandError, Fleet, Provisioned, Snapshot};
+use acemux_fleet::ident::ContainerId;
+use acemux_fleet::member::Member;
+use acemux_fleet::profile::Extra;
+use acemux_fleet::provisioner::ProvisionError;
+use axum::Json;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::problem::{Code, Problem};
+use crate::app::App;
+use crate::auth::Operator;
+
+/// Labels or variables that one request may add.
+const MOST_EXTRAS: usize = 64;
+/// Longest of their values.
+const LONGEST_EXTRA: usize = 4096;
+
+/// `GET /api/v1/plan`: [`Snapshot`], with every action and hold in words.
+#[derive(Debug, Serialize)]
+pub struct PlanPage {
+    /// What is next, one line each.
+    next: Vec<String>,
+    /// What is wanted and must wait, one line each.
+    waits: Vec<String>,
+    #[serde(flatten)]
+    snapshot: Snapshot,
+}
+
+/// `POST /scale/{engines}`.
+#[derive(Debug, Serialize)]
+pub struct Scaled {
+    /// Engines that are kept from now on.
+    scaled_to: usize,
+    /// What was asked for.
+    requested: usize,
+}
+
+/// Body of `POST /provision/acestream`; all of it may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProvisionRequest {
+    labels: BTreeMap<String, String>,
+    env: BTreeMap<String, String>,
+    host_port: Option<u16>,
+    /// Engines are made from `ENGINE_IMAGE` only; a request that names another one is refused.
+    image: Option<String>,
+}
+
+/// `DELETE /containers/{id}`.
+#[derive(Debug, Serialize)]
+pub struct Deleted {
+    deleted: String,
+}
+
+/// `GET /containers/{id}`: the reference's shape, of own engines only and without their environment.
+#[derive(Debug, Serialize)]
+pub struct ContainerPage {
+    id: String,
+    name: String,
+    image: String,
+    created: Option<Timestamp>,
+    status: &'static str,
+    labels: BTreeMap<String, String>,
+}
+
+/// What the fleet does next, and why.
+pub async fn plan(State(app): State<App>) -> Result<Json<PlanPage>, Problem> {
+    let snapshot = (*fleet(&app)?.snapshot()).clone();
+    let next =
+        snapshot.plan.actions.iter().map(|action| super::status::in_words(action, &snapshot)).collect();
+    let waits = snapshot.plan.held.iter().map(ToString::to_string).collect();
+    Ok(Json(PlanPage { next, waits, snapshot }))
+}
+
+/// Keeps so many engines from now on, between `MIN_REPLICAS` and `MAX_REPLICAS`.
+pub async fn scale(
+    State(app): State<App>,
+    _operator: Operator,
+    Path(engines): Path<String>,
+) -> Result<Json<Scaled>, Problem> {
+    let bad =
+        || Problem::new(Code::InvalidParam).with_detail("the number of engines is a whole number from 0");
+    let is_number = !engines.is_empty() && engines.bytes().all(|byte| byte.is_ascii_digit());
+    let requested = Some(engines).filter(|_| is_number).and_then(|text| text.parse().ok()).ok_or_else(bad)?;
+    let scaled_to = fleet(&app)?.scale(requested).await.map_err(|error| problem(&error))?;
+    Ok(Json(Scaled { scaled_to, requested }))
+}
+
+/// One engine more. Answers when its container runs.
+pub async fn provision(
+    State(app): State<App>,
+    _operator: Operator,
+    body: axum::body::Bytes,
+) -> Result<Json<Provisioned>, Problem> {
+    let request: ProvisionRequest = if body.is_empty() {
+        ProvisionRequest::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|_| {
+            Problem::new(Code::InvalidBody).with_detail("labels, env and host_port are accepted")
+        })?
+    };
+    let extra = extra(request)?;
+    let provisioned = fleet(&app)?.provision(extra).await.map_err(|error| problem(&error))?;
+    Ok(Json(provisioned))
+}
+
+fn extra(request: ProvisionRequest) -> Result<Extra, Problem> {
+    let refuse = |detail: &str| Problem::new(Code::InvalidBody).with_detail(detail);
+    if request.image.is_some() {
+        return Err(refuse("the image is chosen by ENGINE_IMAGE, not by a request"));
+    }
+    let fits = |map: &BTreeMap<String, String>| {
+        let is_plain = |text: &str| text.len() <= LONGEST_EXTRA && !text.contains(char::is_control);
+        let is_fine = |(name, value): (&String, &String)| {
+            !name.is_empty() && !name.contains('=') && is_plain(name) && is_plain(value)
+        };
+        map.len() <= MOST_EXTRAS && map.iter().all(is_fine)
+    };
+    if !fits(&request.labels) || !fits(&request.env) {
+        return Err(refuse("labels and env are at most 64 short lines each"));
+    }
+    // Programs of the image must not be made to load something else.
+    if request.env.keys().any(|name| name.starts_with("LD_")) {
+        return Err(refuse("env must not change how programs are loaded"));
+    }
+    Ok(Extra { labels: request.labels, env: request.env, port: request.host_port.filter(|port| *port > 0) })
+}
+
+/// Removes an own engine, whatever plays on it.
+pub async fn remove(
+    State(app): State<App>,
+    _operator: Operator,
+    Path(id): Path<String>,
+) -> Result<Json<Deleted>, Problem> {
+    let container: ContainerId = id.parse().map_err(|_| problem(&CommandError::Unknown))?;
+    fleet(&app)?.remove(container).await.map_err(|error| problem(&error))?;
+    Ok(Json(Deleted { deleted: id }))
+}
+
+/// One own container.
+pub async fn container(
+    State(app): State<App>,
+    _operator: Operator,
+    Path(id): Path<String>,
+) -> Result<Json<ContainerPage>, Problem> {
+    let unknown = || problem(&CommandError::Unknown);
+    let snapshot = fleet(&app)?.snapshot();
+    let note = snapshot.containers.iter().find(|container| container.id == id).ok_or_else(unknown)?;
+    let member = app.engines.find(&id);
+    let inside = member.as_ref().and_then(|member| member.container.clone());
+    Ok(Json(ContainerPage {
+        id,
+        name: note.name.clone(),
+        status: note.state,
+        created: member.as_deref().map(created),
+        image: inside.as_ref().map(|inside| inside.image.clone()).unwrap_or_default(),
+        labels: inside.map(|inside| inside.labels).unwrap_or_default(),
+    }))
+}
+
+fn created(member: &Member) -> Timestamp {
+    member.knowledge().first_seen
+}
+
+pub(super) fn fleet(app: &App) -> Result<&Fleet, Problem> {
+    let none = || {
+        let detail = "nobody creates engines here: ENGINE_PROVISIONER=none, or only ENGINES is set";
+        Problem::new(Code::NotFound).with_detail(detail)
+    };
+    app.fleet.as_ref().ok_or_else(none)
+}
+
+/// A command that was not done, as its client is told.
+pub(super) fn problem(error: &CommandError) -> Problem {
+    let code = match error {
+        CommandError::Unknown | CommandError::Docker(ProvisionError::NotOurs { .. }) => Code::NotFound,
+        CommandError::NoPorts | CommandError::Docker(ProvisionError::PortTaken { .. }) => Code::NoPorts,
+        CommandError::Docker(ProvisionError::ImageUnavailable { .. }) => Code::ImageUnavailable,
+        CommandError::AtMaximum { .. }
+        | CommandError::BreakerOpen { .. }
+        | CommandError::Docker(_)
+        | CommandError::NoAnswer => Code::NoEngine,
+    };
+    debug_assert!(code.status() != StatusCode::OK, "a problem is not a success");
+    Problem::new(code).with_detail(&error.to_string())
+}

@@ -1,0 +1,133 @@
+//! The control plane, put together from the settings: what engines are made from, how many there should be, and who
+//! takes note of what happens to them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use acemux_fleet::dispatch::{DispatchOptions, Engines, Outlook};
+use acemux_fleet::docker::{Docker, DockerOptions};
+use acemux_fleet::event::Observer;
+use acemux_fleet::fleet::{Fleet, FleetOptions, FleetTask};
+use acemux_fleet::ident::InstanceId;
+use acemux_fleet::plan::Policy;
+use acemux_fleet::profile::{Platform, Profile, Reach, Recipe, Variant};
+use acemux_fleet::provisioner::{ProvisionError, Provisioner};
+use acemux_fleet::spec::{Limits, Network};
+
+use crate::config::Config;
+
+/// The network that is created when none is named.
+const OWN_NETWORK: &str = "acemux";
+
+/// An engine may be silent for the whole budget of a start; the session's own deadline must come first, because it says
+/// what was waited for.
+const GRACE: Duration = Duration::from_secs(4);
+
+/// The engines that streams may use, those of `ENGINES` first. Must be called in the runtime.
+pub fn engines(config: &Config, journal: Option<Arc<dyn acemux_engine::Journal>>) -> Arc<Engines> {
+    let start = config.streams.empty_stream_timeout + GRACE;
+    let options = DispatchOptions {
+        slots: config.engines.max_streams_per_engine,
+        misses_allowed: u32::try_from(config.fleet.failure_threshold).unwrap_or(u32::MAX),
+        selection: config.engines.selection_timeout,
+        startup: config.engines.startup_timeout,
+        timings: acemux_engine::Timings { start, ..acemux_engine::Timings::default() },
+        journal,
+    };
+    Engines::new(&config.engines.external, options, Outlook::Static)
+}
+
+/// This machine's Docker.
+pub fn docker(config: &Config, instance: InstanceId) -> Result<Docker, ProvisionError> {
+    Docker::new(DockerOptions { host: config.fleet.docker_host.clone(), instance })
+}
+
+/// Whether the settings ask for the custom variant.
+pub fn is_custom(config: &Config) -> bool {
+    config.fleet.engine.variant == Some(Variant::Custom)
+}
+
+/// The fleet on a provisioner.
+pub fn fleet(
+    config: &Config,
+    recipe: Recipe,
+    engines: Arc<Engines>,
+    provisioner: Arc<dyn Provisioner>,
+    observer: Arc<dyn Observer>,
+) -> (Fleet, FleetTask) {
+    let settings = &config.fleet;
+    let options = FleetOptions {
+        policy: policy(config, &recipe),
+        recipe,
+        ports: settings.ports.range(),
+        https_ports: settings.https_ports.range(),
+        monitor: settings.monitor,
+        growth: settings.growth,
+        replacement: settings.replacement,
+        stop_on_exit: settings.stop_on_exit,
+    };
+    Fleet::new(options, engines, provisioner, observer)
+}
+
+fn policy(config: &Config, recipe: &Recipe) -> Policy {
+    let settings = &config.fleet;
+    Policy {
+        min: settings.min_replicas,
+        max: settings.max_replicas,
+        min_free: settings.min_free_replicas,
+        slots: config.engines.max_streams_per_engine,
+        idle_grace: settings.idle_grace,
+        auto_delete: settings.auto_delete,
+        unhealthy_grace: settings.unhealthy_grace,
+        startup: config.engines.startup_timeout,
+        concurrent: settings.concurrent,
+        interval: settings.interval,
+        max_age: settings.engine.max_age,
+        max_memory: settings.engine.max_memory.map(|bytes| bytes as u64),
+        recipe: recipe.fingerprint(),
+    }
+}
+
+/// What engines are made from. When we run in a container ourselves (`own_networks` are its networks), engines are
+/// reached by name over a network that we share; otherwise their ports are published on this host.
+pub fn recipe(config: &Config, instance: InstanceId, own_networks: Option<&[String]>) -> Recipe {
+    let (settings, engine) = (&config.fleet, &config.fleet.engine);
+    let platform = Platform::here();
+    let variant = engine.variant.unwrap_or_else(|| Variant::default_for(platform));
+    if let (Err(error), None) = (variant.fits(platform), &engine.image) {
+        tracing::warn!(%error, "ENGINE_VARIANT does not suit this machine");
+    }
+    let reach = if own_networks.is_some() { Reach::ByName } else { Reach::Published };
+    let shared = own_networks.unwrap_or_default();
+    if let Some(name) =
+        settings.network.as_ref().filter(|name| reach == Reach::ByName && !shared.contains(name))
+    {
+        tracing::warn!(
+            network = name,
+            "DOCKER_NETWORK is none of this container's networks: engines cannot be reached"
+        );
+    }
+    let network = match settings.network.clone().or_else(|| shared.first().cloned()) {
+        Some(name) if name == "host" => Network::Host,
+        Some(name) => Network::Named { own: name == OWN_NETWORK, name },
+        None => Network::Named { name: OWN_NETWORK.to_owned(), own: true },
+    };
+    Recipe {
+        profile: Profile::of(variant, &engine.arm_tags, config.engines.max_streams_per_engine),
+        image: engine.image.clone(),
+        limits: Limits {
+            memory: engine.memory.map(|bytes| bytes as u64),
+            nano_cpus: engine.nano_cpus,
+            pids: i64::try_from(engine.pids).unwrap_or(i64::MAX),
+            capabilities: engine.capabilities.clone(),
+            new_privileges: engine.new_privileges,
+            ..Limits::default()
+        },
+        read_only: !engine.writable_root,
+        network,
+        reach,
+        map_https: settings.map_https,
+        label: settings.label.clone(),
+        instance,
+    }
+}
