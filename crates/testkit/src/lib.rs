@@ -10,6 +10,7 @@
 
 pub mod app;
 pub mod docker;
+pub mod dockerd;
 pub mod http;
 pub mod viewer;
 

@@ -3,6 +3,8 @@
 mod arrows;
 mod containers;
 mod contract;
+mod daemon;
+mod docker;
 mod failures;
 mod inputs;
 mod joins;

@@ -1,0 +1,300 @@
+//! What the fleet may expect of a provisioner: one suite over the fake daemon and over the real one, and the faults that
+//! only the fake one has.
+#![expect(clippy::unwrap_used, reason = "the suite's functions are the bodies of tests")]
+
+use std::time::Duration;
+
+use acemux_fleet::docker::{Docker, DockerOptions};
+use acemux_fleet::ident::ContainerId;
+use acemux_fleet::profile::{ArmTags, EnginePorts, Extra, Profile, Reach, Recipe, Variant};
+use acemux_fleet::provisioner::{ContainerState, ProvisionError, Provisioner};
+use acemux_fleet::spec::{EngineSpec, Limits, Network};
+use acemux_testkit::docker::FAST;
+use acemux_testkit::dockerd::{Call, FakeDockerd, Fault};
+use futures_util::StreamExt as _;
+use tokio::time::{Instant, timeout};
+
+fn client(host: Option<String>, instance: &str) -> Docker {
+    Docker::new(DockerOptions { host, instance: instance.parse().unwrap() }).unwrap()
+}
+
+fn spec(instance: &str, place: usize, port: u16) -> EngineSpec {
+    let recipe = Recipe {
+        profile: Profile::of(Variant::Krinkuto11Amd64, &ArmTags::default(), 3),
+        image: Some(FAST.to_owned()),
+        limits: Limits::default(),
+        read_only: true,
+        network: Network::Named { name: "acemux".into(), own: true },
+        reach: Reach::Published,
+        map_https: false,
+        label: ("orchestrator.managed".into(), "acestream".into()),
+        instance: instance.parse().unwrap(),
+    };
+    let ports = EnginePorts { http: port, https: 45_001, p2p: None };
+    recipe.spec(place, &format!("{instance}-{place}"), ports, &Extra::default())
+}
+
+fn instance(name: &str) -> String {
+    format!("contract-{name}-{}", std::process::id())
+}
+
+/// Removes everything of the instances when the test ends, however it ends.
+struct Clean(Vec<Docker>);
+
+impl Clean {
+    async fn all(&self) {
+        for docker in &self.0 {
+            for container in docker.list().await.unwrap_or_default() {
+                // What is left over has an instance of its own and disturbs nobody.
+                let _removed = docker.remove(&container.id).await;
+            }
+        }
+    }
+}
+
+/// From creation to removal, twice.
+async fn lives_and_goes(docker: &Docker, instance: &str, port: u16) {
+    let id = docker.create(&spec(instance, 1, port)).await.unwrap();
+    let listed = docker.list().await.unwrap();
+    assert_eq!((listed.len(), &listed[0].id, listed[0].state), (1, &id, ContainerState::Running));
+    assert_eq!(listed[0].labels["io.acemux.place"], "1");
+    assert_eq!(docker.inspect(&id).await.unwrap().map(|found| found.name), Some(format!("{instance}-1")));
+    docker.remove(&id).await.unwrap();
+    assert!(docker.list().await.unwrap().is_empty());
+    docker.remove(&id).await.expect("gone is what was wanted");
+    assert_eq!(docker.inspect(&id).await.unwrap(), None);
+}
+
+/// Containers of others, however alike.
+async fn leaves_others_alone(ours: &Docker, theirs: &Docker, names: [&str; 2], port: u16) {
+    let id = theirs.create(&spec(names[1], 1, port)).await.unwrap();
+    assert!(ours.list().await.unwrap().is_empty());
+    assert_eq!(ours.inspect(&id).await.unwrap(), None);
+    assert!(ours.strangers().await.unwrap().iter().any(|container| container.id == id));
+    assert!(matches!(ours.remove(&id).await, Err(ProvisionError::NotOurs { .. })));
+    assert!(matches!(ours.post_mortem(&id).await, Err(ProvisionError::NotOurs { .. })));
+    assert_eq!(theirs.list().await.unwrap().len(), 1, "it is still there");
+}
+
+/// A name that another container has.
+async fn a_taken_name_is_told(docker: &Docker, instance: &str, port: u16) {
+    let id = docker.create(&spec(instance, 1, port)).await.unwrap();
+    let twin = EngineSpec { http_port: port + 1, publish: vec![port + 1], ..spec(instance, 1, port) };
+    let error = docker.create(&twin).await.unwrap_err();
+    assert!(matches!(error, ProvisionError::NameTaken { .. }), "{error}");
+    assert_eq!(docker.list().await.unwrap().len(), 1);
+    docker.remove(&id).await.unwrap();
+}
+
+/// An image that is nowhere.
+async fn a_missing_image_is_told(docker: &Docker, instance: &str, port: u16) {
+    let image = "127.0.0.1:1/nobody/nothing:none".to_owned();
+    let error = docker.create(&EngineSpec { image, ..spec(instance, 1, port) }).await.unwrap_err();
+    assert!(matches!(error, ProvisionError::ImageUnavailable { .. }), "{error}");
+    assert!(docker.list().await.unwrap().is_empty());
+}
+
+/// A creation that nobody waits for any more.
+async fn a_dropped_creation_leaves_nothing(docker: &Docker, instance: &str, port: u16) {
+    let spec = spec(instance, 1, port);
+    if let Ok(created) = timeout(Duration::from_millis(1), docker.create(&spec)).await {
+        // It was faster.
+        docker.remove(&created.unwrap()).await.unwrap();
+    }
+    let began = Instant::now();
+    // It may not have begun, may be under way, or done: in the end there is nothing.
+    let mut calm = 0;
+    while calm < 5 {
+        calm = if docker.list().await.unwrap().is_empty() { calm + 1 } else { 0 };
+        assert!(began.elapsed() < Duration::from_secs(20), "it is still there");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Changes wake whoever listens.
+async fn changes_are_heard(docker: &Docker, instance: &str, port: u16) {
+    let mut changes = docker.changes();
+    let heard = async { changes.next().await };
+    let create = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        docker.create(&spec(instance, 1, port)).await.unwrap()
+    };
+    let (heard, id) = tokio::join!(timeout(Duration::from_secs(20), heard), create);
+    assert_eq!(heard.expect("in time"), Some(()));
+    docker.remove(&id).await.unwrap();
+}
+
+mod fake {
+    use super::*;
+
+    fn daemon() -> FakeDockerd {
+        FakeDockerd::start(&[FAST], false)
+    }
+
+    #[tokio::test]
+    async fn keeps_the_contract() {
+        let daemon = daemon();
+        let (ours, theirs) =
+            (client(Some(daemon.host.clone()), "ours"), client(Some(daemon.host.clone()), "theirs"));
+        lives_and_goes(&ours, "ours", 19_000).await;
+        a_taken_name_is_told(&ours, "ours", 19_000).await;
+        a_missing_image_is_told(&ours, "ours", 19_000).await;
+        a_dropped_creation_leaves_nothing(&ours, "ours", 19_000).await;
+        changes_are_heard(&ours, "ours", 19_000).await;
+        leaves_others_alone(&ours, &theirs, ["ours", "theirs"], 19_000).await;
+        assert!(daemon.violations().is_empty(), "{:?}", daemon.violations());
+        assert!(daemon.bodies().iter().all(|body| body["HostConfig"]["AutoRemove"] == false));
+    }
+
+    #[tokio::test]
+    async fn a_failed_list_is_an_error_and_never_empty() {
+        let daemon = daemon();
+        let docker = client(Some(daemon.host.clone()), "ours");
+        docker.create(&spec("ours", 1, 19_000)).await.unwrap();
+        for fault in [Fault::Status(500, "broken"), Fault::Cut, Fault::NoJson] {
+            daemon.fault(Call::List, fault.clone(), 1);
+            assert!(docker.list().await.is_err(), "{fault:?}");
+        }
+        assert_eq!(docker.list().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_hangs_is_given_up_in_time() {
+        let daemon = daemon();
+        let docker = client(Some(daemon.host.clone()), "ours");
+        daemon.fault(Call::List, Fault::Hang, 1);
+        let began = Instant::now();
+        assert!(matches!(docker.list().await, Err(ProvisionError::Unreachable { .. })));
+        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_container_that_cannot_be_started_is_removed_again() {
+        let daemon = daemon();
+        let docker = client(Some(daemon.host.clone()), "ours");
+        for (message, is_port) in
+            [("driver failed: port is already allocated", true), ("no such device", false)]
+        {
+            daemon.fault(Call::Start, Fault::Status(500, message), 1);
+            let error = docker.create(&spec("ours", 1, 19_000)).await.unwrap_err();
+            assert_eq!(matches!(error, ProvisionError::PortTaken { port: 19_000 }), is_port, "{error}");
+            assert!(daemon.containers().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_removal_that_is_under_way_already_is_waited_for() {
+        let daemon = daemon();
+        let docker = client(Some(daemon.host.clone()), "ours");
+        let id = docker.create(&spec("ours", 1, 19_000)).await.unwrap();
+        daemon.fault(Call::Remove, Fault::Status(409, "removal of container is already in progress"), 2);
+        docker.remove(&id).await.unwrap();
+        assert!(daemon.containers().is_empty());
+        assert_eq!(daemon.calls(Call::Remove), 3);
+    }
+
+    #[tokio::test]
+    async fn both_ends_of_the_range_of_api_versions_are_spoken() {
+        for (oldest, newest) in [("1.24", "1.41"), ("1.44", "1.52")] {
+            let daemon = daemon();
+            daemon.speaks(oldest, newest);
+            let docker = client(Some(daemon.host.clone()), "ours");
+            lives_and_goes(&docker, "ours", 19_000).await;
+            assert_eq!(docker.daemon().await.unwrap().api_version, newest);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_missing_image_is_one_pull_for_all_who_wait() {
+        let daemon = FakeDockerd::start(&[], false);
+        daemon.fault(Call::Pull, Fault::Slow(Duration::from_millis(300)), usize::MAX);
+        let docker = client(Some(daemon.host.clone()), "ours");
+        let specs: Vec<_> = (1..=5_u16).map(|n| spec("ours", usize::from(n), 19_000 + n)).collect();
+        let all = futures_util::future::join_all(specs.iter().map(|spec| docker.create(spec))).await;
+        assert!(all.iter().all(|result| matches!(result, Err(ProvisionError::ImageUnavailable { .. }))));
+        assert_eq!(daemon.calls(Call::Pull), 1);
+    }
+
+    #[tokio::test]
+    async fn a_slow_daemon_gets_four_calls_at_a_time() {
+        let daemon = daemon();
+        let docker = client(Some(daemon.host.clone()), "ours");
+        daemon.fault(Call::List, Fault::Slow(Duration::from_millis(50)), usize::MAX);
+        let lists = (0..20).map(|_| docker.list());
+        assert!(futures_util::future::join_all(lists).await.iter().all(Result::is_ok));
+        assert_eq!(daemon.most_at_once(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_comes_back_is_spoken_with_again() {
+        let first = daemon();
+        let docker = client(Some(first.host.clone()), "ours");
+        docker.list().await.unwrap();
+        first.fault(Call::List, Fault::Hang, 1);
+        assert!(docker.list().await.is_err());
+        assert!(docker.list().await.is_ok(), "after a silence it connects anew");
+    }
+}
+
+mod real {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn keeps_the_contract() {
+        let names = [instance("ours"), instance("theirs")];
+        let (ours, theirs) = (client(None, &names[0]), client(None, &names[1]));
+        let daemon = ours.daemon().await.expect("a Docker daemon answers: ./scripts/test starts one");
+        println!("Docker {} by API {}", daemon.version, daemon.api_version);
+        let clean = Clean(vec![ours.clone(), theirs.clone()]);
+        lives_and_goes(&ours, &names[0], 23_000).await;
+        a_taken_name_is_told(&ours, &names[0], 23_001).await;
+        a_missing_image_is_told(&ours, &names[0], 23_003).await;
+        a_dropped_creation_leaves_nothing(&ours, &names[0], 23_004).await;
+        changes_are_heard(&ours, &names[0], 23_005).await;
+        leaves_others_alone(&ours, &theirs, [&names[0], &names[1]], 23_006).await;
+        clean.all().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_port_that_is_taken_is_told_and_leaves_nothing() {
+        let name = instance("port");
+        let docker = client(None, &name);
+        let clean = Clean(vec![docker.clone()]);
+        let _taken = std::net::TcpListener::bind(("127.0.0.1", 23_010)).unwrap();
+        let error = docker.create(&spec(&name, 1, 23_010)).await.unwrap_err();
+        assert!(matches!(error, ProvisionError::PortTaken { port: 23_010 }), "{error}");
+        assert!(docker.list().await.unwrap().is_empty());
+        clean.all().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_ended_is_examined_and_what_is_paused_can_be_removed() {
+        let name = instance("ended");
+        let docker = client(None, &name);
+        let clean = Clean(vec![docker.clone()]);
+        let id = docker.create(&spec(&name, 1, 23_011)).await.unwrap();
+        let by_hand = |what: &'static str, id: ContainerId| async move {
+            acemux_testkit::docker::docker(&[what, id.as_str()]).await;
+        };
+        by_hand("pause", id.clone()).await;
+        assert_eq!(docker.list().await.unwrap()[0].state, ContainerState::Paused);
+        docker.remove(&id).await.unwrap();
+        let id = docker.create(&spec(&name, 1, 23_012)).await.unwrap();
+        by_hand("kill", id.clone()).await;
+        let post_mortem = docker.post_mortem(&id).await.unwrap();
+        assert_eq!((post_mortem.exit_code, post_mortem.out_of_memory), (Some(137), false));
+        clean.all().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_an_engine_uses_is_told_about_once_a_second() {
+        let name = instance("usage");
+        let docker = client(None, &name);
+        let clean = Clean(vec![docker.clone()]);
+        let id = docker.create(&spec(&name, 1, 23_013)).await.unwrap();
+        let usage: Vec<_> =
+            timeout(Duration::from_secs(10), docker.usage(&id).take(2).collect()).await.unwrap();
+        assert!(usage.iter().all(|usage| usage.memory > 0 && usage.memory_limit > usage.memory), "{usage:?}");
+        clean.all().await;
+    }
+}
