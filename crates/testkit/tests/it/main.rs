@@ -9,6 +9,7 @@ mod failures;
 mod inputs;
 mod joins;
 mod limits;
+mod operator;
 mod pages;
 mod players;
 mod sharing;

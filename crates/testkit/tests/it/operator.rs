@@ -1,0 +1,131 @@
+//! What an operator can ask and change through pages, without a fleet; `containers` has the rest.
+
+use std::time::Duration;
+
+use acemux_testkit::app::{Setup, TestApp, until};
+use acemux_testkit::{Reply, StrictViewer, get, send};
+use serde_json::{Value, json};
+
+use crate::ID;
+
+async fn ask(app: &TestApp, method: &str, path: &str, body: &Value) -> Reply {
+    let body = body.to_string();
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    send(app.address(), &request).await
+}
+
+async fn page(app: &TestApp, path: &str) -> Value {
+    get(app.address(), path).await.json().await
+}
+
+#[tokio::test]
+async fn a_template_is_kept_taken_over_carried_elsewhere_and_not_deleted_while_it_is_active() {
+    let app = Setup::new().start().await;
+    let mut config = page(&app, "/custom-variant/config").await;
+    assert_eq!(config["parameters"].as_array().unwrap().len(), 35);
+    config["parameters"][15]["value"] = json!(12);
+    let body = json!({ "name": "twelve", "config": config });
+    assert_eq!(ask(&app, "POST", "/custom-variant/templates/1", &body).await.status, 200);
+    let activated =
+        ask(&app, "POST", "/custom-variant/templates/1/activate", &Value::Null).await.json().await;
+    assert_eq!(
+        (activated["template_id"].as_u64(), activated["template_name"].as_str()),
+        (Some(1), Some("twelve"))
+    );
+    assert_eq!(page(&app, "/custom-variant/config").await["parameters"][15]["value"], 12);
+    assert_eq!(ask(&app, "DELETE", "/custom-variant/templates/1", &Value::Null).await.status, 400);
+
+    let export = ask(&app, "GET", "/custom-variant/templates/1/export", &Value::Null).await.json().await;
+    let import = json!({ "json_data": export.to_string() });
+    assert_eq!(ask(&app, "POST", "/custom-variant/templates/2/import", &import).await.status, 200);
+    let renamed = ask(&app, "PATCH", "/custom-variant/templates/2/rename", &json!({ "name": "other" })).await;
+    assert_eq!(renamed.status, 200);
+    let list = page(&app, "/custom-variant/templates").await;
+    assert_eq!(list["templates"][1], json!({ "slot_id": 2, "name": "other", "exists": true }));
+    assert_eq!(list["active_template_id"], 1);
+    assert_eq!(ask(&app, "DELETE", "/custom-variant/templates/2", &Value::Null).await.status, 200);
+    assert_eq!(get(app.address(), "/custom-variant/templates/2").await.status, 404);
+    assert_eq!(get(app.address(), "/custom-variant/templates/11").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_custom_variant_that_could_break_out_of_its_arguments_is_refused_and_nothing_changes() {
+    let app = Setup::new().start().await;
+    let before = page(&app, "/custom-variant/config").await;
+    for value in ["x; id", "$(id)", "a b", "a\nb"] {
+        let mut config = before.clone();
+        config["parameters"][9]["value"] = json!(value);
+        config["enabled"] = json!(true);
+        assert_eq!(ask(&app, "POST", "/custom-variant/config", &config).await.status, 400, "{value:?}");
+    }
+    let mut mounts = before.clone();
+    mounts["torrent_folder_mount_enabled"] = json!(true);
+    mounts["torrent_folder_host_path"] = json!("/");
+    assert_eq!(ask(&app, "POST", "/custom-variant/config", &mounts).await.status, 400);
+    assert_eq!(page(&app, "/custom-variant/config").await, before);
+}
+
+#[tokio::test]
+async fn what_changes_something_takes_the_key() {
+    let app = Setup::new().set("API_KEY", "a-key-of-twenty-signs").start().await;
+    for (method, path) in [
+        ("POST", "/scale/1"),
+        ("POST", "/provision/acestream"),
+        ("DELETE", "/containers/0"),
+        ("GET", "/containers/0"),
+        ("POST", "/health/circuit-breaker/reset"),
+        ("POST", "/events/cleanup"),
+        ("POST", "/custom-variant/config"),
+        ("POST", "/custom-variant/reprovision"),
+        ("POST", "/custom-variant/templates/1"),
+        ("DELETE", "/custom-variant/templates/1"),
+        ("PATCH", "/custom-variant/templates/1/rename"),
+        ("POST", "/custom-variant/templates/1/activate"),
+        ("GET", "/custom-variant/templates/1/export"),
+        ("POST", "/custom-variant/templates/1/import"),
+    ] {
+        for prefix in ["", "/api/v1"] {
+            let reply = ask(&app, method, &format!("{prefix}{path}"), &Value::Null).await;
+            assert_eq!(reply.status, 401, "{method} {prefix}{path}");
+        }
+    }
+    for path in ["/orchestrator/status", "/health/status", "/events", "/events/stats", "/engines/stats/all"] {
+        assert_eq!(get(app.address(), path).await.status, 200, "{path} is public, as in the guide");
+    }
+}
+
+#[tokio::test]
+async fn without_a_fleet_its_pages_say_so() {
+    let app = Setup::new().start().await;
+    for (method, path) in [("GET", "/api/v1/plan"), ("POST", "/scale/3"), ("POST", "/provision/acestream")] {
+        let mut reply = ask(&app, method, path, &json!({})).await;
+        assert_eq!(reply.status, 404, "{path}");
+        assert!(reply.json().await["detail"].as_str().unwrap().contains("ENGINE_PROVISIONER"));
+    }
+    until("the engine was probed", || app.app.engines.any_healthy()).await;
+    let status = page(&app, "/orchestrator/status").await;
+    assert_eq!((status["status"].as_str(), status["engines"]["total"].as_u64()), (Some("healthy"), Some(1)));
+    assert_eq!(status["provisioning"]["can_provision"], false);
+}
+
+#[tokio::test]
+async fn streams_are_in_the_history_newest_first_and_can_be_picked() {
+    let app = Setup::new().set("STREAM_IDLE_TIMEOUT", "100ms").start().await;
+    let mut viewer = StrictViewer::open(app.address(), ID).await;
+    viewer.watch(Duration::from_millis(300)).await;
+    drop(viewer);
+    app.at_baseline().await;
+    let events = page(&app, "/events?event_type=stream").await;
+    let categories: Vec<_> =
+        events.as_array().unwrap().iter().map(|event| event["category"].clone()).collect();
+    assert_eq!(categories, ["ended", "started"]);
+    assert_eq!(page(&app, "/events?category=started&limit=1").await.as_array().unwrap().len(), 1);
+    assert_eq!(page(&app, "/events/stats").await["by_type"]["stream"], 2);
+    for wrong in ["limit=0", "limit=1001", "limit=-1", "since=yesterday"] {
+        assert_eq!(get(app.address(), &format!("/events?{wrong}")).await.status, 400, "{wrong}");
+    }
+}
