@@ -122,6 +122,8 @@ pub(crate) struct Reconciler {
     creating: Vec<Creation>,
     removing: BTreeSet<ContainerId>,
     removal_retry: BTreeMap<ContainerId, Moment>,
+    /// When we removed what: a list that was asked for before still shows it.
+    gone: BTreeMap<ContainerId, Moment>,
     inspecting: BTreeSet<ContainerId>,
     daemon: Daemon,
     is_listing: bool,
@@ -186,6 +188,7 @@ impl Reconciler {
             creating: Vec::new(),
             removing: BTreeSet::new(),
             removal_retry: BTreeMap::new(),
+            gone: BTreeMap::new(),
             inspecting: BTreeSet::new(),
             daemon: Daemon::Unknown,
             is_listing: false,
@@ -294,9 +297,11 @@ impl Reconciler {
             Err(error) => return self.daemon_failed(&error, now),
         };
         self.daemon_answered(now);
+        self.gone.retain(|_, at| *at >= began);
         let listed: BTreeSet<ContainerId> = containers.iter().map(|container| container.id.clone()).collect();
         for container in containers {
-            if !self.creating.iter().any(|creation| creation.name == container.name) {
+            let is_coming = self.creating.iter().any(|creation| creation.name == container.name);
+            if !is_coming && !self.gone.contains_key(&container.id) {
                 self.observe(container, now);
             }
         }
@@ -788,6 +793,7 @@ impl Reconciler {
         match &result {
             Ok(()) => {
                 self.forget(&id);
+                self.gone.insert(id.clone(), now);
                 self.emit(&Event::Removed { engine, reason });
             }
             Err(error) => {

@@ -511,3 +511,98 @@ fn a_broken_image_opens_the_breaker_and_one_attempt_closes_it() {
     model.run(300);
     model.assert_converged();
 }
+
+/// A ready, idle engine in this place.
+fn ready(place: usize) -> EngineView {
+    EngineView {
+        id: format!("{place:064x}").parse().expect("64 hex digits"),
+        name: format!("acestream-{place}"),
+        place,
+        standing: Standing::Ready,
+        used: 0,
+        idle_since: Some(s(0)),
+        known_since: s(0),
+        age: s(60),
+        memory: Some(100),
+        recipe: "a".into(),
+        cordoned: false,
+    }
+}
+
+/// What is decided about these engines a thousand seconds in, in words: `create 3`, `cordon 1`, `remove 1`.
+fn decided(policy: &Policy, engines: &[EngineView]) -> Vec<String> {
+    let memory = Model::new(policy.clone()).memory;
+    let (creating, ports) = (Vec::new(), [19_000, 19_001]);
+    let demand = Demand { waiting: 0 };
+    let world = World {
+        now: s(1_000),
+        engines,
+        creating: &creating,
+        demand,
+        memory: &memory,
+        ports: &ports,
+        forbidden: None,
+    };
+    let name =
+        |id: &ContainerId| engines.iter().find(|engine| engine.id == *id).map_or(0, |engine| engine.place);
+    let words = plan(policy, &world).actions.into_iter().map(|action| match action {
+        Action::Create { place, .. } => format!("create {place}"),
+        Action::Cordon { id, .. } => format!("cordon {}", name(&id)),
+        Action::Uncordon { id, .. } => format!("uncordon {}", name(&id)),
+        Action::Remove { id, .. } => format!("remove {}", name(&id)),
+    });
+    words.collect()
+}
+
+#[test]
+fn an_idle_engine_that_is_old_or_fat_goes_when_its_replacement_is_ready() {
+    let policy = Policy { max_age: Some(s(3_600)), max_memory: Some(1_000), ..policy(2, 4, 0, 1) };
+    for tired in [EngineView { age: s(4_000), ..ready(1) }, EngineView { memory: Some(2_000), ..ready(1) }] {
+        assert_eq!(decided(&policy, &[tired.clone(), ready(2)]), ["cordon 1", "create 3"]);
+        let cordoned = EngineView { cordoned: true, ..tired.clone() };
+        let coming = EngineView { standing: Standing::Starting { since: s(999) }, ..ready(3) };
+        assert!(decided(&policy, &[cordoned.clone(), ready(2), coming]).is_empty());
+        assert_eq!(decided(&policy, &[cordoned, ready(2), ready(3)]), ["remove 1"]);
+        let busy = EngineView { used: 1, idle_since: None, ..tired };
+        assert!(decided(&policy, &[busy, ready(2)]).is_empty(), "in use, it stays");
+    }
+}
+
+#[test]
+fn without_room_for_both_the_bad_engine_goes_first() {
+    let policy = policy(2, 2, 0, 1);
+    let bad = Standing::Unhealthy { since: s(900), why: "silent".into() };
+    let bad = EngineView { standing: bad, cordoned: true, ..ready(1) };
+    assert_eq!(decided(&policy, &[bad, ready(2)]), ["remove 1"]);
+}
+
+#[test]
+fn an_unhealthy_engine_has_a_minute_to_recover() {
+    let policy = policy(2, 4, 0, 1);
+    let unhealthy = |since| {
+        let standing = Standing::Unhealthy { since, why: "silent".into() };
+        EngineView { standing, ..ready(1) }
+    };
+    assert!(decided(&policy, &[unhealthy(s(950)), ready(2)]).is_empty());
+    assert_eq!(decided(&policy, &[unhealthy(s(930)), ready(2)]), ["cordon 1", "create 3"]);
+    let recovered = EngineView { cordoned: true, ..ready(1) };
+    assert_eq!(decided(&policy, &[recovered, ready(2)]), ["uncordon 1"]);
+}
+
+#[test]
+fn a_paused_engine_is_replaced_at_once_and_not_removed_under_its_streams() {
+    let policy = policy(1, 4, 0, 1);
+    let frozen =
+        EngineView { standing: Standing::Frozen, used: 1, idle_since: None, cordoned: true, ..ready(1) };
+    assert_eq!(decided(&policy, std::slice::from_ref(&frozen)), ["create 2"]);
+    assert!(decided(&policy, &[frozen, ready(2)]).is_empty());
+}
+
+#[test]
+fn engines_made_with_old_settings_are_replaced_one_after_the_other() {
+    let policy = policy(3, 4, 0, 1);
+    let old = |place| EngineView { recipe: "b".into(), ..ready(place) };
+    assert_eq!(decided(&policy, &[old(1), old(2), old(3)]), ["cordon 1", "create 4"]);
+    let going = EngineView { cordoned: true, ..old(1) };
+    assert_eq!(decided(&policy, &[going, old(2), old(3), ready(4)]), ["remove 1"]);
+}

@@ -41,6 +41,8 @@ pub enum Fault {
     Empty,
     /// It does what it should, after so long.
     Slow(Duration),
+    /// It does what it should at once, and tells so long after.
+    Late(Duration),
 }
 
 /// A kind of call.
@@ -336,6 +338,11 @@ impl World {
             Fault::Slow(time) => {
                 tokio::time::sleep(time).await;
                 self.handle(asked, body).await
+            }
+            Fault::Late(time) => {
+                let reply = self.handle(asked, body).await;
+                tokio::time::sleep(time).await;
+                reply
             }
         }
     }

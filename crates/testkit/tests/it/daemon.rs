@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use acemux_testkit::docker::{FAST, Program};
 use acemux_testkit::dockerd::{Call, FakeDockerd, Fault};
-use acemux_testkit::{StrictViewer, get};
+use acemux_testkit::{StrictViewer, get, send};
 use tokio::time::{Instant, sleep};
 
 use crate::ID;
@@ -84,6 +84,26 @@ async fn an_engine_whose_end_no_event_told_is_found_by_the_regular_pass() {
         })
         .await;
     assert!(daemon.violations().is_empty(), "{:?}", daemon.violations());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_older_than_a_removal_does_not_bring_the_engine_back() {
+    let (daemon, program) = start("older", "24300-24319", &[("MONITOR_INTERVAL_S", "1s")]).await;
+    let engines = program.until_healthy(2).await;
+    daemon.fault(Call::List, Fault::Late(Duration::from_millis(800)), usize::MAX);
+    let request =
+        format!("DELETE /containers/{} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", engines[0]);
+    sleep(Duration::from_millis(1_300)).await;
+    assert_eq!(send(program.address, &request).await.status, 200);
+    program
+        .until_it("replaces it", async |program: &Program| {
+            let healthy = program.healthy().await;
+            healthy.len() == 2 && !healthy.contains(&engines[0])
+        })
+        .await;
+    sleep(Duration::from_secs(3)).await;
+    assert!(program.events("vanished").await.is_empty(), "{}", program.log());
+    assert!(program.events("adopted").await.is_empty(), "{}", program.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
