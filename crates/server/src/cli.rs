@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use acemux_sim::{ChannelKind, SimOptions, Timing};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -132,6 +133,23 @@ pub enum SimTiming {
     Fast,
 }
 
+impl FromStr for SimTiming {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        <Self as ValueEnum>::from_str(text, false)
+    }
+}
+
+impl From<SimTiming> for Timing {
+    fn from(timing: SimTiming) -> Self {
+        match timing {
+            SimTiming::Real => Self::real(),
+            SimTiming::Fast => Self::fast(),
+        }
+    }
+}
+
 /// A simulated engine.
 #[derive(Debug, Args)]
 pub struct SimFlags {
@@ -151,12 +169,8 @@ pub struct SimFlags {
 
 impl From<SimFlags> for SimOptions {
     fn from(flags: SimFlags) -> Self {
-        let timing = match flags.timing {
-            SimTiming::Real => Timing::real(),
-            SimTiming::Fast => Timing::fast(),
-        };
-        let SimFlags { listen, control, channel, .. } = flags;
-        Self { listen, control, default_channel: channel, timing, ..Self::default() }
+        let SimFlags { listen, control, channel, timing } = flags;
+        Self { listen, control, default_channel: channel, timing: timing.into(), ..Self::default() }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use acemux_server::app::{BuildError, Service};
 use acemux_server::cli::{Cli, Command, ConfigAction, Exit, ServeFlags, Sim};
 use acemux_server::config::{Config, ListenHost, Problems, Written, show, show_json};
-use acemux_server::simargs::{self, SimRun};
+use acemux_server::simargs::{self, BadValue, SimRun};
 use acemux_server::{demo, limits, logging};
 use acemux_sim::SimOptions;
 use clap::Parser as _;
@@ -204,10 +204,14 @@ fn ask_livez(address: SocketAddr) -> std::io::Result<bool> {
 }
 
 /// One container of the simulated engine's image.
-fn run_sim_image(run: SimRun) -> ExitCode {
-    match run.exit {
-        Some(code) => ExitCode::from(code),
-        None => simulate(run.options, run.boot).into(),
+fn run_sim_image(run: Result<SimRun, BadValue>) -> ExitCode {
+    match run {
+        Ok(SimRun { exit: Some(code), .. }) => ExitCode::from(code),
+        Ok(SimRun { options, boot, exit: None }) => simulate(options, boot).into(),
+        Err(problem) => {
+            eprintln!("{problem}");
+            Exit::Configuration.into()
+        }
     }
 }
 
