@@ -16,6 +16,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::member::{Contained, EngineKey, Health, Member};
 
+/// How long a stream that nobody watches may take to give its slot up: as long as its engine may take to answer the
+/// stop. Only then another engine is asked for.
+const GIVING_WAY: Duration = Duration::from_secs(3);
+
 /// How engines are used.
 #[derive(Clone, Debug)]
 pub struct DispatchOptions {
@@ -114,6 +118,8 @@ struct Waiter {
     stream: Option<Infohash>,
     exclude: Vec<EngineKey>,
     grant: oneshot::Sender<Slot>,
+    /// Whether another engine should be created for it. Not while a stream that nobody watches gives way to it.
+    is_demand: bool,
 }
 
 /// The right to run one playback on an engine. Dropping it returns the right, and the next in line gets it.
@@ -188,9 +194,9 @@ impl Engines {
         self.all().iter().any(|member| member.knowledge().health == Health::Healthy)
     }
 
-    /// Streams that wait for a slot.
+    /// Streams that wait for a slot which no engine that runs is about to give up.
     pub fn waiting(&self) -> usize {
-        self.queue.lock().waiters.len()
+        self.queue.lock().waiters.values().filter(|waiter| waiter.is_demand).count()
     }
 
     /// Returns when [`Self::waiting`] has changed since the last call.
@@ -229,7 +235,7 @@ impl Engines {
     ) -> Result<Slot, NoSlot> {
         self.refuse_at_once(exclude)?;
         let (grant, granted) = oneshot::channel();
-        let ticket = self.enqueue(Waiter { stream, exclude: exclude.to_vec(), grant });
+        let ticket = self.enqueue(Waiter { stream, exclude: exclude.to_vec(), grant, is_demand: false });
         self.serve();
         let result = self.wait(granted, &ticket, exclude, relieve).await;
         drop(ticket);
@@ -248,10 +254,14 @@ impl Engines {
         if let Ok(slot) = granted.try_recv() {
             return Ok(slot);
         }
-        self.demand.notify_one();
-        if self.is_first(ticket) {
-            relieve();
+        if relieve() {
+            tokio::select! {
+                biased;
+                Ok(slot) = &mut granted => return Ok(slot),
+                () = sleep_until(selection.min(began + GIVING_WAY)) => {}
+            }
         }
+        self.register_demand(ticket);
         let mut outlook = self.outlook.subscribe();
         tokio::select! {
             biased;
@@ -303,8 +313,12 @@ impl Engines {
         Ticket { engines: self, number }
     }
 
-    fn is_first(&self, ticket: &Ticket<'_>) -> bool {
-        self.queue.lock().waiters.first_key_value().is_some_and(|(number, _)| *number == ticket.number)
+    /// From now on another engine should be created for it.
+    fn register_demand(&self, ticket: &Ticket<'_>) {
+        if let Some(waiter) = self.queue.lock().waiters.get_mut(&ticket.number) {
+            waiter.is_demand = true;
+        }
+        self.demand.notify_one();
     }
 
     /// Gives out the slots that are free, in the order of asking.
@@ -448,6 +462,28 @@ mod tests {
         assert!(first.await.is_ok(), "and its slot is returned at once");
         assert!(second.await.is_ok());
         assert_eq!(engines.waiting(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_nobody_watches_gives_way_before_another_engine_is_asked_for() {
+        let engines = engines(1, 1, Outlook::Growing);
+        let lingering = slot(&engines, &[]).await.unwrap();
+        let waiting = engines.slot(None, &[], || true);
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        assert_eq!(engines.waiting(), 0, "no demand yet");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(lingering);
+        assert!(waiting.await.is_ok());
+
+        let stuck = slot(&engines, &[]).await.unwrap();
+        let waiting = engines.slot(None, &[], || true);
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        tokio::time::sleep(GIVING_WAY).await;
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        assert_eq!(engines.waiting(), 1, "it did not give way in time");
+        drop(stuck);
     }
 
     #[tokio::test(start_paused = true)]
