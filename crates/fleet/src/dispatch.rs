@@ -242,6 +242,11 @@ impl Engines {
         result
     }
 
+    /// A slot on this engine, if it has one now: for what somebody else runs there.
+    pub fn slot_on(self: &Arc<Self>, member: &Arc<Member>) -> Option<Slot> {
+        member.take_slot().then(|| Slot { member: Arc::clone(member), engines: Arc::clone(self) })
+    }
+
     async fn wait(
         &self,
         mut granted: oneshot::Receiver<Slot>,

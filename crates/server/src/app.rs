@@ -30,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{
     custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, proxy, status,
+    streams,
 };
 use crate::archive::{Archive, PlaybackJournal};
 use crate::auth::Gate;
@@ -42,6 +43,7 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::origins::EngineOrigin;
 use crate::play::getstream;
+use crate::reported::Reported;
 use crate::serve::{ServeOptions, serve};
 
 /// Between a deadline inside and the one around it.
@@ -58,6 +60,10 @@ pub struct App {
     pub engines: Arc<Engines>,
     /// Who creates engines, if anybody does.
     pub fleet: Option<Fleet>,
+    /// Streams that other programs run on our engines.
+    pub reported: Arc<Reported>,
+    /// Takes note of what happens.
+    pub journal: Arc<Journal>,
     /// What engines are made from.
     pub recipes: Option<Arc<Recipes>>,
     /// The custom variant.
@@ -200,7 +206,9 @@ impl App {
     fn new(config: &Config, parts: Parts, stop: CancellationToken) -> Self {
         let Parts { metrics, journal, engines, fleet, recipes, custom, identities, store, .. } = parts;
         let origin = EngineOrigin::new(Arc::clone(&engines), identities);
-        let relay = Relay::new(relay_config(config), Arc::new(origin.clone()), journal);
+        let observer = Arc::clone(&journal);
+        let relay = Relay::new(relay_config(config), Arc::new(origin.clone()), observer);
+        let reported = Arc::default();
         let trusted = config.viewers.trusted_proxies.clone();
         let gate = Arc::new(Gate::new(config.api_key.clone()));
         let settings = Arc::new(Shown::new(config));
@@ -210,6 +218,8 @@ impl App {
             origin,
             engines,
             fleet,
+            reported,
+            journal,
             recipes,
             custom,
             store,
@@ -247,6 +257,9 @@ impl App {
             .route("/health/status", get(status::health))
             .route("/health/circuit-breaker/reset", post(status::reset_breakers))
             .merge(custom_routes())
+            .route("/streams", get(streams::list))
+            .route("/events/stream_started", post(streams::started))
+            .route("/events/stream_ended", post(streams::ended))
             .route("/events", get(events::list))
             .route("/events/stats", get(events::stats))
             .route("/events/cleanup", post(events::cleanup))

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::api::problem::Code;
 use crate::history;
 use crate::metrics::Metrics;
+use crate::reported::Known;
 
 /// Writes the log and counts.
 pub struct Journal {
@@ -44,6 +45,18 @@ impl Journal {
             container_id: container,
             stream_id: Some(stream),
         });
+    }
+
+    /// Another program has reported that a stream began, or ended, on one of our engines.
+    pub fn reported(&self, stream: &Known, is_start: bool) {
+        let (category, message) = if is_start {
+            ("started", "a stream was reported")
+        } else {
+            ("ended", "a reported stream ended")
+        };
+        tracing::info!(stream = stream.id, engine = stream.container_id, "{message}");
+        let details = json!({ "reported": true });
+        self.keep(category, message.into(), stream.id.clone(), Some(stream.container_id.clone()), details);
     }
 
     fn started(&self, event: &Event<'_>) {

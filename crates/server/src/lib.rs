@@ -26,5 +26,6 @@ pub mod logging;
 pub mod metrics;
 pub mod origins;
 pub mod play;
+pub mod reported;
 pub mod serve;
 pub mod simargs;

@@ -8,3 +8,4 @@ pub mod health;
 pub mod problem;
 pub mod proxy;
 pub mod status;
+pub mod streams;

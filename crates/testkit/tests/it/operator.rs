@@ -79,6 +79,8 @@ async fn what_changes_something_takes_the_key() {
         ("GET", "/containers/0"),
         ("POST", "/health/circuit-breaker/reset"),
         ("POST", "/events/cleanup"),
+        ("POST", "/events/stream_started"),
+        ("POST", "/events/stream_ended"),
         ("POST", "/custom-variant/config"),
         ("POST", "/custom-variant/reprovision"),
         ("POST", "/custom-variant/templates/1"),
@@ -110,6 +112,38 @@ async fn without_a_fleet_its_pages_say_so() {
     let status = page(&app, "/orchestrator/status").await;
     assert_eq!((status["status"].as_str(), status["engines"]["total"].as_u64()), (Some("healthy"), Some(1)));
     assert_eq!(status["provisioning"]["can_provision"], false);
+}
+
+#[tokio::test]
+async fn a_stream_that_another_program_reports_holds_a_slot_until_it_ends() {
+    let app = Setup::new().start().await;
+    let address = app.engine().addr();
+    let report = |host: &str, id: &str| {
+        json!({
+            "engine": { "host": host, "port": address.port() },
+            "stream": { "key_type": "infohash", "key": ID },
+            "session": {
+                "playback_session_id": "1", "is_live": 1,
+                "stat_url": "http://127.0.0.1:1/stat", "command_url": "http://127.0.0.1:1/stop",
+            },
+            "labels": { "stream_id": id },
+        })
+    };
+    let started =
+        ask(&app, "POST", "/events/stream_started", &report("127.0.0.1", "ch-1")).await.json().await;
+    assert_eq!((started["id"].as_str(), started["status"].as_str()), (Some("ch-1"), Some("started")));
+    assert!(started["command_url"].is_null(), "it cannot set what is called");
+    assert_eq!(app.app.engines.all()[0].used(), 1);
+    assert_eq!(ask(&app, "POST", "/events/stream_started", &report("192.0.2.1", "ch-2")).await.status, 404);
+    assert_eq!(page(&app, "/streams").await.as_array().unwrap().len(), 1);
+    let end = async |body: Value| {
+        ask(&app, "POST", "/events/stream_ended", &body).await.json().await["updated"].clone()
+    };
+    assert_eq!(end(json!({ "stream_id": "unknown" })).await, false, "an unknown id ends nothing");
+    assert_eq!(end(json!({})).await, false);
+    assert_eq!(end(json!({ "stream_id": "ch-1" })).await, true);
+    assert_eq!(end(json!({ "stream_id": "ch-1" })).await, false, "and only once");
+    assert_eq!(app.app.engines.all()[0].used(), 0);
 }
 
 #[tokio::test]
