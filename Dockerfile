@@ -1,28 +1,33 @@
 # The service as a small image: one static binary on nothing.
 #
 #   docker build -t ghcr.io/acemux/acemux .                      builds the binary in a container first
-#   docker build -t ghcr.io/acemux/acemux --target prebuilt .    takes dist/acemux, built before (scripts/image does)
+#   docker build -t ghcr.io/acemux/acemux --target prebuilt .    takes dist/, made before (scripts/image does)
+#
+# There is no USER: which user may use Docker's socket differs from host to host (docs/deployment.md). /data is open to
+# all, so that a new volume can be written by whichever user the container is given, root without capabilities included.
 
-FROM scratch AS prebuilt
-COPY dist/acemux /acemux
+ARG RUST_IMAGE=rust:1.95-bookworm
+
+FROM scratch AS base
 ENV DB_PATH=/data/acemux.db
 EXPOSE 8000
-VOLUME /data
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 CMD ["/acemux", "healthcheck"]
 ENTRYPOINT ["/acemux"]
 CMD ["serve"]
 
-FROM rust:1.95-bookworm AS build
+FROM base AS prebuilt
+COPY dist/ /
+VOLUME /data
+
+FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 COPY . .
-RUN RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$(uname -m)-unknown-linux-gnu" \
-    && cp "target/$(uname -m)-unknown-linux-gnu/release/acemux" /acemux
+# The image's own compiler instead of the one that rust-toolchain.toml would fetch.
+RUN export RUSTUP_TOOLCHAIN="$RUST_VERSION" RUSTFLAGS='-C target-feature=+crt-static' \
+    && target="$(rustc -vV | sed -n 's/^host: //p')" \
+    && cargo build --release --locked --target "$target" --package acemux-server \
+    && mkdir /dist && cp "target/$target/release/acemux" /dist/ && mkdir -m 0777 /dist/data
 
-FROM scratch
-COPY --from=build /acemux /acemux
-ENV DB_PATH=/data/acemux.db
-EXPOSE 8000
+FROM base
+COPY --from=build /dist/ /
 VOLUME /data
-HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 CMD ["/acemux", "healthcheck"]
-ENTRYPOINT ["/acemux"]
-CMD ["serve"]
