@@ -19,12 +19,32 @@ async fn the_minimum_of_engines_is_ready_soon_and_a_stream_plays_on_one_of_them(
     let sessions = program.page("/proxy/status").await;
     let container = sessions["sessions"][0]["container_id"].as_str().unwrap().to_owned();
     assert!(engines.contains(&container), "{sessions}");
+    assert_confined(&container).await;
     // The guide's questions, as it prints them.
     let stats = program.page("/engines/stats/all").await;
     assert!(stats[&container]["memory_usage"].as_u64() > Some(0), "{stats}");
     assert_eq!(program.page("/orchestrator/status").await["status"], "healthy");
     let plan = program.page("/api/v1/plan").await;
     assert!(plan["plan"]["because"].as_str().unwrap().contains("in use"), "{plan}");
+}
+
+/// What Docker says of a container that we created: no right that it does not need.
+async fn assert_confined(container: &str) {
+    let inspected = docker(&["inspect", "--format", "{{json .HostConfig}}", container]).await;
+    let host: Value = serde_json::from_str(&inspected).expect("JSON");
+    assert_eq!(host["CapDrop"], serde_json::json!(["ALL"]), "{host}");
+    assert!(host["CapAdd"].is_null() && host["Binds"].is_null() && host["Privileged"] == false, "{host}");
+    assert_eq!(host["SecurityOpt"], serde_json::json!(["no-new-privileges:true"]), "{host}");
+    assert_eq!((host["PidsLimit"].as_i64(), host["OomScoreAdj"].as_i64()), (Some(512), Some(500)), "{host}");
+    assert_eq!((host["AutoRemove"].as_bool(), host["Init"].as_bool()), (Some(false), Some(true)), "{host}");
+    assert_eq!(host["RestartPolicy"]["Name"], "no", "{host}");
+    assert_eq!(
+        host["LogConfig"]["Config"],
+        serde_json::json!({ "max-size": "10m", "max-file": "2" }),
+        "{host}"
+    );
+    let ports = host["PortBindings"].as_object().expect("ports");
+    assert!(ports.values().filter_map(Value::as_array).flatten().all(|port| port["HostIp"] == "127.0.0.1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,16 +181,16 @@ async fn leftovers_of_every_state_are_reaped_and_what_runs_is_adopted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_herd_on_one_cold_channel_creates_one_engine_and_one_playback() {
-    let settings = [("MIN_REPLICAS", "0"), ("MIN_FREE_REPLICAS", "0")];
+    let settings = [("MIN_REPLICAS", "0"), ("MIN_FREE_REPLICAS", "0"), ("MAX_VIEWERS_PER_IP", "600")];
     let program = Program::start("herd", "22100-22119", &settings).await;
     let began = Instant::now();
-    let herd = (0..200).map(|_| async {
+    let herd = (0..500).map(|_| async {
         let mut reply = get(program.address, &stream(ID)).await;
         assert_eq!(reply.status, 200);
         reply.next().await.expect("media").len()
     });
     let first: Vec<usize> = futures_util::future::join_all(herd).await;
-    println!("200 viewers of a cold channel have media after {:?}", began.elapsed());
+    println!("500 viewers of a cold channel have media after {:?}", began.elapsed());
     assert!(first.iter().all(|bytes| *bytes > 0));
     let containers = program.containers().await;
     assert_eq!(containers.len(), 1);
