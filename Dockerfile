@@ -16,7 +16,9 @@ ENTRYPOINT ["/acemux"]
 CMD ["serve"]
 
 FROM base AS prebuilt
-COPY dist/ /
+# Builders before BuildKit, docker-compose 1.29's among them, make this stage also on the way to the last one. There is no
+# dist/ then: a pattern, beside a file that is always there, may match nothing.
+COPY LICENSE-* dis[t] /
 VOLUME /data
 
 FROM ${RUST_IMAGE} AS build
@@ -29,5 +31,6 @@ RUN export RUSTUP_TOOLCHAIN="$RUST_VERSION" RUSTFLAGS='-C target-feature=+crt-st
     && mkdir /dist && cp "target/$target/release/acemux" /dist/ && mkdir -m 0777 /dist/data
 
 FROM base
+COPY LICENSE-* /
 COPY --from=build /dist/ /
 VOLUME /data
