@@ -56,11 +56,13 @@ pub enum LeaveReason {
     Stalled,
     /// The stream ended.
     StreamOver,
+    /// An operator threw it out.
+    Kicked,
 }
 
 impl LeaveReason {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Left, Self::Stalled, Self::StreamOver];
+    pub const ALL: [Self; 4] = [Self::Left, Self::Stalled, Self::StreamOver, Self::Kicked];
 
     /// Name in metrics and logs.
     pub fn as_str(self) -> &'static str {
@@ -68,6 +70,7 @@ impl LeaveReason {
             Self::Left => "left",
             Self::Stalled => "stalled",
             Self::StreamOver => "stream_over",
+            Self::Kicked => "kicked",
         }
     }
 }
@@ -110,6 +113,17 @@ pub(crate) struct Record {
     next_chunk: AtomicU64,
     first_byte_ms: AtomicU64,
     leaving: AtomicU8,
+    exit: Mutex<Exit>,
+}
+
+/// How a viewer is thrown out.
+enum Exit {
+    /// Its connection has not said yet.
+    Unknown,
+    /// Calling this ends its connection.
+    Known(Box<dyn Fn() + Send + Sync>),
+    /// It was to go before its connection had said how.
+    Wanted,
 }
 
 /// Not a time: no first byte yet.
@@ -149,6 +163,15 @@ impl Viewers {
         self.count.send_replace(records.len());
     }
 
+    /// Throws one out. False when it is not here.
+    pub(crate) fn kick(&self, id: ViewerId) -> bool {
+        let record = self.records.lock().get(&id).cloned();
+        record.is_some_and(|record| {
+            record.kick();
+            true
+        })
+    }
+
     fn leave(&self, id: ViewerId) {
         let mut records = self.records.lock();
         records.remove(&id);
@@ -170,7 +193,18 @@ impl Record {
             next_chunk: AtomicU64::new(0),
             first_byte_ms: AtomicU64::new(NO_FIRST_BYTE),
             leaving: AtomicU8::new(LeaveReason::Left as u8),
+            exit: Mutex::new(Exit::Unknown),
         })
+    }
+
+    /// Its connection ends now, or as soon as it has said how it ends.
+    fn kick(&self) {
+        self.leaving.store(LeaveReason::Kicked as u8, Ordering::Relaxed);
+        let mut exit = self.exit.lock();
+        match &*exit {
+            Exit::Known(end) => end(),
+            Exit::Unknown | Exit::Wanted => *exit = Exit::Wanted,
+        }
     }
 
     fn snapshot(&self, next: u64) -> ViewerSnapshot {
@@ -263,6 +297,15 @@ impl Farewell {
     /// The viewer is about to go for this reason.
     pub fn because(&self, reason: LeaveReason) {
         self.0.leaving.store(reason as u8, Ordering::Relaxed);
+    }
+
+    /// What ends the viewer's connection when an operator throws it out. Called at once when that was wanted already.
+    pub fn when_kicked(&self, end: impl Fn() + Send + Sync + 'static) {
+        let mut exit = self.0.exit.lock();
+        if matches!(*exit, Exit::Wanted) {
+            end();
+        }
+        *exit = Exit::Known(Box::new(end));
     }
 }
 

@@ -245,6 +245,7 @@ impl App {
             .route("/proxy/sessions", get(proxy::sessions))
             .route("/proxy/sessions/{id}", get(proxy::session))
             .route("/proxy/sessions/{id}/viewers", get(proxy::viewers))
+            .route("/proxy/viewers/{id}", delete(proxy::kick))
             .route("/engines", get(engine_pages::list))
             .route("/engines/stats/all", get(engine_pages::all_stats))
             .route("/engines/stats/total", get(engine_pages::total_stats))

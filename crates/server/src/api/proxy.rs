@@ -117,6 +117,23 @@ pub async fn viewers(
     Ok(Json(ProxyViewers { viewers: viewers.into_iter().map(ProxyViewer::from).collect() }))
 }
 
+/// `DELETE /proxy/viewers/{id}`.
+#[derive(Debug, Serialize)]
+pub struct Kicked {
+    kicked: u64,
+}
+
+/// Throws a viewer out; the stream and its other viewers go on.
+pub async fn kick(
+    _: Operator,
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<Kicked>, Problem> {
+    let unknown = || Problem::new(Code::NotFound).with_detail("no viewer has this id");
+    let kicked = id.parse().ok().filter(|id| app.relay.kick(*id)).ok_or_else(unknown)?;
+    Ok(Json(Kicked { kicked }))
+}
+
 fn find(app: &App, id: &str) -> Result<SessionSnapshot, Problem> {
     let unknown = || Problem::new(Code::NotFound).with_detail("no stream of this id is playing");
     let content = ContentId::from_any_form(id).map_err(|_| unknown())?;

@@ -36,6 +36,7 @@ pub async fn play(
     let content = Selector::from_query(query.as_deref())?;
     let viewer = join(&app, content, client).await?;
     switch.on_cut(farewell(&viewer));
+    viewer.farewell().when_kicked(switch.cutter());
     let body = AbortOnError::new(TsBody::new(viewer), switch);
     Ok((StatusCode::OK, golden_headers(), Body::new(body)).into_response())
 }

@@ -49,6 +49,16 @@ impl AbortSwitch {
         }
     }
 
+    /// Ends the connection now, for an operator who throws its viewer out.
+    pub fn cutter(&self) -> impl Fn() + Send + Sync + 'static {
+        let control = self.control.clone();
+        move || {
+            if let Some(control) = &control {
+                control.cut();
+            }
+        }
+    }
+
     /// The body is torn off: its client must notice.
     fn tear(&self) {
         if let (Some(control), true) = (&self.control, self.ends_by_close) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use acemux_testkit::app::{Setup, TestApp, until};
+use acemux_testkit::http::BodyEnd;
 use acemux_testkit::{Reply, StrictViewer, get, send};
 use serde_json::{Value, json};
 
@@ -78,6 +79,7 @@ async fn what_changes_something_takes_the_key() {
         ("DELETE", "/containers/0"),
         ("GET", "/containers/0"),
         ("POST", "/health/circuit-breaker/reset"),
+        ("DELETE", "/proxy/viewers/1"),
         ("POST", "/events/cleanup"),
         ("POST", "/events/stream_started"),
         ("POST", "/events/stream_ended"),
@@ -144,6 +146,31 @@ async fn a_stream_that_another_program_reports_holds_a_slot_until_it_ends() {
     assert_eq!(end(json!({ "stream_id": "ch-1" })).await, true);
     assert_eq!(end(json!({ "stream_id": "ch-1" })).await, false, "and only once");
     assert_eq!(app.app.engines.all()[0].used(), 0);
+}
+
+#[tokio::test]
+async fn a_viewer_that_is_thrown_out_goes_at_once_and_the_others_go_on() {
+    let app = Setup::new().start().await;
+    let mut stays = StrictViewer::open(app.address(), ID).await;
+    let mut goes = StrictViewer::open(app.address(), ID).await;
+    stays.watch(Duration::from_millis(200)).await;
+    let viewers = page(&app, &format!("/proxy/sessions/{ID}/viewers")).await;
+    let id = viewers["viewers"][1]["id"].as_u64().unwrap();
+    assert_eq!(ask(&app, "DELETE", &format!("/proxy/viewers/{id}"), &Value::Null).await.status, 200);
+    let end = goes.watch(Duration::from_secs(5)).await;
+    assert!(end.is_some_and(|end| end != BodyEnd::Clean), "{end:?}: a player must notice");
+    until("its place is free", || app.app.relay.viewers() == 1).await;
+    stays.watch(Duration::from_millis(500)).await;
+    stays.assert_perfect();
+    for unknown in [id.to_string(), "0".into(), "-1".into(), "x".into()] {
+        let reply = ask(&app, "DELETE", &format!("/proxy/viewers/{unknown}"), &Value::Null).await;
+        assert_eq!(reply.status, 404, "{unknown}");
+    }
+    let mut metrics = get(app.address(), "/metrics").await;
+    let (metrics, _) = metrics.body().await;
+    assert!(
+        String::from_utf8_lossy(&metrics).contains("acemux_proxy_viewers_left_total{reason=\"kicked\"} 1")
+    );
 }
 
 #[tokio::test]
