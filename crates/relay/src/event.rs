@@ -51,6 +51,24 @@ pub enum Event<'a> {
         /// Since the first viewer asked.
         took: Duration,
     },
+    /// The source of a watched stream broke; another one is opened while its viewers wait.
+    Interrupted {
+        /// The channel.
+        key: &'a StreamKey,
+        /// Which source, if it is known.
+        source: Option<&'a SourceId>,
+        /// How it broke.
+        error: &'a str,
+    },
+    /// Media comes again.
+    Recovered {
+        /// The channel.
+        key: &'a StreamKey,
+        /// From where.
+        source: &'a SourceId,
+        /// How long there was none.
+        gap: Duration,
+    },
     /// A second playback of the same channel on the same source replaced the first.
     UpstreamReplaced {
         /// The channel.

@@ -91,6 +91,20 @@ impl Journal {
                 self.metrics.sessions.opened.inc();
                 tracing::debug!(stream = %key, "stream asked for");
             }
+            Event::Interrupted { key, source, error } => {
+                let engine = source.map(ToString::to_string);
+                tracing::warn!(stream = %key, engine, error, "stream interrupted, opening it elsewhere");
+                let message = format!("stream interrupted: {error}");
+                self.keep("interrupted", message, key.to_string(), engine, json!({}));
+            }
+            Event::Recovered { key, source, gap } => {
+                self.metrics.sessions.recovered(*gap);
+                let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(stream = %key, engine = %source, gap_ms, "stream plays again");
+                let details = json!({ "gap_ms": gap_ms });
+                let message = "stream plays again on another playback".into();
+                self.keep("recovered", message, key.to_string(), Some(source.to_string()), details);
+            }
             Event::UpstreamReplaced { key, source } => {
                 self.metrics.sessions.replaced.inc();
                 tracing::info!(stream = %key, engine = %source, "the engine's newer playback takes over");
@@ -146,7 +160,11 @@ impl Observer for Journal {
                 tracing::info!(stream = %key, engine, error, "start failed, trying another engine");
             }
             Event::StartFinished { .. } => self.started(event),
-            Event::SessionOpened { .. } | Event::UpstreamReplaced { .. } | Event::SessionEnded { .. } => {
+            Event::SessionOpened { .. }
+            | Event::Interrupted { .. }
+            | Event::Recovered { .. }
+            | Event::UpstreamReplaced { .. }
+            | Event::SessionEnded { .. } => {
                 self.session(event);
             }
             Event::ViewerJoined { .. } | Event::ViewerSkipped { .. } | Event::ViewerLeft { .. } => {

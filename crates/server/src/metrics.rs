@@ -49,6 +49,7 @@ pub(crate) struct Starts {
 pub(crate) struct Sessions {
     pub(crate) opened: Counter,
     pub(crate) replaced: Counter,
+    gaps: Seconds,
     ended: Family<ByReason, Counter>,
 }
 
@@ -156,6 +157,10 @@ impl Starts {
 }
 
 impl Sessions {
+    pub(crate) fn recovered(&self, gap: Duration) {
+        self.gaps.0.observe(gap.as_secs_f64());
+    }
+
     pub(crate) fn ended(&self, reason: &'static str) {
         self.ended.get_or_create(&ByReason { reason }).inc();
     }
@@ -215,6 +220,8 @@ impl Metrics {
         registry.register("sessions_ended", "Streams ended by reason", self.sessions.ended.clone());
         let help = "Engine playbacks that a newer one of the same stream replaced";
         registry.register("upstreams_replaced", help, self.sessions.replaced.clone());
+        let help = "Time without media until a broken stream played again";
+        registry.register_with_unit("gap", help, Unit::Seconds, self.sessions.gaps.0.clone());
         let help = "History held for all streams";
         registry.register_with_unit("ring", help, Unit::Bytes, self.live.ring_bytes.clone());
         registry.register_with_unit("received", "From engines", Unit::Bytes, self.live.bytes_in.clone());

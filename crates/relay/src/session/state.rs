@@ -3,10 +3,14 @@
 //! ```text
 //!            open ok, first start point        no viewers
 //!  Opening ───────────────────────────► Live ─────────────► Lingering(until)
-//!   │  └── retry once, elsewhere ─┘       │  ◄──────────────┘ viewer arrives
-//!   └─────────► Ended(reason) ◄───────────┴── upstream end, silence, idle, shutdown
+//!   │  └── retry once, elsewhere ─┘     │ ▲  ◄──────────────┘ viewer arrives
+//!   │             the upstream ends or breaks │ │ start point of another one
+//!   │                                   ▼ │
+//!   │                                Recovering(until)
+//!   └─────────► Ended(reason) ◄─────────┴── silence, idle, shutdown, nothing to recover with
 //! ```
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -30,6 +34,20 @@ pub struct Timings {
 /// How many sources one start may try: the first, and one more when it fails explicitly before any data.
 const ATTEMPTS: u32 = 2;
 
+/// Pauses before another attempt to heal a gap; the first one is made at once, the last pause repeats.
+const PAUSES: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+
+/// So many gaps in a minute are healed at once; after that each waits for the longest pause, so that a source that dies
+/// again and again is not started again and again.
+const QUICK_GAPS: usize = 3;
+const GAP_WINDOW: Duration = Duration::from_mins(1);
+
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -43,6 +61,8 @@ pub enum Step {
     Unreadable(SourceId),
     /// The source ended the stream or broke.
     UpstreamOver(Option<OpenError>, SourceId),
+    /// The source has sent all of a recording.
+    Finished,
     /// So many watch or wait now.
     Viewers(usize),
     /// Somebody else needs the slot.
@@ -86,8 +106,23 @@ pub enum State {
         /// When it ends.
         until: Instant,
     },
+    /// The upstream is gone; viewers are held while another one is opened.
+    Recovering(Gap),
     /// Over.
     Ended,
+}
+
+/// A gap that is being healed.
+#[derive(Clone, Debug)]
+pub struct Gap {
+    /// When viewers are given up.
+    until: Instant,
+    attempt: usize,
+    exclude: Vec<SourceId>,
+    /// What broke the stream.
+    failure: OpenError,
+    /// When the next attempt begins, if none is under way.
+    retry_at: Option<Instant>,
 }
 
 /// A start under way.
@@ -107,6 +142,8 @@ pub struct Machine {
     state: State,
     viewers: usize,
     last_data: Instant,
+    /// When the last gaps began, the oldest first.
+    gaps: VecDeque<Instant>,
 }
 
 impl Machine {
@@ -119,7 +156,7 @@ impl Machine {
             failure: None,
             unwatched_since: Some(now),
         };
-        Self { timings, state: State::Opening(opening), viewers: 0, last_data: now }
+        Self { timings, state: State::Opening(opening), viewers: 0, last_data: now, gaps: VecDeque::new() }
     }
 
     /// Where it is.
@@ -133,6 +170,7 @@ impl Machine {
             State::Opening(opening) => Some(opening.deadline(&self.timings)),
             State::Live => Some(self.last_data + self.timings.hold),
             State::Lingering { until } => Some((*until).min(self.last_data + self.timings.hold)),
+            State::Recovering(gap) => Some(gap.retry_at.map_or(gap.until, |at| at.min(gap.until))),
             State::Ended => None,
         }
     }
@@ -141,11 +179,12 @@ impl Machine {
     pub fn apply(&mut self, step: Step, stage: Stage, now: Instant) -> Order {
         match step {
             Step::Opened(Ok(())) => Order::Wait,
-            Step::Opened(Err(error)) => self.attempt_failed(error),
+            Step::Opened(Err(error)) => self.attempt_failed(error, now),
             Step::Data => self.data(now),
             Step::Started => self.started(now),
-            Step::Unreadable(source) => self.attempt_failed(unreadable(source)),
-            Step::UpstreamOver(error, source) => self.upstream_over(error, source),
+            Step::Unreadable(source) => self.attempt_failed(unreadable(source), now),
+            Step::UpstreamOver(error, source) => self.upstream_over(error, source, now),
+            Step::Finished => self.end(EndReason::UpstreamEnded),
             Step::Viewers(count) => self.viewers(count, now),
             Step::GiveWay => self.give_way(),
             Step::Shutdown => self.end(EndReason::Shutdown),
@@ -177,9 +216,16 @@ impl Machine {
         Order::Wait
     }
 
-    fn attempt_failed(&mut self, error: OpenError) -> Order {
-        let State::Opening(opening) = &mut self.state else {
-            return self.end(EndReason::UpstreamFailed(error));
+    fn attempt_failed(&mut self, error: OpenError, now: Instant) -> Order {
+        let opening = match &mut self.state {
+            State::Opening(opening) => opening,
+            State::Live => return self.interrupted(error, now),
+            State::Recovering(gap) => {
+                gap.failed(&error, now);
+                return Order::Wait;
+            }
+            // Nobody watches: there is nothing to hold.
+            State::Lingering { .. } | State::Ended => return self.end(EndReason::UpstreamFailed(error)),
         };
         let lasting = matches!(error, OpenError::NoCapacity { .. });
         let first = opening.failure.get_or_insert_with(|| error.clone()).clone();
@@ -191,12 +237,51 @@ impl Machine {
         Order::Open { exclude: opening.exclude.clone(), error }
     }
 
-    fn upstream_over(&mut self, error: Option<OpenError>, source: SourceId) -> Order {
+    fn upstream_over(&mut self, error: Option<OpenError>, source: SourceId, now: Instant) -> Order {
         match (&self.state, error) {
-            (State::Opening(_), error) => self.attempt_failed(error.unwrap_or_else(|| ended_early(source))),
-            (_, Some(error)) => self.end(EndReason::UpstreamFailed(error)),
-            (_, None) => self.end(EndReason::UpstreamEnded),
+            (State::Lingering { .. } | State::Ended, None) => self.end(EndReason::UpstreamEnded),
+            (State::Opening(_), error) => {
+                self.attempt_failed(error.unwrap_or_else(|| ended_early(source)), now)
+            }
+            // A broadcast does not end: that its source says so is the source's failure.
+            (_, error) => self.attempt_failed(error.unwrap_or_else(|| ended(source)), now),
         }
+    }
+
+    /// The upstream is gone and viewers are there: another one is opened while they wait.
+    fn interrupted(&mut self, error: OpenError, now: Instant) -> Order {
+        while self.gaps.front().is_some_and(|at| *at + GAP_WINDOW <= now) {
+            self.gaps.pop_front();
+        }
+        let is_flapping = self.gaps.len() >= QUICK_GAPS;
+        self.gaps.push_back(now);
+        let exclude: Vec<SourceId> = error.source_id().cloned().into_iter().collect();
+        let mut gap = Gap {
+            until: now + self.timings.hold,
+            attempt: 1,
+            exclude: exclude.clone(),
+            failure: error.clone(),
+            retry_at: None,
+        };
+        if is_flapping {
+            gap.attempt = PAUSES.len();
+            gap.retry_at = Some(now + PAUSES[PAUSES.len() - 1]);
+        }
+        self.state = State::Recovering(gap);
+        if is_flapping { Order::Wait } else { Order::Open { exclude, error } }
+    }
+
+    fn recovering_tick(&mut self, mut gap: Gap, now: Instant) -> Order {
+        if gap.until <= now {
+            return self.end(EndReason::UpstreamFailed(gap.failure));
+        }
+        if gap.retry_at.is_none_or(|at| at > now) {
+            return Order::Wait;
+        }
+        gap.retry_at = None;
+        let order = Order::Open { exclude: gap.exclude.clone(), error: gap.failure.clone() };
+        self.state = State::Recovering(gap);
+        order
     }
 
     fn give_way(&mut self) -> Order {
@@ -209,6 +294,7 @@ impl Machine {
     fn tick(&mut self, stage: Stage, now: Instant) -> Order {
         match &self.state {
             State::Opening(opening) => self.opening_tick(opening.clone(), stage, now),
+            State::Recovering(gap) => self.recovering_tick(gap.clone(), now),
             State::Lingering { until } if *until <= now => {
                 Order::End { reason: EndReason::Idle, if_unwatched: true }
             }
@@ -239,6 +325,19 @@ impl Machine {
     }
 }
 
+impl Gap {
+    /// An attempt failed: the next one goes elsewhere, and where it likes when there is nowhere else.
+    fn failed(&mut self, error: &OpenError, now: Instant) {
+        match error.source_id() {
+            Some(source) => self.exclude.push(source.clone()),
+            None => self.exclude.clear(),
+        }
+        let pause = PAUSES[self.attempt.min(PAUSES.len() - 1)];
+        self.attempt += 1;
+        self.retry_at = Some(now + pause);
+    }
+}
+
 impl Opening {
     fn deadline(&self, timings: &Timings) -> Instant {
         let budget = self.since + timings.start_budget;
@@ -251,6 +350,10 @@ fn unreadable(source: SourceId) -> OpenError {
         detail: "the engine sent something that is no MPEG transport stream".into(),
         source_id: Some(source),
     }
+}
+
+fn ended(source: SourceId) -> OpenError {
+    OpenError::Failed { detail: "the engine ended the stream".into(), source_id: Some(source) }
 }
 
 fn ended_early(source: SourceId) -> OpenError {
@@ -416,5 +519,76 @@ mod tests {
         assert!(bench.machine.deadline().is_some());
         bench.step(Step::Shutdown);
         assert!(bench.machine.deadline().is_none());
+    }
+
+    fn broken(name: &str) -> Step {
+        let error = OpenError::Failed { detail: "reset".into(), source_id: Some(engine(name)) };
+        Step::UpstreamOver(Some(error), engine(name))
+    }
+
+    fn nowhere() -> Step {
+        let lack = crate::origin::Lack::Room;
+        Step::Opened(Err(OpenError::NoCapacity { lack, detail: "none left".into() }))
+    }
+
+    #[test]
+    fn a_watched_stream_whose_source_breaks_is_opened_elsewhere_at_once() {
+        for over in [broken("a"), Step::UpstreamOver(None, engine("a"))] {
+            let mut bench = Bench::live();
+            let order = bench.step(over);
+            assert!(matches!(order, Order::Open { exclude, .. } if exclude == [engine("a")]));
+            bench.step(Step::Started);
+            assert!(matches!(bench.machine.state(), State::Live));
+        }
+    }
+
+    #[test]
+    fn when_there_is_nowhere_else_the_same_engine_is_tried_again_after_a_pause() {
+        let mut bench = Bench::live();
+        bench.step(broken("a"));
+        assert_eq!(bench.step(nowhere()), Order::Wait);
+        assert_eq!(bench.after(Duration::from_millis(400)), Order::Wait);
+        let order = bench.after(Duration::from_millis(100));
+        assert!(matches!(order, Order::Open { exclude, .. } if exclude.is_empty()));
+    }
+
+    #[test]
+    fn a_gap_that_is_not_healed_in_time_ends_the_stream_with_what_broke_it() {
+        let mut bench = Bench::live();
+        bench.step(broken("a"));
+        bench.step(nowhere());
+        let mut attempts = 0;
+        for _ in 0..190 {
+            if matches!(bench.after(Duration::from_millis(100)), Order::Open { .. }) {
+                attempts += 1;
+                bench.step(nowhere());
+            }
+        }
+        assert!((4..=10).contains(&attempts), "{attempts}");
+        let Order::End { reason: EndReason::UpstreamFailed(error), .. } = bench.after(Duration::from_secs(1))
+        else {
+            panic!("twenty seconds are over");
+        };
+        assert_eq!(error.to_string(), "reset");
+    }
+
+    #[test]
+    fn a_source_that_dies_again_and_again_is_started_more_slowly() {
+        let mut bench = Bench::live();
+        for _ in 0..3 {
+            assert!(matches!(bench.step(broken("a")), Order::Open { .. }));
+            bench.step(Step::Started);
+            bench.now += Duration::from_secs(5);
+        }
+        assert_eq!(bench.step(broken("a")), Order::Wait);
+        assert!(matches!(bench.after(Duration::from_secs(4)), Order::Open { .. }));
+    }
+
+    #[test]
+    fn nobody_is_held_who_is_not_there_and_a_recording_ends_when_it_is_over() {
+        let mut bench = Bench::live();
+        bench.step(Step::Viewers(0));
+        assert!(matches!(bench.step(broken("a")), Order::End { reason: EndReason::UpstreamFailed(_), .. }));
+        assert_eq!(Bench::live().step(Step::Finished), ends_with(EndReason::UpstreamEnded));
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Task {
     commands: mpsc::Receiver<Command>,
     viewers: watch::Receiver<usize>,
     stop: CancellationToken,
+    /// When the upstream was lost, while no other one delivers.
+    interrupted_at: Option<Instant>,
     /// The ring's place in the memory budget.
     lease: Lease,
 }
@@ -70,6 +72,7 @@ impl Task {
             upstream: None,
             viewers: shared.viewers.count_changes(),
             stop: relay.stop.clone(),
+            interrupted_at: None,
             producer: Some(producer),
             relay,
             shared,
@@ -139,7 +142,10 @@ impl Task {
         match order {
             Order::Wait => ControlFlow::Continue(()),
             Order::Open { exclude, error } => {
-                self.report_retry(&error);
+                match self.machine.state() {
+                    State::Recovering(_) => self.report_gap(&error),
+                    _ => self.report_retry(&error),
+                }
                 self.open(exclude);
                 ControlFlow::Continue(())
             }
@@ -208,6 +214,7 @@ impl Task {
 
     fn upstream_over(&mut self, error: Option<OpenError>) -> Order {
         match self.upstream.take() {
+            Some(upstream) if error.is_none() && !upstream.source.is_live => self.apply(Step::Finished),
             Some(upstream) => self.apply(Step::UpstreamOver(error, upstream.source.id.clone())),
             None => Order::Wait,
         }
@@ -229,8 +236,10 @@ impl Task {
     }
 
     fn after_publishing(&mut self, published: bool) -> Order {
-        if published && matches!(self.machine.state(), State::Opening(_)) {
-            return self.started();
+        match self.machine.state() {
+            State::Opening(_) if published => return self.started(),
+            State::Recovering(_) if published => return self.recovered(),
+            _ => {}
         }
         let unreadable = self.ingest.verdict() == Verdict::NotTransportStream;
         match self.upstream.as_ref().filter(|_| unreadable).map(|upstream| upstream.source.id.clone()) {
@@ -251,6 +260,18 @@ impl Task {
         order
     }
 
+    /// Media is there again, after the announcement of a jump.
+    fn recovered(&mut self) -> Order {
+        let order = self.apply(Step::Started);
+        // The stages of a start are those that a viewer waits for.
+        self.progress.finish(Instant::now());
+        if let (Some(source), Some(since)) = (self.shared.source(), self.interrupted_at.take()) {
+            let (key, gap) = (&self.shared.key(), since.elapsed());
+            self.relay.observe(&Event::Recovered { key, source: &source.id, gap });
+        }
+        order
+    }
+
     fn viewers_changed(&mut self) -> Order {
         let count = *self.viewers.borrow_and_update();
         self.ingest.set_viewers(count);
@@ -261,6 +282,14 @@ impl Task {
     fn report_retry(&self, error: &OpenError) {
         let (key, source) = (&self.shared.key(), error.source_id());
         self.relay.observe(&Event::StartRetried { key, source, error: &error.to_string() });
+    }
+
+    fn report_gap(&mut self, error: &OpenError) {
+        if self.interrupted_at.is_none() {
+            self.interrupted_at = Some(Instant::now());
+            let (key, source) = (&self.shared.key(), error.source_id());
+            self.relay.observe(&Event::Interrupted { key, source, error: &error.to_string() });
+        }
     }
 
     fn report_stages(&self) {

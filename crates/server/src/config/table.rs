@@ -153,7 +153,7 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (STREAMS, now("STREAM_MEMORY", Kind::Size, "", "All streams' history together; 25 % of the cgroup's or machine's memory, at least 64 MiB. When short, every history shrinks evenly, down to 4 MiB.")),
     (STREAMS, now("COPY_CHUNK_SIZE", Kind::Size, "64 KiB", "Largest chunk; more than 64 KiB means 64 KiB. A chunk is never held back longer than 60 ms.")),
     (STREAMS, now("JOIN_BURST", Kind::Duration, "5s", "How far behind live a joining player starts.")),
-    (STREAMS, now("HOLD_TIMEOUT", Kind::Duration, "30s", "How long a live stream may be silent before it is given up.")),
+    (STREAMS, now("HOLD_TIMEOUT", Kind::Duration, "30s", "How long viewers are held while a live stream is silent or its engine is replaced.")),
     (STREAMS, later("STALL_TIMEOUT", Kind::Duration, "5s", "Silence before a second engine is tried.")),
     (VIEWERS, now("MAX_VIEWERS", Kind::Count(1), "5000", "Most viewers; lowered at start when the descriptor limit is too small.")),
     (VIEWERS, now("MAX_VIEWERS_PER_IP", Kind::Count(1), "256", "Most viewers from one address.")),

@@ -83,9 +83,9 @@ async fn a_player_that_opens_twice_has_one_engine_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_live_stream_that_dies_is_aborted_and_not_ended() {
+async fn a_live_stream_that_dies_and_cannot_be_healed_is_aborted_and_not_ended() {
     for (version, expected) in [("1.1", BodyEnd::Cut), ("1.0", BodyEnd::Reset)] {
-        let app = Setup::new().start().await;
+        let app = Setup::new().set("HOLD_TIMEOUT", "2s").start().await;
         let request = format!("GET {} HTTP/{version}\r\nHost: a\r\n\r\n", stream(ID));
         let mut reply = send(app.address(), &request).await;
         assert!(reply.next().await.is_ok());

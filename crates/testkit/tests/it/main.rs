@@ -6,6 +6,7 @@ mod contract;
 mod daemon;
 mod docker;
 mod failures;
+mod healing;
 mod inputs;
 mod joins;
 mod limits;
