@@ -9,7 +9,6 @@ use acemux_fleet::profile::Extra;
 use acemux_fleet::provisioner::ProvisionError;
 use axum::Json;
 use axum::extract::{Path, State};
-use http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -188,6 +187,5 @@ pub(super) fn problem(error: &CommandError) -> Problem {
         | CommandError::Docker(_)
         | CommandError::NoAnswer => Code::NoEngine,
     };
-    debug_assert!(code.status() != StatusCode::OK, "a problem is not a success");
     Problem::new(code).with_detail(&error.to_string())
 }
