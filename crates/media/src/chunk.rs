@@ -43,6 +43,8 @@ pub struct Chunk {
     pub media: Duration,
     /// The first clock value inside.
     pub pcr: Option<Pcr>,
+    /// Packets of our own: what follows does not continue what came before.
+    pub jump: bool,
 }
 
 /// What a reader who starts here must be given first.
@@ -368,7 +370,8 @@ impl Cutter {
     fn emit_prelude(&mut self, mut prelude: Bytes, media: Duration, out: &mut Vec<Chunk>) {
         while !prelude.is_empty() {
             let bytes = prelude.split_to(self.most_bytes().min(prelude.len()));
-            self.emit(bytes, Run { len: 0, since: media, media, pcr: None, start: None }, out);
+            let run = Run { len: 0, since: media, media, pcr: None, start: None };
+            self.emit(bytes, run, true, out);
         }
     }
 
@@ -480,12 +483,12 @@ impl Cutter {
     fn seal_run(&mut self, out: &mut Vec<Chunk>) {
         let Some(run) = self.run.take().filter(|run| run.len > 0) else { return };
         let bytes = self.buffer.split_to(run.len).freeze();
-        self.emit(bytes, run, out);
+        self.emit(bytes, run, false, out);
     }
 
-    fn emit(&mut self, bytes: Bytes, run: Run, out: &mut Vec<Chunk>) {
+    fn emit(&mut self, bytes: Bytes, run: Run, jump: bool, out: &mut Vec<Chunk>) {
         let Run { media, pcr, start, .. } = run;
-        out.push(Chunk { seq: self.next_seq, bytes, start, media, pcr });
+        out.push(Chunk { seq: self.next_seq, bytes, start, media, pcr, jump });
         self.next_seq += 1;
     }
 }

@@ -22,6 +22,7 @@ fn chunk(media: u64) -> Chunk {
         start: media.is_multiple_of(32).then(|| Arc::new(point)),
         media: Duration::from_millis(media * 65),
         pcr: None,
+        jump: false,
     }
 }
 

@@ -349,6 +349,7 @@ mod tests {
             start: start.then(|| Arc::new(point)),
             media: Duration::from_secs(media),
             pcr: None,
+            jump: false,
         }
     }
 
@@ -570,6 +571,7 @@ mod loom_tests {
             start: Some(Arc::new(point)),
             media: Duration::from_secs(media),
             pcr: None,
+            jump: false,
         }
     }
 
