@@ -196,12 +196,23 @@ impl Chunker {
         self.cutter.seal(now, out);
     }
 
+    /// The source has stopped. What is whole goes out; a partial packet is lost. Whatever comes next either continues
+    /// this exactly, or [`Self::restart`] comes first.
+    pub fn interrupt(&mut self, now: Duration, out: &mut Vec<Chunk>) {
+        self.realign();
+        self.cutter.interrupt(now, out);
+    }
+
     /// Another source follows. Its chunks begin at its first start point, after the announcement of the jump.
     pub fn restart(&mut self) {
+        self.realign();
+        self.cutter.restart();
+    }
+
+    fn realign(&mut self) {
         let seen = std::mem::take(&mut self.aligner).finish();
         self.cutter.stats.sync_losses += seen.losses;
         self.cutter.stats.dropped_bytes += seen.dropped_bytes;
-        self.cutter.restart();
     }
 
     /// Media time since the stream began.
@@ -270,6 +281,13 @@ impl Cutter {
         self.clock.restart();
         if self.next_seq > 0 {
             self.stage = Stage::Resuming;
+        }
+    }
+
+    fn interrupt(&mut self, now: Duration, out: &mut Vec<Chunk>) {
+        if self.is_flowing() {
+            self.give_up();
+            self.seal(now, out);
         }
     }
 

@@ -10,5 +10,6 @@
 
 pub mod chunk;
 pub mod clock;
+pub mod continuation;
 pub mod starts;
 pub mod ts;

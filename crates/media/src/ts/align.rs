@@ -51,6 +51,11 @@ impl Aligner {
         stats
     }
 
+    /// The bytes of a packet that is not whole yet, for whoever goes on reading.
+    pub fn into_partial(self) -> Vec<u8> {
+        self.carry
+    }
+
     /// What it has cost so far.
     pub fn stats(&self) -> Alignment {
         self.stats

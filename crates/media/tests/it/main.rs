@@ -3,4 +3,5 @@
 mod builder;
 mod chunker;
 mod clips;
+mod continuation;
 mod differential;
