@@ -5,6 +5,7 @@
 //! engine has answered the stop, so the cap holds at every moment. Who finds no slot waits in order; the number of
 //! those who wait is the fleet's demand, and what the fleet can do about it ([`Outlook`]) decides how long they wait.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +71,16 @@ pub enum Lack {
     Image,
 }
 
+/// Who is served first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Priority {
+    /// A stream that begins: in the order of asking.
+    #[default]
+    Start,
+    /// A stream that has stopped under so many viewers: before those that begin, and many viewers before few.
+    Recovery(usize),
+}
+
 /// Why there is no slot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSlot {
@@ -115,6 +126,7 @@ struct Queue {
 
 #[derive(Debug)]
 struct Waiter {
+    priority: Priority,
     stream: Option<Infohash>,
     exclude: Vec<EngineKey>,
     grant: oneshot::Sender<Slot>,
@@ -133,6 +145,15 @@ pub struct Slot {
 struct Ticket<'a> {
     engines: &'a Engines,
     number: u64,
+}
+
+impl Priority {
+    fn weight(self) -> usize {
+        match self {
+            Self::Start => 0,
+            Self::Recovery(viewers) => viewers.max(1),
+        }
+    }
 }
 
 impl Slot {
@@ -222,8 +243,8 @@ impl Engines {
             .for_each(|other| other.started_elsewhere(stream));
     }
 
-    /// A slot for `stream` on the least loaded engine not in `exclude`. Those who asked before are served before. Calls
-    /// `relieve` when all are busy: streams that nobody watches give way.
+    /// A slot for `stream` on the least loaded engine not in `exclude`. Of one priority those who asked before are served
+    /// before. Calls `relieve` when all are busy: streams that nobody watches give way.
     ///
     /// An engine where a stop of the same stream is pending is taken only if there is no other: the start would have
     /// to wait for the stop's answer.
@@ -231,15 +252,29 @@ impl Engines {
         self: &Arc<Self>,
         stream: Option<Infohash>,
         exclude: &[EngineKey],
+        priority: Priority,
         relieve: impl Fn() -> bool,
     ) -> Result<Slot, NoSlot> {
         self.refuse_at_once(exclude)?;
         let (grant, granted) = oneshot::channel();
-        let ticket = self.enqueue(Waiter { stream, exclude: exclude.to_vec(), grant, is_demand: false });
+        let exclude_keys = exclude.to_vec();
+        let waiter = Waiter { priority, stream, exclude: exclude_keys, grant, is_demand: false };
+        let ticket = self.enqueue(waiter);
         self.serve();
         let result = self.wait(granted, &ticket, exclude, relieve).await;
         drop(ticket);
         result
+    }
+
+    /// A slot that nobody else needs: on an engine not in `exclude`, while nobody waits and another slot stays free.
+    pub fn spare_slot(self: &Arc<Self>, stream: Option<Infohash>, exclude: &[EngineKey]) -> Option<Slot> {
+        let members = self.all();
+        let free: usize = members.iter().map(|member| member.free()).sum();
+        if free < 2 || !self.queue.lock().waiters.is_empty() {
+            return None;
+        }
+        let member = choose(&members, stream, exclude)?;
+        Some(Slot { member, engines: Arc::clone(self) })
     }
 
     /// A slot on this engine, if it has one now: for what somebody else runs there.
@@ -333,8 +368,10 @@ impl Engines {
         {
             let mut queue = self.queue.lock();
             let mut served = HashSet::new();
-            for (number, waiter) in &queue.waiters {
-                if let Some(member) = choose(&members, waiter) {
+            let mut in_turn: Vec<_> = queue.waiters.iter().collect();
+            in_turn.sort_by_key(|(number, waiter)| (Reverse(waiter.priority.weight()), **number));
+            for (number, waiter) in in_turn {
+                if let Some(member) = choose(&members, waiter.stream, &waiter.exclude) {
                     grants.push((*number, member));
                     served.insert(*number);
                 }
@@ -390,13 +427,13 @@ impl Engines {
 
 /// Takes a slot for the waiter on the best engine that has one. Engines that streams have shown to be bad are used
 /// only when there is no other at all, for one bad engine is better than none.
-fn choose(members: &[Arc<Member>], waiter: &Waiter) -> Option<Arc<Member>> {
-    let eligible = |member: &&Arc<Member>| member.may_serve() && !waiter.exclude.contains(&member.key);
+fn choose(members: &[Arc<Member>], stream: Option<Infohash>, exclude: &[EngineKey]) -> Option<Arc<Member>> {
+    let eligible = |member: &&Arc<Member>| member.may_serve() && !exclude.contains(&member.key);
     let mut eligible: Vec<_> = members
         .iter()
         .filter(eligible)
         .map(|member| {
-            let closing = waiter.stream.is_some_and(|stream| member.engine.is_closing(stream));
+            let closing = stream.is_some_and(|stream| member.engine.is_closing(stream));
             let unhealthy = member.knowledge().health == Health::Unhealthy;
             ((unhealthy, closing, member.used()), member.is_ejected(), member)
         })
@@ -430,7 +467,7 @@ mod tests {
     }
 
     async fn slot(engines: &Arc<Engines>, exclude: &[EngineKey]) -> Result<Slot, NoSlot> {
-        engines.slot(None, exclude, || false).await
+        engines.slot(None, exclude, Priority::Start, || false).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -473,7 +510,7 @@ mod tests {
     async fn a_stream_that_nobody_watches_gives_way_before_another_engine_is_asked_for() {
         let engines = engines(1, 1, Outlook::Growing);
         let lingering = slot(&engines, &[]).await.unwrap();
-        let waiting = engines.slot(None, &[], || true);
+        let waiting = engines.slot(None, &[], Priority::Start, || true);
         tokio::pin!(waiting);
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         assert_eq!(engines.waiting(), 0, "no demand yet");
@@ -482,7 +519,7 @@ mod tests {
         assert!(waiting.await.is_ok());
 
         let stuck = slot(&engines, &[]).await.unwrap();
-        let waiting = engines.slot(None, &[], || true);
+        let waiting = engines.slot(None, &[], Priority::Start, || true);
         tokio::pin!(waiting);
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         tokio::time::sleep(GIVING_WAY).await;
@@ -554,5 +591,31 @@ mod tests {
     async fn without_engines_the_answer_names_the_setting() {
         let error = slot(&engines(0, 1, Outlook::Static), &[]).await.unwrap_err();
         assert!(error.to_string().contains("ENGINES"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_that_have_stopped_go_before_those_that_begin_and_many_viewers_before_few() {
+        let engines = engines(1, 1, Outlook::Growing);
+        let held = slot(&engines, &[]).await.unwrap();
+        let order = Mutex::new(Vec::new());
+        let wait = async |priority| {
+            let slot = engines.slot(None, &[], priority, || false).await.unwrap();
+            order.lock().push(priority);
+            drop(slot);
+        };
+        let [few, many] = [3, 50].map(Priority::Recovery);
+        let waiting = async { tokio::join!(wait(Priority::Start), wait(few), wait(many)) };
+        tokio::join!(waiting, async { drop(held) });
+        assert_eq!(order.into_inner(), [many, few, Priority::Start]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_spare_slot_is_never_the_last_free_one() {
+        let engines = engines(2, 2, Outlook::Static);
+        let first = slot(&engines, &[]).await.unwrap();
+        let second = engines.spare_slot(None, std::slice::from_ref(&first.member().key)).unwrap();
+        assert_ne!(first.member().key, second.member().key);
+        let _third = slot(&engines, &[]).await.unwrap();
+        assert!(engines.spare_slot(None, &[]).is_none());
     }
 }

@@ -202,6 +202,23 @@ impl Member {
         self.load.lock().used
     }
 
+    /// Slots that a stream could take now.
+    pub(crate) fn free(&self) -> usize {
+        let load = self.load.lock();
+        let free = if load.door == Door::Open { self.slots.saturating_sub(load.used) } else { 0 };
+        drop(load);
+        if self.may_serve() { free } else { 0 }
+    }
+
+    /// Whether streams on it should go elsewhere, and why: it is gone or going, or streams have shown it to be bad.
+    pub fn should_be_left(&self) -> Option<&'static str> {
+        match self.load.lock().door {
+            Door::Closed => Some("the engine is being removed"),
+            Door::Cordoned => Some("the engine is being drained"),
+            Door::Open => self.is_ejected().then_some("streams keep failing on the engine"),
+        }
+    }
+
     /// Since when it has no stream.
     pub fn idle_since(&self) -> Option<Instant> {
         let load = self.load.lock();

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::clock::{Bitrate, MediaClock, Pcr};
 use crate::starts::{Mark, Moment, StartFinder, StartKind};
-use crate::ts::align::Aligner;
+use crate::ts::align::{Aligner, Alignment};
 use crate::ts::counters::{Counters, Follows, first_counter};
 use crate::ts::packet::{PACKET_LEN, Packet, Pid};
 use crate::ts::psi::Tables;
@@ -232,14 +232,7 @@ impl Chunker {
 
     /// What the bytes since the last restart are.
     pub fn verdict(&self) -> Verdict {
-        let seen = self.aligner.stats();
-        if seen.packets >= PROOF {
-            Verdict::TransportStream
-        } else if seen.dropped_bytes >= HOPELESS {
-            Verdict::NotTransportStream
-        } else {
-            Verdict::Undecided
-        }
+        judge(self.aligner.stats())
     }
 
     /// What the stream was like so far.
@@ -249,6 +242,23 @@ impl Chunker {
         stats.sync_losses += seen.losses;
         stats.dropped_bytes += seen.dropped_bytes;
         stats
+    }
+}
+
+/// What these bytes are, for whoever has them from another source than the chunker's.
+pub fn verdict_on(bytes: &[u8]) -> Verdict {
+    let mut aligner = Aligner::default();
+    aligner.feed(bytes, &mut |_| {});
+    judge(aligner.stats())
+}
+
+fn judge(seen: Alignment) -> Verdict {
+    if seen.packets >= PROOF {
+        Verdict::TransportStream
+    } else if seen.dropped_bytes >= HOPELESS {
+        Verdict::NotTransportStream
+    } else {
+        Verdict::Undecided
     }
 }
 

@@ -174,7 +174,7 @@ impl Continuation {
     }
 
     /// Stops looking: the bytes that have come since the last thing that was certain.
-    pub fn give_up(mut self) -> Vec<u8> {
+    pub fn give_up(&mut self) -> Vec<u8> {
         self.rest()
     }
 

@@ -18,6 +18,31 @@ impl Observer for () {
     fn observe(&self, _: &Event<'_>) {}
 }
 
+/// How a stream goes on after a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Healed {
+    /// The source came back by itself.
+    ByItself,
+    /// Another source, or the same opened again, goes on with exactly the next packet.
+    Exactly,
+    /// Viewers were told of a jump.
+    WithAJump,
+}
+
+impl Healed {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::ByItself, Self::Exactly, Self::WithAJump];
+
+    /// Name in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ByItself => "by_itself",
+            Self::Exactly => "exactly",
+            Self::WithAJump => "with_a_jump",
+        }
+    }
+}
+
 /// One fact.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -60,6 +85,15 @@ pub enum Event<'a> {
         /// How it broke.
         error: &'a str,
     },
+    /// A source that plays is to be left for another one.
+    Leaving {
+        /// The channel.
+        key: &'a StreamKey,
+        /// The source.
+        source: Option<&'a SourceId>,
+        /// Why.
+        why: &'a str,
+    },
     /// Media comes again.
     Recovered {
         /// The channel.
@@ -68,6 +102,8 @@ pub enum Event<'a> {
         source: &'a SourceId,
         /// How long there was none.
         gap: Duration,
+        /// How it goes on.
+        healed: Healed,
     },
     /// A second playback of the same channel on the same source replaced the first.
     UpstreamReplaced {

@@ -32,14 +32,30 @@ pub struct OpenRequest {
     pub key: StreamKey,
     /// Sources that have just failed with it.
     pub exclude: Vec<SourceId>,
+    /// For whom.
+    pub urgency: Urgency,
     /// Where the origin tells how far it is.
     pub progress: Progress,
     /// Asks the relay to end a stream nobody watches, so that its slot gets free.
     pub pressure: Pressure,
 }
 
+/// Who waits for a stream to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Viewers who have nothing yet.
+    Start,
+    /// Nobody yet: another source has been asked and is silent. Only where there is room to spare.
+    Hedge,
+    /// So many viewers whose stream has stopped. They go before those who have nothing yet, and many before few.
+    Recovery {
+        /// How many.
+        viewers: usize,
+    },
+}
+
 /// One source of streams (an engine), as the origin names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(Arc<str>);
 
 impl SourceId {
@@ -205,15 +221,31 @@ impl Stage {
 
 /// How far an opening is and how long each stage took. The origin writes it, the session reads it.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Mutex<Vec<(Stage, Instant)>>>);
+pub struct Progress(Arc<Mutex<Course>>);
+
+#[derive(Debug, Default)]
+struct Course {
+    entered: Vec<(Stage, Instant)>,
+    source: Option<SourceId>,
+}
 
 impl Progress {
     /// `stage` begins now.
     pub fn enter(&self, stage: Stage) {
-        let mut entered = self.0.lock();
+        let entered = &mut self.0.lock().entered;
         if entered.last().is_none_or(|(last, _)| *last != stage) {
             entered.push((stage, Instant::now()));
         }
+    }
+
+    /// It is this source that is asked.
+    pub fn at(&self, source: SourceId) {
+        self.0.lock().source = Some(source);
+    }
+
+    /// The source that is asked, once it has been chosen.
+    pub(crate) fn source(&self) -> Option<SourceId> {
+        self.0.lock().source.clone()
     }
 
     /// `stage` begins now if `before` was the last one.
@@ -225,12 +257,12 @@ impl Progress {
 
     /// The stage entered last.
     pub fn stage(&self) -> Stage {
-        self.0.lock().last().map_or(Stage::Slot, |(stage, _)| *stage)
+        self.0.lock().entered.last().map_or(Stage::Slot, |(stage, _)| *stage)
     }
 
     /// How long each stage entered has taken, the last one until `now`. Forgets them.
     pub fn finish(&self, now: Instant) -> Vec<(Stage, Duration)> {
-        let entered = std::mem::take(&mut *self.0.lock());
+        let entered = std::mem::take(&mut self.0.lock().entered);
         let ends = entered.iter().skip(1).map(|(_, at)| *at).chain([now]);
         entered
             .iter()

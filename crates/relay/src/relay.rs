@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission::{Admission, Refusal, Seat};
 use crate::budget::Budget;
 use crate::event::{Event, Observer};
-use crate::origin::{Origin, Stage};
+use crate::origin::{Origin, SourceId, Stage};
 use crate::ring::{Ring, RingLimits};
 use crate::session::state::Timings;
 use crate::session::task::Task;
@@ -187,6 +187,33 @@ impl Relay {
     /// soon as that is decided. False when no viewer has this number.
     pub fn kick(&self, viewer: u64) -> bool {
         self.inner.distinct().iter().any(|shared| shared.viewers.kick(ViewerId(viewer)))
+    }
+
+    /// Every source that a stream plays on, once.
+    pub fn sources(&self) -> Vec<SourceId> {
+        let sessions = self.inner.distinct();
+        let mut sources: Vec<_> = sessions.iter().filter_map(|shared| Some(shared.source()?.id)).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        sources
+    }
+
+    /// Every stream that plays on `source` goes elsewhere, if there is another source for it; its viewers stay. Streams
+    /// that nobody watches end. `why` is one line. Tells how many streams play there.
+    pub fn leave(&self, source: &SourceId, why: &str) -> usize {
+        let there = |shared: &Arc<Shared>| shared.source().is_some_and(|at| at.id == *source);
+        let sessions: Vec<_> = self.inner.distinct().into_iter().filter(there).collect();
+        for shared in &sessions {
+            shared.leave(source, why);
+        }
+        sessions.len()
+    }
+
+    /// The same for one stream. False when there is no such stream, or none that plays.
+    pub fn leave_with(&self, key: &StreamKey, why: &str) -> bool {
+        let shared = self.inner.sessions.lock().get(key).cloned();
+        let playing = shared.and_then(|shared| Some((shared.source()?, shared)));
+        playing.is_some_and(|(source, shared)| shared.leave(&source.id, why))
     }
 
     /// Bytes since the process began.

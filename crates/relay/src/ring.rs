@@ -133,6 +133,11 @@ impl Ring {
         state.trim();
     }
 
+    /// Everything that is held, the oldest first.
+    pub fn held(&self) -> Vec<Chunk> {
+        self.state.lock().chunks.iter().cloned().collect()
+    }
+
     /// What is inside now.
     pub fn level(&self) -> RingLevel {
         let state = self.state.lock();

@@ -131,7 +131,9 @@ fn config() -> RelayConfig {
     RelayConfig {
         timings: Timings {
             start_budget: Duration::from_secs(30),
+            start_hedge: Duration::from_secs(12),
             idle: Duration::from_mins(1),
+            stall: Duration::from_secs(5),
             hold: Duration::from_secs(30),
             abandon: Duration::from_secs(1),
         },

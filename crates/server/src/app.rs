@@ -39,6 +39,7 @@ use crate::config::{Config, ListenHost};
 use crate::control;
 use crate::custom::{Custom, Recipes};
 use crate::edge::edge;
+use crate::evacuate;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::origins::EngineOrigin;
@@ -245,6 +246,7 @@ impl App {
             .route("/proxy/sessions", get(proxy::sessions))
             .route("/proxy/sessions/{id}", get(proxy::session))
             .route("/proxy/sessions/{id}/viewers", get(proxy::viewers))
+            .route("/proxy/sessions/{id}/move", post(proxy::relocate))
             .route("/proxy/viewers/{id}", delete(proxy::kick))
             .route("/engines", get(engine_pages::list))
             .route("/engines/stats/all", get(engine_pages::all_stats))
@@ -363,6 +365,7 @@ impl Service {
         if let Some(fleet) = fleet {
             tasks.spawn(fleet.run(app.stop.clone()));
         }
+        tasks.spawn(evacuate::run(app.relay.clone(), Arc::clone(&app.engines), app.stop.clone()));
         let deadline = options.drain_timeout + GRACE;
         let serving = tasks.spawn(serve(listener, app.router(), options, app.stop.clone()));
         app.stop.cancelled().await;
@@ -389,11 +392,17 @@ impl Service {
 /// After so long an engine that an earlier run used is there or gone for good.
 const ENGINES_MET: Duration = Duration::from_mins(1);
 
+/// How long a start may be silent before a second engine is tried beside the first. Engines collect 5–15 s of a stream
+/// before they send any of it; most that play at all have begun by then.
+const START_HEDGE: Duration = Duration::from_secs(12);
+
 fn relay_config(config: &Config) -> RelayConfig {
     let streams = &config.streams;
     RelayConfig {
         timings: Timings {
             start_budget: streams.empty_stream_timeout,
+            start_hedge: START_HEDGE,
+            stall: streams.stall_timeout,
             idle: streams.idle_timeout,
             hold: streams.hold_timeout,
             abandon: Duration::from_secs(1),

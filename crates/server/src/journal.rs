@@ -97,12 +97,24 @@ impl Journal {
                 let message = format!("stream interrupted: {error}");
                 self.keep("interrupted", message, key.to_string(), engine, json!({}));
             }
-            Event::Recovered { key, source, gap } => {
-                self.metrics.sessions.recovered(*gap);
+            Event::Leaving { key, source, why } => {
+                let engine = source.map(ToString::to_string);
+                tracing::info!(stream = %key, engine, why, "stream is to play on another engine");
+                self.keep(
+                    "leaving",
+                    format!("stream leaves its engine: {why}"),
+                    key.to_string(),
+                    engine,
+                    json!({}),
+                );
+            }
+            Event::Recovered { key, source, gap, healed } => {
+                let healed = healed.as_str();
+                self.metrics.sessions.recovered(healed, *gap);
                 let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(stream = %key, engine = %source, gap_ms, "stream plays again");
-                let details = json!({ "gap_ms": gap_ms });
-                let message = "stream plays again on another playback".into();
+                tracing::info!(stream = %key, engine = %source, gap_ms, healed, "stream plays again");
+                let details = json!({ "gap_ms": gap_ms, "healed": healed });
+                let message = "stream plays again".into();
                 self.keep("recovered", message, key.to_string(), Some(source.to_string()), details);
             }
             Event::UpstreamReplaced { key, source } => {
@@ -162,6 +174,7 @@ impl Observer for Journal {
             Event::StartFinished { .. } => self.started(event),
             Event::SessionOpened { .. }
             | Event::Interrupted { .. }
+            | Event::Leaving { .. }
             | Event::Recovered { .. }
             | Event::UpstreamReplaced { .. }
             | Event::SessionEnded { .. } => {

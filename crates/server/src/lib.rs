@@ -19,6 +19,7 @@ pub mod control;
 pub mod custom;
 pub mod demo;
 pub mod edge;
+pub mod evacuate;
 pub mod history;
 pub mod journal;
 pub mod limits;

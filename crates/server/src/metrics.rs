@@ -45,11 +45,10 @@ pub(crate) struct Starts {
 }
 
 /// Streams.
-#[derive(Default)]
 pub(crate) struct Sessions {
     pub(crate) opened: Counter,
     pub(crate) replaced: Counter,
-    gaps: Seconds,
+    gaps: Family<ByHealing, Histogram, fn() -> Histogram>,
     ended: Family<ByReason, Counter>,
 }
 
@@ -88,6 +87,11 @@ struct ByResult {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByReason {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByHealing {
+    healed: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -133,6 +137,17 @@ impl Default for Metrics {
     }
 }
 
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            opened: Counter::default(),
+            replaced: Counter::default(),
+            gaps: Family::new_with_constructor(seconds),
+            ended: Family::default(),
+        }
+    }
+}
+
 impl Default for Starts {
     fn default() -> Self {
         Self {
@@ -157,8 +172,8 @@ impl Starts {
 }
 
 impl Sessions {
-    pub(crate) fn recovered(&self, gap: Duration) {
-        self.gaps.0.observe(gap.as_secs_f64());
+    pub(crate) fn recovered(&self, healed: &'static str, gap: Duration) {
+        self.gaps.get_or_create(&ByHealing { healed }).observe(gap.as_secs_f64());
     }
 
     pub(crate) fn ended(&self, reason: &'static str) {
@@ -220,8 +235,8 @@ impl Metrics {
         registry.register("sessions_ended", "Streams ended by reason", self.sessions.ended.clone());
         let help = "Engine playbacks that a newer one of the same stream replaced";
         registry.register("upstreams_replaced", help, self.sessions.replaced.clone());
-        let help = "Time without media until a broken stream played again";
-        registry.register_with_unit("gap", help, Unit::Seconds, self.sessions.gaps.0.clone());
+        let help = "Time without media until a watched stream played again, by how it goes on";
+        registry.register_with_unit("gap", help, Unit::Seconds, self.sessions.gaps.clone());
         let help = "History held for all streams";
         registry.register_with_unit("ring", help, Unit::Bytes, self.live.ring_bytes.clone());
         registry.register_with_unit("received", "From engines", Unit::Bytes, self.live.bytes_in.clone());

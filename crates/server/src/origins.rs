@@ -10,12 +10,13 @@ use acemux_engine::{
 use acemux_relay::StreamKey;
 use acemux_relay::origin::{
     Lack, Media, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage, Upstream,
+    Urgency,
 };
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio::sync::watch;
 
-use acemux_fleet::dispatch::{Engines, Lack as Missing, NoSlot, Slot};
+use acemux_fleet::dispatch::{Engines, Lack as Missing, NoSlot, Priority, Slot};
 use acemux_fleet::member::{EngineKey, Member};
 
 /// Marks the key of a channel whose infohash no engine could tell yet.
@@ -92,10 +93,10 @@ impl EngineOrigin {
         let content = content_of(&request.key);
         let stream = if let ContentId::Infohash(infohash) = content { Some(infohash) } else { None };
         let exclude: Vec<EngineKey> = request.exclude.iter().map(key_in).collect();
-        let slot = self.engines.slot(stream, &exclude, || request.pressure.relieve()).await;
-        let slot = slot.map_err(|error| no_slot(&error))?;
-        request.progress.enter(Stage::Call);
+        let slot = self.slot(&request, stream, &exclude).await.map_err(|error| no_slot(&error))?;
         let member = Arc::clone(slot.member());
+        request.progress.at(source_of(&member));
+        request.progress.enter(Stage::Call);
         match self.start(&member, content, slot).await {
             Ok(playback) => {
                 self.engines.started(&member, request.key.as_str());
@@ -108,6 +109,20 @@ impl EngineOrigin {
                 Err(open_error(&error, &source_of(&member)))
             }
         }
+    }
+
+    async fn slot(
+        &self,
+        request: &OpenRequest,
+        stream: Option<Infohash>,
+        exclude: &[EngineKey],
+    ) -> Result<Slot, NoSlot> {
+        let priority = match request.urgency {
+            Urgency::Hedge => return self.engines.spare_slot(stream, exclude).ok_or(NoSlot::AllBusy),
+            Urgency::Start => Priority::Start,
+            Urgency::Recovery { viewers } => Priority::Recovery(viewers),
+        };
+        self.engines.slot(stream, exclude, priority, || request.pressure.relieve()).await
     }
 
     /// A value that no engine could resolve is started as a content id, then once as an infohash.

@@ -98,6 +98,17 @@ impl Ingest {
         u64::try_from(nanoseconds).map_or(Duration::MAX, Duration::from_nanos)
     }
 
+    /// The upstream has stopped: what is whole goes out. Either its exact continuation follows, or another upstream.
+    pub fn interrupt(&mut self, now: Instant) -> std::vec::Drain<'_, Chunk> {
+        self.chunker.interrupt(now - self.began, &mut self.sealed);
+        self.sealed.drain(..)
+    }
+
+    /// Media time since the stream began.
+    pub fn media_time(&self) -> Duration {
+        self.chunker.media_time()
+    }
+
     /// Another upstream follows: what is half done of the old one is dropped.
     pub fn restart(&mut self) {
         self.chunker.restart();

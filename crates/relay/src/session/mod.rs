@@ -3,8 +3,11 @@
 //! [`state`] decides (pure), `task` waits and does, [`ingest`] turns upstream bytes into chunks at the right pace.
 //! What joiners and pages see of a session is `Shared`; nobody but the task changes the stream.
 
+mod attempt;
+pub mod gap;
 pub mod ingest;
 pub mod state;
+mod stuffing;
 pub(crate) mod task;
 
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::origin::{OpenError, Report, Source, SourceStats, Stage, Upstream};
+use crate::origin::{OpenError, Report, Source, SourceId, SourceStats, Stage, Upstream};
 use crate::relay::StreamKey;
 use crate::ring::{Ring, RingLevel};
 use crate::viewer::{ViewerSnapshot, Viewers};
@@ -122,6 +125,8 @@ pub(crate) enum Command {
     Offer(Box<Upstream>),
     /// End now if nobody watches.
     GiveWay,
+    /// Play on another source, if there is one, for this reason. It names the source to leave.
+    Leave(OpenError),
 }
 
 /// What everybody but the owner sees of a session.
@@ -220,6 +225,12 @@ impl Shared {
 
     pub(crate) fn source(&self) -> Option<Source> {
         self.facts.lock().source.clone()
+    }
+
+    /// False when it has too much to do to listen.
+    pub(crate) fn leave(&self, source: &SourceId, why: &str) -> bool {
+        let why = OpenError::Failed { detail: why.to_owned(), source_id: Some(source.clone()) };
+        self.commands.try_send(Command::Leave(why)).is_ok()
     }
 
     pub(crate) fn live(&self) {

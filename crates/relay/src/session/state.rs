@@ -4,10 +4,10 @@
 //!            open ok, first start point        no viewers
 //!  Opening ───────────────────────────► Live ─────────────► Lingering(until)
 //!   │  └── retry once, elsewhere ─┘     │ ▲  ◄──────────────┘ viewer arrives
-//!   │             the upstream ends or breaks │ │ start point of another one
-//!   │                                   ▼ │
-//!   │                                Recovering(until)
-//!   └─────────► Ended(reason) ◄─────────┴── silence, idle, shutdown, nothing to recover with
+//!   │      a second one beside it       │ │ media of another source, or of the same again
+//!   │      after 12 s of silence        ▼ │
+//!   │                              Recovering(gap): lost, silent or to be left
+//!   └─────────► Ended(reason) ◄─────────┴── idle, shutdown, nothing to recover with
 //! ```
 
 use std::collections::VecDeque;
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::gap::{Cause, Gap};
 use super::{EndReason, StartError};
 use crate::origin::{OpenError, SourceId, Stage};
 
@@ -23,9 +24,13 @@ use crate::origin::{OpenError, SourceId, Stage};
 pub struct Timings {
     /// Longest wait for the first decodable data, all attempts together (`EMPTY_STREAM_TIMEOUT`).
     pub start_budget: Duration,
+    /// How long a start is silent before a second source is tried beside the first.
+    pub start_hedge: Duration,
     /// How long a stream stays warm without viewers (`STREAM_IDLE_TIMEOUT`).
     pub idle: Duration,
-    /// Longest silence of a live source (`HOLD_TIMEOUT`).
+    /// Silence of a watched stream before another source is tried (`STALL_TIMEOUT`).
+    pub stall: Duration,
+    /// How long viewers are held without anything new (`HOLD_TIMEOUT`).
     pub hold: Duration,
     /// How long a start goes on after its last waiter left: long enough for a player that opens twice.
     pub abandon: Duration,
@@ -34,33 +39,39 @@ pub struct Timings {
 /// How many sources one start may try: the first, and one more when it fails explicitly before any data.
 const ATTEMPTS: u32 = 2;
 
-/// Pauses before another attempt to heal a gap; the first one is made at once, the last pause repeats.
-const PAUSES: [Duration; 5] = [
-    Duration::ZERO,
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-];
-
 /// So many gaps in a minute are healed at once; after that each waits for the longest pause, so that a source that dies
 /// again and again is not started again and again.
 const QUICK_GAPS: usize = 3;
+/// How long a source that has failed with this stream is avoided for it, as long as there is another one.
 const GAP_WINDOW: Duration = Duration::from_mins(1);
+
+/// So much media of a source must have played before viewers have really got something new: a source that repeats one
+/// picture, or dies after each start, does not hold them for ever.
+const SOUND: Duration = Duration::from_secs(2);
 
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// The source has accepted the stream, or not.
     Opened(Result<(), OpenError>),
-    /// Bytes came.
-    Data,
-    /// The first start point is in the ring.
-    Started,
+    /// The media of the source in use has grown, to this media time.
+    Data(Duration),
+    /// The first start point of this source, or the exact continuation, is in the ring.
+    Started {
+        /// Where it plays.
+        source: SourceId,
+        /// Media time there.
+        media: Duration,
+    },
+    /// The source that was opened to heal a gap has sent media: it is the one in use now, though nothing of it is in
+    /// the ring yet.
+    TakenUp,
     /// The bytes are no transport stream.
     Unreadable(SourceId),
     /// The source ended the stream or broke.
     UpstreamOver(Option<OpenError>, SourceId),
+    /// The source is to be left, for this reason, although it plays.
+    Leave(OpenError),
     /// The source has sent all of a recording.
     Finished,
     /// So many watch or wait now.
@@ -78,13 +89,17 @@ pub enum Step {
 pub enum Order {
     /// Nothing.
     Wait,
-    /// Open the stream, avoiding these sources; whatever is open now is closed.
+    /// Open the stream, avoiding these sources.
     Open {
         /// Sources that failed.
         exclude: Vec<SourceId>,
         /// Their words, for the log.
         error: OpenError,
+        /// Whether what is open now goes on until the new one delivers. If not, it is closed.
+        beside: bool,
     },
+    /// The source in use is good: whatever was opened beside it is closed.
+    Settle,
     /// End. When viewers may have come in the meantime (`if_unwatched`) it is cancelled by their presence.
     End {
         /// Why.
@@ -106,23 +121,10 @@ pub enum State {
         /// When it ends.
         until: Instant,
     },
-    /// The upstream is gone; viewers are held while another one is opened.
+    /// Another source is wanted; viewers are held.
     Recovering(Gap),
     /// Over.
     Ended,
-}
-
-/// A gap that is being healed.
-#[derive(Clone, Debug)]
-pub struct Gap {
-    /// When viewers are given up.
-    until: Instant,
-    attempt: usize,
-    exclude: Vec<SourceId>,
-    /// What broke the stream.
-    failure: OpenError,
-    /// When the next attempt begins, if none is under way.
-    retry_at: Option<Instant>,
 }
 
 /// A start under way.
@@ -133,6 +135,8 @@ pub struct Opening {
     exclude: Vec<SourceId>,
     failure: Option<OpenError>,
     unwatched_since: Option<Instant>,
+    /// When a second source is tried beside the first; only once.
+    hedge_at: Option<Instant>,
 }
 
 /// The machine: state, deadlines and what they are measured against.
@@ -142,8 +146,14 @@ pub struct Machine {
     state: State,
     viewers: usize,
     last_data: Instant,
-    /// When the last gaps began, the oldest first.
-    gaps: VecDeque<Instant>,
+    /// The source in use, once it plays.
+    source: Option<SourceId>,
+    /// Media time at which the source in use began.
+    began: Duration,
+    /// When viewers last got something new from a source that had already shown that it plays.
+    last_sound: Instant,
+    /// When the last gaps began and whose they were, the oldest first.
+    gaps: VecDeque<(Instant, Option<SourceId>)>,
 }
 
 impl Machine {
@@ -155,8 +165,18 @@ impl Machine {
             exclude: Vec::new(),
             failure: None,
             unwatched_since: Some(now),
+            hedge_at: Some(now + timings.start_hedge),
         };
-        Self { timings, state: State::Opening(opening), viewers: 0, last_data: now, gaps: VecDeque::new() }
+        Self {
+            timings,
+            state: State::Opening(opening),
+            viewers: 0,
+            last_data: now,
+            source: None,
+            began: Duration::ZERO,
+            last_sound: now,
+            gaps: VecDeque::new(),
+        }
     }
 
     /// Where it is.
@@ -164,13 +184,18 @@ impl Machine {
         &self.state
     }
 
+    /// Who watches or waits.
+    pub fn viewers_now(&self) -> usize {
+        self.viewers
+    }
+
     /// When [`Step::Tick`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Opening(opening) => Some(opening.deadline(&self.timings)),
-            State::Live => Some(self.last_data + self.timings.hold),
+            State::Live => Some(self.last_data + self.timings.stall),
             State::Lingering { until } => Some((*until).min(self.last_data + self.timings.hold)),
-            State::Recovering(gap) => Some(gap.retry_at.map_or(gap.until, |at| at.min(gap.until))),
+            State::Recovering(gap) => Some(gap.deadline()),
             State::Ended => None,
         }
     }
@@ -180,10 +205,12 @@ impl Machine {
         match step {
             Step::Opened(Ok(())) => Order::Wait,
             Step::Opened(Err(error)) => self.attempt_failed(error, now),
-            Step::Data => self.data(now),
-            Step::Started => self.started(now),
-            Step::Unreadable(source) => self.attempt_failed(unreadable(source), now),
+            Step::Data(media) => self.data(media, now),
+            Step::Started { source, media } => self.started(source, media, now),
+            Step::TakenUp => self.taken_up(now),
+            Step::Unreadable(source) => self.upstream_over(Some(unreadable(source.clone())), source, now),
             Step::UpstreamOver(error, source) => self.upstream_over(error, source, now),
+            Step::Leave(why) => self.leave(why, now),
             Step::Finished => self.end(EndReason::UpstreamEnded),
             Step::Viewers(count) => self.viewers(count, now),
             Step::GiveWay => self.give_way(),
@@ -192,13 +219,34 @@ impl Machine {
         }
     }
 
-    fn data(&mut self, now: Instant) -> Order {
+    fn data(&mut self, media: Duration, now: Instant) -> Order {
         self.last_data = now;
+        let cause = if let State::Recovering(gap) = &self.state { Some(gap.cause) } else { None };
+        if cause != Some(Cause::Lost) && media.saturating_sub(self.began) >= SOUND {
+            self.last_sound = now;
+        }
+        if cause != Some(Cause::Silent) {
+            return Order::Wait;
+        }
+        self.state = State::Live;
+        Order::Settle
+    }
+
+    fn taken_up(&mut self, now: Instant) -> Order {
+        self.last_data = now;
+        if let State::Recovering(gap) = &mut self.state {
+            gap.taken_up(now);
+        }
         Order::Wait
     }
 
-    fn started(&mut self, now: Instant) -> Order {
+    fn started(&mut self, source: SourceId, media: Duration, now: Instant) -> Order {
+        if matches!(self.state, State::Opening(_)) {
+            self.last_sound = now;
+        }
+        self.source = Some(source);
         self.last_data = now;
+        self.began = media;
         self.state = State::Live;
         self.viewers(self.viewers, now)
     }
@@ -217,71 +265,108 @@ impl Machine {
     }
 
     fn attempt_failed(&mut self, error: OpenError, now: Instant) -> Order {
-        let opening = match &mut self.state {
-            State::Opening(opening) => opening,
-            State::Live => return self.interrupted(error, now),
+        match &mut self.state {
+            State::Opening(opening) => opening.failed(error, now + self.timings.start_hedge),
+            State::Recovering(gap) if gap.is_hopeless(&error) => {
+                self.state = State::Live;
+                Order::Settle
+            }
             State::Recovering(gap) => {
                 gap.failed(&error, now);
-                return Order::Wait;
+                Order::Wait
             }
-            // Nobody watches: there is nothing to hold.
-            State::Lingering { .. } | State::Ended => return self.end(EndReason::UpstreamFailed(error)),
-        };
-        let lasting = matches!(error, OpenError::NoCapacity { .. });
-        let first = opening.failure.get_or_insert_with(|| error.clone()).clone();
-        opening.exclude.extend(error.source_id().cloned());
-        if lasting || opening.attempt >= ATTEMPTS {
-            return self.end(EndReason::NotStarted(first.into()));
+            State::Live | State::Lingering { .. } | State::Ended => Order::Wait,
         }
-        opening.attempt += 1;
-        Order::Open { exclude: opening.exclude.clone(), error }
+        .or_end(self)
     }
 
+    /// A broadcast does not end: that its source says so is the source's failure.
     fn upstream_over(&mut self, error: Option<OpenError>, source: SourceId, now: Instant) -> Order {
-        match (&self.state, error) {
-            (State::Lingering { .. } | State::Ended, None) => self.end(EndReason::UpstreamEnded),
+        let until = self.last_sound + self.timings.hold;
+        match (&mut self.state, error) {
             (State::Opening(_), error) => {
                 self.attempt_failed(error.unwrap_or_else(|| ended_early(source)), now)
             }
-            // A broadcast does not end: that its source says so is the source's failure.
-            (_, error) => self.attempt_failed(error.unwrap_or_else(|| ended(source)), now),
+            // Nobody watches: there is nothing to hold.
+            (State::Lingering { .. } | State::Ended, None) => self.end(EndReason::UpstreamEnded),
+            (State::Lingering { .. } | State::Ended, Some(error)) => {
+                self.end(EndReason::UpstreamFailed(error))
+            }
+            (State::Live, error) => {
+                self.interrupted(Cause::Lost, error.unwrap_or_else(|| ended(source)), now)
+            }
+            // A source that was taken up to heal the gap, and brought nothing.
+            (State::Recovering(gap), error) if gap.cause == Cause::Lost => {
+                gap.failed(&error.unwrap_or_else(|| ended(source)), now);
+                Order::Wait
+            }
+            (State::Recovering(gap), error) => {
+                gap.lost(error.unwrap_or_else(|| ended(source)), until, now);
+                self.recovering_tick(now)
+            }
         }
     }
 
-    /// The upstream is gone and viewers are there: another one is opened while they wait.
-    fn interrupted(&mut self, error: OpenError, now: Instant) -> Order {
-        while self.gaps.front().is_some_and(|at| *at + GAP_WINDOW <= now) {
+    fn leave(&mut self, why: OpenError, now: Instant) -> Order {
+        match self.state {
+            State::Live => self.interrupted(Cause::Wanted, why, now),
+            State::Lingering { .. } => Order::End { reason: EndReason::GaveWay, if_unwatched: true },
+            State::Opening(_) | State::Recovering(_) | State::Ended => Order::Wait,
+        }
+    }
+
+    /// Viewers are there, and another source is wanted. They are held since they last got something new.
+    fn interrupted(&mut self, cause: Cause, failure: OpenError, now: Instant) -> Order {
+        while self.gaps.front().is_some_and(|(at, _)| *at + GAP_WINDOW <= now) {
             self.gaps.pop_front();
         }
         let is_flapping = self.gaps.len() >= QUICK_GAPS;
-        self.gaps.push_back(now);
-        let exclude: Vec<SourceId> = error.source_id().cloned().into_iter().collect();
-        let mut gap = Gap {
-            until: now + self.timings.hold,
-            attempt: 1,
-            exclude: exclude.clone(),
-            failure: error.clone(),
-            retry_at: None,
-        };
+        self.gaps.push_back((now, failure.source_id().cloned()));
+        let mut exclude: Vec<SourceId> = self.gaps.iter().filter_map(|(_, source)| source.clone()).collect();
+        exclude.dedup();
+        let until = if cause == Cause::Wanted { now } else { self.last_sound } + self.timings.hold;
+        let mut gap = Gap::new(cause, failure, exclude, until, now);
         if is_flapping {
-            gap.attempt = PAUSES.len();
-            gap.retry_at = Some(now + PAUSES[PAUSES.len() - 1]);
+            gap.hesitate(now);
         }
         self.state = State::Recovering(gap);
-        if is_flapping { Order::Wait } else { Order::Open { exclude, error } }
+        self.recovering_tick(now)
     }
 
-    fn recovering_tick(&mut self, mut gap: Gap, now: Instant) -> Order {
+    fn recovering_tick(&mut self, now: Instant) -> Order {
+        let State::Recovering(gap) = &mut self.state else { return Order::Wait };
         if gap.until <= now {
-            return self.end(EndReason::UpstreamFailed(gap.failure));
+            return self.unhealed();
         }
-        if gap.retry_at.is_none_or(|at| at > now) {
-            return Order::Wait;
+        let error = gap.failure.clone();
+        if self.viewers == 0 && gap.deadline() <= now {
+            // Nobody is held: nothing is started for nobody.
+            return Order::End { reason: EndReason::UpstreamFailed(error), if_unwatched: true };
         }
-        gap.retry_at = None;
-        let order = Order::Open { exclude: gap.exclude.clone(), error: gap.failure.clone() };
-        self.state = State::Recovering(gap);
-        order
+        let Some(exclude) = gap.attempt(now) else { return Order::Wait };
+        // A silent source is hoped for until there is nowhere else to go to for as long again.
+        let is_hoped_for = match gap.cause {
+            Cause::Lost => false,
+            Cause::Wanted => true,
+            Cause::Silent => !exclude.is_empty() || now < self.last_data + self.timings.stall * 2,
+        };
+        if gap.cause == Cause::Silent && !is_hoped_for {
+            gap.cause = Cause::Lost;
+        }
+        Order::Open { exclude, error, beside: is_hoped_for }
+    }
+
+    fn unhealed(&mut self) -> Order {
+        let State::Recovering(gap) = &self.state else { return Order::Wait };
+        match gap.cause {
+            Cause::Silent => self.end(EndReason::Stalled),
+            Cause::Lost if gap.was_silent => self.end(EndReason::Stalled),
+            Cause::Lost => self.end(EndReason::UpstreamFailed(gap.failure.clone())),
+            Cause::Wanted => {
+                self.state = State::Live;
+                Order::Settle
+            }
+        }
     }
 
     fn give_way(&mut self) -> Order {
@@ -293,29 +378,34 @@ impl Machine {
 
     fn tick(&mut self, stage: Stage, now: Instant) -> Order {
         match &self.state {
-            State::Opening(opening) => self.opening_tick(opening.clone(), stage, now),
-            State::Recovering(gap) => self.recovering_tick(gap.clone(), now),
+            State::Opening(_) => self.opening_tick(stage, now),
+            State::Recovering(_) => self.recovering_tick(now),
+            State::Live if self.last_data + self.timings.stall <= now => {
+                self.interrupted(Cause::Silent, silent(self.timings.stall, self.source.clone()), now)
+            }
             State::Lingering { until } if *until <= now => {
                 Order::End { reason: EndReason::Idle, if_unwatched: true }
             }
-            State::Live | State::Lingering { .. } if self.last_data + self.timings.hold <= now => {
+            State::Lingering { .. } if self.last_data + self.timings.hold <= now => {
                 self.end(EndReason::Stalled)
             }
             _ => Order::Wait,
         }
     }
 
-    fn opening_tick(&mut self, opening: Opening, stage: Stage, now: Instant) -> Order {
+    fn opening_tick(&mut self, stage: Stage, now: Instant) -> Order {
+        let State::Opening(opening) = &mut self.state else { return Order::Wait };
         if opening.since + self.timings.start_budget <= now {
             let waited = self.timings.start_budget;
-            let error = opening.failure.map_or(StartError::Timeout { stage, waited }, StartError::from);
+            let error =
+                opening.failure.clone().map_or(StartError::Timeout { stage, waited }, StartError::from);
             return self.end(EndReason::NotStarted(error));
         }
         match opening.unwatched_since {
             Some(since) if since + self.timings.abandon <= now => {
                 Order::End { reason: EndReason::Abandoned, if_unwatched: true }
             }
-            _ => Order::Wait,
+            _ => opening.hedge(stage, now, self.timings.start_hedge),
         }
     }
 
@@ -325,24 +415,51 @@ impl Machine {
     }
 }
 
-impl Gap {
-    /// An attempt failed: the next one goes elsewhere, and where it likes when there is nowhere else.
-    fn failed(&mut self, error: &OpenError, now: Instant) {
-        match error.source_id() {
-            Some(source) => self.exclude.push(source.clone()),
-            None => self.exclude.clear(),
-        }
-        let pause = PAUSES[self.attempt.min(PAUSES.len() - 1)];
-        self.attempt += 1;
-        self.retry_at = Some(now + pause);
-    }
-}
-
 impl Opening {
     fn deadline(&self, timings: &Timings) -> Instant {
         let budget = self.since + timings.start_budget;
-        self.unwatched_since.map_or(budget, |since| budget.min(since + timings.abandon))
+        let abandoned = self.unwatched_since.map(|since| since + timings.abandon);
+        [abandoned, self.hedge_at].into_iter().flatten().fold(budget, Instant::min)
     }
+
+    fn failed(&mut self, error: OpenError, hedge_at: Instant) -> Order {
+        let lasting = matches!(error, OpenError::NoCapacity { .. });
+        let first = self.failure.get_or_insert_with(|| error.clone()).clone();
+        self.exclude.extend(error.source_id().cloned());
+        if lasting || self.attempt >= ATTEMPTS {
+            return Order::End { reason: EndReason::NotStarted(first.into()), if_unwatched: false };
+        }
+        self.attempt += 1;
+        self.hedge_at = Some(hedge_at);
+        Order::Open { exclude: self.exclude.clone(), error, beside: false }
+    }
+
+    /// A second source beside the first, when that has been asked and is silent. Who waits for a place is not silent.
+    fn hedge(&mut self, stage: Stage, now: Instant, again: Duration) -> Order {
+        if self.hedge_at.is_none_or(|at| at > now) {
+            return Order::Wait;
+        }
+        self.hedge_at = (stage == Stage::Slot).then_some(now + again);
+        if stage == Stage::Slot {
+            return Order::Wait;
+        }
+        Order::Open { exclude: self.exclude.clone(), error: silent(again, None), beside: true }
+    }
+}
+
+impl Order {
+    /// An end leaves no other state behind.
+    fn or_end(self, machine: &mut Machine) -> Self {
+        if matches!(self, Self::End { .. }) {
+            machine.state = State::Ended;
+        }
+        self
+    }
+}
+
+fn silent(for_long: Duration, source_id: Option<SourceId>) -> OpenError {
+    let detail = format!("the engine has sent nothing new for {} s", for_long.as_secs());
+    OpenError::Failed { detail, source_id }
 }
 
 fn unreadable(source: SourceId) -> OpenError {
@@ -364,231 +481,4 @@ fn ended_early(source: SourceId) -> OpenError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TIMINGS: Timings = Timings {
-        start_budget: Duration::from_secs(30),
-        idle: Duration::from_mins(5),
-        hold: Duration::from_secs(20),
-        abandon: Duration::from_secs(1),
-    };
-
-    /// A machine and a clock that only the test moves.
-    struct Bench {
-        machine: Machine,
-        now: Instant,
-    }
-
-    impl Bench {
-        fn opening() -> Self {
-            let now = Instant::now();
-            let mut bench = Self { machine: Machine::new(TIMINGS, now, now), now };
-            bench.step(Step::Viewers(1));
-            bench
-        }
-
-        fn live() -> Self {
-            let mut bench = Self::opening();
-            bench.step(Step::Started);
-            bench
-        }
-
-        fn step(&mut self, step: Step) -> Order {
-            self.machine.apply(step, Stage::FirstByte, self.now)
-        }
-
-        fn after(&mut self, wait: Duration) -> Order {
-            self.now += wait;
-            self.step(Step::Tick)
-        }
-    }
-
-    fn engine(name: &str) -> SourceId {
-        SourceId::new(name)
-    }
-
-    fn refused(name: &str) -> OpenError {
-        OpenError::Failed { detail: format!("{name} refused"), source_id: Some(engine(name)) }
-    }
-
-    fn ends_with(reason: EndReason) -> Order {
-        Order::End { reason, if_unwatched: false }
-    }
-
-    #[test]
-    fn an_explicit_failure_is_retried_once_and_elsewhere() {
-        let mut bench = Bench::opening();
-        let order = bench.step(Step::Opened(Err(refused("a"))));
-        assert_eq!(order, Order::Open { exclude: vec![engine("a")], error: refused("a") });
-        let order = bench.step(Step::Opened(Err(refused("b"))));
-        assert_eq!(order, ends_with(EndReason::NotStarted(refused("a").into())));
-    }
-
-    #[test]
-    fn when_no_other_engine_is_left_the_first_failure_is_what_the_viewer_reads() {
-        let mut bench = Bench::opening();
-        bench.step(Step::Opened(Err(refused("a"))));
-        let nowhere = OpenError::NoCapacity { lack: crate::origin::Lack::Room, detail: "none left".into() };
-        let order = bench.step(Step::Opened(Err(nowhere)));
-        assert_eq!(order, ends_with(EndReason::NotStarted(refused("a").into())));
-    }
-
-    #[test]
-    fn an_end_before_any_playable_data_counts_as_a_failed_attempt() {
-        let mut bench = Bench::opening();
-        let order = bench.step(Step::UpstreamOver(None, engine("a")));
-        assert!(matches!(order, Order::Open { exclude, .. } if exclude == [engine("a")]));
-    }
-
-    #[test]
-    fn silence_keeps_its_engine_until_the_whole_budget_ends() {
-        let mut bench = Bench::opening();
-        assert_eq!(bench.after(Duration::from_secs(29)), Order::Wait);
-        let Order::End { reason: EndReason::NotStarted(error), .. } = bench.after(Duration::from_secs(1))
-        else {
-            panic!("the budget is over");
-        };
-        assert_eq!(error, StartError::Timeout { stage: Stage::FirstByte, waited: TIMINGS.start_budget });
-    }
-
-    #[test]
-    fn a_retry_gets_what_is_left_of_the_budget_and_no_more() {
-        let mut bench = Bench::opening();
-        bench.after(Duration::from_secs(20));
-        bench.step(Step::Opened(Err(refused("a"))));
-        assert_eq!(bench.machine.deadline(), Some(bench.now + Duration::from_secs(10)));
-    }
-
-    #[test]
-    fn a_start_without_waiters_ends_after_a_second_unless_somebody_comes() {
-        let mut bench = Bench::opening();
-        bench.step(Step::Viewers(0));
-        assert_eq!(bench.after(Duration::from_millis(900)), Order::Wait);
-        bench.step(Step::Viewers(1));
-        assert_eq!(bench.after(Duration::from_secs(5)), Order::Wait);
-        bench.step(Step::Viewers(0));
-        let order = bench.after(Duration::from_secs(1));
-        assert_eq!(order, Order::End { reason: EndReason::Abandoned, if_unwatched: true });
-    }
-
-    #[test]
-    fn an_unwatched_stream_stays_warm_and_then_ends() {
-        let mut bench = Bench::live();
-        bench.step(Step::Viewers(0));
-        for _ in 0..29 {
-            assert_eq!(bench.after(Duration::from_secs(10)), Order::Wait);
-            bench.step(Step::Data);
-        }
-        let order = bench.after(Duration::from_secs(10));
-        assert_eq!(order, Order::End { reason: EndReason::Idle, if_unwatched: true });
-    }
-
-    #[test]
-    fn a_viewer_who_comes_back_finds_it_warm() {
-        let mut bench = Bench::live();
-        bench.step(Step::Viewers(0));
-        assert!(matches!(bench.machine.state(), State::Lingering { .. }));
-        bench.step(Step::Viewers(1));
-        assert!(matches!(bench.machine.state(), State::Live));
-    }
-
-    #[test]
-    fn only_a_lingering_stream_gives_way() {
-        let mut bench = Bench::live();
-        assert_eq!(bench.step(Step::GiveWay), Order::Wait);
-        bench.step(Step::Viewers(0));
-        let order = bench.step(Step::GiveWay);
-        assert_eq!(order, Order::End { reason: EndReason::GaveWay, if_unwatched: true });
-    }
-
-    #[test]
-    fn a_silent_source_is_held_for_a_while_and_then_given_up() {
-        let mut bench = Bench::live();
-        assert_eq!(bench.after(Duration::from_secs(19)), Order::Wait);
-        assert_eq!(bench.after(Duration::from_secs(1)), ends_with(EndReason::Stalled));
-    }
-
-    #[test]
-    fn every_state_but_the_last_has_a_deadline() {
-        let mut bench = Bench::opening();
-        assert!(bench.machine.deadline().is_some());
-        bench.step(Step::Started);
-        assert!(bench.machine.deadline().is_some());
-        bench.step(Step::Viewers(0));
-        assert!(bench.machine.deadline().is_some());
-        bench.step(Step::Shutdown);
-        assert!(bench.machine.deadline().is_none());
-    }
-
-    fn broken(name: &str) -> Step {
-        let error = OpenError::Failed { detail: "reset".into(), source_id: Some(engine(name)) };
-        Step::UpstreamOver(Some(error), engine(name))
-    }
-
-    fn nowhere() -> Step {
-        let lack = crate::origin::Lack::Room;
-        Step::Opened(Err(OpenError::NoCapacity { lack, detail: "none left".into() }))
-    }
-
-    #[test]
-    fn a_watched_stream_whose_source_breaks_is_opened_elsewhere_at_once() {
-        for over in [broken("a"), Step::UpstreamOver(None, engine("a"))] {
-            let mut bench = Bench::live();
-            let order = bench.step(over);
-            assert!(matches!(order, Order::Open { exclude, .. } if exclude == [engine("a")]));
-            bench.step(Step::Started);
-            assert!(matches!(bench.machine.state(), State::Live));
-        }
-    }
-
-    #[test]
-    fn when_there_is_nowhere_else_the_same_engine_is_tried_again_after_a_pause() {
-        let mut bench = Bench::live();
-        bench.step(broken("a"));
-        assert_eq!(bench.step(nowhere()), Order::Wait);
-        assert_eq!(bench.after(Duration::from_millis(400)), Order::Wait);
-        let order = bench.after(Duration::from_millis(100));
-        assert!(matches!(order, Order::Open { exclude, .. } if exclude.is_empty()));
-    }
-
-    #[test]
-    fn a_gap_that_is_not_healed_in_time_ends_the_stream_with_what_broke_it() {
-        let mut bench = Bench::live();
-        bench.step(broken("a"));
-        bench.step(nowhere());
-        let mut attempts = 0;
-        for _ in 0..190 {
-            if matches!(bench.after(Duration::from_millis(100)), Order::Open { .. }) {
-                attempts += 1;
-                bench.step(nowhere());
-            }
-        }
-        assert!((4..=10).contains(&attempts), "{attempts}");
-        let Order::End { reason: EndReason::UpstreamFailed(error), .. } = bench.after(Duration::from_secs(1))
-        else {
-            panic!("twenty seconds are over");
-        };
-        assert_eq!(error.to_string(), "reset");
-    }
-
-    #[test]
-    fn a_source_that_dies_again_and_again_is_started_more_slowly() {
-        let mut bench = Bench::live();
-        for _ in 0..3 {
-            assert!(matches!(bench.step(broken("a")), Order::Open { .. }));
-            bench.step(Step::Started);
-            bench.now += Duration::from_secs(5);
-        }
-        assert_eq!(bench.step(broken("a")), Order::Wait);
-        assert!(matches!(bench.after(Duration::from_secs(4)), Order::Open { .. }));
-    }
-
-    #[test]
-    fn nobody_is_held_who_is_not_there_and_a_recording_ends_when_it_is_over() {
-        let mut bench = Bench::live();
-        bench.step(Step::Viewers(0));
-        assert!(matches!(bench.step(broken("a")), Order::End { reason: EndReason::UpstreamFailed(_), .. }));
-        assert_eq!(Bench::live().step(Step::Finished), ends_with(EndReason::UpstreamEnded));
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use acemux_relay::session::{EndReason, Phase, SessionSnapshot};
 use acemux_relay::viewer::ViewerSnapshot;
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -132,6 +133,31 @@ pub async fn kick(
     let unknown = || Problem::new(Code::NotFound).with_detail("no viewer has this id");
     let kicked = id.parse().ok().filter(|id| app.relay.kick(*id)).ok_or_else(unknown)?;
     Ok(Json(Kicked { kicked }))
+}
+
+/// `POST /proxy/sessions/{id}/move`.
+#[derive(Debug, Serialize)]
+pub struct Moving {
+    /// The stream's key.
+    moving: String,
+    /// The engine it plays on now.
+    from: String,
+}
+
+/// Has a stream play on another engine; its viewers stay. It is under way when the answer comes; where there is no other
+/// engine with room the stream stays where it is, and the events say so.
+pub async fn relocate(
+    _: Operator,
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Moving>), Problem> {
+    let session = find(&app, &id)?;
+    let not_now = || Problem::new(Code::NotFound).with_detail("the stream plays on no engine yet");
+    let from = session.source.ok_or_else(not_now)?.id.to_string();
+    if !app.relay.leave_with(&session.key, "an operator moves the stream") {
+        return Err(not_now());
+    }
+    Ok((StatusCode::ACCEPTED, Json(Moving { moving: session.key.to_string(), from })))
 }
 
 fn find(app: &App, id: &str) -> Result<SessionSnapshot, Problem> {

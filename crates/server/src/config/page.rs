@@ -93,7 +93,6 @@ pub fn settings_page() -> String {
 fn effect(setting: &Setting) -> &'static str {
     match setting.effect {
         Effect::Now | Effect::Alias(_) | Effect::Ignored(_) => "",
-        Effect::Later => " *(checked now; takes effect with failover)*",
         Effect::Vpn => " *(checked now; takes effect with VPNs)*",
     }
 }

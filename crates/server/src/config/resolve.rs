@@ -368,11 +368,6 @@ fn problem(setting: &Setting, entry: &Entry, accepted: String) -> Problem {
 pub(super) fn warnings(written: &Written, config: &Config) -> Vec<String> {
     let mut warnings = written.notices.clone();
     warnings.extend(without_meaning(written));
-    warnings.extend(not_yet(
-        written,
-        Effect::Later,
-        "this version does not change the engine of a running stream",
-    ));
     warnings.extend(not_yet(written, Effect::Vpn, "this version watches no VPNs"));
     warnings.extend(known_key(written));
     warnings.extend(weak_key(config));

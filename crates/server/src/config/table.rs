@@ -55,8 +55,6 @@ pub enum Effect {
     Now,
     /// Another name of this setting.
     Alias(&'static str),
-    /// Checked now, used once running streams change their engine.
-    Later,
     /// Checked now, used once VPNs are watched.
     Vpn,
     /// Understood so that old files still work; it means nothing here, for this reason.
@@ -95,10 +93,6 @@ pub fn find(name: &str) -> Option<&'static Setting> {
 
 const fn now(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Setting {
     Setting { name, kind, default, meaning, effect: Effect::Now }
-}
-
-const fn later(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Setting {
-    Setting { name, kind, default, meaning, effect: Effect::Later }
 }
 
 const fn vpn(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Setting {
@@ -154,7 +148,7 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (STREAMS, now("COPY_CHUNK_SIZE", Kind::Size, "64 KiB", "Largest chunk; more than 64 KiB means 64 KiB. A chunk is never held back longer than 60 ms.")),
     (STREAMS, now("JOIN_BURST", Kind::Duration, "5s", "How far behind live a joining player starts.")),
     (STREAMS, now("HOLD_TIMEOUT", Kind::Duration, "30s", "How long viewers are held while a live stream is silent or its engine is replaced.")),
-    (STREAMS, later("STALL_TIMEOUT", Kind::Duration, "5s", "Silence before a second engine is tried.")),
+    (STREAMS, now("STALL_TIMEOUT", Kind::Duration, "5s", "Silence of a watched stream before another engine is tried.")),
     (VIEWERS, now("MAX_VIEWERS", Kind::Count(1), "5000", "Most viewers; lowered at start when the descriptor limit is too small.")),
     (VIEWERS, now("MAX_VIEWERS_PER_IP", Kind::Count(1), "256", "Most viewers from one address.")),
     (VIEWERS, now("VIEWER_STALL_TIMEOUT", Kind::Duration, "60s", "A viewer whose socket makes no progress for so long is cut; 0 means never.")),

@@ -1,0 +1,130 @@
+//! A gap of a watched stream: its source is lost, silent or to be left, and its viewers are held meanwhile.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::origin::{OpenError, SourceId};
+
+/// Pauses before another attempt to heal a gap; the first one is made at once, the last pause repeats.
+const PAUSES: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+
+/// How long one attempt may take to bring media before another source is tried. Engines collect 5–15 s of a stream
+/// before they send any of it.
+const ATTEMPT: Duration = Duration::from_secs(15);
+
+/// Attempts to leave a source that plays. It is left for its own or an operator's reasons, so staying is no disaster.
+const MOST_MOVES: usize = 3;
+
+/// Why another source is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The source ended the stream or broke.
+    Lost,
+    /// The source is open and sends nothing new; it may come back.
+    Silent,
+    /// The source plays on; it is to be left.
+    Wanted,
+}
+
+/// A gap that is being healed.
+#[derive(Clone, Debug)]
+pub struct Gap {
+    /// Why.
+    pub cause: Cause,
+    /// When viewers are given up.
+    pub until: Instant,
+    /// What is wrong with the source.
+    pub failure: OpenError,
+    /// It began with silence, whatever was done about that.
+    pub was_silent: bool,
+    exclude: Vec<SourceId>,
+    attempts: usize,
+    next: Next,
+}
+
+/// What a gap waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// The attempt under way, until then.
+    Attempt(Instant),
+    /// Another attempt at this moment.
+    Retry(Instant),
+}
+
+impl Gap {
+    /// A gap that began just now. `exclude` are the sources that have failed with this stream lately.
+    pub fn new(
+        cause: Cause,
+        failure: OpenError,
+        exclude: Vec<SourceId>,
+        until: Instant,
+        now: Instant,
+    ) -> Self {
+        let was_silent = cause == Cause::Silent;
+        Self { cause, until, failure, was_silent, exclude, attempts: 0, next: Next::Retry(now) }
+    }
+
+    /// Its source has failed too often lately: the first attempt waits as long as the last ones of a gap do.
+    pub fn hesitate(&mut self, now: Instant) {
+        self.attempts = PAUSES.len();
+        self.next = Next::Retry(now + PAUSES[PAUSES.len() - 1]);
+    }
+
+    /// When there is something to decide.
+    pub fn deadline(&self) -> Instant {
+        let (Next::Attempt(at) | Next::Retry(at)) = self.next;
+        at.min(self.until)
+    }
+
+    /// Begins the next attempt if it is due: the sources to avoid.
+    pub fn attempt(&mut self, now: Instant) -> Option<Vec<SourceId>> {
+        let (Next::Attempt(at) | Next::Retry(at)) = self.next;
+        if at > now {
+            return None;
+        }
+        self.attempts += 1;
+        self.next = Next::Attempt(now + ATTEMPT);
+        Some(self.exclude.clone())
+    }
+
+    /// The attempt failed: the next one goes elsewhere, and where it likes when there is nowhere else.
+    pub fn failed(&mut self, error: &OpenError, now: Instant) {
+        match error.source_id() {
+            Some(source) => self.exclude.push(source.clone()),
+            None => self.exclude.clear(),
+        }
+        let pause = PAUSES[self.attempts.min(PAUSES.len() - 1)];
+        self.next = Next::Retry(now + pause);
+    }
+
+    /// The source is gone as well, after all.
+    pub fn lost(&mut self, failure: OpenError, until: Instant, now: Instant) {
+        self.exclude.extend(failure.source_id().cloned());
+        self.failure = failure;
+        self.was_silent = false;
+        self.cause = Cause::Lost;
+        self.until = until;
+        if let Next::Retry(_) = self.next {
+            self.next = Next::Retry(now);
+        }
+    }
+
+    /// The new source has sent media; the old one is closed. It has as long again to bring something to play.
+    pub fn taken_up(&mut self, now: Instant) {
+        self.cause = Cause::Lost;
+        self.next = Next::Attempt(now + ATTEMPT);
+    }
+
+    /// Whether a source that plays is rather kept than tried to be left once more.
+    pub fn is_hopeless(&self, error: &OpenError) -> bool {
+        let nowhere = matches!(error, OpenError::NoCapacity { .. });
+        self.cause == Cause::Wanted && (nowhere || self.attempts >= MOST_MOVES)
+    }
+}

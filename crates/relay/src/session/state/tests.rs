@@ -1,0 +1,348 @@
+//! The machine alone, on a clock that only the test moves.
+
+use super::*;
+
+const TIMINGS: Timings = Timings {
+    start_budget: Duration::from_secs(30),
+    start_hedge: Duration::from_secs(12),
+    idle: Duration::from_mins(5),
+    stall: Duration::from_secs(5),
+    hold: Duration::from_secs(20),
+    abandon: Duration::from_secs(1),
+};
+
+/// A machine and a clock that only the test moves.
+struct Bench {
+    machine: Machine,
+    now: Instant,
+    media: Duration,
+}
+
+impl Bench {
+    fn opening() -> Self {
+        let now = Instant::now();
+        let mut bench = Self { machine: Machine::new(TIMINGS, now, now), now, media: Duration::ZERO };
+        bench.step(Step::Viewers(1));
+        bench
+    }
+
+    fn live() -> Self {
+        let mut bench = Self::opening();
+        bench.starts();
+        bench
+    }
+
+    fn step(&mut self, step: Step) -> Order {
+        self.machine.apply(step, Stage::FirstByte, self.now)
+    }
+
+    /// The source `a` has begun to play.
+    fn starts(&mut self) -> Order {
+        self.step(Step::Started { source: engine("a"), media: self.media })
+    }
+
+    /// As much media as time has come.
+    fn plays(&mut self) -> Order {
+        self.media += Duration::from_secs(1);
+        self.step(Step::Data(self.media))
+    }
+
+    /// So many seconds of media, one a second.
+    fn plays_for(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now += Duration::from_secs(1);
+            assert_eq!(self.plays(), Order::Wait);
+        }
+    }
+
+    fn after(&mut self, wait: Duration) -> Order {
+        self.now += wait;
+        self.step(Step::Tick)
+    }
+}
+
+fn engine(name: &str) -> SourceId {
+    SourceId::new(name)
+}
+
+fn refused(name: &str) -> OpenError {
+    OpenError::Failed { detail: format!("{name} refused"), source_id: Some(engine(name)) }
+}
+
+fn ends_with(reason: EndReason) -> Order {
+    Order::End { reason, if_unwatched: false }
+}
+
+#[test]
+fn an_explicit_failure_is_retried_once_and_elsewhere() {
+    let mut bench = Bench::opening();
+    let order = bench.step(Step::Opened(Err(refused("a"))));
+    assert_eq!(order, Order::Open { exclude: vec![engine("a")], error: refused("a"), beside: false });
+    let order = bench.step(Step::Opened(Err(refused("b"))));
+    assert_eq!(order, ends_with(EndReason::NotStarted(refused("a").into())));
+}
+
+#[test]
+fn when_no_other_engine_is_left_the_first_failure_is_what_the_viewer_reads() {
+    let mut bench = Bench::opening();
+    bench.step(Step::Opened(Err(refused("a"))));
+    let nowhere = OpenError::NoCapacity { lack: crate::origin::Lack::Room, detail: "none left".into() };
+    let order = bench.step(Step::Opened(Err(nowhere)));
+    assert_eq!(order, ends_with(EndReason::NotStarted(refused("a").into())));
+}
+
+#[test]
+fn an_end_before_any_playable_data_counts_as_a_failed_attempt() {
+    let mut bench = Bench::opening();
+    let order = bench.step(Step::UpstreamOver(None, engine("a")));
+    assert!(matches!(order, Order::Open { exclude, .. } if exclude == [engine("a")]));
+}
+
+#[test]
+fn after_twelve_silent_seconds_a_second_engine_is_asked_beside_the_first_and_only_once() {
+    let mut bench = Bench::opening();
+    assert_eq!(bench.after(Duration::from_secs(11)), Order::Wait);
+    assert!(matches!(bench.after(Duration::from_secs(1)), Order::Open { beside: true, .. }));
+    assert_eq!(bench.after(Duration::from_secs(17)), Order::Wait);
+    let Order::End { reason: EndReason::NotStarted(error), .. } = bench.after(Duration::from_secs(1)) else {
+        panic!("the budget is over");
+    };
+    assert_eq!(error, StartError::Timeout { stage: Stage::FirstByte, waited: TIMINGS.start_budget });
+}
+
+#[test]
+fn who_waits_for_a_place_is_not_silent() {
+    let mut bench = Bench::opening();
+    bench.now += Duration::from_secs(12);
+    assert_eq!(bench.machine.apply(Step::Tick, Stage::Slot, bench.now), Order::Wait);
+    assert!(bench.machine.deadline() > Some(bench.now));
+}
+
+#[test]
+fn a_retry_gets_what_is_left_of_the_budget_and_no_more() {
+    let mut bench = Bench::opening();
+    bench.after(Duration::from_secs(20));
+    bench.step(Step::Opened(Err(refused("a"))));
+    assert_eq!(bench.after(Duration::from_secs(9)), Order::Wait);
+    assert!(matches!(bench.after(Duration::from_secs(1)), Order::End { .. }));
+}
+
+#[test]
+fn a_start_without_waiters_ends_after_a_second_unless_somebody_comes() {
+    let mut bench = Bench::opening();
+    bench.step(Step::Viewers(0));
+    assert_eq!(bench.after(Duration::from_millis(900)), Order::Wait);
+    bench.step(Step::Viewers(1));
+    assert_eq!(bench.after(Duration::from_secs(5)), Order::Wait);
+    bench.step(Step::Viewers(0));
+    let order = bench.after(Duration::from_secs(1));
+    assert_eq!(order, Order::End { reason: EndReason::Abandoned, if_unwatched: true });
+}
+
+#[test]
+fn an_unwatched_stream_stays_warm_and_then_ends() {
+    let mut bench = Bench::live();
+    bench.step(Step::Viewers(0));
+    for _ in 0..29 {
+        assert_eq!(bench.after(Duration::from_secs(10)), Order::Wait);
+        bench.plays();
+    }
+    let order = bench.after(Duration::from_secs(10));
+    assert_eq!(order, Order::End { reason: EndReason::Idle, if_unwatched: true });
+}
+
+#[test]
+fn a_viewer_who_comes_back_finds_it_warm() {
+    let mut bench = Bench::live();
+    bench.step(Step::Viewers(0));
+    assert!(matches!(bench.machine.state(), State::Lingering { .. }));
+    bench.step(Step::Viewers(1));
+    assert!(matches!(bench.machine.state(), State::Live));
+}
+
+#[test]
+fn only_a_lingering_stream_gives_way() {
+    let mut bench = Bench::live();
+    assert_eq!(bench.step(Step::GiveWay), Order::Wait);
+    bench.step(Step::Viewers(0));
+    let order = bench.step(Step::GiveWay);
+    assert_eq!(order, Order::End { reason: EndReason::GaveWay, if_unwatched: true });
+}
+
+#[test]
+fn after_five_silent_seconds_another_engine_is_asked_while_the_first_is_hoped_for() {
+    let mut bench = Bench::live();
+    assert_eq!(bench.after(Duration::from_millis(4900)), Order::Wait);
+    let order = bench.after(Duration::from_millis(100));
+    assert!(matches!(order, Order::Open { exclude, beside: true, .. } if exclude == [engine("a")]));
+    assert_eq!(bench.plays(), Order::Settle, "it is back: nobody else is needed");
+    assert!(matches!(bench.machine.state(), State::Live));
+}
+
+#[test]
+fn a_swarm_that_starves_for_four_seconds_again_and_again_changes_nothing() {
+    let mut bench = Bench::live();
+    for _ in 0..20 {
+        assert_eq!(bench.after(Duration::from_secs(4)), Order::Wait);
+        assert_eq!(bench.plays(), Order::Wait);
+    }
+}
+
+#[test]
+fn a_silent_engine_without_an_alternative_is_started_again_after_ten_seconds_and_given_up_after_the_hold() {
+    let mut bench = Bench::live();
+    let (mut asked_elsewhere, mut restarted) = (0, None);
+    let end = loop {
+        let order = bench.after(Duration::from_millis(100));
+        match order {
+            Order::Open { beside: true, .. } => asked_elsewhere += 1,
+            Order::Open { beside: false, exclude, .. } => {
+                assert!(exclude.is_empty(), "the same engine may be taken");
+                restarted.get_or_insert(bench.now);
+            }
+            Order::End { reason, .. } => break reason,
+            Order::Wait | Order::Settle => continue,
+        }
+        bench.step(nowhere());
+    };
+    assert!((3..=6).contains(&asked_elsewhere), "{asked_elsewhere}");
+    let since = bench.now - restarted.unwrap();
+    assert!((Duration::from_secs(6)..Duration::from_secs(10)).contains(&since), "{since:?}");
+    assert_eq!(end, EndReason::Stalled);
+}
+
+#[test]
+fn an_engine_that_is_left_plays_on_until_the_other_one_does_and_stays_when_there_is_none() {
+    let mut bench = Bench::live();
+    let order = bench.step(Step::Leave(refused("a")));
+    assert!(matches!(order, Order::Open { exclude, beside: true, .. } if exclude == [engine("a")]));
+    assert_eq!(bench.plays(), Order::Wait, "its media does not stop the move");
+    assert_eq!(bench.step(nowhere()), Order::Settle);
+    assert!(matches!(bench.machine.state(), State::Live));
+}
+
+#[test]
+fn an_engine_that_breaks_while_it_is_left_is_a_gap() {
+    let mut bench = Bench::live();
+    bench.step(Step::Leave(refused("a")));
+    assert_eq!(bench.step(broken("a")), Order::Wait, "the other one is being opened already");
+    let failed = Step::Opened(Err(refused("b")));
+    assert_eq!(bench.step(failed), Order::Wait);
+    assert!(matches!(bench.after(Duration::from_millis(500)), Order::Open { beside: false, .. }));
+}
+
+#[test]
+fn a_picture_that_stands_still_after_each_start_holds_nobody_for_ever() {
+    let mut bench = Bench::live();
+    bench.plays_for(60);
+    let frozen = bench.now;
+    let end = loop {
+        match bench.after(Duration::from_millis(100)) {
+            Order::Open { .. } => {
+                // Each start brings one second of the same.
+                bench.step(Step::TakenUp);
+                bench.starts();
+                bench.plays();
+            }
+            Order::End { reason, .. } => break reason,
+            Order::Wait | Order::Settle => {}
+        }
+        assert!(bench.now - frozen < Duration::from_mins(1), "this never ends");
+    };
+    assert_eq!(end, EndReason::Stalled);
+}
+
+#[test]
+fn nothing_is_started_for_a_gap_that_nobody_watches_any_more() {
+    let mut bench = Bench::live();
+    bench.step(broken("a"));
+    bench.step(nowhere());
+    bench.step(Step::Viewers(0));
+    let order = bench.after(Duration::from_millis(500));
+    assert!(matches!(order, Order::End { reason: EndReason::UpstreamFailed(_), if_unwatched: true }));
+    bench.step(Step::Viewers(1));
+    assert!(matches!(bench.after(Duration::ZERO), Order::Open { .. }), "somebody came in between");
+}
+
+#[test]
+fn every_state_but_the_last_has_a_deadline() {
+    let mut bench = Bench::opening();
+    assert!(bench.machine.deadline().is_some());
+    bench.starts();
+    assert!(bench.machine.deadline().is_some());
+    bench.step(Step::Viewers(0));
+    assert!(bench.machine.deadline().is_some());
+    bench.step(Step::Shutdown);
+    assert!(bench.machine.deadline().is_none());
+}
+
+fn broken(name: &str) -> Step {
+    let error = OpenError::Failed { detail: "reset".into(), source_id: Some(engine(name)) };
+    Step::UpstreamOver(Some(error), engine(name))
+}
+
+fn nowhere() -> Step {
+    let lack = crate::origin::Lack::Room;
+    Step::Opened(Err(OpenError::NoCapacity { lack, detail: "none left".into() }))
+}
+
+#[test]
+fn a_watched_stream_whose_source_breaks_is_opened_elsewhere_at_once() {
+    for over in [broken("a"), Step::UpstreamOver(None, engine("a"))] {
+        let mut bench = Bench::live();
+        let order = bench.step(over);
+        assert!(matches!(order, Order::Open { exclude, .. } if exclude == [engine("a")]));
+        bench.starts();
+        assert!(matches!(bench.machine.state(), State::Live));
+    }
+}
+
+#[test]
+fn when_there_is_nowhere_else_the_same_engine_is_tried_again_after_a_pause() {
+    let mut bench = Bench::live();
+    bench.step(broken("a"));
+    assert_eq!(bench.step(nowhere()), Order::Wait);
+    assert_eq!(bench.after(Duration::from_millis(400)), Order::Wait);
+    let order = bench.after(Duration::from_millis(100));
+    assert!(matches!(order, Order::Open { exclude, .. } if exclude.is_empty()));
+}
+
+#[test]
+fn a_gap_that_is_not_healed_in_time_ends_the_stream_with_what_broke_it() {
+    let mut bench = Bench::live();
+    bench.step(broken("a"));
+    bench.step(nowhere());
+    let mut attempts = 0;
+    for _ in 0..190 {
+        if matches!(bench.after(Duration::from_millis(100)), Order::Open { .. }) {
+            attempts += 1;
+            bench.step(nowhere());
+        }
+    }
+    assert!((4..=10).contains(&attempts), "{attempts}");
+    let Order::End { reason: EndReason::UpstreamFailed(error), .. } = bench.after(Duration::from_secs(1))
+    else {
+        panic!("twenty seconds are over");
+    };
+    assert_eq!(error.to_string(), "reset");
+}
+
+#[test]
+fn a_source_that_dies_again_and_again_is_started_more_slowly() {
+    let mut bench = Bench::live();
+    for _ in 0..3 {
+        assert!(matches!(bench.step(broken("a")), Order::Open { .. }));
+        bench.starts();
+        bench.plays_for(5);
+    }
+    assert_eq!(bench.step(broken("a")), Order::Wait);
+    assert!(matches!(bench.after(Duration::from_secs(4)), Order::Open { .. }));
+}
+
+#[test]
+fn nobody_is_held_who_is_not_there_and_a_recording_ends_when_it_is_over() {
+    let mut bench = Bench::live();
+    bench.step(Step::Viewers(0));
+    assert!(matches!(bench.step(broken("a")), Order::End { reason: EndReason::UpstreamFailed(_), .. }));
+    assert_eq!(Bench::live().step(Step::Finished), ends_with(EndReason::UpstreamEnded));
+}

@@ -1,0 +1,52 @@
+//! Streams leave engines that are gone, going, or have shown to be bad, before their viewers notice.
+//!
+//! An engine that breaks under a stream is noticed by the stream itself; this is about what only the fleet knows. A
+//! stream is told again after a while when it is still there: another engine may have become free.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use acemux_fleet::dispatch::Engines;
+use acemux_relay::Relay;
+use acemux_relay::origin::SourceId;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// Between two looks at the engines.
+const EVERY: Duration = Duration::from_millis(500);
+/// Before a stream that found no other engine is told again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Runs until it is told to stop.
+pub async fn run(relay: Relay, engines: Arc<Engines>, stop: CancellationToken) {
+    let mut told = HashMap::new();
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        look(&relay, &engines, &mut told);
+    }
+}
+
+fn look(relay: &Relay, engines: &Engines, told: &mut HashMap<SourceId, Instant>) {
+    let now = Instant::now();
+    told.retain(|_, at| now.duration_since(*at) < AGAIN);
+    for source in relay.sources() {
+        let Some(why) = why_leave(engines, &source) else {
+            told.remove(&source);
+            continue;
+        };
+        if !told.contains_key(&source) {
+            let streams = relay.leave(&source, why);
+            tracing::info!(engine = %source, streams, why, "streams leave an engine");
+            told.insert(source, now);
+        }
+    }
+}
+
+fn why_leave(engines: &Engines, source: &SourceId) -> Option<&'static str> {
+    match engines.find(source.as_str()) {
+        Some(member) => member.should_be_left(),
+        None => Some("the engine is gone"),
+    }
+}
