@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -73,6 +73,10 @@ struct Counters {
     stop_failed: AtomicU64,
 }
 
+/// Start calls under way on one engine at a time. Each has the engine fetch a transport file and join a swarm; a herd of
+/// them has been seen to hang it. What waits for data afterwards does not count.
+const START_CALLS: usize = 4;
+
 /// Tries of a stop, all within its deadline.
 const STOP_TRIES: u32 = 3;
 
@@ -110,6 +114,8 @@ struct Shared {
     client: Client,
     journal: Option<Arc<dyn Journal>>,
     sessions: Arc<Sessions>,
+    /// Start calls that may be under way at a time.
+    calls: Semaphore,
     counters: Counters,
     /// Starts under way, looks at playbacks, and stops. Bounded by the permits: each task belongs to a start or a
     /// playback that holds one, or is the stop that gives it back.
@@ -130,6 +136,7 @@ impl Engine {
             client: Client::new(endpoint, timings),
             journal,
             sessions: Arc::default(),
+            calls: Semaphore::new(START_CALLS),
             counters: Counters::default(),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
@@ -245,8 +252,15 @@ impl Engine {
             () = answer.closed() => return,
             starting = self.0.sessions.start(by.hash()) => starting,
         };
+        let call = tokio::select! {
+            biased;
+            () = answer.closed() => return,
+            call = self.0.calls.acquire() => call,
+        };
         let player = PlayerId::random();
-        match self.0.client.start(by, player).await {
+        let reply = self.0.client.start(by, player).await;
+        drop(call);
+        match reply {
             Ok(started) => {
                 let session = self.opened(starting, by, &started, permit, !answer.is_closed());
                 // Nobody waits any more: the playback comes back, is dropped, and stops its session.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::ring::{Ring, RingLimits};
 use crate::session::state::Timings;
 use crate::session::task::Task;
 use crate::session::{Command, EndReason, Phase, SessionSnapshot, Shared, StartError};
+use crate::starts::Starts;
 use crate::viewer::{Viewer, ViewerGuard, ViewerId, ViewerInfo};
 
 /// Identity of one shared session. Two requests with equal keys watch the same stream.
@@ -92,6 +94,7 @@ pub(crate) struct Inner {
     tasks: TaskTracker,
     next_viewer: AtomicU64,
     waiting: AtomicUsize,
+    starts: Starts,
 }
 
 /// Bytes since the process began.
@@ -135,6 +138,7 @@ impl Relay {
             tasks: TaskTracker::new(),
             next_viewer: AtomicU64::new(1),
             waiting: AtomicUsize::new(0),
+            starts: Starts::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -163,7 +167,7 @@ impl Relay {
         let mut key = key;
         for _ in 0..MOST_MOVES {
             let guard = self.inner.enter(&key, &info, &admitted)?;
-            match self.inner.wait(guard).await? {
+            match self.inner.wait(guard, info.address).await? {
                 Waited::Joined(viewer) => return Ok(viewer),
                 Waited::Again(other) => key = other,
             }
@@ -285,14 +289,12 @@ impl Inner {
         Ok(shared)
     }
 
-    async fn wait(&self, guard: ViewerGuard) -> Result<Waited, StartError> {
+    async fn wait(&self, guard: ViewerGuard, address: IpAddr) -> Result<Waited, StartError> {
         let shared = Arc::clone(guard.shared());
-        let decided = {
-            let _waiting = Waiting::new(&self.waiting);
-            let mut phase = shared.phase.subscribe();
-            let longest = self.config.timings.start_budget + WAITER_GRACE;
-            let opened = timeout(longest, phase.wait_for(|phase| *phase != Phase::Opening)).await;
-            opened.ok().and_then(Result::ok).map(|phase| phase.clone())
+        let known = shared.phase.borrow().clone();
+        let decided = match known {
+            Phase::Opening => self.decided(&shared, address).await?,
+            decided => Some(decided),
         };
         match decided {
             Some(Phase::Live) => Ok(Waited::Joined(self.seat(guard))),
@@ -300,6 +302,20 @@ impl Inner {
             Some(Phase::Opening) | None => {
                 Err(StartError::Timeout { stage: Stage::Slot, waited: self.config.timings.start_budget })
             }
+        }
+    }
+
+    async fn decided(&self, shared: &Arc<Shared>, address: IpAddr) -> Result<Option<Phase>, StartError> {
+        let _waiting = Waiting::new(&self.waiting);
+        let ticket = self.starts.enter(address, Arc::clone(shared));
+        let mut phase = shared.phase.subscribe();
+        let longest = self.config.timings.start_budget + WAITER_GRACE;
+        tokio::select! {
+            biased;
+            phase = timeout(longest, phase.wait_for(|phase| *phase != Phase::Opening)) => {
+                Ok(phase.ok().and_then(Result::ok).map(|phase| phase.clone()))
+            }
+            () = ticket.outdated() => Err(StartError::Outdated),
         }
     }
 

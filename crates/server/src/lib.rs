@@ -27,6 +27,7 @@ pub mod logging;
 pub mod metrics;
 pub mod origins;
 pub mod play;
+mod refusals;
 pub mod reported;
 pub mod serve;
 pub mod simargs;

@@ -19,6 +19,8 @@ use tokio::sync::watch;
 use acemux_fleet::dispatch::{Engines, Lack as Missing, NoSlot, Priority, Slot};
 use acemux_fleet::member::{EngineKey, Member};
 
+use crate::refusals::Refusals;
+
 /// Marks the key of a channel whose infohash no engine could tell yet.
 const UNRESOLVED: &str = "id:";
 
@@ -30,6 +32,7 @@ const ASKED: usize = 2;
 pub struct EngineOrigin {
     engines: Arc<Engines>,
     identities: Arc<Identities>,
+    refusals: Arc<Refusals>,
 }
 
 /// A playback with the slot it holds; the slot is returned when the engine has answered the stop. Shared, because a
@@ -39,7 +42,7 @@ type Playing = Playback<Arc<Slot>>;
 impl EngineOrigin {
     /// Opens streams on `engines`, and remembers channels in `identities`.
     pub fn new(engines: Arc<Engines>, identities: Arc<Identities>) -> Self {
-        Self { engines, identities }
+        Self { engines, identities, refusals: Arc::default() }
     }
 
     /// The one key of a channel, whatever form the request has.
@@ -92,7 +95,8 @@ impl EngineOrigin {
     async fn open_somewhere(self, request: OpenRequest) -> Result<Upstream, OpenError> {
         let content = content_of(&request.key);
         let stream = if let ContentId::Infohash(infohash) = content { Some(infohash) } else { None };
-        let exclude: Vec<EngineKey> = request.exclude.iter().map(key_in).collect();
+        let mut exclude: Vec<EngineKey> = request.exclude.iter().map(key_in).collect();
+        self.avoid_refusals(&request, content, &mut exclude)?;
         let slot = self.slot(&request, stream, &exclude).await.map_err(|error| no_slot(&error))?;
         let member = Arc::clone(slot.member());
         request.progress.at(source_of(&member));
@@ -100,15 +104,45 @@ impl EngineOrigin {
         match self.start(&member, content, slot).await {
             Ok(playback) => {
                 self.engines.started(&member, request.key.as_str());
+                self.refusals.forget(hash_of(content));
                 Ok(self.upstream(&member, &request.key, playback))
             }
             Err(error) => {
                 let is_blamed = matches!(error.source_side(), SourceSide::Upstream)
                     && matches!(error, EngineError::Unreachable { .. } | EngineError::Timeout { .. });
                 member.failed(request.key.as_str(), is_blamed);
-                Err(open_error(&error, &source_of(&member)))
+                let refused = matches!(error, EngineError::Refused { .. });
+                let error = open_error(&error, &source_of(&member));
+                if refused {
+                    self.refusals.note(hash_of(content), &member.key, &error);
+                }
+                Err(error)
             }
         }
+    }
+
+    /// A start avoids the engines that have just refused the channel. When all have, that is the answer. A stream that
+    /// viewers are held for is tried everywhere.
+    fn avoid_refusals(
+        &self,
+        request: &OpenRequest,
+        content: ContentId,
+        exclude: &mut Vec<EngineKey>,
+    ) -> Result<(), OpenError> {
+        if matches!(request.urgency, Urgency::Recovery { .. }) {
+            return Ok(());
+        }
+        let members = self.engines.all();
+        let others = members.iter().filter(|member| !exclude.contains(&member.key));
+        let known: Vec<_> =
+            others.map(|member| (member, self.refusals.find(hash_of(content), &member.key))).collect();
+        let refused: Vec<_> =
+            known.iter().filter_map(|(member, known)| Some((member, known.clone()?))).collect();
+        if let Some((_, error)) = refused.first().filter(|_| refused.len() == known.len()) {
+            return Err(error.clone());
+        }
+        exclude.extend(refused.iter().map(|(member, _)| member.key.clone()));
+        Ok(())
     }
 
     async fn slot(
@@ -178,6 +212,13 @@ fn better(first: Resolution, second: Resolution) -> Resolution {
 /// The key of a resolved channel is its infohash in lower case hex.
 fn key_of(infohash: Infohash) -> StreamKey {
     StreamKey::new(infohash.to_string())
+}
+
+fn hash_of(content: ContentId) -> Hash {
+    match content {
+        ContentId::Infohash(infohash) => infohash.hash(),
+        ContentId::Id(hash) => hash,
+    }
 }
 
 fn content_of(key: &StreamKey) -> ContentId {

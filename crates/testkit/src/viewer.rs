@@ -16,6 +16,8 @@ pub struct StrictViewer {
     first_byte: Duration,
     last_byte: Instant,
     longest_silence: Duration,
+    last_media: Instant,
+    longest_gap: Duration,
 }
 
 impl StrictViewer {
@@ -50,6 +52,8 @@ impl StrictViewer {
             first_byte,
             last_byte,
             longest_silence: Duration::ZERO,
+            last_media: last_byte,
+            longest_gap: Duration::ZERO,
         }
     }
 
@@ -88,6 +92,11 @@ impl StrictViewer {
         self.longest_silence
     }
 
+    /// The longest time without a packet of the channel: stuffing does not count. One that still lasts does.
+    pub fn longest_gap(&self) -> Duration {
+        self.longest_gap.max(self.last_media.elapsed())
+    }
+
     /// Fails unless it began aligned and not one packet was lost, repeated, foreign or damaged.
     #[track_caller]
     pub fn assert_perfect(&self) {
@@ -97,8 +106,14 @@ impl StrictViewer {
     }
 
     fn take(&mut self, bytes: &[u8]) {
-        self.longest_silence = self.longest_silence.max(self.last_byte.elapsed());
-        self.last_byte = Instant::now();
+        let now = Instant::now();
+        self.longest_silence = self.longest_silence.max(now - self.last_byte);
+        self.last_byte = now;
+        let before = self.report().media;
         self.verifier.feed(bytes);
+        if self.report().media > before {
+            self.longest_gap = self.longest_gap.max(now - self.last_media);
+            self.last_media = now;
+        }
     }
 }

@@ -91,6 +91,9 @@ pub enum StartError {
     /// `MAX_VIEWERS_PER_IP` are watching from this address.
     #[error("as many viewers as MAX_VIEWERS_PER_IP allows are watching from this address")]
     TooManyViewers,
+    /// Newer starts from the same address have taken its place.
+    #[error("newer streams were asked for from this address than can be started at once")]
+    Outdated,
     /// The service stops.
     #[error("the service is stopping")]
     Draining,

@@ -67,8 +67,8 @@ fn silent() -> Vec<Fault> {
     ]
 }
 
-async fn assert_fails(app: &TestApp, what: &str, status: u16, code: &str, limit: Duration) {
-    let mut reply = within(limit, what, get(app.address(), &stream(BAD))).await;
+async fn assert_fails(app: &TestApp, bad: &str, what: &str, (status, code): (u16, &str), limit: Duration) {
+    let mut reply = within(limit, what, get(app.address(), &stream(bad))).await;
     assert_eq!(reply.status, status, "{what}");
     assert_eq!(reply.header("content-type"), Some("application/problem+json"), "{what}");
     let problem = reply.json().await;
@@ -91,10 +91,10 @@ async fn assert_good_start(app: &TestApp) {
 #[tokio::test(flavor = "multi_thread")]
 async fn explicit_failures_are_errors_with_a_reason_and_leave_nothing() {
     let app = Setup::new().set("STREAM_IDLE_TIMEOUT", "50ms").start().await;
-    for (fault, status, code) in explicit() {
-        let what = format!("{fault:?}");
-        app.engine().set_fault(Target::content(BAD), fault);
-        assert_fails(&app, &what, status, code, Duration::from_secs(3)).await;
+    for (n, (fault, status, code)) in explicit().into_iter().enumerate() {
+        let (what, bad) = (format!("{fault:?}"), id(1000 + n));
+        app.engine().set_fault(Target::content(&bad), fault);
+        assert_fails(&app, &bad, &what, (status, code), Duration::from_secs(3)).await;
         app.engine().clear_faults();
         assert_good_start(&app).await;
         app.at_baseline().await;
@@ -110,7 +110,7 @@ async fn silence_is_an_error_when_the_budget_is_over_and_leaves_nothing() {
         let what = format!("{fault:?}");
         app.engine().set_fault(Target::content(BAD), fault);
         let asked = Instant::now();
-        assert_fails(&app, &what, 504, "start_timeout", Duration::from_secs(2)).await;
+        assert_fails(&app, BAD, &what, (504, "start_timeout"), Duration::from_secs(2)).await;
         assert!(asked.elapsed() >= Duration::from_millis(650), "{what}: silence keeps its engine");
         app.engine().clear_faults();
         assert_good_start(&app).await;

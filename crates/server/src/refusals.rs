@@ -1,0 +1,76 @@
+//! What engines have just refused, so that a player that asks again every second does not keep an engine busy with a
+//! dead channel.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use acemux_engine::Hash;
+use acemux_fleet::member::EngineKey;
+use acemux_relay::origin::OpenError;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// How long a refusal is believed. Short: a channel that comes back is tried again with the next click.
+const BELIEVED: Duration = Duration::from_secs(5);
+/// Refusals kept. An engine answers a few starts a second, so more only come from a flood of random ids.
+const MOST: usize = 4096;
+
+/// The refusals of the last seconds, by channel and engine.
+#[derive(Default)]
+pub(crate) struct Refusals(Mutex<HashMap<(Hash, EngineKey), Refusal>>);
+
+struct Refusal {
+    at: Instant,
+    error: OpenError,
+}
+
+impl Refusals {
+    /// This engine does not have this channel.
+    pub(crate) fn note(&self, channel: Hash, engine: &EngineKey, error: &OpenError) {
+        let now = Instant::now();
+        let mut refusals = self.0.lock();
+        refusals.retain(|_, refusal| refusal.is_believed(now));
+        if refusals.len() < MOST {
+            refusals.insert((channel, engine.clone()), Refusal { at: now, error: error.clone() });
+        }
+    }
+
+    /// What this engine has just said of this channel.
+    pub(crate) fn find(&self, channel: Hash, engine: &EngineKey) -> Option<OpenError> {
+        let refusals = self.0.lock();
+        let refusal = refusals.get(&(channel, engine.clone()))?;
+        refusal.is_believed(Instant::now()).then(|| refusal.error.clone())
+    }
+
+    /// Everything is tried again.
+    pub(crate) fn forget(&self, channel: Hash) {
+        self.0.lock().retain(|(refused, _), _| *refused != channel);
+    }
+}
+
+impl Refusal {
+    fn is_believed(&self, now: Instant) -> bool {
+        now.duration_since(self.at) < BELIEVED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_believed_for_five_seconds_for_its_own_channel_and_engine() {
+        let refusals = Refusals::default();
+        let (one, other) = (EngineKey::named("a:1"), EngineKey::named("b:1"));
+        let [channel, another] = ["1", "2"].map(|digit| digit.repeat(40).parse::<Hash>().unwrap());
+        let error = OpenError::Failed { detail: "failed to load content".into(), source_id: None };
+        refusals.note(channel, &one, &error);
+        assert_eq!(refusals.find(channel, &one), Some(error.clone()));
+        assert_eq!((refusals.find(channel, &other), refusals.find(another, &one)), (None, None));
+        tokio::time::advance(BELIEVED).await;
+        assert_eq!(refusals.find(channel, &one), None);
+        refusals.note(channel, &one, &error);
+        refusals.forget(channel);
+        assert_eq!(refusals.find(channel, &one), None);
+    }
+}
