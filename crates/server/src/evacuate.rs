@@ -4,6 +4,7 @@
 //! stream is told again after a while when it is still there: another engine may have become free.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,10 +37,10 @@ fn look(relay: &Relay, engines: &Engines, told: &mut HashMap<SourceId, Instant>)
             told.remove(&source);
             continue;
         };
-        if !told.contains_key(&source) {
-            let streams = relay.leave(&source, why);
-            tracing::info!(engine = %source, streams, why, "streams leave an engine");
-            told.insert(source, now);
+        if let Entry::Vacant(news) = told.entry(source) {
+            let streams = relay.leave(news.key(), why);
+            tracing::info!(engine = %news.key(), streams, why, "streams leave an engine");
+            news.insert(now);
         }
     }
 }

@@ -1,10 +1,11 @@
 //! A client's socket as hyper sees it: reads and writes go through, and time without progress is noticed.
 //!
-//! Owns three deadlines that nothing above the socket can keep, with one timer per connection that is armed
+//! Owns deadlines that nothing above the socket can keep, with one timer per connection that is armed
 //! only while a write waits:
 //!
 //! * a write that waits for `stall_timeout` without one byte taken ends the connection with a reset (a
-//!   stalled peer would see nothing of an orderly close, it has no room for it);
+//!   stalled peer would see nothing of an orderly close, it has no room for it); so does one that takes a few bytes
+//!   now and then, over the same time, to keep its place for nothing;
 //! * a client that shut down its sending side before its reply began is given up after `half_close_grace`,
 //!   because it has most likely gone: hyper does not read while it waits for a reply, so it would never know;
 //! * a socket that is closed while bytes of the client are still unread is drained for a moment, because
@@ -31,6 +32,13 @@ pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most bytes thrown away on that occasion: a body of the size we accept, four times over.
 pub(super) const DRAIN_LIMIT: u64 = 256 * 1024;
 
+/// Bytes a second that a client must take, on average over the stall timeout, if it keeps us waiting nearly all of that
+/// time. A radio channel of 64 kbit/s has half of it, and a client that keeps up with one never keeps us waiting.
+const LEAST_RATE: f64 = 16.0 * 1024.0;
+
+/// Part of that time that a client must keep us waiting to be measured at all.
+const WAITING: f64 = 0.9;
+
 /// One client connection.
 #[derive(Debug)]
 pub(super) struct ViewerIo {
@@ -41,11 +49,34 @@ pub(super) struct ViewerIo {
     timer: LazyTimer,
     /// Since when bytes wait without one being taken.
     blocked_since: Option<Instant>,
+    /// How fast the client is, since it last began to keep us waiting.
+    pace: Option<Pace>,
     /// The client has sent something and got no byte since: its reply has not begun.
     unanswered: bool,
     /// When a client that shut down its sending side is given up.
     gone_at: Option<Instant>,
     drain: Option<Drain>,
+}
+
+/// What a slow client took in a stretch of time.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    since: Instant,
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(since: Instant) -> Self {
+        Self { since, waited: Duration::ZERO, bytes: 0 }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a rate needs no byte exactly")]
+    fn is_too_slow(&self, now: Instant) -> bool {
+        let seconds = now.duration_since(self.since).as_secs_f64();
+        let is_waiting = self.waited.as_secs_f64() >= seconds * WAITING;
+        is_waiting && (self.bytes as f64) < seconds * LEAST_RATE
+    }
 }
 
 #[derive(Debug)]
@@ -63,6 +94,7 @@ impl ViewerIo {
             half_close_grace: options.half_close_grace,
             timer: LazyTimer::default(),
             blocked_since: None,
+            pace: None,
             unanswered: false,
             gone_at: None,
             drain: None,
@@ -88,19 +120,39 @@ impl ViewerIo {
     fn progressed(&mut self, bytes: usize) {
         self.unanswered = false;
         self.control.wrote(bytes);
-        if self.blocked_since.take().is_some() {
+        if let Some(pace) = &mut self.pace {
+            pace.bytes += bytes as u64;
+        }
+        if let Some(since) = self.blocked_since.take() {
+            if let Some(pace) = &mut self.pace {
+                pace.waited += since.elapsed();
+            }
             self.control.unblocked();
         }
     }
 
     #[cold]
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let since = self.blocked_since.unwrap_or_else(|| self.begin_blocked());
+        let began = self.blocked_since;
+        let since = began.unwrap_or_else(|| self.begin_blocked());
         let Some(limit) = self.stall_timeout else { return Poll::Pending };
-        ready!(self.timer.poll_passed(cx, since + limit));
+        if began.is_some() || !self.is_too_slow(since, limit) {
+            ready!(self.timer.poll_passed(cx, since + limit));
+        }
         self.control.stalled();
         self.control.abort();
         Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Looks once in a while at what the client took since it last began to keep us waiting.
+    fn is_too_slow(&mut self, now: Instant, limit: Duration) -> bool {
+        let pace = self.pace.get_or_insert(Pace::new(now));
+        if now.duration_since(pace.since) < limit {
+            return false;
+        }
+        let is_too_slow = pace.is_too_slow(now);
+        *pace = Pace::new(now);
+        is_too_slow
     }
 
     fn begin_blocked(&mut self) -> Instant {
@@ -240,6 +292,16 @@ impl LazyTimer {
 mod tests {
     use super::*;
     use std::future::poll_fn;
+
+    #[test]
+    fn only_who_keeps_us_waiting_is_slow() {
+        let (since, minute) = (Instant::now(), Duration::from_mins(1));
+        let pace = |waited, bytes| Pace { since, waited: Duration::from_secs(waited), bytes };
+        let radio = 60 * 8_000;
+        assert!(pace(59, 60).is_too_slow(since + minute), "a byte a second");
+        assert!(!pace(1, radio).is_too_slow(since + minute), "it takes what there is");
+        assert!(!pace(59, 60 * 20_000).is_too_slow(since + minute), "it is slow, and gets on");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn one_timer_keeps_later_and_earlier_deadlines() {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use acemux_testkit::app::{Setup, until, within};
 use acemux_testkit::{Reply, StrictViewer, get, send};
 
+use tokio::time::Instant;
+
 use crate::{ID, id, stream};
 
 async fn code(reply: &mut Reply) -> String {
@@ -77,4 +79,22 @@ async fn streams_spread_over_the_engines() {
     }
     let used: Vec<usize> = app.app.engines.all().iter().map(|member| member.used()).collect();
     assert_eq!(used, [2, 2]);
+}
+
+/// V4 of the fault catalogue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_that_takes_a_few_bytes_now_and_then_is_cut_all_the_same() {
+    let app = Setup::new().set("VIEWER_STALL_TIMEOUT", "2s").start().await;
+    let mut healthy = StrictViewer::open(app.address(), ID).await;
+    let mut slow = acemux_testkit::http::get_narrowly(app.address(), &stream(ID)).await;
+    until("two viewers", || app.app.relay.viewers() == 2).await;
+    let began = Instant::now();
+    // A few hundred bytes at a time: each is progress, together they are nothing.
+    while app.app.relay.viewers() == 2 && began.elapsed() < Duration::from_secs(15) {
+        let _cut = tokio::time::timeout(Duration::from_millis(20), slow.next()).await;
+        healthy.watch(Duration::from_millis(600)).await;
+    }
+    let took = began.elapsed();
+    assert!((2..10).contains(&took.as_secs()), "{took:?}");
+    healthy.assert_perfect();
 }
