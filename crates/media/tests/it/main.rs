@@ -4,3 +4,7 @@ mod builder;
 mod chunker;
 mod clips;
 mod differential;
+#[path = "../../../testkit/src/hls_rules.rs"]
+#[expect(unreachable_pub, reason = "it is public where it lives; its crate needs the whole program")]
+mod hls_rules;
+mod hls_validator;
