@@ -7,6 +7,7 @@
 //!
 //! A segment shares the chunks' bytes. It says nothing about who asks for it or when: time comes in as an argument.
 
+mod open;
 mod playlist;
 mod segment;
 mod segmenter;

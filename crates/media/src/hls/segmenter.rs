@@ -9,20 +9,18 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Segment;
+use super::open::Open;
 use crate::chunk::Chunk;
 use crate::clock::Pcr;
-use crate::starts::StartKind;
 use crate::ts::packet::{PACKET_LEN, Packet, Pid};
 
 /// Durations are compared with the target duration after rounding, so this much more than the longest is not too long.
 const ROUNDED_OFF: Duration = Duration::from_millis(499);
-/// A segment that had to begin without a start point ends at the next one, unless it were shorter than this.
-const WORTH_A_REQUEST: Duration = Duration::from_millis(500);
 /// A clock that is this far ahead of media time has jumped: media time takes smaller steps for progress.
 const AHEAD: Duration = Duration::from_secs(10);
 /// A clock never goes back. Some multiplexers write single values that do, by far less than this.
 const BACK: Duration = Duration::from_secs(1);
-/// The last chunk before a gap has no end; it is taken to be as long as the one before, but no longer than this.
+/// The last chunk before a gap ends somewhere in it: not later than this. A gap is no media time.
 const LONGEST_CHUNK: Duration = Duration::from_secs(1);
 
 /// How long and how large a segment may get.
@@ -49,6 +47,13 @@ impl Default for SegmentLimits {
     }
 }
 
+impl SegmentLimits {
+    /// What still counts as `most`.
+    fn longest(&self) -> Duration {
+        self.most.saturating_add(ROUNDED_OFF)
+    }
+}
+
 /// Cuts one stream's chunks into segments.
 #[derive(Debug)]
 pub struct Segmenter {
@@ -65,17 +70,6 @@ pub struct Segmenter {
     last: Option<Duration>,
     step: Duration,
     next_number: u64,
-}
-
-/// The segment that is being filled. Has at least one chunk.
-#[derive(Debug)]
-struct Open {
-    discontinuity: bool,
-    began: Duration,
-    start: Option<StartKind>,
-    tables: Bytes,
-    size: usize,
-    chunks: Vec<Chunk>,
 }
 
 /// A value of the stream's clock and the media time of its chunk.
@@ -109,7 +103,7 @@ impl Segmenter {
         if is_stuffing(&chunk.bytes) {
             return;
         }
-        if self.clock_jumps(chunk) {
+        if self.clock_jumps(chunk) || self.leaves_a_hole(chunk) {
             self.interrupt(chunk.media, out);
         }
         self.cut_before(chunk, out);
@@ -119,22 +113,24 @@ impl Segmenter {
 
     /// The reader missed chunks: what is open ends, and the next segment begins at the next start point.
     pub fn lagged(&mut self, out: &mut Vec<Segment>) {
-        self.interrupt(self.end(), out);
+        self.interrupt(self.probable_end(), out);
         self.seeking = true;
-        self.last = None;
     }
 
     /// The stream is over. What is open is its last segment.
     pub fn finish(mut self) -> Option<Segment> {
-        let end = self.end();
+        let end = self.probable_end();
         self.close(end)
     }
 
-    fn interrupt(&mut self, end: Duration, out: &mut Vec<Segment>) {
-        out.extend(self.close(end));
+    /// What follows begins at `next` and does not continue what came before.
+    fn interrupt(&mut self, next: Duration, out: &mut Vec<Segment>) {
+        let latest = self.last.unwrap_or_default().saturating_add(LONGEST_CHUNK);
+        out.extend(self.close(next.min(latest)));
         // Before the first segment there is nothing that it could continue.
         self.broken = self.next_number > 0;
         self.clock = None;
+        self.last = None;
     }
 
     fn cut_before(&mut self, chunk: &Chunk, out: &mut Vec<Segment>) {
@@ -150,14 +146,13 @@ impl Segmenter {
     /// behind the next one's first.
     fn split_off_last(&mut self, chunk: &Chunk, out: &mut Vec<Segment>) -> Option<Chunk> {
         let open = self.open.as_mut()?;
-        let too_long = open.until(chunk) > self.limits.most.saturating_add(ROUNDED_OFF);
-        let last = open.chunks.pop_if(|last| too_long && last.media > open.began)?;
+        let last = if open.until(chunk) > self.limits.longest() { open.split_off_last() } else { None }?;
         out.extend(self.close(last.media));
         Some(last)
     }
 
     fn close(&mut self, end: Duration) -> Option<Segment> {
-        let segment = self.open.take()?.close(self.next_number, end);
+        let segment = self.open.take()?.close(self.next_number, end, self.limits.longest());
         self.next_number += 1;
         Some(segment)
     }
@@ -180,20 +175,13 @@ impl Segmenter {
             return;
         }
         let (broken, tables) = (&mut self.broken, &self.tables);
-        let open = self.open.get_or_insert_with(|| Open {
-            discontinuity: std::mem::take(broken),
-            began: chunk.media,
-            start: chunk.start.as_ref().map(|start| start.kind()),
-            tables: tables.clone(),
-            size: tables.len(),
-            chunks: Vec::new(),
-        });
-        open.size += chunk.bytes.len();
-        open.chunks.push(chunk.clone());
+        self.open
+            .get_or_insert_with(|| Open::new(chunk, tables.clone(), std::mem::take(broken)))
+            .append(chunk.clone());
     }
 
-    /// Where the last chunk probably ends.
-    fn end(&self) -> Duration {
+    /// Of the last chunk, if it is as long as the one before.
+    fn probable_end(&self) -> Duration {
         self.last.unwrap_or_default().saturating_add(self.step.min(LONGEST_CHUNK))
     }
 
@@ -203,29 +191,10 @@ impl Segmenter {
         let media = chunk.media.saturating_sub(last.media);
         if back < ahead { back > BACK } else { ahead > media.saturating_add(AHEAD) }
     }
-}
 
-impl Open {
-    fn until(&self, chunk: &Chunk) -> Duration {
-        chunk.media.saturating_sub(self.began)
-    }
-
-    fn ends_before(&self, chunk: &Chunk, limits: &SegmentLimits) -> bool {
-        let long_enough = match chunk.start.as_ref().map(|start| start.kind()) {
-            Some(StartKind::Audio | StartKind::Unindexed) => limits.target,
-            Some(_) if self.start.is_none() => WORTH_A_REQUEST,
-            Some(StartKind::RandomAccess | StartKind::Intra) => limits.least,
-            None => limits.most,
-        };
-        let full = self.size + chunk.bytes.len() > limits.most_bytes;
-        full || self.until(chunk) >= long_enough.min(limits.most)
-    }
-
-    fn close(self, number: u64, end: Duration) -> Segment {
-        let Self { discontinuity, began, start, tables, chunks, .. } = self;
-        let tables = Some(tables).filter(|tables| !tables.is_empty());
-        let parts = tables.into_iter().chain(chunks.into_iter().map(|chunk| chunk.bytes)).collect();
-        Segment { number, discontinuity, duration: end.saturating_sub(began), start, parts }
+    /// No segment is so long that it could span it: starved swarms skip seconds.
+    fn leaves_a_hole(&self, chunk: &Chunk) -> bool {
+        self.last.is_some_and(|last| chunk.media.saturating_sub(last) > self.limits.longest())
     }
 }
 
