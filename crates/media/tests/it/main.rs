@@ -7,4 +7,6 @@ mod differential;
 #[path = "../../../testkit/src/hls_rules.rs"]
 #[expect(unreachable_pub, reason = "it is public where it lives; its crate needs the whole program")]
 mod hls_rules;
+mod hls_segments;
+mod hls_stream;
 mod hls_validator;
