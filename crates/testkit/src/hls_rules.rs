@@ -54,14 +54,14 @@ pub enum Broken {
 /// Checks versions of one playlist in the order in which they were fetched.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    last: Option<Version>,
+    last: Option<Text>,
     /// When the newest segment was seen first.
     grown: Duration,
 }
 
 /// One fetched text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Version {
+struct Text {
     version: Option<u64>,
     target: Option<u64>,
     first: Option<u64>,
@@ -81,25 +81,25 @@ impl Rules {
     /// The rules that the playlist, fetched as `text` at `at` (since any fixed origin), breaks: none if the list is
     /// empty.
     pub fn check(&mut self, text: &str, at: Duration) -> Vec<Broken> {
-        let (version, mut broken) = parse(text);
-        version.check(&mut broken);
+        let (text, mut broken) = parse(text);
+        text.check(&mut broken);
         match &self.last {
-            Some(last) => version.check_against(last, &mut broken),
+            Some(last) => text.check_against(last, &mut broken),
             None => self.grown = at,
         }
-        if self.last.as_ref().is_some_and(|last| version.end() > last.end()) {
+        if self.last.as_ref().is_some_and(|last| text.end() > last.end()) {
             self.grown = at;
         }
-        let patience = Duration::from_secs(version.target.unwrap_or(0)) * 3 / 2;
-        if !version.over && at.saturating_sub(self.grown) > patience {
+        let patience = Duration::from_secs(text.target.unwrap_or(0)) * 3 / 2;
+        if !text.over && at.saturating_sub(self.grown) > patience {
             broken.push(Broken::Stale);
         }
-        self.last = Some(version);
+        self.last = Some(text);
         broken
     }
 }
 
-impl Version {
+impl Text {
     fn first(&self) -> u64 {
         self.first.unwrap_or(0)
     }
@@ -160,8 +160,8 @@ impl Version {
         let seen = removed.filter(|(_, entry)| entry.discontinuity).count() as u64;
         // Segments that came and went between two versions may have brought more.
         let unseen = self.first().saturating_sub(last.end());
-        let least = last.discontinuities.unwrap_or(0) + seen;
-        if !(least..=least + unseen).contains(&self.discontinuities.unwrap_or(0)) {
+        let known = last.discontinuities.unwrap_or(0) + seen;
+        if !(known..=known + unseen).contains(&self.discontinuities.unwrap_or(0)) {
             broken.push(Broken::DiscontinuitySequence);
         }
         let micros: u64 = self.segments.iter().map(|entry| entry.micros).sum();
@@ -175,13 +175,13 @@ impl Version {
 /// Reads line by line.
 #[derive(Default)]
 struct Parser {
-    version: Version,
+    text: Text,
     broken: Vec<Broken>,
     micros: Option<u64>,
     discontinuity: bool,
 }
 
-fn parse(text: &str) -> (Version, Vec<Broken>) {
+fn parse(text: &str) -> (Text, Vec<Broken>) {
     let mut parser = Parser::default();
     if text.chars().any(|c| c.is_control() && c != '\n' && c != '\r') {
         parser.broken.push(Broken::Control);
@@ -197,21 +197,21 @@ fn parse(text: &str) -> (Version, Vec<Broken>) {
     if parser.micros.is_some() || parser.discontinuity {
         parser.broken.push(Broken::Unpaired);
     }
-    (parser.version, parser.broken)
+    (parser.text, parser.broken)
 }
 
 impl Parser {
     fn line(&mut self, line: &str) {
         match line.split_once(':').unwrap_or((line, "")) {
-            ("#EXT-X-VERSION", value) => self.head(line, value, |version| &mut version.version),
-            ("#EXT-X-TARGETDURATION", value) => self.head(line, value, |version| &mut version.target),
-            ("#EXT-X-MEDIA-SEQUENCE", value) => self.head(line, value, |version| &mut version.first),
+            ("#EXT-X-VERSION", value) => self.head(line, value, |text| &mut text.version),
+            ("#EXT-X-TARGETDURATION", value) => self.head(line, value, |text| &mut text.target),
+            ("#EXT-X-MEDIA-SEQUENCE", value) => self.head(line, value, |text| &mut text.first),
             ("#EXT-X-DISCONTINUITY-SEQUENCE", value) => {
-                self.head(line, value, |version| &mut version.discontinuities);
+                self.head(line, value, |text| &mut text.discontinuities);
             }
             ("#EXTINF", value) => self.duration(line, value),
             _ if line == "#EXT-X-DISCONTINUITY" => self.once(line, |parser| &mut parser.discontinuity),
-            _ if line == "#EXT-X-ENDLIST" => self.once(line, |parser| &mut parser.version.over),
+            _ if line == "#EXT-X-ENDLIST" => self.once(line, |parser| &mut parser.text.over),
             _ if line.trim().is_empty() || line.starts_with('#') => {
                 self.broken.push(Broken::UnknownLine(line.to_owned()));
             }
@@ -220,9 +220,9 @@ impl Parser {
     }
 
     /// A tag that describes the whole playlist: once, and before the first segment.
-    fn head(&mut self, line: &str, value: &str, place: impl Fn(&mut Version) -> &mut Option<u64>) {
-        let segments = !self.version.segments.is_empty() || self.micros.is_some() || self.discontinuity;
-        let place = place(&mut self.version);
+    fn head(&mut self, line: &str, value: &str, place: impl Fn(&mut Text) -> &mut Option<u64>) {
+        let segments = !self.text.segments.is_empty() || self.micros.is_some() || self.discontinuity;
+        let place = place(&mut self.text);
         if segments || place.is_some() {
             self.broken.push(Broken::Misplaced(line.to_owned()));
         }
@@ -252,7 +252,7 @@ impl Parser {
     fn uri(&mut self, line: &str) {
         let Some(micros) = self.micros.take() else { return self.broken.push(Broken::Unpaired) };
         let discontinuity = std::mem::take(&mut self.discontinuity);
-        self.version.segments.push(Entry { uri: line.to_owned(), micros, discontinuity });
+        self.text.segments.push(Entry { uri: line.to_owned(), micros, discontinuity });
     }
 }
 

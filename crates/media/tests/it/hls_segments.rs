@@ -7,7 +7,7 @@ use acemux_media::hls::{Segment, SegmentLimits, Segmenter};
 use acemux_media::starts::StartKind::{self, Audio, Intra, RandomAccess, Unindexed};
 use proptest::prelude::*;
 
-use crate::hls_stream::{LONGEST, Stream, TICKS_PER_MILLISECOND, durations, origin, tables};
+use crate::hls_stream::{LONGEST, Stream, TICKS_PER_MILLISECOND, cut, durations, origin, push_all, tables};
 
 const HOUR: u64 = 3_600_000;
 /// Of the clock, in milliseconds.
@@ -59,7 +59,7 @@ fn start_points_too_far_apart_are_not_waited_for_and_not_missed() {
         let mut tables_of = 0;
         for segment in &segments {
             let first = numbers(segment)[0];
-            let begins_group = first as u64 * 100 % length == 0;
+            let begins_group = (first as u64 * 100).is_multiple_of(length);
             tables_of = if begins_group { first } else { tables_of };
             assert_eq!(segment.start.is_some(), begins_group, "every {length} ms, chunk {first}");
             assert!(length == 6200 || segment.parts[0] == tables(tables_of), "every {length} ms");
@@ -172,10 +172,10 @@ fn media_that_skips_seconds_makes_no_segment_too_long() {
 fn a_reader_that_lagged_goes_on_at_a_start_point_with_a_discontinuity() {
     let stream = groups(RandomAccess, 1000, 8);
     let (mut segmenter, mut out) = (Segmenter::new(SegmentLimits::default()), Vec::new());
-    stream.chunks[..25].iter().for_each(|chunk| segmenter.push(chunk, &mut out));
+    push_all(&mut segmenter, &stream.chunks[..25], &mut out);
     segmenter.lagged(&mut out);
     assert_eq!(durations(&out), [2000, 500]);
-    stream.chunks[45..].iter().for_each(|chunk| segmenter.push(chunk, &mut out));
+    push_all(&mut segmenter, &stream.chunks[45..], &mut out);
     out.extend(segmenter.finish());
     assert_eq!(durations(&out), [2000, 500, 2000, 1000]);
     assert_eq!(numbers(&out[2])[0], 50);
@@ -185,12 +185,12 @@ fn a_reader_that_lagged_goes_on_at_a_start_point_with_a_discontinuity() {
 #[test]
 fn a_segment_is_no_larger_than_allowed() {
     let limits = SegmentLimits { most_bytes: 10 * 3 * 188 + 2 * 188, ..SegmentLimits::default() };
-    let segments = groups(RandomAccess, 2500, 1).cut_within(limits);
+    let segments = cut(&groups(RandomAccess, 2500, 1).chunks, limits);
     assert_eq!(durations(&segments), [1000, 1000, 500]);
     assert!(segments.iter().all(|segment| segment.size() <= limits.most_bytes));
     // No limit can be met with less than a chunk.
     let none = SegmentLimits { most_bytes: 0, ..SegmentLimits::default() };
-    assert_eq!(groups(RandomAccess, 500, 1).cut_within(none).len(), 5);
+    assert_eq!(cut(&groups(RandomAccess, 500, 1).chunks, none).len(), 5);
 }
 
 /// What a random stream does next.
@@ -255,7 +255,7 @@ fn play(steps: &[Step]) -> Played {
                 (seeking, broken, heard) = (true, true, None);
             }
         }
-        stream.chunks[before..].iter().for_each(|chunk| segmenter.push(chunk, &mut segments));
+        push_all(&mut segmenter, &stream.chunks[before..], &mut segments);
     }
     segments.extend(segmenter.finish());
     Played { stream, kept, breaks, segments }
@@ -298,5 +298,5 @@ fn an_empty_stream_has_no_segment() {
     assert!(out.is_empty() && segmenter.finish().is_none());
     let zero =
         SegmentLimits { least: Duration::ZERO, target: Duration::ZERO, most: Duration::ZERO, most_bytes: 1 };
-    assert_eq!(groups(RandomAccess, 1000, 1).cut_within(zero).len(), 10);
+    assert_eq!(cut(&groups(RandomAccess, 1000, 1).chunks, zero).len(), 10);
 }

@@ -65,14 +65,21 @@ impl Stream {
 
     /// All of it, cut with the default limits.
     pub(crate) fn cut(&self) -> Vec<Segment> {
-        self.cut_within(SegmentLimits::default())
+        cut(&self.chunks, SegmentLimits::default())
     }
+}
 
-    pub(crate) fn cut_within(&self, limits: SegmentLimits) -> Vec<Segment> {
-        let (mut segmenter, mut out) = (Segmenter::new(limits), Vec::new());
-        self.chunks.iter().for_each(|chunk| segmenter.push(chunk, &mut out));
-        out.extend(segmenter.finish());
-        out
+/// A whole recording.
+pub(crate) fn cut(chunks: &[Chunk], limits: SegmentLimits) -> Vec<Segment> {
+    let (mut segmenter, mut out) = (Segmenter::new(limits), Vec::new());
+    push_all(&mut segmenter, chunks, &mut out);
+    out.extend(segmenter.finish());
+    out
+}
+
+pub(crate) fn push_all(segmenter: &mut Segmenter, chunks: &[Chunk], out: &mut Vec<Segment>) {
+    for chunk in chunks {
+        segmenter.push(chunk, out);
     }
 }
 
