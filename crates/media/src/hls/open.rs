@@ -54,11 +54,9 @@ impl Open {
         full || self.until(chunk) >= long_enough.min(limits.most)
     }
 
-    /// Takes its last chunk back, if some media time remains.
+    /// Takes its last chunk back before it is closed, if some media time remains.
     pub(super) fn split_off_last(&mut self) -> Option<Chunk> {
-        let last = self.chunks.pop_if(|last| last.media > self.began)?;
-        self.size -= last.bytes.len();
-        Some(last)
+        self.chunks.pop_if(|last| last.media > self.began)
     }
 
     /// What it is when it ends at `end`, or as soon as it is `longest`.

@@ -166,8 +166,9 @@ impl Segmenter {
             self.tables = start.join_prelude();
             self.seeking = false;
         }
-        self.step = self.last.map_or(Duration::ZERO, |last| chunk.media.saturating_sub(last));
-        self.last = Some(chunk.media);
+        if let Some(last) = self.last.replace(chunk.media) {
+            self.step = chunk.media.saturating_sub(last);
+        }
     }
 
     fn append(&mut self, chunk: &Chunk) {

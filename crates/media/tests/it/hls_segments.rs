@@ -148,6 +148,38 @@ fn chunks_without_clock_say_nothing_about_jumps() {
     stream.chunks.iter_mut().for_each(|chunk| chunk.pcr = None);
     stream.chunks[50].pcr = Some(Pcr::from_ticks(HOUR * TICKS_PER_MILLISECOND));
     assert!(stream.cut().iter().all(|segment| !segment.discontinuity));
+    // Nor does one value after a long time, if it is as late as the media.
+    let mut stream = groups(RandomAccess, 4000, 5);
+    stream.chunks[1..150].iter_mut().for_each(|chunk| chunk.pcr = None);
+    assert!(stream.cut().iter().all(|segment| !segment.discontinuity));
+    // Nor does the first value of another source.
+    let mut stream = groups(RandomAccess, 3000, 1);
+    stream.jump();
+    stream.ahead = HOUR;
+    stream.group(RandomAccess, 3000);
+    stream.chunks[31].pcr = None;
+    assert_eq!(durations(&stream.cut()), [3000, 3000]);
+}
+
+#[test]
+fn the_last_chunk_is_as_long_as_the_one_before() {
+    let mut stream = groups(RandomAccess, 1000, 1);
+    stream.media += 20_000;
+    stream.jump();
+    stream.chunk(Some(RandomAccess), 0);
+    assert_eq!(durations(&stream.cut()), [1900, 100]);
+    // But a hole before it says nothing about its length.
+    let mut stream = groups(RandomAccess, 1000, 1);
+    stream.media += 3000;
+    stream.chunk(None, 100);
+    assert_eq!(durations(&stream.cut()), [5000]);
+}
+
+#[test]
+fn limits_that_contradict_each_other_give_the_longest_segments() {
+    let ten = Duration::from_secs(10);
+    let limits = SegmentLimits { least: ten, target: ten, ..SegmentLimits::default() };
+    assert_eq!(durations(&cut(&groups(Audio, 500, 25).chunks, limits)), [6000, 6000, 500]);
 }
 
 #[test]
@@ -188,6 +220,8 @@ fn a_segment_is_no_larger_than_allowed() {
     let segments = cut(&groups(RandomAccess, 2500, 1).chunks, limits);
     assert_eq!(durations(&segments), [1000, 1000, 500]);
     assert!(segments.iter().all(|segment| segment.size() <= limits.most_bytes));
+    let less = SegmentLimits { most_bytes: limits.most_bytes - 1, ..limits };
+    assert_eq!(durations(&cut(&groups(RandomAccess, 2500, 1).chunks, less)), [900, 900, 700]);
     // No limit can be met with less than a chunk.
     let none = SegmentLimits { most_bytes: 0, ..SegmentLimits::default() };
     assert_eq!(cut(&groups(RandomAccess, 500, 1).chunks, none).len(), 5);
