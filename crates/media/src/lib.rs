@@ -3,8 +3,8 @@
 //! ```text
 //!  bytes as they come ─► align (188, 0x47) ─► index (PAT/PMT, PCR, start points) ─► Chunk, Chunk, Chunk …
 //!                        chunk::Chunker, the one place that does all three, copying once
-//!                                                                                     │
-//!                                      hls: Segmenter ─► Segment, Segment … ─► Playlist ◄─┘
+//!
+//!  Chunk, Chunk, Chunk … ─► hls::Segmenter ─► Segment, Segment … ─► hls::Playlist, for players that fetch pieces
 //! ```
 //!
 //! Pure and synchronous: no clock, no sockets, no runtime. Time comes in as an argument. Every parser takes arbitrary

@@ -91,8 +91,8 @@ impl Playlist {
         }
     }
 
-    /// Lists the stream's next segment at `now` (since any fixed origin) and takes from the front what the list does not
-    /// need. The first may have any number; after it one that is not next, or comes after the end, is not taken.
+    /// Lists the stream's next segment at `now` (since any fixed origin) and takes from the front what the list does
+    /// not need. The first may have any number; after it one that is not next, or comes after the end, is not taken.
     ///
     /// A segment that is longer than was promised raises the target duration, which players are not prepared for.
     pub fn push(&mut self, segment: Segment, now: Duration) {

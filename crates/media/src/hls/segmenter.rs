@@ -39,8 +39,8 @@ pub struct SegmentLimits {
 }
 
 impl Default for SegmentLimits {
-    /// 2, 4 and 6 seconds: players begin three target durations behind the end (RFC 8216 §6.3.3), and group lengths of
-    /// 1 to 5 s are what broadcasters use. 16 MiB are 6 s of 22 Mbit/s.
+    /// 2, 4 and 6 seconds: players begin three target durations behind the end (RFC 8216 §6.3.3), so longer segments
+    /// mean later pictures, and shorter ones more requests. 16 MiB are 6 s of 22 Mbit/s.
     fn default() -> Self {
         let [least, target, most] = [2, 4, 6].map(Duration::from_secs);
         Self { least, target, most, most_bytes: 16 << 20 }
