@@ -3,6 +3,8 @@
 //! ```text
 //!  bytes as they come ─► align (188, 0x47) ─► index (PAT/PMT, PCR, start points) ─► Chunk, Chunk, Chunk …
 //!                        chunk::Chunker, the one place that does all three, copying once
+//!
+//!  Chunk, Chunk, Chunk … ─► hls::Segmenter ─► Segment, Segment … ─► hls::Playlist, for players that fetch pieces
 //! ```
 //!
 //! Pure and synchronous: no clock, no sockets, no runtime. Time comes in as an argument. Every parser takes arbitrary
@@ -11,5 +13,6 @@
 pub mod chunk;
 pub mod clock;
 pub mod continuation;
+pub mod hls;
 pub mod starts;
 pub mod ts;

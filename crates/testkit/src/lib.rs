@@ -11,6 +11,7 @@
 pub mod app;
 pub mod docker;
 pub mod dockerd;
+pub mod hls_rules;
 pub mod http;
 pub mod viewer;
 

@@ -17,17 +17,17 @@ const KEY_FRAMES: [(&str, &[usize]); 4] = [
     ("open-gop", &[564, 168_072, 336_144, 504_028, 672_100]),
 ];
 
-const LIMITS: ChunkLimits = ChunkLimits { max_bytes: 65_536, max_hold: Duration::from_mins(1) };
+pub(crate) const LIMITS: ChunkLimits = ChunkLimits { max_bytes: 65_536, max_hold: Duration::from_mins(1) };
 
-fn path(name: &str) -> String {
+pub(crate) fn path(name: &str) -> String {
     format!("{}/../sim/clips/{name}.ts", env!("CARGO_MANIFEST_DIR"))
 }
 
-fn clip(name: &str) -> Vec<u8> {
+pub(crate) fn clip(name: &str) -> Vec<u8> {
     std::fs::read(path(name)).expect("the clips are in the repository")
 }
 
-fn chunks(bytes: &[u8]) -> Vec<Chunk> {
+pub(crate) fn chunks(bytes: &[u8]) -> Vec<Chunk> {
     let mut chunker = Chunker::new(LIMITS);
     let mut out = Vec::new();
     chunker.push(bytes, Duration::ZERO, &mut out);
@@ -36,7 +36,7 @@ fn chunks(bytes: &[u8]) -> Vec<Chunk> {
     out
 }
 
-fn without_flags(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn without_flags(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for packet in bytes.chunks_mut(PACKET_LEN) {
         if packet[3] & 0x20 != 0 && packet[4] > 0 {
