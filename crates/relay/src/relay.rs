@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Refusal, Seat};
-use crate::budget::Budget;
+use crate::budget::{Budget, Lease};
 use crate::event::{Event, Observer};
 use crate::origin::{Origin, SourceId, Stage};
+use crate::output::hls::{HlsOptions, Tokens};
 use crate::ring::{Ring, RingLimits};
 use crate::session::state::Timings;
 use crate::session::task::Task;
@@ -65,6 +66,8 @@ pub struct RelayConfig {
     pub most_viewers: usize,
     /// `MAX_VIEWERS_PER_IP`.
     pub most_viewers_per_address: usize,
+    /// Viewers who fetch pieces.
+    pub hls: HlsOptions,
 }
 
 /// How often one request may be passed on from a session that ended under it to the next.
@@ -79,7 +82,7 @@ const COMMAND_QUEUE: usize = 8;
 /// The data plane's front door.
 #[derive(Clone)]
 pub struct Relay {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
@@ -91,7 +94,8 @@ pub(crate) struct Inner {
     budget: Arc<Budget>,
     admission: Arc<Admission>,
     sessions: Mutex<HashMap<StreamKey, Arc<Shared>>>,
-    tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) hls: Tokens,
     next_viewer: AtomicU64,
     waiting: AtomicUsize,
     starts: Starts,
@@ -136,6 +140,7 @@ impl Relay {
             totals: Totals::default(),
             sessions: Mutex::default(),
             tasks: TaskTracker::new(),
+            hls: Tokens::default(),
             next_viewer: AtomicU64::new(1),
             waiting: AtomicUsize::new(0),
             starts: Starts::default(),
@@ -361,6 +366,13 @@ impl Inner {
         // The next caller must find another one.
         shared.lingers(None);
         shared.commands.try_send(Command::GiveWay).is_ok()
+    }
+
+    /// A place in the memory budget.
+    pub(crate) fn lease(&self) -> Option<Lease> {
+        let lease = self.budget.lease()?;
+        self.rebalance(&self.sessions.lock());
+        Some(lease)
     }
 
     pub(crate) fn observe(&self, event: &Event<'_>) {

@@ -265,6 +265,17 @@ impl ViewerGuard {
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
+
+    /// For whoever knows why the viewer goes.
+    pub(crate) fn farewell(&self) -> Farewell {
+        Farewell(Arc::clone(&self.record))
+    }
+
+    /// So many bytes went to the viewer.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.record.sent(bytes);
+        self.relay.totals.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 impl Drop for ViewerGuard {
@@ -332,7 +343,16 @@ impl Viewer {
 
     /// For the connection, which knows why it breaks.
     pub fn farewell(&self) -> Farewell {
-        Farewell(Arc::clone(&self.guard.record))
+        self.guard.farewell()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.guard.shared
+    }
+
+    /// Its place among the viewers alone, for one that reads the ring in another way.
+    pub(crate) fn into_guard(self) -> ViewerGuard {
+        self.guard
     }
 
     /// The next bytes for this viewer, or the end of the stream.
@@ -354,8 +374,7 @@ impl Viewer {
     }
 
     fn hand_over(&self, bytes: Bytes) -> Bytes {
-        self.guard.record.sent(bytes.len());
-        self.guard.relay.totals.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.guard.sent(bytes.len());
         bytes
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use acemux_relay::origin::{
     Lack, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage, Upstream,
 };
+use acemux_relay::output::hls::HlsOptions;
 use acemux_relay::session::state::Timings;
 use acemux_relay::session::{Phase, StartError};
 use acemux_relay::viewer::{Viewer, ViewerInfo};
@@ -137,6 +138,7 @@ fn config() -> RelayConfig {
             hold: Duration::from_secs(30),
             abandon: Duration::from_secs(1),
         },
+        hls: HlsOptions { idle: Duration::from_secs(30) },
         chunk_bytes: 65_536,
         join_burst: Duration::from_secs(5),
         ring_media: Duration::from_secs(30),

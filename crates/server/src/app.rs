@@ -15,6 +15,7 @@ use acemux_fleet::ident::InstanceId;
 use acemux_fleet::probe;
 use acemux_fleet::profile::{Platform, Variant};
 use acemux_fleet::provisioner::{ProvisionError, Provisioner};
+use acemux_relay::output::hls::HlsOptions;
 use acemux_relay::session::state::Timings;
 use acemux_relay::{Relay, RelayConfig};
 use acemux_store::{OpenError, Store, StoreError};
@@ -43,7 +44,7 @@ use crate::evacuate;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::origins::EngineOrigin;
-use crate::play::getstream;
+use crate::play::{getstream, hls};
 use crate::reported::Reported;
 use crate::serve::{ServeOptions, serve};
 
@@ -271,6 +272,9 @@ impl App {
             .route("/ace/getstream", stream())
             .route("/ace/getstream/", stream())
             .route("/ace/getstream.ts", stream())
+            .route("/ace/manifest.m3u8", get(hls::manifest).head(hls::head).options(hls::preflight))
+            .route("/ace/hls/{token}/index.m3u8", get(hls::playlist).options(hls::preflight))
+            .route("/ace/hls/{token}/{segment}", get(hls::segment).options(hls::preflight))
             .route("/livez", get(health::livez))
             .route("/readyz", get(health::readyz))
             .route("/metrics", get(health::metrics))
@@ -407,6 +411,7 @@ fn relay_config(config: &Config) -> RelayConfig {
             hold: streams.hold_timeout,
             abandon: Duration::from_secs(1),
         },
+        hls: HlsOptions { idle: config.viewers.hls_timeout },
         chunk_bytes: streams.chunk_bytes,
         join_burst: streams.join_burst,
         ring_media: streams.buffer_seconds,

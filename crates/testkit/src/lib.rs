@@ -11,10 +11,12 @@
 pub mod app;
 pub mod docker;
 pub mod dockerd;
+pub mod hls;
 pub mod hls_rules;
 pub mod http;
 pub mod viewer;
 
 pub use app::{Setup, TestApp};
+pub use hls::HlsViewer;
 pub use http::{Reply, get, send};
 pub use viewer::StrictViewer;

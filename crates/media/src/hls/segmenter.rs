@@ -70,6 +70,7 @@ pub struct Segmenter {
     last: Option<Duration>,
     step: Duration,
     next_number: u64,
+    first_number: u64,
 }
 
 /// A value of the stream's clock and the media time of its chunk.
@@ -82,6 +83,11 @@ struct Tick {
 impl Segmenter {
     /// For one stream, from its beginning or from wherever its reader starts. Numbers begin at 0.
     pub fn new(limits: SegmentLimits) -> Self {
+        Self::numbered_from(limits, 0)
+    }
+
+    /// The same, with another number for the first segment: a stream that is cut anew gives no number twice.
+    pub fn numbered_from(limits: SegmentLimits, first: u64) -> Self {
         Self {
             limits,
             open: None,
@@ -91,7 +97,8 @@ impl Segmenter {
             clock: None,
             last: None,
             step: Duration::ZERO,
-            next_number: 0,
+            next_number: first,
+            first_number: first,
         }
     }
 
@@ -128,7 +135,7 @@ impl Segmenter {
         let latest = self.last.unwrap_or_default().saturating_add(LONGEST_CHUNK);
         out.extend(self.close(next.min(latest)));
         // Before the first segment there is nothing that it could continue.
-        self.broken = self.next_number > 0;
+        self.broken = self.next_number > self.first_number;
         self.clock = None;
         self.last = None;
     }

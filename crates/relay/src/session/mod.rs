@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::origin::{OpenError, Report, Source, SourceId, SourceStats, Stage, Upstream};
+use crate::output::hls::Packager;
 use crate::relay::StreamKey;
 use crate::ring::{Ring, RingLevel};
 use crate::viewer::{ViewerSnapshot, Viewers};
@@ -144,6 +145,10 @@ pub(crate) struct Shared {
     pub(crate) bytes_in: AtomicU64,
     /// Milliseconds since `opened` at which a byte last came from the source or a viewer last joined.
     pub(crate) last_progress: AtomicU64,
+    /// Cuts the stream for viewers who fetch pieces, while there are any.
+    pub(crate) hls: Mutex<Option<Arc<Packager>>>,
+    /// Number of the next segment.
+    pub(crate) hls_next: AtomicU64,
     facts: Mutex<Facts>,
 }
 
@@ -208,6 +213,8 @@ impl Shared {
             commands,
             bytes_in: AtomicU64::new(0),
             last_progress: AtomicU64::new(0),
+            hls: Mutex::default(),
+            hls_next: AtomicU64::new(0),
             facts: Mutex::new(facts),
         })
     }

@@ -93,6 +93,8 @@ pub struct Viewers {
     pub max: usize,
     /// `MAX_VIEWERS_PER_IP`.
     pub per_ip: usize,
+    /// `HLS_VIEWER_TIMEOUT`.
+    pub hls_timeout: Duration,
     /// `VIEWER_STALL_TIMEOUT`; `None` is never.
     pub stall_timeout: Option<Duration>,
     /// `TRUSTED_PROXIES`.

@@ -136,6 +136,7 @@ impl Resolver<'_> {
         Viewers {
             max: self.count("MAX_VIEWERS"),
             per_ip: self.count("MAX_VIEWERS_PER_IP"),
+            hls_timeout: self.duration("HLS_VIEWER_TIMEOUT"),
             stall_timeout: Some(self.duration("VIEWER_STALL_TIMEOUT")).filter(|limit| !limit.is_zero()),
             trusted_proxies: self.get("TRUSTED_PROXIES", |text| text.parse().ok()).unwrap_or_default(),
             sndbuf: self.size("VIEWER_SNDBUF"),

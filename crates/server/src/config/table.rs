@@ -152,6 +152,7 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (VIEWERS, now("MAX_VIEWERS", Kind::Count(1), "5000", "Most viewers; lowered at start when the descriptor limit is too small.")),
     (VIEWERS, now("MAX_VIEWERS_PER_IP", Kind::Count(1), "256", "Most viewers from one address.")),
     (VIEWERS, now("VIEWER_STALL_TIMEOUT", Kind::Duration, "60s", "A viewer whose socket makes no progress for so long is cut; 0 means never.")),
+    (VIEWERS, now("HLS_VIEWER_TIMEOUT", Kind::Duration, "30s", "How long an HLS viewer stays without asking for a playlist or a segment.")),
     (VIEWERS, now("VIEWER_SNDBUF", Kind::Size, "256 KiB", "Kernel send buffer per viewer.")),
     (VIEWERS, now("TRUSTED_PROXIES", Kind::Networks, "", "Proxies whose X-Forwarded-For counts as the client's address.")),
     (ENGINES, now("ENGINES", Kind::Endpoints, "", "Engines that somebody else runs.")),

@@ -6,8 +6,10 @@
 use std::convert::Infallible;
 
 use acemux_engine::{ContentId, Selector};
+use acemux_relay::StreamKey;
 use acemux_relay::origin::OpenError;
 use acemux_relay::output::ts::{Body as TsBody, StreamOver};
+use acemux_relay::relay::Admitted;
 use acemux_relay::session::{EndReason, StartError};
 use acemux_relay::viewer::{LeaveReason, Viewer, ViewerInfo};
 use axum::body::Body;
@@ -62,6 +64,18 @@ pub async fn preflight() -> Response {
 }
 
 async fn join(app: &App, content: ContentId, client: ClientInfo) -> Result<Viewer, Problem> {
+    let Asked { key, info, admitted } = ask(app, content, client).await?;
+    Ok(app.relay.join(key, info, admitted).await?)
+}
+
+/// A viewer with its place in the limits, who knows which channel is meant.
+pub(super) struct Asked {
+    pub(super) key: StreamKey,
+    pub(super) info: ViewerInfo,
+    pub(super) admitted: Admitted,
+}
+
+pub(super) async fn ask(app: &App, content: ContentId, client: ClientInfo) -> Result<Asked, Problem> {
     let info = ViewerInfo {
         address: client.address,
         user_agent: client.user_agent,
@@ -70,7 +84,7 @@ async fn join(app: &App, content: ContentId, client: ClientInfo) -> Result<Viewe
     let admitted = app.relay.admit(&info)?;
     let deadline = app.relay.deadline(&admitted);
     let key = timeout_at(deadline, app.origin.key(content)).await.map_err(|_elapsed| unresolved(deadline))?;
-    Ok(app.relay.join(key, info, admitted).await?)
+    Ok(Asked { key, info, admitted })
 }
 
 /// An engine that says nothing to a look-up would say nothing to a start either.

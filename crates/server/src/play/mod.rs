@@ -1,3 +1,4 @@
 //! What players ask for.
 
 pub mod getstream;
+pub mod hls;

@@ -117,6 +117,8 @@ pub struct Verifier {
     pending: Vec<u8>,
     /// Last continuity counter per PID.
     counters: HashMap<u16, u8>,
+    /// Last packet of each table: one may be sent twice in a row (ISO 13818-1, 2.4.3.3), as at the beginning of segments.
+    last_tables: HashMap<u16, Packet>,
     /// A discontinuity was announced since the last media packet.
     announced: bool,
     last_sequence: Option<u64>,
@@ -130,6 +132,7 @@ impl Verifier {
             report: Report::default(),
             pending: Vec::new(),
             counters: HashMap::new(),
+            last_tables: HashMap::new(),
             announced: false,
             last_sequence: None,
         }
@@ -168,7 +171,10 @@ impl Verifier {
         let checked = check(packet, self.infohash);
         self.start(packet);
         self.report.packets += 1;
-        self.continuity(packet);
+        let is_table = checked == PacketCheck::Table;
+        if !(is_table && self.last_tables.insert(ts::pid(packet), *packet).as_ref() == Some(packet)) {
+            self.continuity(packet);
+        }
         match checked {
             PacketCheck::Media { sequence, swarm_time } => self.media(sequence, swarm_time),
             PacketCheck::Table => self.report.tables += 1,

@@ -7,6 +7,7 @@ mod daemon;
 mod docker;
 mod failures;
 mod healing;
+mod hls;
 mod inputs;
 mod joins;
 mod limits;

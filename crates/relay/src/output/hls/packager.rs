@@ -1,0 +1,242 @@
+//! Cuts one stream for all of its viewers who fetch pieces, as long as there is one.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use acemux_media::hls::{Missing, Playlist, PlaylistLimits, Segment, SegmentLimits, Segmenter};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+
+use super::{HlsError, Token};
+use crate::budget::Lease;
+use crate::relay::Inner;
+use crate::ring::{Cursor, Read};
+use crate::session::{EndReason, Shared};
+use crate::viewer::{LeaveReason, ViewerGuard};
+
+/// Between two looks at who is still there and what is still needed.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Longest wait for a segment that is not there yet: one target duration.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// Playlists that one viewer may ask for in a second. Players ask once in a few seconds.
+const PLAYLISTS_A_SECOND: u32 = 20;
+
+/// One stream, cut.
+pub(crate) struct Packager {
+    relay: Weak<Inner>,
+    shared: Arc<Shared>,
+    playlist: Mutex<Playlist>,
+    /// The end of the stream, and an occasion to look at the playlist again.
+    news: watch::Sender<Option<EndReason>>,
+    viewers: Mutex<HashMap<Token, Fetcher>>,
+    idle: Duration,
+}
+
+/// One viewer.
+struct Fetcher {
+    guard: ViewerGuard,
+    last_seen: Instant,
+    /// Playlists asked for in the second that began then.
+    asked: (Instant, u32),
+}
+
+impl Packager {
+    pub(crate) fn new(relay: &Arc<Inner>, shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self {
+            relay: Arc::downgrade(relay),
+            shared,
+            playlist: Mutex::new(Playlist::new(PlaylistLimits::default())),
+            news: watch::Sender::new(None),
+            viewers: Mutex::default(),
+            idle: relay.config.hls.idle,
+        })
+    }
+
+    /// One more viewer. Called while the stream's place for its packager is locked, so that it does not end meanwhile.
+    pub(crate) fn enter(self: &Arc<Self>, token: Token, guard: ViewerGuard) {
+        let (packager, name) = (Arc::downgrade(self), token.clone());
+        guard.farewell().when_kicked(move || {
+            if let Some(packager) = packager.upgrade() {
+                packager.expel(&name);
+            }
+        });
+        let now = Instant::now();
+        self.viewers.lock().insert(token, Fetcher { guard, last_seen: now, asked: (now, 0) });
+    }
+
+    /// The viewer is there.
+    pub(crate) fn asks(&self, token: &Token) -> Result<(), HlsError> {
+        let mut viewers = self.viewers.lock();
+        viewers.get_mut(token).ok_or(HlsError::UnknownToken)?.last_seen = Instant::now();
+        Ok(())
+    }
+
+    /// The viewer is there, and wants to know what is new.
+    pub(crate) fn asks_for_playlist(&self, token: &Token) -> Result<(), HlsError> {
+        self.asks(token)?;
+        let mut viewers = self.viewers.lock();
+        let (began, count) = &mut viewers.get_mut(token).ok_or(HlsError::UnknownToken)?.asked;
+        if began.elapsed() >= Duration::from_secs(1) {
+            (*began, *count) = (Instant::now(), 0);
+        }
+        *count += 1;
+        if *count > PLAYLISTS_A_SECOND { Err(HlsError::TooOften) } else { Ok(()) }
+    }
+
+    /// So many bytes go to the viewer.
+    pub(crate) fn gets(&self, token: &Token, bytes: usize) {
+        if let Some(viewer) = self.viewers.lock().get(token) {
+            viewer.guard.sent(bytes);
+        }
+    }
+
+    /// The playlist as it is, as soon as it has a segment.
+    pub(crate) async fn playlist(&self, uri: impl Fn(u64) -> String) -> Result<String, HlsError> {
+        self.wait_for(|playlist| (playlist.listed().len() > 0).then(|| playlist.text(&uri)))
+            .await?
+            .ok_or(HlsError::NotReady)
+    }
+
+    /// A segment that is there, or the next one.
+    pub(crate) async fn segment(&self, number: u64) -> Result<Segment, HlsError> {
+        let found = self.wait_for(|playlist| match playlist.segment(number) {
+            Ok(segment) => Some(Ok(segment.clone())),
+            Err(Missing::NotYet) if playlist.segment(number.saturating_sub(1)).is_ok() => None,
+            Err(_) => Some(Err(HlsError::Gone)),
+        });
+        found.await?.unwrap_or(Err(HlsError::Gone))
+    }
+
+    /// Looks at the playlist until it has an answer, or for a target duration. A stream that broke has no playlist any
+    /// more; a recording that is over keeps its own.
+    async fn wait_for<T>(&self, look: impl Fn(&Playlist) -> Option<T>) -> Result<Option<T>, HlsError> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut news = self.news.subscribe();
+        loop {
+            let end = news.borrow_and_update().clone();
+            if let Some(reason) = end.filter(|reason| *reason != EndReason::UpstreamEnded) {
+                return Err(HlsError::Over(reason));
+            }
+            if let Some(answer) = look(&self.playlist.lock()) {
+                return Ok(Some(answer));
+            }
+            if timeout_at(deadline, news.changed()).await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Runs until nobody has asked for anything for a while. What the ring holds already is cut first.
+    pub(crate) async fn run(self: Arc<Self>, lease: Lease) {
+        let Some((stop, ring)) =
+            self.relay.upgrade().map(|relay| (relay.stop.clone(), relay.config.ring_media))
+        else {
+            return;
+        };
+        let (_, mut cursor) = self.shared.ring.join(ring / 2);
+        let first = self.shared.hls_next.load(Ordering::Relaxed);
+        let mut segmenter = Some(Segmenter::numbered_from(SegmentLimits::default(), first));
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    let _ended = self.sweep();
+                    return;
+                }
+                _ = sweep.tick() => {
+                    self.shed(&lease);
+                    if self.sweep().is_break() {
+                        return;
+                    }
+                }
+                read = next(&mut cursor), if segmenter.is_some() => self.take(read, &mut segmenter),
+            }
+        }
+    }
+
+    fn take(&self, read: Read, segmenter: &mut Option<Segmenter>) {
+        let mut segments = Vec::new();
+        let mut end = None;
+        match (read, segmenter.as_mut()) {
+            (Read::Chunk(chunk), Some(cut)) => cut.push(&chunk, &mut segments),
+            (Read::Lagged { .. }, Some(cut)) => cut.lagged(&mut segments),
+            (Read::End(reason), _) => {
+                segments.extend(segmenter.take().and_then(Segmenter::finish));
+                end = Some(reason);
+            }
+            (_, None) => {}
+        }
+        if segments.is_empty() && end.is_none() {
+            return;
+        }
+        self.list(segments, end.as_ref());
+        self.news.send_modify(|news| *news = end.or(news.take()));
+    }
+
+    fn list(&self, segments: Vec<Segment>, end: Option<&EndReason>) {
+        let now = self.shared.opened.elapsed();
+        let mut playlist = self.playlist.lock();
+        for segment in segments {
+            self.shared.hls_next.store(segment.number + 1, Ordering::Relaxed);
+            playlist.push(segment, now);
+        }
+        if end == Some(&EndReason::UpstreamEnded) {
+            playlist.end();
+        }
+    }
+
+    fn shed(&self, lease: &Lease) {
+        let mut playlist = self.playlist.lock();
+        playlist.expire(self.shared.opened.elapsed());
+        playlist.shed(lease.share());
+    }
+
+    /// Lets those go who have not asked for a while. Breaks when nobody is left: then the next viewer's packager is a new
+    /// one.
+    fn sweep(self: &Arc<Self>) -> ControlFlow<()> {
+        let stopping = self.relay.upgrade().is_none_or(|relay| relay.stop.is_cancelled());
+        let gone: Vec<Token> = {
+            let viewers = self.viewers.lock();
+            let is_gone = |fetcher: &Fetcher| stopping || fetcher.last_seen.elapsed() >= self.idle;
+            viewers.iter().filter(|(_, fetcher)| is_gone(fetcher)).map(|(token, _)| token.clone()).collect()
+        };
+        for token in &gone {
+            self.leaves(token, LeaveReason::Left);
+        }
+        let mut running = self.shared.hls.lock();
+        if !self.viewers.lock().is_empty() {
+            return ControlFlow::Continue(());
+        }
+        if running.as_ref().is_some_and(|running| Arc::ptr_eq(running, self)) {
+            *running = None;
+        }
+        ControlFlow::Break(())
+    }
+
+    fn expel(&self, token: &Token) {
+        self.leaves(token, LeaveReason::Kicked);
+    }
+
+    fn leaves(&self, token: &Token, reason: LeaveReason) {
+        if let Some(relay) = self.relay.upgrade() {
+            relay.hls.forget(token);
+        }
+        let fetcher = self.viewers.lock().remove(token);
+        if let Some(fetcher) = fetcher {
+            fetcher.guard.farewell().because(reason);
+        }
+    }
+}
+
+async fn next(cursor: &mut Cursor) -> Read {
+    poll_fn(|context| cursor.poll_next(context)).await
+}

@@ -1,0 +1,119 @@
+//! A player that fetches pieces: it keeps to the rules of RFC 8216 and notices when the server does not.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use acemux_sim::verify::{Report, Verifier};
+use acemux_sim::{ContentHash, infohash_of};
+use tokio::time::{Instant, sleep};
+
+use crate::hls_rules::Rules;
+use crate::http::get;
+
+/// Between two looks at the playlist.
+const POLL: Duration = Duration::from_millis(700);
+
+/// Watches one verifiable channel by its manifest.
+pub struct HlsViewer {
+    address: SocketAddr,
+    folder: String,
+    rules: Rules,
+    broken: Vec<String>,
+    fetched: BTreeSet<u64>,
+    verifier: Verifier,
+    began: Instant,
+    last_segment: Instant,
+    longest_gap: Duration,
+    ended: bool,
+}
+
+impl HlsViewer {
+    /// Opens the channel of this content id.
+    pub async fn open(address: SocketAddr, content_id: &str) -> Self {
+        let mut reply = get(address, &format!("/ace/manifest.m3u8?id={content_id}")).await;
+        let text = String::from_utf8(reply.body().await.0).expect("a manifest is text");
+        assert_eq!(reply.status, 200, "{text}");
+        assert_eq!(reply.header("content-type"), Some("application/vnd.apple.mpegurl"));
+        assert_eq!(reply.header("access-control-allow-origin"), Some("*"));
+        let playlist = text.lines().find(|line| !line.starts_with('#')).expect("it names a playlist");
+        let folder = playlist.strip_suffix("index.m3u8").expect("by its usual name");
+        let infohash = ContentHash::parse(&infohash_of(content_id)).expect("an infohash is 40 digits");
+        let now = Instant::now();
+        Self {
+            address,
+            folder: format!("/ace/{folder}"),
+            rules: Rules::default(),
+            broken: Vec::new(),
+            fetched: BTreeSet::new(),
+            verifier: Verifier::new(infohash),
+            began: now,
+            last_segment: now,
+            longest_gap: Duration::ZERO,
+            ended: false,
+        }
+    }
+
+    /// The address of its playlist, or of anything beside it.
+    pub fn path(&self, name: &str) -> String {
+        format!("{}{name}", self.folder)
+    }
+
+    /// Fetches whatever is new for this long, or until the playlist says that nothing follows.
+    pub async fn watch(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until && !self.ended {
+            self.look().await;
+            sleep(POLL).await;
+        }
+    }
+
+    /// Looks at the playlist once and fetches what is new in it.
+    pub async fn look(&mut self) {
+        let mut reply = get(self.address, &self.path("index.m3u8")).await;
+        let text = String::from_utf8(reply.body().await.0).expect("a playlist is text");
+        assert_eq!(reply.status, 200, "{text}");
+        let broken = self.rules.check(&text, self.began.elapsed());
+        self.broken.extend(broken.iter().map(|broken| format!("{broken:?}")));
+        self.ended = text.contains("#EXT-X-ENDLIST");
+        for name in text.lines().filter(|line| !line.starts_with('#')) {
+            let number =
+                name.strip_suffix(".ts").and_then(|digits| digits.parse().ok()).expect("<number>.ts");
+            if self.fetched.insert(number) {
+                self.fetch(name).await;
+            }
+        }
+    }
+
+    async fn fetch(&mut self, name: &str) {
+        let mut reply = get(self.address, &self.path(name)).await;
+        assert_eq!((reply.status, reply.header("content-type")), (200, Some("video/mp2t")), "{name}");
+        let length: usize =
+            reply.header("content-length").and_then(|n| n.parse().ok()).expect("a known length");
+        let bytes = reply.body().await.0;
+        assert_eq!(bytes.len(), length);
+        self.verifier.feed(&bytes);
+        self.longest_gap = self.longest_gap.max(self.last_segment.elapsed());
+        self.last_segment = Instant::now();
+    }
+
+    /// What it got so far.
+    pub fn report(&self) -> &Report {
+        self.verifier.report()
+    }
+
+    /// Segments it got.
+    pub fn segments(&self) -> usize {
+        self.fetched.len()
+    }
+
+    /// The longest time from one new segment to the next.
+    pub fn longest_gap(&self) -> Duration {
+        self.longest_gap
+    }
+
+    /// Every rule that the playlists broke so far, in words.
+    pub fn broken_rules(&self) -> &[String] {
+        &self.broken
+    }
+}
