@@ -32,7 +32,7 @@ pub async fn manifest(
     let Asked { key, info, admitted } = getstream::ask(&app, content, client).await?;
     let token = app.relay.join_hls(key.clone(), info, admitted).await?;
     let measured = app.relay.session(&key).and_then(|session| session.bitrate);
-    let rate = measured.map_or(USUAL_BITRATE, |rate| rate.get());
+    let rate = measured.map_or(USUAL_BITRATE, u64::from);
     let text = format!(
         "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-STREAM-INF:BANDWIDTH={}\nhls/{token}/index.m3u8\n",
         rate.saturating_mul(5) / 4
