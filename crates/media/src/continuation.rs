@@ -106,6 +106,13 @@ impl Past {
         Self { runs, clock }
     }
 
+    /// Whether the packet that carries this chunk's clock value was sent already.
+    pub fn holds(&self, chunk: &Chunk) -> bool {
+        let Some(pcr) = chunk.pcr else { return false };
+        let clock = packets(&chunk.bytes).find(|packet| packet.pcr() == Some(pcr));
+        clock.is_some_and(|packet| matches!(self.find(packet, pcr), Found::Here(_)))
+    }
+
     /// The clock packet whose value is nearest below `pcr` is in the run to begin with.
     fn find(&self, packet: Packet<'_>, pcr: Pcr) -> Found {
         let clocked = || self.runs.iter().enumerate().filter_map(|(at, run)| Some((at, run.pcr?)));

@@ -94,6 +94,13 @@ pub enum Event<'a> {
         /// Why.
         why: &'a str,
     },
+    /// The source has begun to send what it has sent before.
+    Repeats {
+        /// The channel.
+        key: &'a StreamKey,
+        /// The source.
+        source: Option<&'a SourceId>,
+    },
     /// Media comes again.
     Recovered {
         /// The channel.

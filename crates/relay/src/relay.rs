@@ -225,6 +225,12 @@ impl Relay {
         playing.is_some_and(|(source, shared)| shared.leave(&source.id, why))
     }
 
+    /// Ends a stream; its viewers' connections end with it. False when there is none.
+    pub fn end(&self, key: &StreamKey, reason: EndReason) -> bool {
+        let shared = self.inner.sessions.lock().get(key).cloned();
+        shared.is_some_and(|shared| shared.end(reason))
+    }
+
     /// Bytes since the process began.
     pub fn totals(&self) -> &Totals {
         &self.inner.totals
@@ -422,7 +428,8 @@ fn after_the_end(reason: EndReason, key: StreamKey) -> Result<Waited, StartError
         | EndReason::GaveWay
         | EndReason::UpstreamEnded
         | EndReason::UpstreamFailed(_)
-        | EndReason::Stalled => Ok(Waited::Again(key)),
+        | EndReason::Stalled
+        | EndReason::Looping => Ok(Waited::Again(key)),
     }
 }
 

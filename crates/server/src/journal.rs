@@ -97,6 +97,13 @@ impl Journal {
                 let message = format!("stream interrupted: {error}");
                 self.keep("interrupted", message, key.to_string(), engine, json!({}));
             }
+            Event::Repeats { key, source } => {
+                self.metrics.sessions.repeats.inc();
+                let engine = source.map(ToString::to_string);
+                tracing::warn!(stream = %key, engine, "the engine sends again what it has sent before");
+                let message = "the engine sends again what it has sent before".into();
+                self.keep("repeats", message, key.to_string(), engine, json!({}));
+            }
             Event::Leaving { key, source, why } => {
                 let engine = source.map(ToString::to_string);
                 tracing::info!(stream = %key, engine, why, "stream is to play on another engine");
@@ -175,6 +182,7 @@ impl Observer for Journal {
             Event::SessionOpened { .. }
             | Event::Interrupted { .. }
             | Event::Leaving { .. }
+            | Event::Repeats { .. }
             | Event::Recovered { .. }
             | Event::UpstreamReplaced { .. }
             | Event::SessionEnded { .. } => {

@@ -48,6 +48,7 @@ pub(crate) struct Starts {
 pub(crate) struct Sessions {
     pub(crate) opened: Counter,
     pub(crate) replaced: Counter,
+    pub(crate) repeats: Counter,
     gaps: Family<ByHealing, Histogram, fn() -> Histogram>,
     ended: Family<ByReason, Counter>,
 }
@@ -142,6 +143,7 @@ impl Default for Sessions {
         Self {
             opened: Counter::default(),
             replaced: Counter::default(),
+            repeats: Counter::default(),
             gaps: Family::new_with_constructor(seconds),
             ended: Family::default(),
         }
@@ -235,6 +237,8 @@ impl Metrics {
         registry.register("sessions_ended", "Streams ended by reason", self.sessions.ended.clone());
         let help = "Engine playbacks that a newer one of the same stream replaced";
         registry.register("upstreams_replaced", help, self.sessions.replaced.clone());
+        let help = "Times an engine began to send again what it had sent before";
+        registry.register("repeats", help, self.sessions.repeats.clone());
         let help = "Time without media until a watched stream played again, by how it goes on";
         registry.register_with_unit("gap", help, Unit::Seconds, self.sessions.gaps.clone());
         let help = "History held for all streams";

@@ -6,6 +6,7 @@
 mod attempt;
 pub mod gap;
 pub mod ingest;
+mod repeats;
 pub mod state;
 mod stuffing;
 pub(crate) mod task;
@@ -41,8 +42,10 @@ pub enum EndReason {
     UpstreamEnded,
     /// The source broke.
     UpstreamFailed(OpenError),
-    /// The source sent nothing for `HOLD_TIMEOUT`.
+    /// The source sent nothing, or nothing new, for `HOLD_TIMEOUT`.
     Stalled,
+    /// What is broadcast is hours old: the channel plays its end again and again.
+    Looping,
     /// The channel turned out to be another session's.
     Merged(StreamKey),
     /// The service stops.
@@ -62,6 +65,7 @@ impl EndReason {
             Self::UpstreamEnded => "upstream_ended",
             Self::UpstreamFailed(_) => "upstream_failed",
             Self::Stalled => "stalled",
+            Self::Looping => "looping",
             Self::Merged(_) => "merged",
             Self::Shutdown => "shutdown",
             Self::Lost => "lost",
@@ -129,6 +133,8 @@ pub(crate) enum Command {
     Offer(Box<Upstream>),
     /// End now if nobody watches.
     GiveWay,
+    /// End, for this reason.
+    End(EndReason),
     /// Play on another source, if there is one, for this reason. It names the source to leave.
     Leave(OpenError),
 }
@@ -235,6 +241,11 @@ impl Shared {
 
     pub(crate) fn source(&self) -> Option<Source> {
         self.facts.lock().source.clone()
+    }
+
+    /// False when it has too much to do to listen.
+    pub(crate) fn end(&self, reason: EndReason) -> bool {
+        self.commands.try_send(Command::End(reason)).is_ok()
     }
 
     /// False when it has too much to do to listen.

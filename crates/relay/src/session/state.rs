@@ -78,6 +78,8 @@ pub enum Step {
     Viewers(usize),
     /// Somebody else needs the slot.
     GiveWay,
+    /// It is to end, for this reason.
+    End(EndReason),
     /// The service stops.
     Shutdown,
     /// Time passed.
@@ -214,6 +216,7 @@ impl Machine {
             Step::Finished => self.end(EndReason::UpstreamEnded),
             Step::Viewers(count) => self.viewers(count, now),
             Step::GiveWay => self.give_way(),
+            Step::End(reason) => self.end(reason),
             Step::Shutdown => self.end(EndReason::Shutdown),
             Step::Tick => self.tick(stage, now),
         }

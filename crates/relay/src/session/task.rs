@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::{Attempt, Challenger, Happened, Joined, Joining};
 use super::gap::Cause;
 use super::ingest::Ingest;
+use super::repeats::{Repeats, Seen};
 use super::state::{Machine, Order, State, Step};
 use super::stuffing::Stuffing;
 use super::{Command, EndReason, Phase, Shared};
@@ -37,6 +38,7 @@ pub(crate) struct Task {
     machine: Machine,
     ingest: Ingest,
     stuffing: Stuffing,
+    repeats: Repeats,
     current: Option<Attempt>,
     challenger: Option<Challenger>,
     commands: mpsc::Receiver<Command>,
@@ -80,6 +82,7 @@ impl Task {
             machine: Machine::new(config.timings, shared.opened, now),
             ingest: Ingest::new(config.chunk_bytes, config.join_burst, config.ring_media, now),
             stuffing: Stuffing::new(now),
+            repeats: Repeats::default(),
             current: None,
             challenger: None,
             viewers: shared.viewers.count_changes(),
@@ -143,6 +146,7 @@ impl Task {
     fn told(&mut self, command: Command) -> Order {
         match command {
             Command::GiveWay => self.apply(Step::GiveWay),
+            Command::End(reason) => self.apply(Step::End(reason)),
             Command::Offer(upstream) => self.offered(*upstream),
             Command::Leave(why) => {
                 let is_there = self.current.as_ref().and_then(Attempt::source).as_ref() == why.source_id();
@@ -385,15 +389,36 @@ impl Task {
             current.progress.enter_after(Stage::FirstByte, Stage::Keyframe);
         }
         let before = self.ingest.media_time();
-        let now = Instant::now();
-        let published = publish(&mut self.producer, self.ingest.take(bytes, now));
-        let order = if self.ingest.media_time() > before {
-            self.stuffing.media(now);
+        let published = self.ingest(bytes);
+        let order = if self.ingest.media_time() > before && !self.repeats.is_repeating() {
+            self.stuffing.media(Instant::now());
             self.apply(Step::Data(self.ingest.media_time()))
         } else {
             Order::Wait
         };
         if order == Order::Wait { self.after_publishing(published) } else { order }
+    }
+
+    /// Bytes of the source in use, into the ring. True when a chunk got there.
+    fn ingest(&mut self, bytes: &[u8]) -> bool {
+        let chunks = self.ingest.take(bytes, Instant::now()).collect();
+        self.publish_new(chunks)
+    }
+
+    fn publish_new(&mut self, chunks: Vec<Chunk>) -> bool {
+        for chunk in &chunks {
+            self.look_for_repeats(chunk);
+        }
+        publish(&mut self.producer, chunks.into_iter())
+    }
+
+    fn look_for_repeats(&mut self, chunk: &Chunk) {
+        let Some(pcr) = chunk.pcr else { return };
+        let ring = &self.shared.ring;
+        if self.repeats.look(pcr, || Past::new(ring.held()).holds(chunk)) == Seen::Begins {
+            let source = self.current.as_ref().and_then(Attempt::source);
+            self.relay.observe(&Event::Repeats { key: &self.shared.key(), source: source.as_ref() });
+        }
     }
 
     fn count(&self, bytes: usize) {
@@ -403,7 +428,8 @@ impl Task {
     }
 
     fn seal_due(&mut self) {
-        let published = publish(&mut self.producer, self.ingest.seal_due(Instant::now()));
+        let chunks = self.ingest.seal_due(Instant::now()).collect();
+        let published = self.publish_new(chunks);
         self.after_publishing(published);
     }
 
@@ -514,7 +540,8 @@ impl Task {
         let Some(Challenger { attempt, .. }) = self.challenger.take() else { return Order::Wait };
         self.healing = healing;
         self.take_up(attempt);
-        let published = publish(&mut self.producer, self.ingest.take(bytes, Instant::now()));
+        self.repeats.restart();
+        let published = self.ingest(bytes);
         self.after_publishing(published)
     }
 
