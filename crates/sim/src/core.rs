@@ -150,7 +150,8 @@ impl Core {
         self.channels.lock().insert(hash.infohash(), kind);
     }
 
-    fn kind(&self, infohash: ContentHash) -> ChannelKind {
+    /// What the swarm of `infohash` shows.
+    pub(crate) fn kind(&self, infohash: ContentHash) -> ChannelKind {
         let set = self.channels.lock().get(&infohash).copied();
         set.or_else(|| demo_kind(infohash)).unwrap_or(self.options.default_channel)
     }

@@ -31,8 +31,10 @@ pub(crate) enum Step {
     Write,
     /// Nothing is due.
     Wait,
-    /// The body ends.
+    /// The body ends, too early if its length was declared.
     End,
+    /// All of a recording's range was written.
+    Done,
     /// The connection is to be reset.
     Reset,
 }
@@ -50,6 +52,20 @@ impl Limit {
     fn bytes(self) -> u64 {
         match self {
             Self::Stall(bytes) | Self::End(bytes) | Self::Reset(bytes) | Self::Cut(bytes) => bytes,
+        }
+    }
+
+    /// The limit that is reached first.
+    fn nearest(faults: &Faults, age: Duration) -> Option<Self> {
+        faults.iter().filter_map(|fault| Self::of(fault, age)).min_by_key(|limit| limit.bytes())
+    }
+
+    /// What happens there.
+    fn step(self) -> Step {
+        match self {
+            Self::Stall(_) => Step::Wait,
+            Self::End(_) | Self::Cut(_) => Step::End,
+            Self::Reset(_) => Step::Reset,
         }
     }
 
@@ -73,6 +89,46 @@ fn silent(age: Duration, on_ms: u64, off_ms: u64) -> bool {
     crate::swarm::millis(age) % (on_ms + off_ms).max(1) >= on_ms
 }
 
+/// One reader's way through a range of a recording: as fast as it takes the bytes, unless a fault slows it. Faults count
+/// in bytes of this range, not in whole packets.
+#[derive(Debug)]
+pub(crate) struct RangeFeed {
+    /// Bytes still to come.
+    rest: Range<u64>,
+    /// Bytes given out.
+    sent: u64,
+}
+
+impl RangeFeed {
+    pub(crate) fn new(range: Range<u64>) -> Self {
+        Self { rest: range, sent: 0 }
+    }
+
+    /// Appends the next bytes of the recording `channel` to `out`.
+    pub(crate) fn step(
+        &mut self,
+        channel: &Channel,
+        age: Duration,
+        faults: &Faults,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        if self.rest.is_empty() {
+            return Step::Done;
+        }
+        let limit = Limit::nearest(faults, age);
+        let allowed = limit.map_or(u64::MAX, |limit| limit.bytes().saturating_sub(self.sent));
+        let due = (self.rest.end - self.rest.start).min(allowed).min(STEP_PACKETS * PACKET_LEN as u64);
+        if due == 0 {
+            return limit.map_or(Step::Wait, Limit::step);
+        }
+        let end = self.rest.start + due;
+        channel.write_bytes(self.rest.start..end, out);
+        self.rest.start = end;
+        self.sent += due;
+        Step::Write
+    }
+}
+
 impl Feed {
     /// Begins `burst` before the live edge.
     pub(crate) fn new(channel: &Channel, edge: Duration, burst: Duration) -> Self {
@@ -90,7 +146,7 @@ impl Feed {
         faults: &Faults,
         out: &mut Vec<u8>,
     ) -> Step {
-        let limit = faults.iter().filter_map(|fault| Limit::of(fault, age)).min_by_key(|limit| limit.bytes());
+        let limit = Limit::nearest(faults, age);
         let allowed =
             limit.map_or(u64::MAX, |limit| limit.bytes().saturating_sub(self.sent) / PACKET_LEN as u64);
         let due = channel.packets_at(edge).saturating_sub(self.position).min(allowed).min(STEP_PACKETS);
@@ -98,15 +154,11 @@ impl Feed {
             self.write(channel, self.position..self.position + due, faults, out);
             return Step::Write;
         }
-        match limit.filter(|_| allowed == 0) {
-            None | Some(Limit::Stall(_)) => Step::Wait,
-            Some(Limit::End(_)) => Step::End,
-            Some(Limit::Reset(_)) => Step::Reset,
-            Some(Limit::Cut(_)) => {
-                self.write_cut_packet(channel, out);
-                Step::End
-            }
+        let reached = limit.filter(|_| allowed == 0);
+        if matches!(reached, Some(Limit::Cut(_))) {
+            self.write_cut_packet(channel, out);
         }
+        reached.map_or(Step::Wait, Limit::step)
     }
 
     fn write(&mut self, channel: &Channel, range: Range<u64>, faults: &Faults, out: &mut Vec<u8>) {

@@ -46,12 +46,14 @@ pub(crate) struct Activity {
     readers: u32,
     was_read: bool,
     last: Instant,
-    pub(crate) stat_polls: u64,
+    stat_polls: u64,
+    /// Media bytes written to all readers together.
+    served: u64,
 }
 
 impl Activity {
     pub(crate) fn new() -> Self {
-        Self { readers: 0, was_read: false, last: Instant::now(), stat_polls: 0 }
+        Self { readers: 0, was_read: false, last: Instant::now(), stat_polls: 0, served: 0 }
     }
 }
 
@@ -89,6 +91,21 @@ impl Session {
         }
         activity.stat_polls += 1;
         activity.stat_polls - 1
+    }
+
+    /// Books media bytes.
+    pub(crate) fn served(&self, bytes: u64) {
+        self.activity.lock().served += bytes;
+    }
+
+    /// Media bytes written so far.
+    pub(crate) fn bytes_served(&self) -> u64 {
+        self.activity.lock().served
+    }
+
+    /// Whether it plays a broadcast, as 1 or 0.
+    pub(crate) fn is_live(&self) -> u8 {
+        u8::from(self.channel.length().is_none())
     }
 
     /// Why this session should end by itself now, if it should.

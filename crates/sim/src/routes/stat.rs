@@ -105,7 +105,7 @@ fn full_stat(core: &Core, session: &Session, faults: &Faults, progress: Progress
     let mut stat = match progress {
         Progress::Unknown => return json!({}),
         Progress::Idle => {
-            return json!({ "status": "idle", "is_live": 1, "infohash": session.infohash.to_string() });
+            return json!({ "status": "idle", "is_live": session.is_live(), "infohash": session.infohash.to_string() });
         }
         Progress::Prebuffering | Progress::Downloading => common_stat(session, faults),
     };
@@ -120,7 +120,10 @@ fn full_stat(core: &Core, session: &Session, faults: &Faults, progress: Progress
     stat["downloaded"] = downloaded.into();
     stat["uploaded"] = (downloaded / 8 / BLOCK * BLOCK).into();
     stat["speed_down"] = speed(session, faults).into();
-    stat["livepos"] = live_position(core, session, faults);
+    match session.channel.length() {
+        None => stat["livepos"] = live_position(core, session, faults),
+        Some(length) => stat["total_progress"] = (session.bytes_served().min(length) * 100 / length).into(),
+    }
     stat
 }
 
@@ -145,7 +148,7 @@ fn common_stat(session: &Session, faults: &Faults) -> Value {
         "peers": peers(session, faults),
         "playback_session_id": session.playback_session_id,
         "is_encrypted": i32::from(faults.has(&Fault::Encrypted)),
-        "is_live": 1,
+        "is_live": session.is_live(),
         "infohash": session.infohash.to_string(),
         "selected_file_index": -1,
     })
@@ -186,8 +189,11 @@ fn speed(session: &Session, faults: &Faults) -> u64 {
     slowed.unwrap_or(healthy)
 }
 
-/// Bytes, in whole blocks.
+/// Bytes, in whole blocks. Of a recording as much as was played: it is fetched as fast as it is read.
 fn downloaded(core: &Core, session: &Session, faults: &Faults) -> u64 {
+    if let Some(length) = session.channel.length() {
+        return session.bytes_served().min(length) / BLOCK * BLOCK;
+    }
     let seconds = (session.opened.elapsed() + core.options.burst).as_secs();
     let healthy = seconds * session.channel.bitrate() / 8;
     let frozen = faults.find(|fault| match fault {
