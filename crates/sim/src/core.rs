@@ -187,7 +187,7 @@ impl Core {
             channel: Channel::new(order.infohash, self.kind(order.infohash)),
             faults: order.own_faults,
             opened: Instant::now(),
-            opened_at: swarm::now(),
+            edge_at_opening: self.live_edge(),
             cut: CancellationToken::new(),
             activity: Mutex::new(Activity::new()),
         });

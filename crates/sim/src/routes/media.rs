@@ -264,7 +264,9 @@ async fn feed(
 ) -> io::Result<Ending> {
     let mut feed = Feed::new(&session.channel, core.live_edge(), core.options.burst);
     pump(core, connection, session, body, |age, faults, out| {
-        feed.step(&session.channel, core.live_edge(), age, faults, out)
+        let step = feed.step(&session.channel, core.live_edge(), age, faults, out);
+        session.stands_still(feed.still_since());
+        step
     })
     .await
 }
