@@ -150,7 +150,8 @@ impl Core {
         self.channels.lock().insert(hash.infohash(), kind);
     }
 
-    fn kind(&self, infohash: ContentHash) -> ChannelKind {
+    /// What the swarm of `infohash` shows.
+    pub(crate) fn kind(&self, infohash: ContentHash) -> ChannelKind {
         let set = self.channels.lock().get(&infohash).copied();
         set.or_else(|| demo_kind(infohash)).unwrap_or(self.options.default_channel)
     }
@@ -186,7 +187,7 @@ impl Core {
             channel: Channel::new(order.infohash, self.kind(order.infohash)),
             faults: order.own_faults,
             opened: Instant::now(),
-            opened_at: swarm::now(),
+            edge_at_opening: self.live_edge(),
             cut: CancellationToken::new(),
             activity: Mutex::new(Activity::new()),
         });

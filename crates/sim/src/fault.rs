@@ -146,7 +146,8 @@ pub enum Fault {
         #[serde(default = "one_second")]
         off_ms: u64,
     },
-    /// The body ends cleanly after this many bytes (whole packets).
+    /// The body ends cleanly after this many bytes: whole packets of a broadcast, to the byte in a recording, whose
+    /// declared length is then not reached.
     Eof {
         /// Bytes; 0 ends a running reader now.
         #[serde(default)]
@@ -164,11 +165,32 @@ pub enum Fault {
         #[serde(default)]
         after_bytes: u64,
     },
-    /// The source has gone away and the engine plays the same window again and again.
+    /// The source has gone away: the engine plays the same window again and again, and the live position in stat stands
+    /// still. Broadcasts only.
     Loop {
         /// Length of the window, milliseconds.
         #[serde(default = "one_second")]
         window_ms: u64,
+    },
+    /// The program clock stands still: after this many bytes (whole packets) the packets of the last 100 ms come again and
+    /// again, at the bit rate and with continuity counters that go on, so that only PCR and PTS show it. The live
+    /// position in stat stands still from then on. Broadcasts only.
+    Stagnate {
+        /// Bytes; 0 lets a running reader's clock stand still now.
+        #[serde(default)]
+        after_bytes: u64,
+    },
+    /// After this many bytes (whole packets) only null packets come, at the bit rate. Broadcasts only.
+    NullFlood {
+        /// Bytes; 0 floods a running reader now.
+        #[serde(default)]
+        after_bytes: u64,
+    },
+    /// The live position in stat lies this far behind the clock, and moves with it; the media is healthy.
+    StaleLive {
+        /// Seconds; 7200 when left out, twice what orchestrators take for a loop.
+        #[serde(default = "two_hours")]
+        seconds: u64,
     },
     /// Media is written one to seven bytes at a time.
     Dribble,
@@ -299,6 +321,10 @@ pub enum WrongContent {
 
 fn one_second() -> u64 {
     1_000
+}
+
+fn two_hours() -> u64 {
+    7_200
 }
 
 impl FromStr for Fault {
@@ -501,6 +527,9 @@ mod tests {
         assert_eq!("hang_stop".parse(), Ok(Fault::HangStop));
         assert_eq!("empty_200".parse(), Ok(Fault::Empty200));
         assert_eq!("eof".parse(), Ok(Fault::Eof { after_bytes: 0 }));
+        assert_eq!("stagnate".parse(), Ok(Fault::Stagnate { after_bytes: 0 }));
+        assert_eq!("null_flood".parse(), Ok(Fault::NullFlood { after_bytes: 0 }));
+        assert_eq!("stale_live".parse(), Ok(Fault::StaleLive { seconds: 7_200 }));
         assert_eq!(r#"{"mode":"eof","after_bytes":9}"#.parse(), Ok(Fault::Eof { after_bytes: 9 }));
         let cut = Fault::Reply { page: Page::Start, shape: Shape::Cut { bytes: 7 } };
         assert_eq!(cut.to_string().parse(), Ok(cut));

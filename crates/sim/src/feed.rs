@@ -1,20 +1,23 @@
 //! How much of a channel a reader gets, and when: the burst, real time, and every fault of pace and of the end. Pure: the
 //! clock is an argument and nothing is written here.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
 use crate::channel::Channel;
 use crate::fault::{Fault, Faults};
-use crate::ts::PACKET_LEN;
+use crate::ts::{self, PACKET_LEN, Packet};
 
 /// Most packets in one step: about 64 KiB, so that a burst does not build up in memory.
 const STEP_PACKETS: u64 = 348;
+/// `stagnate` repeats this fraction of a second: 100 ms, the longest that a clock may take between two PCRs.
+const STILLS: u64 = 10;
 /// What `mid_packet_cut` sends of its last packet.
 const CUT_BYTES: usize = 100;
 
-/// One reader's way through a channel.
-#[derive(Clone, Copy, Debug)]
+/// One reader's way through a broadcast.
+#[derive(Debug)]
 pub(crate) struct Feed {
     /// Next packet.
     position: u64,
@@ -22,6 +25,66 @@ pub(crate) struct Feed {
     first: u64,
     /// Bytes given out.
     sent: u64,
+    /// What `stagnate` repeats, while it does.
+    still: Option<Still>,
+}
+
+/// A moment that comes again and again.
+#[derive(Debug)]
+struct Still {
+    /// The live edge when it began.
+    since: Duration,
+    /// Its packets.
+    packets: Vec<Packet>,
+    /// How many were written.
+    written: usize,
+    /// Last continuity counter per PID.
+    counters: HashMap<u16, u8>,
+}
+
+impl Still {
+    /// The last 100 ms before packet `position`.
+    fn before(position: u64, channel: &Channel, since: Duration) -> Self {
+        let count = (channel.bitrate() / (8 * PACKET_LEN as u64) / STILLS).max(1);
+        let mut bytes = Vec::new();
+        channel.write(position.saturating_sub(count)..position, &mut bytes);
+        let packets = bytes.as_chunks::<PACKET_LEN>().0.to_vec();
+        let counters = packets.iter().map(|packet| (ts::pid(packet), ts::continuity(packet))).collect();
+        Self { since, packets, written: 0, counters }
+    }
+
+    /// Appends `count` packets, each with the counter that its PID has come to.
+    fn write(&mut self, count: u64, out: &mut Vec<u8>) {
+        for _ in 0..count {
+            let mut packet = self.packets[self.written % self.packets.len()];
+            self.written += 1;
+            if let Some(counter) = self.counters.get_mut(&ts::pid(&packet)) {
+                *counter = counter.wrapping_add(u8::from(ts::has_payload(&packet))) % 16;
+                ts::write_continuity(&mut packet, *counter);
+            }
+            out.extend_from_slice(&packet);
+        }
+    }
+}
+
+/// What comes instead of the broadcast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Instead {
+    Window { millis: u64 },
+    Still,
+    Nulls,
+}
+
+impl Instead {
+    /// What the first such fault wants, and after how many bytes.
+    fn of(faults: &Faults) -> Option<(Self, u64)> {
+        faults.find(|fault| match fault {
+            Fault::Loop { window_ms } => Some((Self::Window { millis: *window_ms }, 0)),
+            Fault::Stagnate { after_bytes } => Some((Self::Still, *after_bytes)),
+            Fault::NullFlood { after_bytes } => Some((Self::Nulls, *after_bytes)),
+            _ => None,
+        })
+    }
 }
 
 /// What to do now.
@@ -31,8 +94,10 @@ pub(crate) enum Step {
     Write,
     /// Nothing is due.
     Wait,
-    /// The body ends.
+    /// The body ends, too early if its length was declared.
     End,
+    /// All of a recording's range was written.
+    Done,
     /// The connection is to be reset.
     Reset,
 }
@@ -50,6 +115,20 @@ impl Limit {
     fn bytes(self) -> u64 {
         match self {
             Self::Stall(bytes) | Self::End(bytes) | Self::Reset(bytes) | Self::Cut(bytes) => bytes,
+        }
+    }
+
+    /// The limit that is reached first.
+    fn nearest(faults: &Faults, age: Duration) -> Option<Self> {
+        faults.iter().filter_map(|fault| Self::of(fault, age)).min_by_key(|limit| limit.bytes())
+    }
+
+    /// What happens there.
+    fn step(self) -> Step {
+        match self {
+            Self::Stall(_) => Step::Wait,
+            Self::End(_) | Self::Cut(_) => Step::End,
+            Self::Reset(_) => Step::Reset,
         }
     }
 
@@ -73,11 +152,51 @@ fn silent(age: Duration, on_ms: u64, off_ms: u64) -> bool {
     crate::swarm::millis(age) % (on_ms + off_ms).max(1) >= on_ms
 }
 
+/// One reader's way through a range of a recording: as fast as it takes the bytes, unless a fault slows it. Faults count
+/// in bytes of this range, not in whole packets.
+#[derive(Debug)]
+pub(crate) struct RangeFeed {
+    /// Bytes still to come.
+    rest: Range<u64>,
+    /// Bytes given out.
+    sent: u64,
+}
+
+impl RangeFeed {
+    pub(crate) fn new(range: Range<u64>) -> Self {
+        Self { rest: range, sent: 0 }
+    }
+
+    /// Appends the next bytes of the recording `channel` to `out`.
+    pub(crate) fn step(
+        &mut self,
+        channel: &Channel,
+        age: Duration,
+        faults: &Faults,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        if self.rest.is_empty() {
+            return Step::Done;
+        }
+        let limit = Limit::nearest(faults, age);
+        let allowed = limit.map_or(u64::MAX, |limit| limit.bytes().saturating_sub(self.sent));
+        let due = (self.rest.end - self.rest.start).min(allowed).min(STEP_PACKETS * PACKET_LEN as u64);
+        if due == 0 {
+            return limit.map_or(Step::Wait, Limit::step);
+        }
+        let end = self.rest.start + due;
+        channel.write_bytes(self.rest.start..end, out);
+        self.rest.start = end;
+        self.sent += due;
+        Step::Write
+    }
+}
+
 impl Feed {
     /// Begins `burst` before the live edge.
     pub(crate) fn new(channel: &Channel, edge: Duration, burst: Duration) -> Self {
         let position = channel.packets_at(edge.saturating_sub(burst));
-        Self { position, first: position, sent: 0 }
+        Self { position, first: position, sent: 0, still: None }
     }
 
     /// Decides what is due when the live edge stands at `edge` and the reader has been there for `age`; appends it to
@@ -90,32 +209,63 @@ impl Feed {
         faults: &Faults,
         out: &mut Vec<u8>,
     ) -> Step {
-        let limit = faults.iter().filter_map(|fault| Limit::of(fault, age)).min_by_key(|limit| limit.bytes());
+        let limit = Limit::nearest(faults, age);
         let allowed =
             limit.map_or(u64::MAX, |limit| limit.bytes().saturating_sub(self.sent) / PACKET_LEN as u64);
         let due = channel.packets_at(edge).saturating_sub(self.position).min(allowed).min(STEP_PACKETS);
         if due > 0 {
-            self.write(channel, self.position..self.position + due, faults, out);
+            self.write(channel, self.position..self.position + due, edge, faults, out);
             return Step::Write;
         }
-        match limit.filter(|_| allowed == 0) {
-            None | Some(Limit::Stall(_)) => Step::Wait,
-            Some(Limit::End(_)) => Step::End,
-            Some(Limit::Reset(_)) => Step::Reset,
-            Some(Limit::Cut(_)) => {
-                self.write_cut_packet(channel, out);
-                Step::End
-            }
+        let reached = limit.filter(|_| allowed == 0);
+        if matches!(reached, Some(Limit::Cut(_))) {
+            self.write_cut_packet(channel, out);
+        }
+        reached.map_or(Step::Wait, Limit::step)
+    }
+
+    /// The live edge when the program clock began to stand still, while it does.
+    pub(crate) fn still_since(&self) -> Option<Duration> {
+        self.still.as_ref().map(|still| still.since)
+    }
+
+    fn write(
+        &mut self,
+        channel: &Channel,
+        range: Range<u64>,
+        edge: Duration,
+        faults: &Faults,
+        out: &mut Vec<u8>,
+    ) {
+        let (instead, after) =
+            Instead::of(faults).map_or((None, u64::MAX), |(what, after)| (Some(what), after));
+        let healthy = after.saturating_sub(self.sent) / PACKET_LEN as u64;
+        let turn = range.end.min(range.start.saturating_add(healthy));
+        self.position = range.end;
+        self.sent += (range.end - range.start) * PACKET_LEN as u64;
+        channel.write(range.start..turn, out);
+        self.still = self.still.take().filter(|_| instead == Some(Instead::Still));
+        if let Some(instead) = instead.filter(|_| turn < range.end) {
+            self.write_instead(channel, instead, turn..range.end, edge, out);
         }
     }
 
-    fn write(&mut self, channel: &Channel, range: Range<u64>, faults: &Faults, out: &mut Vec<u8>) {
-        self.position = range.end;
-        self.sent += (range.end - range.start) * PACKET_LEN as u64;
-        match faults.find(|fault| if let Fault::Loop { window_ms } = fault { Some(*window_ms) } else { None })
-        {
-            None => channel.write(range, out),
-            Some(window_ms) => self.write_again(channel, range, window_ms, out),
+    fn write_instead(
+        &mut self,
+        channel: &Channel,
+        instead: Instead,
+        range: Range<u64>,
+        edge: Duration,
+        out: &mut Vec<u8>,
+    ) {
+        let count = range.end - range.start;
+        match instead {
+            Instead::Window { millis } => self.write_again(channel, range, millis, out),
+            Instead::Still => {
+                let still = self.still.get_or_insert_with(|| Still::before(range.start, channel, edge));
+                still.write(count, out);
+            }
+            Instead::Nulls => (0..count).for_each(|_| out.extend_from_slice(&ts::null_packet())),
         }
     }
 
@@ -137,9 +287,10 @@ impl Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channel::ChannelKind;
+    use crate::channel::{ChannelKind, DEMO_CHANNELS};
     use crate::fault::{FaultTable, Rule};
     use crate::identity::ContentHash;
+    use crate::ts::NULL_PID;
     use crate::verify::{Report, Verifier};
 
     const EDGE: Duration = Duration::from_hours(500_000);
@@ -151,8 +302,12 @@ mod tests {
 
     /// Steps of 20 ms for `seconds`: what was written, and the last step.
     fn run(faults: &[Fault], seconds: u64) -> (Vec<u8>, Step) {
+        run_kind(ChannelKind::VERIFY, faults, seconds)
+    }
+
+    fn run_kind(kind: ChannelKind, faults: &[Fault], seconds: u64) -> (Vec<u8>, Step) {
         let table = FaultTable::new(faults.iter().cloned().map(Rule::always).collect());
-        let channel = Channel::new(infohash(), ChannelKind::VERIFY);
+        let channel = Channel::new(infohash(), kind);
         let (mut feed, mut out) = (Feed::new(&channel, EDGE, BURST), Vec::new());
         for tick in 0..seconds * 50 {
             let age = Duration::from_millis(tick * 20);
@@ -213,5 +368,70 @@ mod tests {
         let report = verified(&run(&[Fault::Loop { window_ms: 1_000 }], 3).0);
         assert_eq!(report.lost, 0);
         assert!(report.backward_jumps == 4 && report.repeated > report.media / 2, "{report:?}");
+    }
+
+    /// Payload packets whose continuity counter does not follow from the one before.
+    fn broken_counters(packets: &[Packet]) -> usize {
+        let mut counters = HashMap::new();
+        let payloads = packets.iter().filter(|packet| ts::has_payload(packet) && ts::pid(packet) != NULL_PID);
+        let breaks = payloads.filter(|packet| {
+            let counter = ts::continuity(packet);
+            let before = counters.insert(ts::pid(packet), counter);
+            before.is_some_and(|before| (before + 1) % 16 != counter)
+        });
+        breaks.count()
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_is_all_that_stagnation_shows() {
+        const AFTER: usize = 100_000 / PACKET_LEN;
+        for demo in DEMO_CHANNELS.into_iter().filter(|demo| demo.kind.is_live()) {
+            let (healthy, _) = run_kind(demo.kind, &[], 30);
+            let (bytes, step) = run_kind(demo.kind, &[Fault::Stagnate { after_bytes: 100_000 }], 30);
+            assert_eq!((bytes.len(), step), (healthy.len(), Step::Wait), "{}", demo.name);
+            assert!(bytes.len() > 200_000 && bytes[..AFTER * PACKET_LEN] == healthy[..AFTER * PACKET_LEN]);
+            let packets = bytes.as_chunks::<PACKET_LEN>().0;
+            assert_eq!(broken_counters(packets), 0, "{}", demo.name);
+            let clocks: Vec<u64> = packets[AFTER..].iter().filter_map(ts::pcr).collect();
+            let span = clocks.iter().max().unwrap() - clocks.iter().min().unwrap();
+            assert!(clocks.len() > 10 && span <= 2_700_000, "{}: {} clocks", demo.name, clocks.len());
+            assert!(!packets[AFTER..].iter().any(ts::discontinuity), "{}", demo.name);
+        }
+    }
+
+    #[test]
+    fn a_checker_sees_stagnation_as_repetition_only() {
+        let report = verified(&run(&[Fault::Stagnate { after_bytes: 400_000 }], 3).0);
+        let errors =
+            [report.lost, report.corrupt, report.foreign, report.continuity_errors, report.discontinuities];
+        assert_eq!(errors, [0; 5]);
+        assert!(report.repeated > report.media / 2, "{report:?}");
+    }
+
+    #[test]
+    fn the_clock_goes_on_at_the_live_edge_when_stagnation_is_cleared() {
+        let channel = Channel::new(infohash(), ChannelKind::VERIFY);
+        let stagnant = FaultTable::new(vec![Rule::always(Fault::Stagnate { after_bytes: 0 })]).standing(None);
+        let (mut feed, mut out) = (Feed::new(&channel, EDGE, BURST), Vec::new());
+        while feed.step(&channel, EDGE, Duration::ZERO, &stagnant, &mut out) == Step::Write {}
+        assert_eq!(feed.still_since(), Some(EDGE));
+        out.clear();
+        let later = EDGE + Duration::from_secs(1);
+        while feed.step(&channel, later, Duration::ZERO, &Faults::default(), &mut out) == Step::Write {}
+        let report = verified(&out);
+        assert!(feed.still_since().is_none() && report.is_clean(), "{report:?}");
+        assert!(report.first.unwrap().1.abs_diff(EDGE) < Duration::from_millis(5));
+    }
+
+    #[test]
+    fn a_null_flood_keeps_the_rate_and_carries_nothing() {
+        let (healthy, _) = run(&[], 3);
+        let (bytes, step) = run(&[Fault::NullFlood { after_bytes: 400_000 }], 3);
+        assert_eq!((bytes.len(), step), (healthy.len(), Step::Wait));
+        let whole = 400_000 / PACKET_LEN;
+        assert!(bytes[..whole * PACKET_LEN] == healthy[..whole * PACKET_LEN]);
+        let report = verified(&bytes);
+        let nulls = usize::try_from(report.nulls).unwrap();
+        assert!(nulls == bytes.len() / PACKET_LEN - whole && report.is_clean(), "{report:?}");
     }
 }

@@ -18,7 +18,8 @@
 //! other. [`verify`] makes a channel of packets that can be checked one by one, and checks them.
 //!
 //! It shares no code with the crates it tests, so that it cannot share a mistake with them, and HTTP is written by hand,
-//! because no library would misbehave enough. It plays no recordings and serves no HLS.
+//! because no library would misbehave enough. A recording ([`VOD_ID`]) is one file of verifiable packets, read by ranges.
+//! It serves no HLS and no contents of several files.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -52,8 +53,9 @@ pub mod verify;
 mod wire;
 
 pub use channel::{
-    AUDIO_ID, Channel, ChannelKind, DEFAULT_VERIFY_BITRATE, DEMO_CHANNELS, DemoChannel, H264_ID, HEVC_ID,
-    MPEG2_ID, NO_FLAGS_ID, OPEN_GOP_ID, UnknownChannel, VERIFY_BITRATES, VERIFY_ID,
+    AUDIO_ID, Channel, ChannelKind, DEFAULT_VERIFY_BITRATE, DEFAULT_VOD_SECONDS, DEMO_CHANNELS, DemoChannel,
+    H264_ID, HEVC_ID, MPEG2_ID, NO_FLAGS_ID, OPEN_GOP_ID, UnknownChannel, VERIFY_BITRATES, VERIFY_ID, VOD_ID,
+    VOD_SECONDS,
 };
 pub use engine::{SimEngine, run_engine};
 pub use fault::{Fault, Framing, Rule, Target};

@@ -1,6 +1,7 @@
 //! Which page answers which path, and how a JSON page answers in the wrong shape.
 
 mod media;
+mod recording;
 mod service;
 mod start;
 mod stat;

@@ -33,8 +33,8 @@ pub(crate) struct Session {
     /// Faults of its start that stay with it.
     pub(crate) faults: Faults,
     pub(crate) opened: Instant,
-    /// Swarm time when it opened.
-    pub(crate) opened_at: Duration,
+    /// The live edge when it opened.
+    pub(crate) edge_at_opening: Duration,
     /// Cancelled when the session ends.
     pub(crate) cut: CancellationToken,
     pub(crate) activity: Mutex<Activity>,
@@ -46,12 +46,23 @@ pub(crate) struct Activity {
     readers: u32,
     was_read: bool,
     last: Instant,
-    pub(crate) stat_polls: u64,
+    stat_polls: u64,
+    /// Media bytes written to all readers together.
+    served: u64,
+    /// The live edge when the reader's program clock began to stand still.
+    still_since: Option<Duration>,
 }
 
 impl Activity {
     pub(crate) fn new() -> Self {
-        Self { readers: 0, was_read: false, last: Instant::now(), stat_polls: 0 }
+        Self {
+            readers: 0,
+            was_read: false,
+            last: Instant::now(),
+            stat_polls: 0,
+            served: 0,
+            still_since: None,
+        }
     }
 }
 
@@ -89,6 +100,31 @@ impl Session {
         }
         activity.stat_polls += 1;
         activity.stat_polls - 1
+    }
+
+    /// Books media bytes.
+    pub(crate) fn served(&self, bytes: u64) {
+        self.activity.lock().served += bytes;
+    }
+
+    /// Media bytes written so far.
+    pub(crate) fn bytes_served(&self) -> u64 {
+        self.activity.lock().served
+    }
+
+    /// Notes whether the reader's program clock stands still, and since when.
+    pub(crate) fn stands_still(&self, since: Option<Duration>) {
+        self.activity.lock().still_since = since;
+    }
+
+    /// The live edge when the program clock began to stand still, while it does.
+    pub(crate) fn still_since(&self) -> Option<Duration> {
+        self.activity.lock().still_since
+    }
+
+    /// Whether it plays a broadcast, as 1 or 0.
+    pub(crate) fn is_live(&self) -> u8 {
+        u8::from(self.channel.length().is_none())
     }
 
     /// Why this session should end by itself now, if it should.
@@ -227,7 +263,7 @@ mod tests {
             channel: Channel::new(infohash, ChannelKind::VERIFY),
             faults: Faults::default(),
             opened: Instant::now(),
-            opened_at: Duration::ZERO,
+            edge_at_opening: Duration::ZERO,
             cut: CancellationToken::new(),
             activity: Mutex::new(Activity::new()),
         })

@@ -117,6 +117,13 @@ pub(crate) fn write_continuity(packet: &mut Packet, counter: u8) {
     packet[3] = packet[3] & 0xf0 | counter & 0x0f;
 }
 
+/// Stuffing.
+pub(crate) fn null_packet() -> Packet {
+    let mut packet = [0xff; PACKET_LEN];
+    packet[..4].copy_from_slice(&[SYNC_BYTE, 0x1f, 0xff, 0x10]);
+    packet
+}
+
 /// A packet on `pid` that holds one whole section (`body` begins with its table id and lacks only the CRC).
 pub(crate) fn section_packet(pid: u16, body: &[u8]) -> Packet {
     let mut packet = [0xff; PACKET_LEN];

@@ -266,6 +266,12 @@ impl Reply {
         Self { has_length: false, linger, ..reply }
     }
 
+    /// The same reply with one more header.
+    pub(crate) fn with(mut self, name: &'static str, value: String) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
     /// The same reply with this long between two bytes.
     pub(crate) fn dripping(self, drip: Duration) -> Self {
         Self { drip, ..self }
@@ -308,10 +314,12 @@ pub(crate) fn finish_head(lines: &[String]) -> Vec<u8> {
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        206 => "Partial Content",
         302 => "Found",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
+        416 => "Requested Range Not Satisfiable",
         500 => "Internal Server Error",
         501 => "Unsupported method",
         503 => "Service Unavailable",

@@ -1,11 +1,12 @@
-//! `/ace/r/…` → `/content/…`: the media itself, and the playlist that is not served.
+//! `/ace/r/…` → `/content/…`: the media itself, and the playlist that is not served. What is special about a recording is
+//! next door.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{path_infohash, start};
+use super::{path_infohash, recording, start};
 use crate::body::Body;
 use crate::core::Core;
 use crate::fault::{Fault, Faults, Framing, Redirect, WrongContent};
@@ -139,7 +140,7 @@ pub(super) async fn stream(
 ) -> Ending {
     let faults = core.session_faults(session);
     let alone = core.options.dialect == Dialect::AceStream && !faults.has(&Fault::ManyReaders);
-    let Some(reader) = session.admit(alone) else {
+    let Some(reader) = admit(session, alone).await else {
         core.ledger.count(|counts| counts.second_readers += 1);
         return corrupt_reply(connection).await;
     };
@@ -149,6 +150,19 @@ pub(super) async fn stream(
         // A stop or a newer session cuts the reader off.
         () = session.cut.cancelled() => Ending::Close,
         ending = serve(core, connection, request, &reader) => ending,
+    }
+}
+
+/// Admits a reader. Of a recording several come one after the other, so the one before is given time to be gone.
+async fn admit(session: &std::sync::Arc<Session>, alone: bool) -> Option<Reader> {
+    let patience = if session.channel.length().is_some() { recording::HANDOVER } else { Duration::ZERO };
+    let asked = Instant::now();
+    loop {
+        let reader = session.admit(alone);
+        if reader.is_some() || asked.elapsed() >= patience {
+            return reader;
+        }
+        sleep(Duration::from_millis(2)).await;
     }
 }
 
@@ -165,17 +179,17 @@ async fn serve(core: &Core, connection: &mut Connection, request: &Request, read
     if !prebuffered(core, connection, &reader.session).await {
         return Ending::Close;
     }
+    if let Some(length) = reader.session.channel.length() {
+        return recording::serve(core, connection, request, reader, length).await;
+    }
     let faults = core.session_faults(&reader.session);
     let mut body = Body::new(framing(core, &faults), faults.has(&Fault::Gzip), faults.has(&Fault::Dribble));
     let head = body.head(connection.server(), faults.find(wrong_content) == Some(WrongContent::Html));
     if connection.write(&head).await.is_err() || request.is_head() || faults.has(&Fault::Empty200) {
         return Ending::Close;
     }
-    if !connection.wait(first_byte_delay(&faults)).await {
+    if !first_byte(connection, &faults).await {
         return Ending::Close;
-    }
-    if faults.has(&Fault::HangFirstByte) {
-        return connection.hang().await;
     }
     if let Some(kind) = faults.find(wrong_content) {
         return wrong_body(connection, &mut body, kind).await;
@@ -206,6 +220,14 @@ fn framing(core: &Core, faults: &Faults) -> Framing {
     set.unwrap_or(core.options.framing)
 }
 
+/// Waits as long as the first byte after the head takes; `false` when it never comes or the reader left.
+pub(super) async fn first_byte(connection: &mut Connection, faults: &Faults) -> bool {
+    if faults.has(&Fault::HangFirstByte) {
+        connection.closed().await;
+    }
+    !faults.has(&Fault::HangFirstByte) && connection.wait(first_byte_delay(faults)).await
+}
+
 fn first_byte_delay(faults: &Faults) -> Duration {
     let delay = faults.find(|fault| match fault {
         Fault::SlowStart { first_byte_ms, .. } => Some(Duration::from_millis(*first_byte_ms)),
@@ -233,22 +255,40 @@ async fn wrong_body(connection: &mut Connection, body: &mut Body, kind: WrongCon
     Ending::Close
 }
 
-/// Writes media at its pace until it ends or the reader leaves.
+/// Writes a broadcast at its pace until it ends or the reader leaves.
 async fn feed(
     core: &Core,
     connection: &mut Connection,
     session: &Session,
     body: &mut Body,
 ) -> io::Result<Ending> {
-    let began = Instant::now();
     let mut feed = Feed::new(&session.channel, core.live_edge(), core.options.burst);
+    pump(core, connection, session, body, |age, faults, out| {
+        let step = feed.step(&session.channel, core.live_edge(), age, faults, out);
+        session.stands_still(feed.still_since());
+        step
+    })
+    .await
+}
+
+/// Writes what `step` makes of the reader's age and the faults of the moment, and books it. `KeepAlive` when the body is
+/// complete.
+pub(super) async fn pump(
+    core: &Core,
+    connection: &mut Connection,
+    session: &Session,
+    body: &mut Body,
+    mut step: impl FnMut(Duration, &Faults, &mut Vec<u8>) -> Step,
+) -> io::Result<Ending> {
+    let began = Instant::now();
     let mut bytes = Vec::new();
     loop {
         let faults = core.session_faults(session);
         bytes.clear();
-        let step = feed.step(&session.channel, core.live_edge(), began.elapsed(), &faults, &mut bytes);
+        let step = step(began.elapsed(), &faults, &mut bytes);
         if !bytes.is_empty() {
             body.write(connection, &bytes).await?;
+            session.served(bytes.len() as u64);
             core.ledger.read(session.ledger_id, bytes.len() as u64);
         }
         match step {
@@ -256,6 +296,7 @@ async fn feed(
             Step::Wait if connection.wait(PACE).await => {}
             Step::Wait => return Ok(Ending::Close),
             Step::Reset => return Ok(Ending::Reset),
+            Step::Done => return Ok(Ending::KeepAlive),
             Step::End => {
                 body.finish(connection).await?;
                 return Ok(Ending::Close);

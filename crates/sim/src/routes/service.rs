@@ -99,7 +99,7 @@ fn analyze(core: &Core, request: &Request, versioned: bool) -> Value {
         return failure("cannot get transport file", versioned);
     };
     json!({ "result": {
-        "is_live": 1,
+        "is_live": u8::from(core.kind(infohash).is_live()),
         "item_url": query,
         "transport_type": "bt",
         "content_type": "transport_file",

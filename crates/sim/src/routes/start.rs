@@ -209,7 +209,7 @@ fn start_reply(
         "command_url": format!("{base}/cmd/{play_id}/{}", session.token),
         "infohash": session.infohash.to_string(),
         "playback_session_id": session.playback_session_id,
-        "is_live": 1,
+        "is_live": session.is_live(),
         "is_encrypted": i32::from(faults.has(&Fault::Encrypted)),
         "client_session_id": session.client_session_id,
     });
@@ -243,7 +243,13 @@ pub(super) async fn look_up(
             if selector.form == IdForm::ContentId {
                 selector.hash().into_iter().for_each(|id| core.remember(id));
             }
-            (super::service::enveloped(media_files(infohash, &faults), versioned), Duration::ZERO)
+            (
+                super::service::enveloped(
+                    media_files(core.kind(infohash).is_live(), infohash, &faults),
+                    versioned,
+                ),
+                Duration::ZERO,
+            )
         }
         _ => (
             super::service::failure("cannot get transport file", versioned),
@@ -254,14 +260,15 @@ pub(super) async fn look_up(
     respond(connection, request, &faults, Page::MediaFiles, value).await
 }
 
-fn media_files(infohash: ContentHash, faults: &Faults) -> Value {
-    let name = "Simulated channel";
+fn media_files(is_live: bool, infohash: ContentHash, faults: &Faults) -> Value {
+    let (kind, name) =
+        if is_live { ("live", "Simulated channel") } else { ("vod", "Simulated recording.ts") };
     let mut result = json!({
         "files": [{ "index": 0, "filename": name }],
         "name": name,
         "infohash": infohash.to_string(),
         "transport_type": "bt",
-        "type": "live",
+        "type": kind,
         "transport_file_cache_key": null,
     });
     if faults.has(&Fault::MediaFilesWithoutInfohash) {

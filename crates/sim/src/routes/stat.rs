@@ -1,7 +1,5 @@
 //! `/ace/stat/…` and `/ace/cmd/…`: what a player asks and tells while it plays.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::{path_infohash, refusal, respond};
@@ -16,6 +14,8 @@ use crate::wire::{Connection, Ending, Request};
 const BLOCK: u64 = 16_384;
 /// Length of the time-shift window, seconds.
 const WINDOW: u64 = 1_800;
+/// How far the playback is behind the live edge, seconds.
+const BEHIND: u64 = 2;
 
 /// How far a session has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ fn full_stat(core: &Core, session: &Session, faults: &Faults, progress: Progress
     let mut stat = match progress {
         Progress::Unknown => return json!({}),
         Progress::Idle => {
-            return json!({ "status": "idle", "is_live": 1, "infohash": session.infohash.to_string() });
+            return json!({ "status": "idle", "is_live": session.is_live(), "infohash": session.infohash.to_string() });
         }
         Progress::Prebuffering | Progress::Downloading => common_stat(session, faults),
     };
@@ -120,7 +120,10 @@ fn full_stat(core: &Core, session: &Session, faults: &Faults, progress: Progress
     stat["downloaded"] = downloaded.into();
     stat["uploaded"] = (downloaded / 8 / BLOCK * BLOCK).into();
     stat["speed_down"] = speed(session, faults).into();
-    stat["livepos"] = live_position(core, session, faults);
+    match session.channel.length() {
+        None => stat["livepos"] = live_position(core, session, faults),
+        Some(length) => stat["total_progress"] = (session.bytes_served().min(length) * 100 / length).into(),
+    }
     stat
 }
 
@@ -145,7 +148,7 @@ fn common_stat(session: &Session, faults: &Faults) -> Value {
         "peers": peers(session, faults),
         "playback_session_id": session.playback_session_id,
         "is_encrypted": i32::from(faults.has(&Fault::Encrypted)),
-        "is_live": 1,
+        "is_live": session.is_live(),
         "infohash": session.infohash.to_string(),
         "selected_file_index": -1,
     })
@@ -186,8 +189,11 @@ fn speed(session: &Session, faults: &Faults) -> u64 {
     slowed.unwrap_or(healthy)
 }
 
-/// Bytes, in whole blocks.
+/// Bytes, in whole blocks. Of a recording as much as was played: it is fetched as fast as it is read.
 fn downloaded(core: &Core, session: &Session, faults: &Faults) -> u64 {
+    if let Some(length) = session.channel.length() {
+        return session.bytes_served().min(length) / BLOCK * BLOCK;
+    }
     let seconds = (session.opened.elapsed() + core.options.burst).as_secs();
     let healthy = seconds * session.channel.bitrate() / 8;
     let frozen = faults.find(|fault| match fault {
@@ -197,19 +203,26 @@ fn downloaded(core: &Core, session: &Session, faults: &Faults) -> u64 {
     frozen.unwrap_or(healthy) / BLOCK * BLOCK
 }
 
-/// Positions as strings of UNIX seconds. When the source is gone they stand still.
+/// Positions as strings of UNIX seconds. When the source is gone they stand still; a fault may lie about them.
 fn live_position(core: &Core, session: &Session, faults: &Faults) -> Value {
-    let gone = faults.find(|fault| matches!(fault, Fault::Loop { .. }).then_some(session.opened_at));
-    let last = gone.unwrap_or_else(|| core.live_edge()).as_secs();
-    let position = last.saturating_sub(Duration::from_secs(2).as_secs());
+    let gone = faults.find(|fault| match fault {
+        Fault::Loop { .. } => Some(session.edge_at_opening),
+        Fault::Stagnate { .. } => session.still_since(),
+        _ => None,
+    });
+    let edge = gone.unwrap_or_else(|| core.live_edge());
+    let stale =
+        faults.find(|fault| if let Fault::StaleLive { seconds } = fault { Some(*seconds) } else { None });
+    let last = edge.as_secs().saturating_sub(stale.unwrap_or_default());
+    let position = last.saturating_sub(BEHIND);
     let text = |seconds: u64| Value::String(seconds.to_string());
     json!({
         "pos": text(position),
         "last": text(last),
         "live_last": text(last),
         "last_ts": text(last),
-        "live_first": text(last - WINDOW),
-        "first_ts": text(last - WINDOW),
+        "live_first": text(last.saturating_sub(WINDOW)),
+        "first_ts": text(last.saturating_sub(WINDOW)),
         "is_live": "1",
         "buffer_pieces": "30",
     })

@@ -69,10 +69,17 @@ impl Client {
     }
 
     pub(crate) async fn send(&mut self, method: &str, target: &str, body: &str) {
+        self.send_lines(method, target, &format!("Content-Length: {}\r\n", body.len()), body).await;
+    }
+
+    /// Asks for a range of a file.
+    pub(crate) async fn send_range(&mut self, target: &str, range: &str) {
+        self.send_lines("GET", target, &format!("Range: {range}\r\n"), "").await;
+    }
+
+    async fn send_lines(&mut self, method: &str, target: &str, headers: &str, body: &str) {
         let host = self.stream.peer_addr().unwrap();
-        let length = body.len();
-        let request =
-            format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n{body}");
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n{body}");
         // A refusal to read shows in the answer.
         let _ = self.stream.write_all(request.as_bytes()).await;
     }
@@ -173,14 +180,19 @@ pub(crate) fn path(url: &Value) -> String {
     format!("/{}", url.splitn(4, '/').nth(3).unwrap())
 }
 
-/// Follows a playback URL to its media and leaves the connection behind the head. The redirect's body is not read: it
-/// has no length, and its connection lingers.
-pub(crate) async fn open_media(engine: &SimEngine, playback_url: &Value) -> (Client, Answer) {
+/// Where a playback URL leads. The redirect's body is not read: it has no length, and its connection lingers.
+pub(crate) async fn media_path(engine: &SimEngine, playback_url: &Value) -> String {
     let mut hop = Client::connect(engine.addr()).await.unwrap();
     hop.send("GET", &path(playback_url), "").await;
     let hop = hop.answer(0, SILENCE).await;
+    path(&hop.header("Location").expect("a redirect").into())
+}
+
+/// Follows a playback URL to its media and leaves the connection behind the head.
+pub(crate) async fn open_media(engine: &SimEngine, playback_url: &Value) -> (Client, Answer) {
+    let media = media_path(engine, playback_url).await;
     let mut client = Client::connect(engine.addr()).await.unwrap();
-    client.send("GET", &path(&hop.header("Location").expect("a redirect").into()), "").await;
+    client.send("GET", &media, "").await;
     let answer = client.answer(0, SILENCE).await;
     (client, answer)
 }

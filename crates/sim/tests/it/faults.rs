@@ -347,6 +347,72 @@ async fn a_loop_repeats_its_window_and_stat_stands_still() {
     assert_eq!(before, last().await);
 }
 
+/// `live_last` and the other positions of a session, seconds.
+async fn positions(engine: &SimEngine, response: &Value) -> [u64; 4] {
+    let stat = get_json(engine.addr(), &path(&response["stat_url"])).await["response"].clone();
+    ["live_last", "last", "pos", "live_first"]
+        .map(|name| stat["livepos"][name].as_str().unwrap_or_else(|| panic!("{stat}")).parse().unwrap())
+}
+
+async fn wait_until_swarm_second(second: u64) {
+    eventually("the clock goes on", || swarm::now().as_secs() >= second).await;
+}
+
+#[tokio::test]
+async fn a_clock_stands_still_while_bytes_flow_and_stat_stands_with_it() {
+    let engine = engine_with(Fault::Stagnate { after_bytes: 400_000 }).await;
+    let response = start(&engine, &format!("id={VERIFY_ID}")).await;
+    let (mut reader, _) = open_media(&engine, &response["playback_url"]).await;
+    // The burst of ten seconds, and some real time.
+    let (body, end) = reader.more(10 * 375_000 + 200_000).await;
+    assert_eq!(end, End::Enough);
+    let report = verified(&body);
+    let errors = [report.lost, report.corrupt, report.continuity_errors, report.discontinuities];
+    assert!(errors == [0; 4] && report.repeated > report.media / 2, "{report:?}");
+    let shown = report.last.unwrap().1.saturating_sub(report.first.unwrap().1);
+    assert!(shown < Duration::from_millis(1_200), "the clock went on for {shown:?}");
+
+    let before = positions(&engine, &response).await;
+    wait_until_swarm_second(before[0] + 3).await;
+    assert_eq!(positions(&engine, &response).await, before);
+    engine.clear_faults();
+    assert!(positions(&engine, &response).await[0] >= before[0] + 3);
+}
+
+#[tokio::test]
+async fn stat_goes_on_until_the_clock_stands_still() {
+    let engine = engine_with(Fault::Stagnate { after_bytes: 100_000_000 }).await;
+    let response = start(&engine, &format!("id={VERIFY_ID}")).await;
+    let (mut reader, _) = open_media(&engine, &response["playback_url"]).await;
+    assert!(verified(&reader.more(500_000).await.0).is_clean());
+    let before = positions(&engine, &response).await[0];
+    wait_until_swarm_second(before + 2).await;
+    assert!(positions(&engine, &response).await[0] >= before + 2);
+}
+
+#[tokio::test]
+async fn a_flood_of_null_packets_takes_the_place_of_the_media() {
+    let (_engine, _reader, _, body, end) = media_with(Fault::NullFlood { after_bytes: 400_000 }).await;
+    let report = verified(&body);
+    assert_eq!((end, report.packets - report.nulls), (End::Enough, 400_000 / 188));
+    assert!(report.nulls > 3_000 && report.is_clean(), "{report:?}");
+}
+
+#[tokio::test]
+async fn stat_lies_about_the_live_edge_and_the_media_is_healthy() {
+    let engine = engine_with(Fault::StaleLive { seconds: 5_000 }).await;
+    let response = start(&engine, &format!("id={VERIFY_ID}")).await;
+    let (mut reader, _) = open_media(&engine, &response["playback_url"]).await;
+    let report = verified(&reader.more(1_000_000).await.0);
+    assert!(report.is_clean());
+    let [live_last, last, pos, live_first] = positions(&engine, &response).await;
+    let behind = swarm::now().as_secs() - live_last;
+    assert!((5_000..5_003).contains(&behind), "{behind} s behind");
+    assert!(pos <= last && last <= live_last && live_last - live_first == 1_800);
+    wait_until_swarm_second(live_last + 5_002).await;
+    assert!(positions(&engine, &response).await[0] > live_last);
+}
+
 #[tokio::test]
 async fn a_compressed_body_is_valid_gzip_of_the_media() {
     let engine = engine_with(Fault::Gzip).await;

@@ -8,7 +8,7 @@ use acemux_sim::{
 };
 use tokio::time::Instant;
 
-use crate::client::{End, engine, open_media, start};
+use crate::client::{End, engine, eventually, get_json, open_media, path, start};
 
 const SECOND: usize = 3_000_000 / 8;
 
@@ -73,6 +73,30 @@ async fn two_engines_of_one_swarm_carry_identical_bytes() {
         late.windows(fingerprint.len()).position(|window| window == fingerprint).expect("the same packets");
     let common = (late.len() - at).min(early.len());
     assert!(common > 100_000 && late[at..at + common] == early[..common], "{common} bytes in common");
+}
+
+#[tokio::test]
+async fn stat_tells_the_live_edge_of_its_engine_and_it_moves_with_the_swarm() {
+    let options = |lag| SimOptions { swarm_lag: Duration::from_secs(lag), ..SimOptions::fast() };
+    for lag in [0, 30] {
+        let engine = SimEngine::start(options(lag)).await.unwrap();
+        let response = start(&engine, &format!("id={VERIFY_ID}")).await;
+        let (mut reader, _) = open_media(&engine, &response["playback_url"]).await;
+        let position = async |name: &str| -> u64 {
+            let stat = get_json(engine.addr(), &path(&response["stat_url"])).await;
+            stat["response"]["livepos"][name].as_str().unwrap().parse().unwrap()
+        };
+        let last = position("live_last").await;
+        assert!((swarm::now().as_secs() - last).abs_diff(lag) <= 1, "lag {lag}");
+        assert_eq!(last - position("live_first").await, 1_800);
+        let mut verifier = verifier();
+        // The burst of ten seconds ends at this engine's live edge.
+        verifier.feed(&reader.more(10 * SECOND).await.0);
+        let behind = swarm::now().saturating_sub(verifier.report().last.unwrap().1);
+        assert!(behind.abs_diff(Duration::from_secs(lag)) < Duration::from_millis(500), "{behind:?}");
+        eventually("the swarm goes on", || swarm::now().as_secs() > last + lag + 1).await;
+        assert!(position("live_last").await > last);
+    }
 }
 
 #[tokio::test]
