@@ -129,6 +129,21 @@ pub struct SourceStats {
     pub downloaded: Option<u64>,
     /// Bytes uploaded since the start.
     pub uploaded: Option<u64>,
+    /// Where in the broadcast it reads.
+    pub live: Option<LivePosition>,
+    /// The source has forgotten the playback, or somebody else's has taken its place.
+    pub is_lost: bool,
+}
+
+/// Positions in a broadcast, seconds of Unix time by the broadcaster's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LivePosition {
+    /// What is being read.
+    pub pos: Option<u64>,
+    /// The oldest that can be read.
+    pub first: Option<u64>,
+    /// The newest that exists.
+    pub last: Option<u64>,
 }
 
 /// What is missing for another source.

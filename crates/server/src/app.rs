@@ -30,8 +30,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{
-    custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, proxy, status,
-    streams,
+    custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, loops, proxy,
+    status, streams,
 };
 use crate::archive::{Archive, PlaybackJournal};
 use crate::auth::Gate;
@@ -42,6 +42,7 @@ use crate::custom::{Custom, Recipes};
 use crate::edge::edge;
 use crate::evacuate;
 use crate::journal::Journal;
+use crate::loops::Loops;
 use crate::metrics::Metrics;
 use crate::origins::EngineOrigin;
 use crate::play::{getstream, hls};
@@ -64,6 +65,8 @@ pub struct App {
     pub fleet: Option<Fleet>,
     /// Streams that other programs run on our engines.
     pub reported: Arc<Reported>,
+    /// Channels that play their end again and again.
+    pub loops: Arc<Loops>,
     /// Takes note of what happens.
     pub journal: Arc<Journal>,
     /// What engines are made from.
@@ -211,6 +214,7 @@ impl App {
         let observer = Arc::clone(&journal);
         let relay = Relay::new(relay_config(config), Arc::new(origin.clone()), observer);
         let reported = Arc::default();
+        let loops = Arc::new(Loops::new(config.loops));
         let trusted = config.viewers.trusted_proxies.clone();
         let gate = Arc::new(Gate::new(config.api_key.clone()));
         let settings = Arc::new(Shown::new(config));
@@ -221,6 +225,7 @@ impl App {
             engines,
             fleet,
             reported,
+            loops,
             journal,
             recipes,
             custom,
@@ -267,6 +272,10 @@ impl App {
             .route("/events", get(events::list))
             .route("/events/stats", get(events::stats))
             .route("/events/cleanup", post(events::cleanup))
+            .route("/looping-streams", get(loops::list))
+            .route("/looping-streams/clear", post(loops::clear_all))
+            .route("/looping-streams/{id}", delete(loops::clear))
+            .route("/stream-loop-detection/config", get(loops::config).post(loops::configure))
             .route("/health", get(health::health));
         let router = Router::new()
             .route("/ace/getstream", stream())
@@ -369,6 +378,7 @@ impl Service {
         if let Some(fleet) = fleet {
             tasks.spawn(fleet.run(app.stop.clone()));
         }
+        tasks.spawn(crate::loops::run(app.relay.clone(), Arc::clone(&app.loops), app.stop.clone()));
         tasks.spawn(evacuate::run(app.relay.clone(), Arc::clone(&app.engines), app.stop.clone()));
         let deadline = options.drain_timeout + GRACE;
         let serving = tasks.spawn(serve(listener, app.router(), options, app.stop.clone()));

@@ -1,4 +1,4 @@
-//! Streams leave engines that are gone, going, or have shown to be bad, before their viewers notice.
+//! Streams leave engines that are gone, going, have shown to be bad, or have forgotten them, before their viewers notice.
 //!
 //! An engine that breaks under a stream is noticed by the stream itself; this is about what only the fleet knows. A
 //! stream is told again after a while when it is still there: another engine may have become free.
@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acemux_fleet::dispatch::Engines;
-use acemux_relay::Relay;
 use acemux_relay::origin::SourceId;
+use acemux_relay::session::Phase;
+use acemux_relay::{Relay, StreamKey};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -21,11 +22,12 @@ const AGAIN: Duration = Duration::from_secs(30);
 
 /// Runs until it is told to stop.
 pub async fn run(relay: Relay, engines: Arc<Engines>, stop: CancellationToken) {
-    let mut told = HashMap::new();
+    let (mut told, mut lost) = (HashMap::new(), HashMap::new());
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         look(&relay, &engines, &mut told);
+        look_for_lost(&relay, &mut lost);
     }
 }
 
@@ -41,6 +43,22 @@ fn look(relay: &Relay, engines: &Engines, told: &mut HashMap<SourceId, Instant>)
             let streams = relay.leave(news.key(), why);
             tracing::info!(engine = %news.key(), streams, why, "streams leave an engine");
             news.insert(now);
+        }
+    }
+}
+
+/// The other direction: a stream here whose playback is there no longer.
+fn look_for_lost(relay: &Relay, told: &mut HashMap<StreamKey, Instant>) {
+    let now = Instant::now();
+    told.retain(|_, at| now.duration_since(*at) < AGAIN);
+    for session in relay.sessions() {
+        let is_lost = session.phase == Phase::Live && session.stats.is_some_and(|stats| stats.is_lost);
+        if is_lost && !told.contains_key(&session.key) {
+            relay.leave_with(
+                &session.key,
+                "the engine has forgotten the playback, or plays another one instead",
+            );
+            told.insert(session.key, now);
         }
     }
 }

@@ -24,6 +24,7 @@ pub mod history;
 pub mod journal;
 pub mod limits;
 pub mod logging;
+pub mod loops;
 pub mod metrics;
 pub mod origins;
 pub mod play;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use acemux_engine::Stage as EngineStage;
 use acemux_engine::{
-    Body, ContentId, EngineError, Hash, Identities, Infohash, Liveness, Playback, PlaybackStat, Resolution,
-    SourceSide, StartBy, Why,
+    Body, ContentId, EngineError, Hash, Identities, Infohash, Liveness, Playback, PlaybackStat,
+    PlaybackStatus, Resolution, SourceSide, StartBy, Why,
 };
 use acemux_relay::StreamKey;
 use acemux_relay::origin::{
-    Lack, Media, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage, Upstream,
-    Urgency,
+    Lack, LivePosition, Media, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage,
+    Upstream, Urgency,
 };
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
@@ -189,7 +189,8 @@ impl EngineOrigin {
             playback_session_id: started.playback_session_id.clone(),
             is_live: started.is_live != Liveness::Vod,
         };
-        let report = Arc::new(EngineReport(playback.stats()));
+        let session = started.playback_session_id.clone();
+        let report = Arc::new(EngineReport { stats: playback.stats(), session });
         Upstream { key, source, media: media(source_of(member), playback), report }
     }
 }
@@ -262,11 +263,23 @@ fn read(
 }
 
 /// The engine's statistics in the relay's words.
-struct EngineReport(watch::Receiver<Option<PlaybackStat>>);
+struct EngineReport {
+    stats: watch::Receiver<Option<PlaybackStat>>,
+    /// The engine's name of our playback.
+    session: Option<String>,
+}
+
+impl EngineReport {
+    /// Engines tell the newest playback of the channel: another one than ours has superseded it.
+    fn is_lost(&self, stat: &PlaybackStat) -> bool {
+        let is_other = self.session.as_ref().zip(stat.playback_session_id.as_ref());
+        stat.status == PlaybackStatus::Gone || is_other.is_some_and(|(ours, newest)| ours != newest)
+    }
+}
 
 impl Report for EngineReport {
     fn stats(&self) -> Option<SourceStats> {
-        let stat = self.0.borrow();
+        let stat = self.stats.borrow();
         stat.as_ref().map(|stat| SourceStats {
             status: Some(stat.status.as_str().to_owned()),
             peers: stat.peers,
@@ -274,6 +287,12 @@ impl Report for EngineReport {
             speed_up: stat.speed_up,
             downloaded: stat.downloaded,
             uploaded: stat.uploaded,
+            live: stat.position.map(|at| LivePosition {
+                pos: at.pos,
+                first: at.live_first,
+                last: at.live_last,
+            }),
+            is_lost: self.is_lost(stat),
         })
     }
 }

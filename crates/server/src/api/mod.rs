@@ -5,6 +5,7 @@ pub mod engines;
 pub mod events;
 pub mod fleet;
 pub mod health;
+pub mod loops;
 pub mod problem;
 pub mod proxy;
 pub mod status;

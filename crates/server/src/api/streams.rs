@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use acemux_relay::origin::LivePosition;
 use acemux_relay::session::{Phase, SessionSnapshot};
 use axum::Json;
 use axum::extract::{Query, State};
@@ -223,7 +224,12 @@ impl From<SessionSnapshot> for StreamState {
             speed_up: stats.speed_up,
             downloaded: stats.downloaded,
             uploaded: stats.uploaded,
-            livepos: None,
+            livepos: stats.live.map(livepos),
         }
     }
+}
+
+/// As engines write it, with numbers: seconds of Unix time.
+fn livepos(live: LivePosition) -> Value {
+    json!({ "pos": live.pos, "live_first": live.first, "live_last": live.last })
 }

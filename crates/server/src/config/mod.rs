@@ -24,6 +24,7 @@ pub use self::raw::{Origin, Written};
 pub use self::secret::Secret;
 pub use self::value::{ListenHost, PortRange};
 use crate::client::TrustedProxies;
+use crate::loops::Rules;
 
 /// Every setting, checked and typed.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct Config {
     pub listen: Listen,
     /// How streams are kept.
     pub streams: Streams,
+    /// When a channel counts as looping.
+    pub loops: Rules,
     /// Who may watch.
     pub viewers: Viewers,
     /// Engines that already run.

@@ -15,6 +15,7 @@ use super::{
     Viewers, Vpn, VpnMode,
 };
 use crate::client::TrustedProxies;
+use crate::loops::Rules;
 
 /// The port engines listen on unless told otherwise.
 const ENGINE_PORT: u16 = 6878;
@@ -90,6 +91,7 @@ impl Resolver<'_> {
         Config {
             listen: self.listen(),
             streams: self.streams(),
+            loops: self.loops(),
             viewers: self.viewers(),
             engines: self.engines(),
             fleet: self.fleet(),
@@ -129,6 +131,16 @@ impl Resolver<'_> {
             stall_timeout: self.duration("STALL_TIMEOUT"),
             hold_timeout: self.duration("HOLD_TIMEOUT"),
             memory: self.get("STREAM_MEMORY", value::size).unwrap_or_else(super::memory::for_streams),
+        }
+    }
+
+    fn loops(&self) -> Rules {
+        let minutes = u32::try_from(self.count("STREAM_LOOP_RETENTION_MINUTES")).unwrap_or(u32::MAX);
+        Rules {
+            is_enabled: self.flag("STREAM_LOOP_DETECTION_ENABLED"),
+            threshold: self.duration("STREAM_LOOP_DETECTION_THRESHOLD_S"),
+            every: self.duration("STREAM_LOOP_CHECK_INTERVAL_S"),
+            retention: Duration::from_mins(1).saturating_mul(minutes),
         }
     }
 
@@ -263,7 +275,9 @@ impl Resolver<'_> {
         self.check_streams(&config.streams);
         let viewers = &config.viewers;
         self.require("VIEWER_SNDBUF", SEND_BUFFERS.contains(&viewers.sndbuf), "4 KiB to 16 MiB");
+        self.require("HLS_VIEWER_TIMEOUT", !viewers.hls_timeout.is_zero(), "more than 0");
         self.require("HEADER_TIMEOUT", !config.listen.header_timeout.is_zero(), "more than 0");
+        self.check_loops(config.loops);
         self.check_acexy();
         self.check_fleet(config);
         self.check_vpn(&config.vpn);
@@ -273,11 +287,18 @@ impl Resolver<'_> {
         let chunk = self.size("COPY_CHUNK_SIZE");
         self.require("COPY_CHUNK_SIZE", (SMALLEST_CHUNK..=1 << 20).contains(&chunk), "1316 bytes to 1 MiB");
         self.require("EMPTY_STREAM_TIMEOUT", !streams.empty_stream_timeout.is_zero(), "more than 0");
+        self.require("STALL_TIMEOUT", !streams.stall_timeout.is_zero(), "more than 0");
         self.require("HOLD_TIMEOUT", !streams.hold_timeout.is_zero(), "more than 0");
         let enough = streams.buffer_seconds >= Duration::from_secs(2);
         self.require("STREAM_BUFFER_SECONDS", enough, "at least 2s");
         self.require("STREAM_BUFFER_SIZE", streams.buffer_bytes >= 1 << 20, "at least 1 MiB");
         self.require("STREAM_MEMORY", streams.memory >= LEAST_RING, "at least 4 MiB, what one stream needs");
+    }
+
+    fn check_loops(&mut self, loops: Rules) {
+        let (threshold, every) = (Duration::from_mins(1), Duration::from_secs(5));
+        self.require("STREAM_LOOP_DETECTION_THRESHOLD_S", loops.threshold >= threshold, "at least 60s");
+        self.require("STREAM_LOOP_CHECK_INTERVAL_S", loops.every >= every, "at least 5s");
     }
 
     /// Both halves may be fine as texts and still be no engine's address.

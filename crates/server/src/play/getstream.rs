@@ -84,6 +84,9 @@ pub(super) async fn ask(app: &App, content: ContentId, client: ClientInfo) -> Re
     let admitted = app.relay.admit(&info)?;
     let deadline = app.relay.deadline(&admitted);
     let key = timeout_at(deadline, app.origin.key(content)).await.map_err(|_elapsed| unresolved(deadline))?;
+    if app.loops.is_blocked(&key) {
+        return Err(Problem::new(Code::LoopingStream));
+    }
     Ok(Asked { key, info, admitted })
 }
 

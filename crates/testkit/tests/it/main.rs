@@ -15,6 +15,7 @@ mod operator;
 mod pages;
 mod players;
 mod sharing;
+mod stagnation;
 mod starts;
 
 /// A content id that plays the verifiable channel of a fast simulated engine.
