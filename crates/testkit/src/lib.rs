@@ -11,9 +11,11 @@
 pub mod app;
 pub mod docker;
 pub mod dockerd;
+pub mod faultproxy;
 pub mod http;
 pub mod viewer;
 
 pub use app::{Setup, TestApp};
+pub use faultproxy::FaultProxy;
 pub use http::{Reply, get, send};
 pub use viewer::StrictViewer;
