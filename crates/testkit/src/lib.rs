@@ -13,9 +13,11 @@ pub mod docker;
 pub mod dockerd;
 pub mod faultproxy;
 pub mod http;
+pub mod oracle;
 pub mod viewer;
 
 pub use app::{Setup, TestApp};
 pub use faultproxy::FaultProxy;
 pub use http::{Reply, get, send};
+pub use oracle::Oracle;
 pub use viewer::StrictViewer;
