@@ -14,6 +14,7 @@ pub mod dockerd;
 pub mod faultproxy;
 pub mod http;
 pub mod oracle;
+pub mod rawengine;
 pub mod viewer;
 
 pub use app::{Setup, TestApp};

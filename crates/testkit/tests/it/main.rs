@@ -5,6 +5,7 @@ mod containers;
 mod contract;
 mod daemon;
 mod docker;
+mod engine_faults;
 mod failures;
 mod healing;
 mod inputs;
