@@ -162,13 +162,14 @@ impl Lane {
 }
 
 impl FaultProxy {
-    /// Listens on a free port of this machine and relays to `server`, faithfully until told otherwise.
-    pub async fn start(server: SocketAddr) -> Self {
-        Self::seeded(server, 1).await
+    /// Listens on a free port of this machine and relays to `server`, faithfully until told otherwise. Must be called
+    /// in a runtime, which will run its tasks.
+    pub fn start(server: SocketAddr) -> Self {
+        Self::seeded(server, 1)
     }
 
     /// The same with another seed for what is random.
-    pub async fn seeded(server: SocketAddr, seed: u64) -> Self {
+    pub fn seeded(server: SocketAddr, seed: u64) -> Self {
         let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).and_then(|held| held.listen(BACKLOG));
         let listener = listener.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
@@ -200,7 +201,9 @@ impl FaultProxy {
 
     /// The same for both directions.
     pub fn set_both(&self, toxics: Toxics) {
-        Way::BOTH.into_iter().for_each(|way| self.set(way, toxics));
+        for way in Way::BOTH {
+            self.set(way, toxics);
+        }
     }
 
     /// Takes everything back that was set for bytes.
@@ -342,7 +345,7 @@ async fn accept(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
 
 /// Takes what comes and says nothing, until the client leaves.
 async fn swallow(mut client: TcpStream) {
-    let mut waste = [0; 4096];
+    let mut waste = vec![0; 4096];
     while client.read(&mut waste).await.is_ok_and(|bytes| bytes > 0) {}
 }
 

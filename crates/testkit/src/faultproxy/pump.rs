@@ -200,7 +200,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     async fn fill(mut self, mut from: ReadHalf<'_>, blocks: mpsc::Sender<Read>) -> Never {
         let mut due = Instant::now();
-        let mut buffer = [0; BLOCK];
+        let mut buffer = vec![0; BLOCK];
         loop {
             let read = match from.read(&mut buffer).await {
                 Ok(0) => break,

@@ -65,7 +65,7 @@ async fn says_nothing_for(client: &mut TcpStream, time: Duration) -> bool {
 /// A relay to a source, and a client that has just connected.
 async fn through(length: usize, toxics: Toxics) -> (FaultProxy, TcpStream, DropGuard) {
     let (server, guard) = source_server(length).await;
-    let proxy = FaultProxy::start(server).await;
+    let proxy = FaultProxy::start(server);
     proxy.set(Way::ToClient, toxics);
     let client = connect(&proxy).await;
     (proxy, client, guard)
@@ -74,7 +74,7 @@ async fn through(length: usize, toxics: Toxics) -> (FaultProxy, TcpStream, DropG
 #[tokio::test]
 async fn without_toxics_everything_passes_both_ways_and_the_ends_too() {
     let (server, _guard) = echo_server().await;
-    let proxy = FaultProxy::start(server).await;
+    let proxy = FaultProxy::start(server);
     let mut client = connect(&proxy).await;
     let sent = source(300_000);
     let (mut from, mut to) = client.split();
@@ -83,7 +83,7 @@ async fn without_toxics_everything_passes_both_ways_and_the_ends_too() {
         to.shutdown().await.unwrap();
     };
     let mut got = Vec::new();
-    let (_, read) = tokio::join!(write, timeout(PATIENCE, from.read_to_end(&mut got)));
+    let ((), read) = tokio::join!(write, timeout(PATIENCE, from.read_to_end(&mut got)));
     assert!(read.is_ok_and(|read| read.is_ok()));
     assert!(got == sent, "byte for byte");
     assert_eq!((proxy.passed(Way::ToServer), proxy.passed(Way::ToClient)), (300_000, 300_000));
@@ -151,7 +151,7 @@ async fn a_limit_closes_in_order_after_exactly_so_many_bytes() {
 #[tokio::test]
 async fn a_half_close_ends_one_way_and_the_other_goes_on() {
     let (server, _guard) = source_server(50_000).await;
-    let proxy = FaultProxy::start(server).await;
+    let proxy = FaultProxy::start(server);
     proxy.set(Way::ToServer, Toxics::cut(0, How::HalfClose));
     let mut client = connect(&proxy).await;
     client.write_all(b"nobody hears this").await.unwrap();
@@ -163,7 +163,7 @@ async fn a_half_close_ends_one_way_and_the_other_goes_on() {
 #[tokio::test]
 async fn silence_keeps_everything_open_and_loses_nothing_when_it_ends() {
     let (server, _guard) = source_server(50_000).await;
-    let proxy = FaultProxy::start(server).await;
+    let proxy = FaultProxy::start(server);
     let mut client = connect(&proxy).await;
     assert_eq!(client.read_u8().await.unwrap(), 0, "it runs");
     proxy.set_both(Toxics::silence());
@@ -179,7 +179,7 @@ async fn silence_keeps_everything_open_and_loses_nothing_when_it_ends() {
 #[tokio::test]
 async fn a_running_connection_falls_silent() {
     let (server, _guard) = echo_server().await;
-    let proxy = FaultProxy::start(server).await;
+    let proxy = FaultProxy::start(server);
     let mut client = connect(&proxy).await;
     client.write_all(b"a").await.unwrap();
     assert_eq!(client.read_u8().await.unwrap(), b'a');
@@ -215,7 +215,7 @@ async fn a_connection_whose_client_reads_nothing_is_reset_too() {
 #[tokio::test]
 async fn a_black_hole_accepts_and_the_server_sees_nothing_of_it() {
     let (server, _guard) = source_server(10).await;
-    let proxy = FaultProxy::start(server).await;
+    let proxy = FaultProxy::start(server);
     proxy.set_door(Door::BlackHole).await;
     let mut client = connect(&proxy).await;
     client.write_all(b"hello").await.unwrap();
@@ -226,7 +226,7 @@ async fn a_black_hole_accepts_and_the_server_sees_nothing_of_it() {
 #[tokio::test]
 async fn a_refused_port_refuses_and_answers_again() {
     let (server, _guard) = source_server(10).await;
-    let proxy = FaultProxy::start(server).await;
+    let proxy = FaultProxy::start(server);
     for _ in 0..3 {
         proxy.set_door(Door::Refuse).await;
         let refused = TcpStream::connect(proxy.address()).await.unwrap_err();
@@ -278,7 +278,7 @@ async fn the_senders_end_comes_late() {
 #[tokio::test]
 async fn a_reset_of_the_server_is_a_reset_for_the_client() {
     let (server, _guard) = serve(|client| async move { reset(&client) }).await;
-    let proxy = FaultProxy::start(server).await;
+    let proxy = FaultProxy::start(server);
     let (bytes, in_order) = read_all(&mut connect(&proxy).await).await;
     assert!(bytes.is_empty() && !in_order);
 }
@@ -286,7 +286,7 @@ async fn a_reset_of_the_server_is_a_reset_for_the_client() {
 #[tokio::test]
 async fn dropping_the_proxy_ends_every_connection_and_every_task() {
     let (server, guard) = echo_server().await;
-    let proxy = FaultProxy::start(server).await;
+    let proxy = FaultProxy::start(server);
     let mut clients = Vec::new();
     for _ in 0..10 {
         let mut client = connect(&proxy).await;
