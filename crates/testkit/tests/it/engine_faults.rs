@@ -87,8 +87,8 @@ async fn e8_a_cut_in_mid_packet_costs_no_alignment() {
     for (how, odd) in [(How::Close, 77), (How::Reset, 78)] {
         viewer.watch(Duration::from_millis(500)).await;
         let passed = proxy.passed(Way::ToClient);
-        proxy.set(Way::ToClient, Toxics::cut(passed - before + 50_000 + odd, how));
         let opened = engine.ledger().counts().opened;
+        proxy.set(Way::ToClient, Toxics::cut(passed - before + 50_000 + odd, how));
         until("it is opened again", || engine.ledger().counts().opened > opened).await;
         before = proxy.passed(Way::ToClient);
         proxy.clear();
