@@ -233,7 +233,8 @@ async fn v7_a_reset_in_mid_body_gives_everything_back_within_a_second() {
         until("the seats are free", || app.app.relay.viewers() == 0).await;
         assert!(left.elapsed() < Duration::from_secs(1), "{:?}", left.elapsed());
         app.at_baseline().await;
-        assert!(left.elapsed() < Duration::from_secs(2), "{:?}", left.elapsed());
+        // A second, and the 100 ms for which a stream stays warm.
+        assert!(left.elapsed() < Duration::from_millis(1_100), "{:?}", left.elapsed());
     }
     oracle.at_rest().await;
     assert_eq!((oracle.left("left").await, oracle.left("stalled").await), (30, 0));
