@@ -1,7 +1,8 @@
 //! A client that shows what really is on the wire: no pool, no redirects, no decoding but of chunks.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use serde_json::Value;
 use socket2::SockRef;
@@ -61,6 +62,19 @@ pub async fn get_narrowly(address: SocketAddr, path: &str) -> Reply {
     Reply::read(connection, false).await.expect("a reply")
 }
 
+/// A connection to `address` from `local`, another address of this machine: another viewer's.
+pub async fn connect_from(local: Ipv4Addr, address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((local, 0).into()).expect("every address in 127.0.0.0/8 is ours");
+    socket.connect(address).await.expect("it listens")
+}
+
+/// Any request over a connection that is there already.
+pub async fn send_over(mut connection: TcpStream, request: &str) -> Reply {
+    connection.write_all(request.as_bytes()).await.expect("it is open");
+    Reply::read(connection, request.starts_with("HEAD ")).await.expect("a reply")
+}
+
 /// Any request, or what went wrong.
 pub async fn try_send(address: SocketAddr, request: &str) -> io::Result<Reply> {
     let mut connection = TcpStream::connect(address).await?;
@@ -108,6 +122,27 @@ impl Reply {
     /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The client's own end of the connection.
+    pub fn local_address(&self) -> SocketAddr {
+        self.connection.local_addr().expect("it is connected")
+    }
+
+    /// Sends more over the connection, whatever it is.
+    pub async fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.connection.write_all(bytes).await
+    }
+
+    /// Says that nothing more will be sent, and can still read.
+    pub async fn half_close(&mut self) -> io::Result<()> {
+        self.connection.shutdown().await
+    }
+
+    /// Ends the connection with a reset.
+    pub fn reset(self) {
+        // Fails only on a connection that is dead already.
+        let _dead_already = SockRef::from(&self.connection).set_linger(Some(Duration::ZERO));
     }
 
     /// The next bytes of the body, or how it ended.

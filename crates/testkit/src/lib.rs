@@ -2,21 +2,27 @@
 //! front of it, and an oracle that compares what everybody remembers. For tests only.
 //!
 //! ```text
-//!  StrictViewer ─► TestApp (Service on port 0) ─► SimEngine × n
-//!       │                  │                          │
-//!       └── Report         └── pages, relay           └── Ledger
-//!                     oracle: all of them agree that nothing is left
+//!  StrictViewer ─► [FaultProxy] ─► TestApp (Service on port 0) ─► [FaultProxy] ─► SimEngine × n, RawEngine
+//!       │                               │                                            │
+//!       └── Report                      └── pages, relay                             └── Ledger
+//!                     Oracle: all of them agree, at any moment and when nothing is left
 //! ```
 
 pub mod app;
 pub mod docker;
 pub mod dockerd;
+pub mod faultproxy;
 pub mod hls;
 pub mod hls_rules;
 pub mod http;
+pub mod oracle;
+pub mod rawengine;
 pub mod viewer;
 
 pub use app::{Setup, TestApp};
+pub use faultproxy::FaultProxy;
 pub use hls::HlsViewer;
 pub use http::{Reply, get, send};
+pub use oracle::Oracle;
+pub use rawengine::RawEngine;
 pub use viewer::StrictViewer;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use acemux_sim::verify::{Report, Verifier};
 use acemux_sim::{ContentHash, infohash_of};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::http::{BodyEnd, Reply, get, get_narrowly};
 
@@ -39,6 +39,11 @@ impl StrictViewer {
         Self::of(get_narrowly(address, &path).await, asked, &path, content_id).await
     }
 
+    /// Watches the body of a reply that was asked for at that moment.
+    pub async fn of_reply(reply: Reply, asked: Instant, content_id: &str) -> Self {
+        Self::of(reply, asked, "a stream", content_id).await
+    }
+
     async fn of(mut reply: Reply, asked: Instant, path: &str, content_id: &str) -> Self {
         if reply.status != 200 {
             let body = reply.body().await.0;
@@ -69,12 +74,39 @@ impl StrictViewer {
         }
     }
 
+    /// Watches for this long and takes at most so many bytes a second; tells how the body ended if it did.
+    pub async fn watch_slowly(&mut self, bytes_per_second: u64, time: Duration) -> Option<BodyEnd> {
+        let (began, before) = (Instant::now(), self.report().bytes);
+        let mut due = began;
+        while due < began + time {
+            match timeout_at(began + time, self.reply.next()).await {
+                Err(_) => return None,
+                Ok(Err(end)) => return Some(end),
+                Ok(Ok(bytes)) => self.take(&bytes),
+            }
+            let taken = self.report().bytes - before;
+            due = began + Duration::from_millis(taken * 1000 / bytes_per_second.max(1));
+            sleep_until(due.min(began + time)).await;
+        }
+        None
+    }
+
     /// Watches until so many bytes have come.
     pub async fn watch_bytes(&mut self, bytes: u64) {
         while self.report().bytes < bytes {
             let got = self.reply.next().await.expect("a live stream does not end");
             self.take(&got);
         }
+    }
+
+    /// The connection, for what viewers do besides reading.
+    pub fn connection(&mut self) -> &mut Reply {
+        &mut self.reply
+    }
+
+    /// Leaves with a reset.
+    pub fn reset(self) {
+        self.reply.reset();
     }
 
     /// What it got so far.
@@ -95,6 +127,16 @@ impl StrictViewer {
     /// The longest time without a packet of the channel: stuffing does not count. One that still lasts does.
     pub fn longest_gap(&self) -> Duration {
         self.longest_gap.max(self.last_media.elapsed())
+    }
+
+    /// Fails unless every jump in it was announced on whole packets, and nothing was foreign or damaged.
+    #[track_caller]
+    pub fn assert_only_announced_jumps(&self) {
+        let report = self.report();
+        let unannounced = (report.gaps_unflagged, report.continuity_errors, report.unaligned);
+        assert_eq!(unannounced, (0, 0, 0), "{report:#?}");
+        assert_eq!((report.foreign, report.corrupt), (0, 0), "{report:#?}");
+        assert!(report.media > 0 && report.starts_clean, "{report:#?}");
     }
 
     /// Fails unless it began aligned and not one packet was lost, repeated, foreign or damaged.

@@ -5,6 +5,7 @@ mod containers;
 mod contract;
 mod daemon;
 mod docker;
+mod engine_faults;
 mod failures;
 mod healing;
 mod hls;
@@ -17,6 +18,7 @@ mod players;
 mod sharing;
 mod stagnation;
 mod starts;
+mod viewer_faults;
 
 /// A content id that plays the verifiable channel of a fast simulated engine.
 const ID: &str = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d";
