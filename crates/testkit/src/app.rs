@@ -11,6 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::faultproxy::FaultProxy;
+
 /// Longest wait for a condition that must come true.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -19,6 +21,8 @@ pub struct Setup {
     engines: Vec<SimOptions>,
     addresses: Vec<String>,
     settings: Vec<(&'static str, String)>,
+    /// The seed of the network before the engines, if there is to be one that can fail.
+    network: Option<u64>,
 }
 
 impl Setup {
@@ -40,12 +44,19 @@ impl Setup {
             engines: engines.into_iter().collect(),
             addresses: Vec::new(),
             settings: settings.map(|(name, value)| (name, value.to_owned())).to_vec(),
+            network: None,
         }
     }
 
     /// One more engine that is none of ours.
     pub fn engine_at(mut self, address: impl Into<String>) -> Self {
         self.addresses.push(address.into());
+        self
+    }
+
+    /// Each engine is reached through a network that can fail.
+    pub fn behind_proxies(mut self, seed: u64) -> Self {
+        self.network = Some(seed);
         self
     }
 
@@ -63,11 +74,20 @@ impl Setup {
             let options = SimOptions { ledger: Some(ledger.clone()), ..options };
             engines.push(SimEngine::start(options).await.expect("a port is free"));
         }
-        let own = engines.iter().map(|engine| engine.addr().to_string());
+        let addresses = engines.iter().map(SimEngine::addr);
+        let proxies: Vec<FaultProxy> = self.network.map_or_else(Vec::new, |seed| {
+            addresses.clone().zip(seed..).map(|(address, seed)| FaultProxy::seeded(address, seed)).collect()
+        });
+        let reached: Vec<SocketAddr> = if proxies.is_empty() {
+            addresses.collect()
+        } else {
+            proxies.iter().map(FaultProxy::address).collect()
+        };
+        let own = reached.iter().map(ToString::to_string);
         let list = own.chain(self.addresses).collect::<Vec<_>>().join(",");
         let settings = self.settings.into_iter().chain([("ENGINES", list)]);
         let config = Config::from_pairs(settings).expect("the test's settings can be used");
-        TestApp::run(&config, engines, ledger).await
+        TestApp::run(&config, engines, proxies, ledger).await
     }
 }
 
@@ -81,6 +101,8 @@ impl Default for Setup {
 pub struct TestApp {
     /// The simulated engines.
     pub engines: Vec<SimEngine>,
+    /// The network before each of them, if the setup asked for one.
+    pub proxies: Vec<FaultProxy>,
     /// What all of them remember.
     pub ledger: Ledger,
     /// The program's parts.
@@ -95,12 +117,12 @@ impl TestApp {
         clippy::disallowed_methods,
         reason = "the handle is the owner: stop() awaits it, drop aborts it"
     )]
-    async fn run(config: &Config, engines: Vec<SimEngine>, ledger: Ledger) -> Self {
+    async fn run(config: &Config, engines: Vec<SimEngine>, proxies: Vec<FaultProxy>, ledger: Ledger) -> Self {
         let stop = CancellationToken::new();
         let service = Service::build(config, stop.clone()).await.expect("a port is free");
         let address = service.address().expect("it is bound");
         let app = service.app().clone();
-        Self { engines, ledger, app, address, stop, running: tokio::spawn(service.run()) }
+        Self { engines, proxies, ledger, app, address, stop, running: tokio::spawn(service.run()) }
     }
 
     /// Where it listens.

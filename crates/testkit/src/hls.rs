@@ -31,16 +31,23 @@ pub struct HlsViewer {
 impl HlsViewer {
     /// Opens the channel of this content id.
     pub async fn open(address: SocketAddr, content_id: &str) -> Self {
+        Self::try_open(address, content_id).await.expect("the channel plays")
+    }
+
+    /// The same; `None` when the channel cannot be had.
+    pub async fn try_open(address: SocketAddr, content_id: &str) -> Option<Self> {
         let mut reply = get(address, &format!("/ace/manifest.m3u8?id={content_id}")).await;
         let text = String::from_utf8(reply.body().await.0).expect("a manifest is text");
-        assert_eq!(reply.status, 200, "{text}");
+        if reply.status != 200 {
+            return None;
+        }
         assert_eq!(reply.header("content-type"), Some("application/vnd.apple.mpegurl"));
         assert_eq!(reply.header("access-control-allow-origin"), Some("*"));
         let playlist = text.lines().find(|line| !line.starts_with('#')).expect("it names a playlist");
         let folder = playlist.strip_suffix("index.m3u8").expect("by its usual name");
         let infohash = ContentHash::parse(&infohash_of(content_id)).expect("an infohash is 40 digits");
         let now = Instant::now();
-        Self {
+        Some(Self {
             address,
             folder: format!("/ace/{folder}"),
             rules: Rules::default(),
@@ -51,7 +58,7 @@ impl HlsViewer {
             last_segment: now,
             longest_gap: Duration::ZERO,
             ended: false,
-        }
+        })
     }
 
     /// The address of its playlist, or of anything beside it.
@@ -68,26 +75,46 @@ impl HlsViewer {
         }
     }
 
+    /// The same, until the stream is over at the latest.
+    pub async fn try_watch(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until && !self.ended && self.try_look().await {
+            sleep(POLL).await;
+        }
+    }
+
     /// Looks at the playlist once and fetches what is new in it.
     pub async fn look(&mut self) {
+        assert!(self.try_look().await, "there is a playlist");
+    }
+
+    /// The same; false when there is none any more.
+    pub async fn try_look(&mut self) -> bool {
         let mut reply = get(self.address, &self.path("index.m3u8")).await;
         let text = String::from_utf8(reply.body().await.0).expect("a playlist is text");
-        assert_eq!(reply.status, 200, "{text}");
+        if reply.status != 200 {
+            return false;
+        }
         let broken = self.rules.check(&text, self.began.elapsed());
         self.broken.extend(broken.iter().map(|broken| format!("{broken:?}")));
         self.ended = text.contains("#EXT-X-ENDLIST");
         for name in text.lines().filter(|line| !line.starts_with('#')) {
             let number =
                 name.strip_suffix(".ts").and_then(|digits| digits.parse().ok()).expect("<number>.ts");
-            if self.fetched.insert(number) {
-                self.fetch(name).await;
+            if self.fetched.insert(number) && !self.fetch(name).await {
+                return false;
             }
         }
+        true
     }
 
-    async fn fetch(&mut self, name: &str) {
+    /// False when the stream has ended meanwhile.
+    async fn fetch(&mut self, name: &str) -> bool {
         let mut reply = get(self.address, &self.path(name)).await;
-        assert_eq!((reply.status, reply.header("content-type")), (200, Some("video/mp2t")), "{name}");
+        if reply.status != 200 {
+            return false;
+        }
+        assert_eq!(reply.header("content-type"), Some("video/mp2t"), "{name}");
         let length: usize =
             reply.header("content-length").and_then(|n| n.parse().ok()).expect("a known length");
         let bytes = reply.body().await.0;
@@ -95,6 +122,7 @@ impl HlsViewer {
         self.verifier.feed(&bytes);
         self.longest_gap = self.longest_gap.max(self.last_segment.elapsed());
         self.last_segment = Instant::now();
+        true
     }
 
     /// What it got so far.

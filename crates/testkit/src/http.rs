@@ -47,6 +47,12 @@ pub async fn get(address: SocketAddr, path: &str) -> Reply {
     send(address, &request).await
 }
 
+/// The same from another address of this machine, as another household.
+pub async fn get_from(local: Ipv4Addr, address: SocketAddr, path: &str) -> Reply {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: test\r\n\r\n");
+    send_over(connect_from(local, address).await, &request).await
+}
+
 /// Any request, to the letter.
 pub async fn send(address: SocketAddr, request: &str) -> Reply {
     try_send(address, request).await.expect("a reply")

@@ -15,6 +15,7 @@ pub mod faultproxy;
 pub mod hls;
 pub mod hls_rules;
 pub mod http;
+pub mod nemesis;
 pub mod oracle;
 pub mod rawengine;
 pub mod viewer;

@@ -1,13 +1,13 @@
 //! A viewer that forgives nothing: every packet is checked against the channel that was asked for.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use acemux_sim::verify::{Report, Verifier};
 use acemux_sim::{ContentHash, infohash_of};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::http::{BodyEnd, Reply, get, get_narrowly};
+use crate::http::{BodyEnd, Reply, get, get_from, get_narrowly};
 
 /// Watches one verifiable channel.
 pub struct StrictViewer {
@@ -24,6 +24,13 @@ impl StrictViewer {
     /// Opens the channel of this content id.
     pub async fn open(address: SocketAddr, content_id: &str) -> Self {
         Self::open_path(address, &format!("/ace/getstream?id={content_id}"), content_id).await
+    }
+
+    /// Opens the channel from another address of this machine, as another household.
+    pub async fn open_from(local: Ipv4Addr, address: SocketAddr, content_id: &str) -> Self {
+        let asked = Instant::now();
+        let reply = get_from(local, address, &format!("/ace/getstream?id={content_id}")).await;
+        Self::of_reply(reply, asked, content_id).await
     }
 
     /// Opens the channel by any URL that means this content id.

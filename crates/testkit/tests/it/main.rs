@@ -1,6 +1,7 @@
 //! The whole program, as its users meet it. One module per promise.
 
 mod arrows;
+mod chaos;
 mod containers;
 mod contract;
 mod daemon;
@@ -26,6 +27,11 @@ const ID: &str = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d";
 /// The `n`th content id of a test that needs many.
 fn id(n: usize) -> String {
     format!("{n:040x}")
+}
+
+/// An address of this machine for the `n`th household: starts are counted by address.
+fn home(n: usize) -> std::net::Ipv4Addr {
+    std::net::Ipv4Addr::new(127, 0, 2, u8::try_from(n % 200).expect("under 200") + 1)
 }
 
 fn stream(id: &str) -> String {

@@ -27,7 +27,7 @@ use std::time::Duration;
 use acemux_sim::{ChannelKind, Fault, SimOptions, Target, infohash_of};
 use acemux_testkit::app::{Setup, TestApp, until, within};
 use acemux_testkit::faultproxy::{FaultProxy, Toxics, Way};
-use acemux_testkit::http::{BodyEnd, Reply, connect_from, get_narrowly, send_over, try_send};
+use acemux_testkit::http::{BodyEnd, Reply, connect_from, get_from, get_narrowly, send_over, try_send};
 use acemux_testkit::oracle::has_own_process;
 use acemux_testkit::{Oracle, StrictViewer, get, send};
 use futures_util::future::join_all;
@@ -37,7 +37,7 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{ID, id, stream};
+use crate::{ID, home, id, stream};
 
 /// No viewer of these tests may be without a byte for longer, whatever others do: the promise of 250 ms, and what a
 /// machine may add that compiles something else meanwhile.
@@ -363,7 +363,7 @@ async fn v13_zapping_leaves_no_session_descriptor_or_thread() {
     let oracle = Oracle::alone_with(&app).await;
     let mut clients = JoinSet::new();
     for client in 0..20 {
-        clients.spawn(zap(app.address(), Dice(client)));
+        clients.spawn(zap(app.address(), client));
     }
     let played = oracle.during(within(Duration::from_secs(30), "the zapping", clients.join_all())).await;
     let played: usize = played.into_iter().sum();
@@ -375,13 +375,14 @@ async fn v13_zapping_leaves_no_session_descriptor_or_thread() {
 }
 
 /// Changes the channel 25 times and stays 100–500 ms each; how often there was a picture.
-async fn zap(address: SocketAddr, mut dice: Dice) -> usize {
-    let mut played = 0;
+async fn zap(address: SocketAddr, client: u64) -> usize {
+    let (mut dice, mut played) = (Dice(client), 0);
+    let home = home(usize::try_from(client).expect("a small number"));
     for _ in 0..25 {
         let channel = id(usize::try_from(1 + dice.below(100)).expect("a small number"));
         let stay = Duration::from_millis(100 + dice.below(400));
         let visit = async {
-            let mut viewer = StrictViewer::open(address, &channel).await;
+            let mut viewer = StrictViewer::open_from(home, address, &channel).await;
             viewer.watch(stay).await;
             viewer
         };
@@ -404,10 +405,10 @@ async fn v14_viewers_that_leave_during_a_slow_start_leave_nothing() {
         engine.set_fault(Target::All, slow);
     }
     let mut dice = Dice(14);
-    let leave = (1..=60).map(|n| (stream(&id(n)), Duration::from_millis(dice.below(300))));
-    let visits = leave.map(|(path, stay)| {
+    let leave = (1..=60).map(|n| (n, Duration::from_millis(dice.below(300))));
+    let visits = leave.map(|(n, stay)| {
         let address = app.address();
-        async move { timeout(stay, get(address, &path)).await.is_err() }
+        async move { timeout(stay, get_from(home(n), address, &stream(&id(n)))).await.is_err() }
     });
     let left = oracle.during(join_all(visits)).await;
     assert!(left.iter().filter(|early| **early).count() > 50, "most left before their first byte");
