@@ -17,6 +17,7 @@ use crate::content::Infohash;
 use crate::endpoint::Endpoint;
 use crate::engine::Timings;
 use crate::error::{EngineError, Stage, clean};
+use crate::file::{ByteRange, FilePart};
 use crate::json::{self, Scalar};
 use crate::path::EnginePath;
 use crate::start::{StartBy, StartFailure, Started};
@@ -162,11 +163,30 @@ impl Client {
 
     /// Opens the media of a playback, and returns when its head has come, which may take a minute.
     pub(crate) async fn open_body(&self, playback: &EnginePath) -> Result<Body, EngineError> {
+        let answer = self.follow(playback, None).await?;
+        self.media(answer).await
+    }
+
+    /// Opens the file of a recording, or a part of it.
+    pub(crate) async fn open_file(
+        &self,
+        playback: &EnginePath,
+        range: Option<ByteRange>,
+    ) -> Result<FilePart, EngineError> {
+        let answer = self.follow(playback, range).await?;
+        if answer.status == http::StatusCode::RANGE_NOT_SATISFIABLE {
+            return FilePart::of(answer);
+        }
+        FilePart::of(self.refuse_error_status(answer).await?)
+    }
+
+    /// The answer at the end of a playback URL's redirects.
+    async fn follow(&self, playback: &EnginePath, range: Option<ByteRange>) -> Result<Answer, EngineError> {
         let mut path = playback.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let answer = wire::get(&self.endpoint, path.as_str(), self.timings.connect).await?;
+            let answer = wire::get(&self.endpoint, path.as_str(), range, self.timings.connect).await?;
             if !answer.status.is_redirection() {
-                return self.media(answer).await;
+                return Ok(answer);
             }
             // The redirect's own body has no length and may never end: it is dropped with its connection.
             let location = answer.location().ok_or_else(|| EngineError::bad_reply("redirect to nowhere"))?;
@@ -188,7 +208,7 @@ impl Client {
                 self.words(answer).await
             )));
         }
-        Ok(Body(answer.into_body()))
+        Ok(Body::of(answer))
     }
 
     /// A JSON call with the usual deadline.
@@ -199,7 +219,7 @@ impl Client {
     /// The body of a JSON reply, all of it within `deadline`.
     async fn json(&self, target: &str, stage: Stage, deadline: Duration) -> Result<Bytes, EngineError> {
         let reply = async {
-            let answer = wire::get(&self.endpoint, target, self.timings.connect).await?;
+            let answer = wire::get(&self.endpoint, target, None, self.timings.connect).await?;
             let answer = self.refuse_error_status(answer).await?;
             if !answer.status.is_success() {
                 return Err(EngineError::bad_reply(format!("status {}", answer.status.as_u16())));
@@ -232,6 +252,10 @@ impl Client {
 pub struct Body(WireBody);
 
 impl Body {
+    pub(crate) fn of(answer: Answer) -> Self {
+        Self(answer.into_body())
+    }
+
     /// The next bytes, `None` at the end. Never empty. Cancel safe. While nobody asks, nothing is read: the engine is
     /// held back by the socket.
     pub async fn next(&mut self) -> Option<Result<Bytes, EngineError>> {

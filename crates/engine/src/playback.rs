@@ -8,6 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::engine::{Engine, Session};
 use crate::error::EngineError;
+use crate::file::{ByteRange, FilePart};
 use crate::http::{Body, PlayerId};
 use crate::path::EnginePath;
 use crate::start::Started;
@@ -53,6 +54,12 @@ impl<P: Send + 'static> Playback<P> {
     /// be called once: a second reader of one session corrupts the reply on real engines.
     pub async fn body(&self) -> Result<Body, EngineError> {
         self.engine.client().open_body(&self.started.playback).await
+    }
+
+    /// Opens the file of a recording, or a part of it. One reader at a time: a second one corrupts the reply on real
+    /// engines. Has no deadline here.
+    pub async fn file(&self, range: Option<ByteRange>) -> Result<FilePart, EngineError> {
+        self.engine.client().open_file(&self.started.playback, range).await
     }
 
     /// The playback's state, renewed every [`Timings::stat_every`](crate::Timings::stat_every) while it is open; the

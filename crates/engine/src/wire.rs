@@ -17,7 +17,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, LOCATION, RANGE, USER_AGENT,
+};
 use http::{HeaderMap, HeaderName, Request, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -29,6 +31,7 @@ use tokio::time::timeout;
 
 use crate::endpoint::Endpoint;
 use crate::error::{EngineError, Stage};
+use crate::file::ByteRange;
 
 /// Most header lines of an answer. Engines send about eight.
 const MAX_HEADERS: usize = 64;
@@ -52,7 +55,12 @@ pub(crate) struct Answer {
 
 /// Sends `GET target` to `endpoint` and waits for the head of the answer. `target` is path and query, already
 /// encoded. Only connecting has a deadline: the caller knows how long an answer may take.
-pub(crate) async fn get(endpoint: &Endpoint, target: &str, connect: Duration) -> Result<Answer, EngineError> {
+pub(crate) async fn get(
+    endpoint: &Endpoint,
+    target: &str,
+    range: Option<ByteRange>,
+    connect: Duration,
+) -> Result<Answer, EngineError> {
     let socket = timeout(connect, dial(endpoint))
         .await
         .map_err(|_| EngineError::Timeout { stage: Stage::Connect })?
@@ -68,7 +76,7 @@ pub(crate) async fn get(endpoint: &Endpoint, target: &str, connect: Duration) ->
         .handshake(io)
         .await?;
     let mut driver = Driver(Some(Box::pin(connection)));
-    let response = driver.drive(sender.send_request(request(endpoint, target)?)).await?;
+    let response = driver.drive(sender.send_request(request(endpoint, target, range)?)).await?;
     unread.store(usize::MAX, Ordering::Relaxed);
     let (head, body) = response.into_parts();
     Ok(Answer {
@@ -84,8 +92,17 @@ async fn dial(endpoint: &Endpoint) -> io::Result<TcpStream> {
     Ok(socket)
 }
 
-fn request(endpoint: &Endpoint, target: &str) -> Result<Request<Nothing>, EngineError> {
-    Request::get(target)
+fn request(
+    endpoint: &Endpoint,
+    target: &str,
+    range: Option<ByteRange>,
+) -> Result<Request<Nothing>, EngineError> {
+    let request = Request::get(target);
+    let request = match range {
+        Some(range) => request.header(RANGE, range.to_string()),
+        None => request,
+    };
+    request
         .header(HOST, endpoint.to_string())
         .header(USER_AGENT, AGENT)
         // Engines have been seen not to start a stream when a compressed answer was acceptable.
@@ -140,7 +157,7 @@ impl Answer {
     }
 
     /// A header's value; text that is not ASCII reads as `?`.
-    fn text_of(&self, name: HeaderName) -> Option<&str> {
+    pub(crate) fn text_of(&self, name: HeaderName) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap_or("?").trim())
     }
 

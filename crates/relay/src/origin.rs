@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::output::recording::Recording;
 use crate::relay::StreamKey;
 
 /// Opens streams.
@@ -89,6 +90,8 @@ pub struct Upstream {
     pub media: Media,
     /// Where to ask what the source last said about the stream.
     pub report: Arc<dyn Report>,
+    /// Set for a recording: it is read through this, and `media` stays silent.
+    pub recording: Option<Arc<dyn Recording>>,
 }
 
 /// What a source says about a stream it plays.

@@ -167,7 +167,7 @@ impl Viewers {
     pub(crate) fn kick(&self, id: ViewerId) -> bool {
         let record = self.records.lock().get(&id).cloned();
         record.is_some_and(|record| {
-            record.kick();
+            record.cut(LeaveReason::Kicked);
             true
         })
     }
@@ -198,8 +198,8 @@ impl Record {
     }
 
     /// Its connection ends now, or as soon as it has said how it ends.
-    fn kick(&self) {
-        self.leaving.store(LeaveReason::Kicked as u8, Ordering::Relaxed);
+    fn cut(&self, reason: LeaveReason) {
+        self.leaving.store(reason as u8, Ordering::Relaxed);
         let mut exit = self.exit.lock();
         match &*exit {
             Exit::Known(end) => end(),
@@ -308,6 +308,11 @@ impl Farewell {
     /// The viewer is about to go for this reason.
     pub fn because(&self, reason: LeaveReason) {
         self.0.leaving.store(reason as u8, Ordering::Relaxed);
+    }
+
+    /// Ends the viewer's connection, for this reason.
+    pub(crate) fn cut(&self, reason: LeaveReason) {
+        self.0.cut(reason);
     }
 
     /// What ends the viewer's connection when an operator throws it out. Called at once when that was wanted already.

@@ -208,6 +208,7 @@ impl From<&StartError> for Code {
             StartError::Open(OpenError::Failed { .. }) | StartError::Gone => Self::EngineError,
             StartError::Open(OpenError::BadReply { .. }) => Self::EngineBadReply,
             StartError::Timeout { .. } => Self::StartTimeout,
+            StartError::Recording => Self::InvalidParam,
             StartError::Outdated => Self::TooManyRequests,
             StartError::ServerFull | StartError::MemoryFull => Self::ServerFull,
             StartError::TooManyViewers => Self::TooManyViewers,

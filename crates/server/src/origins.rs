@@ -1,20 +1,23 @@
 //! Where the planes meet: a stream of the relay becomes a playback on an engine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use acemux_engine::Stage as EngineStage;
 use acemux_engine::{
-    Body, ContentId, EngineError, Hash, Identities, Infohash, Liveness, Playback, PlaybackStat,
-    PlaybackStatus, Resolution, SourceSide, StartBy, Why,
+    Body, ByteRange as FileRange, ContentId, EngineError, Extent as FileExtent, Hash, Identities, Infohash,
+    Liveness, Playback, PlaybackStat, PlaybackStatus, Resolution, SourceSide, StartBy, Why,
 };
 use acemux_relay::StreamKey;
 use acemux_relay::origin::{
     Lack, LivePosition, Media, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage,
     Upstream, Urgency,
 };
+use acemux_relay::output::recording::{ByteRange, Extent, Part, Recording};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use acemux_fleet::dispatch::{Engines, Lack as Missing, NoSlot, Priority, Slot};
 use acemux_fleet::member::{EngineKey, Member};
@@ -26,6 +29,9 @@ const UNRESOLVED: &str = "id:";
 
 /// Engines that are asked for a channel's infohash, one after the other.
 const ASKED: usize = 2;
+
+/// How long an engine may take to answer for a part of a recording: it fetches that part from the swarm first.
+const FILE_HEAD: Duration = Duration::from_secs(60);
 
 /// Opens streams on AceStream engines. Cheap to clone.
 #[derive(Clone)]
@@ -191,7 +197,18 @@ impl EngineOrigin {
         };
         let session = started.playback_session_id.clone();
         let report = Arc::new(EngineReport { stats: playback.stats(), session });
-        Upstream { key, source, media: media(source_of(member), playback), report }
+        if source.is_live {
+            return Upstream {
+                key,
+                source,
+                media: media(source_of(member), playback),
+                report,
+                recording: None,
+            };
+        }
+        let recording = EngineRecording { id: source_of(member), playback: Arc::new(playback) };
+        let media = stream::pending().boxed();
+        Upstream { key, source, media, report, recording: Some(Arc::new(recording)) }
     }
 }
 
@@ -260,6 +277,57 @@ fn read(
             }
         }
     })
+}
+
+/// A recording on an engine. The playback lives as long as the session or a part that is being read.
+struct EngineRecording {
+    id: SourceId,
+    playback: Arc<Playing>,
+}
+
+impl Recording for EngineRecording {
+    fn open(&self, range: Option<ByteRange>) -> BoxFuture<'static, Result<Part, OpenError>> {
+        let (id, playback) = (self.id.clone(), Arc::clone(&self.playback));
+        let opened = async move {
+            let opened = timeout(FILE_HEAD, playback.file(range.map(range_in))).await;
+            let file = match opened {
+                Ok(file) => file.map_err(|error| open_error(&error, &id))?,
+                Err(_late) => return Err(late(id)),
+            };
+            let (length, media_type) = (file.length, file.media_type);
+            let extent = extent_of(file.extent);
+            let bytes = stream::unfold((file.body, playback), move |(mut body, playback)| {
+                let id = id.clone();
+                async move {
+                    let bytes = body.next().await?.map_err(|error| open_error(&error, &id));
+                    Some((bytes, (body, playback)))
+                }
+            });
+            Ok(Part { extent, length, media_type, media: bytes.boxed() })
+        };
+        opened.boxed()
+    }
+}
+
+fn late(id: SourceId) -> OpenError {
+    let detail = format!("the engine sent nothing of the recording in {} s", FILE_HEAD.as_secs());
+    OpenError::Failed { detail, source_id: Some(id) }
+}
+
+fn range_in(range: ByteRange) -> FileRange {
+    match range {
+        ByteRange::From(first) => FileRange::From(first),
+        ByteRange::Between(first, last) => FileRange::Between(first, last),
+        ByteRange::Last(count) => FileRange::Last(count),
+    }
+}
+
+fn extent_of(extent: FileExtent) -> Extent {
+    match extent {
+        FileExtent::Whole => Extent::Whole,
+        FileExtent::Part { first, last, total } => Extent::Part { first, last, total },
+        FileExtent::Beyond { total } => Extent::Beyond { total },
+    }
 }
 
 /// The engine's statistics in the relay's words.

@@ -104,6 +104,12 @@ impl Ingest {
         self.sealed.drain(..)
     }
 
+    /// Whether anything of the source in use was published. Until then the exact continuation of the last one's end
+    /// would be read with this one's tables and counters.
+    pub fn is_flowing(&self) -> bool {
+        self.chunker.found_start()
+    }
+
     /// Media time since the stream began.
     pub fn media_time(&self) -> Duration {
         self.chunker.media_time()

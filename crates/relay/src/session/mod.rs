@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::origin::{OpenError, Report, Source, SourceId, SourceStats, Stage, Upstream};
 use crate::output::hls::Packager;
+use crate::output::recording::{Desk, Recording};
 use crate::relay::StreamKey;
 use crate::ring::{Ring, RingLevel};
 use crate::viewer::{ViewerSnapshot, Viewers};
@@ -99,6 +100,9 @@ pub enum StartError {
     /// Newer starts from the same address have taken its place.
     #[error("newer streams were asked for from this address than can be started at once")]
     Outdated,
+    /// It is no broadcast, so it is not cut into pieces.
+    #[error("this is a recording: it is played at /ace/getstream, where it can be sought in")]
+    Recording,
     /// The service stops.
     #[error("the service is stopping")]
     Draining,
@@ -153,6 +157,8 @@ pub(crate) struct Shared {
     pub(crate) last_progress: AtomicU64,
     /// Cuts the stream for viewers who fetch pieces, while there are any.
     pub(crate) hls: Mutex<Option<Arc<Packager>>>,
+    /// Who reads it, if it is a recording.
+    pub(crate) desk: Desk,
     /// Number of the next segment.
     pub(crate) hls_next: AtomicU64,
     facts: Mutex<Facts>,
@@ -163,6 +169,7 @@ struct Facts {
     key: StreamKey,
     source: Option<Source>,
     report: Option<Arc<dyn Report>>,
+    recording: Option<Arc<dyn Recording>>,
     started: Option<Timestamp>,
     lingering_since: Option<Instant>,
     bitrate: Option<Bitrate>,
@@ -207,8 +214,15 @@ impl Shared {
         ring: Ring,
         commands: mpsc::Sender<Command>,
     ) -> Arc<Self> {
-        let facts =
-            Facts { key, source: None, report: None, started: None, lingering_since: None, bitrate: None };
+        let facts = Facts {
+            key,
+            source: None,
+            report: None,
+            recording: None,
+            started: None,
+            lingering_since: None,
+            bitrate: None,
+        };
         Arc::new(Self {
             label,
             created: Timestamp::now(),
@@ -220,6 +234,7 @@ impl Shared {
             bytes_in: AtomicU64::new(0),
             last_progress: AtomicU64::new(0),
             hls: Mutex::default(),
+            desk: Desk::default(),
             hls_next: AtomicU64::new(0),
             facts: Mutex::new(facts),
         })
@@ -237,6 +252,19 @@ impl Shared {
         let mut facts = self.facts.lock();
         facts.source = Some(source);
         facts.report = Some(report);
+    }
+
+    pub(crate) fn records(&self, recording: Arc<dyn Recording>) {
+        self.facts.lock().recording = Some(recording);
+    }
+
+    pub(crate) fn recording(&self) -> Option<Arc<dyn Recording>> {
+        self.facts.lock().recording.clone()
+    }
+
+    /// Nobody can open it any more.
+    pub(crate) fn forget_recording(&self) {
+        let _dropped_after_unlocking = self.facts.lock().recording.take();
     }
 
     pub(crate) fn source(&self) -> Option<Source> {

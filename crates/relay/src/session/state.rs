@@ -63,6 +63,8 @@ pub enum Step {
         /// Media time there.
         media: Duration,
     },
+    /// The source has opened a recording, which viewers read as they like: its silence means nothing.
+    Recording(SourceId),
     /// The source that was opened to heal a gap has sent media: it is the one in use now, though nothing of it is in
     /// the ring yet.
     TakenUp,
@@ -147,6 +149,7 @@ pub struct Machine {
     timings: Timings,
     state: State,
     viewers: usize,
+    is_recording: bool,
     last_data: Instant,
     /// The source in use, once it plays.
     source: Option<SourceId>,
@@ -173,6 +176,7 @@ impl Machine {
             timings,
             state: State::Opening(opening),
             viewers: 0,
+            is_recording: false,
             last_data: now,
             source: None,
             began: Duration::ZERO,
@@ -195,7 +199,9 @@ impl Machine {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Opening(opening) => Some(opening.deadline(&self.timings)),
+            State::Live if self.is_recording => None,
             State::Live => Some(self.last_data + self.timings.stall),
+            State::Lingering { until } if self.is_recording => Some(*until),
             State::Lingering { until } => Some((*until).min(self.last_data + self.timings.hold)),
             State::Recovering(gap) => Some(gap.deadline()),
             State::Ended => None,
@@ -209,6 +215,7 @@ impl Machine {
             Step::Opened(Err(error)) => self.attempt_failed(error, now),
             Step::Data(media) => self.data(media, now),
             Step::Started { source, media } => self.started(source, media, now),
+            Step::Recording(source) => self.recording(source, now),
             Step::TakenUp => self.taken_up(now),
             Step::Unreadable(source) => self.upstream_over(Some(unreadable(source.clone())), source, now),
             Step::UpstreamOver(error, source) => self.upstream_over(error, source, now),
@@ -233,6 +240,11 @@ impl Machine {
         }
         self.state = State::Live;
         Order::Settle
+    }
+
+    fn recording(&mut self, source: SourceId, now: Instant) -> Order {
+        self.is_recording = true;
+        self.started(source, Duration::ZERO, now)
     }
 
     fn taken_up(&mut self, now: Instant) -> Order {
@@ -312,6 +324,8 @@ impl Machine {
 
     fn leave(&mut self, why: OpenError, now: Instant) -> Order {
         match self.state {
+            // A viewer somewhere in a file cannot be moved.
+            _ if self.is_recording => Order::Wait,
             State::Live => self.interrupted(Cause::Wanted, why, now),
             State::Lingering { .. } => Order::End { reason: EndReason::GaveWay, if_unwatched: true },
             State::Opening(_) | State::Recovering(_) | State::Ended => Order::Wait,
@@ -383,13 +397,13 @@ impl Machine {
         match &self.state {
             State::Opening(_) => self.opening_tick(stage, now),
             State::Recovering(_) => self.recovering_tick(now),
-            State::Live if self.last_data + self.timings.stall <= now => {
+            State::Live if !self.is_recording && self.last_data + self.timings.stall <= now => {
                 self.interrupted(Cause::Silent, silent(self.timings.stall, self.source.clone()), now)
             }
             State::Lingering { until } if *until <= now => {
                 Order::End { reason: EndReason::Idle, if_unwatched: true }
             }
-            State::Lingering { .. } if self.last_data + self.timings.hold <= now => {
+            State::Lingering { .. } if !self.is_recording && self.last_data + self.timings.hold <= now => {
                 self.end(EndReason::Stalled)
             }
             _ => Order::Wait,

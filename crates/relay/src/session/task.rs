@@ -27,6 +27,7 @@ use super::{Command, EndReason, Phase, Shared};
 use crate::budget::Lease;
 use crate::event::{Event, Healed};
 use crate::origin::{OpenError, OpenRequest, Pressure, Progress, SourceId, Stage, Upstream, Urgency};
+use crate::output::recording::Recording;
 use crate::relay::{Claim, Inner};
 use crate::ring::Producer;
 
@@ -303,8 +304,22 @@ impl Task {
         if side == Side::Current {
             self.shared.playing_on(upstream.source.clone(), Arc::clone(&upstream.report));
         }
+        let recording = upstream.recording.clone().filter(|_| side == Side::Current);
         attempt.opened(upstream);
-        self.apply(Step::Opened(Ok(())))
+        match recording {
+            Some(recording) => self.records(recording),
+            None => self.apply(Step::Opened(Ok(()))),
+        }
+    }
+
+    /// There is nothing to wait for: viewers open the recording where they like.
+    fn records(&mut self, recording: Arc<dyn Recording>) -> Order {
+        let Some(source) = self.current.as_ref().and_then(Attempt::source) else { return Order::Wait };
+        self.challenger = None;
+        self.shared.records(recording);
+        let order = self.apply(Step::Recording(source.clone()));
+        self.report_start(&source);
+        order
     }
 
     /// Of two attempts one may fail: the other goes on. Only the last one's failure is the stream's.
@@ -458,12 +473,16 @@ impl Task {
         let Some(source) = self.current.as_ref().and_then(Attempt::source) else { return Order::Wait };
         self.challenger = None;
         let order = self.apply(Step::Started { source: source.clone(), media: self.ingest.media_time() });
+        self.report_start(&source);
+        order
+    }
+
+    fn report_start(&self, source: &SourceId) {
         self.shared.live();
         self.report_stages();
         let took = self.shared.opened.elapsed();
-        let (key, result) = (&self.shared.key(), Ok(&source));
+        let (key, result) = (&self.shared.key(), Ok(source));
         self.relay.observe(&Event::StartFinished { key, result, took });
-        order
     }
 
     /// Media is there again, continued exactly or after the announcement of a jump.
@@ -516,8 +535,9 @@ impl Task {
                 let source = self.challenger.as_ref().and_then(|challenger| challenger.attempt.source());
                 self.attempt_failed(Side::Challenger, unreadable(source))
             }
-            Joined::Exactly(bytes) => self.take_over(Healed::Exactly, &bytes),
-            Joined::Anew(bytes) => {
+            Joined::Exactly(bytes) if self.ingest.is_flowing() => self.take_over(Healed::Exactly, &bytes),
+            // Another attempt in between came to nothing.
+            Joined::Exactly(bytes) | Joined::Anew(bytes) => {
                 self.ingest.restart();
                 self.take_over(Healed::WithAJump, &bytes)
             }
@@ -590,6 +610,7 @@ impl Task {
         }
         let lasted = self.shared.opened.elapsed();
         self.relay.observe(&Event::SessionEnded { key: &key, reason: &reason, lasted });
+        self.shared.forget_recording();
         self.shared.phase.send_replace(Phase::Ended(reason.clone()));
         if let Some(producer) = self.producer.take() {
             producer.finish(reason);

@@ -23,6 +23,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
+use super::recording::{self, Seat};
 use crate::api::problem::{Code, Problem};
 use crate::app::App;
 use crate::client::ClientInfo;
@@ -33,12 +34,21 @@ pub async fn play(
     State(app): State<App>,
     RawQuery(query): RawQuery,
     client: ClientInfo,
+    headers: HeaderMap,
     switch: AbortSwitch,
 ) -> Result<Response, Problem> {
     let content = Selector::from_query(query.as_deref())?;
+    let address = client.address;
     let viewer = join(&app, content, client).await?;
     switch.on_cut(farewell(&viewer));
     viewer.farewell().when_kicked(switch.cutter());
+    let viewer = match viewer.read(address).await {
+        Ok(reader) => {
+            let seat = Seat { range: recording::range(&headers), switch };
+            return recording::reply(reader, seat).await;
+        }
+        Err(viewer) => viewer,
+    };
     let body = AbortOnError::new(TsBody::new(viewer), switch);
     Ok((StatusCode::OK, golden_headers(), Body::new(body)).into_response())
 }

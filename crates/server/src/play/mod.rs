@@ -2,3 +2,4 @@
 
 pub mod getstream;
 pub mod hls;
+mod recording;

@@ -16,6 +16,7 @@ mod limits;
 mod operator;
 mod pages;
 mod players;
+mod recordings;
 mod sharing;
 mod stagnation;
 mod starts;

@@ -79,6 +79,9 @@ impl Relay {
         admitted: Admitted,
     ) -> Result<Token, StartError> {
         let viewer = self.join(key, info, admitted).await?;
+        if viewer.shared().recording().is_some() {
+            return Err(StartError::Recording);
+        }
         let token = Token::random();
         self.inner.package(token.clone(), viewer)?;
         Ok(token)

@@ -1,0 +1,190 @@
+//! A recording is a file at its source: nothing to share in a ring, but something to seek in. One viewer at a time reads
+//! it, as far and from where it likes.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http_body::Frame;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::origin::{Media, OpenError};
+use crate::session::{EndReason, Phase, Shared};
+use crate::viewer::{Farewell, LeaveReason, Viewer, ViewerGuard};
+
+/// How long a player that seeks is waited for: it opens a new connection and then closes the old one, or never does.
+const HAND_OVER: Duration = Duration::from_secs(3);
+
+/// Which part of a recording is wanted, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByteRange {
+    /// From this offset to the end.
+    From(u64),
+    /// From the first to the second offset, both included.
+    Between(u64, u64),
+    /// So many bytes at the end.
+    Last(u64),
+}
+
+/// How much of a recording a [`Part`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// From the first to the last byte, both included, of so many.
+    Part {
+        /// First byte.
+        first: u64,
+        /// Last byte.
+        last: u64,
+        /// Bytes of the whole, if known.
+        total: Option<u64>,
+    },
+    /// Nothing: the range is beyond the end of so many bytes.
+    Beyond {
+        /// Bytes of the whole, if known.
+        total: Option<u64>,
+    },
+}
+
+/// A part of a recording.
+pub struct Part {
+    /// How much of it.
+    pub extent: Extent,
+    /// Bytes, if the source says so.
+    pub length: Option<u64>,
+    /// The media type, if the source names a sensible one.
+    pub media_type: Option<String>,
+    /// The bytes.
+    pub media: Media,
+}
+
+/// A recording open at a source.
+pub trait Recording: Send + Sync {
+    /// Opens a part of it. Only one part may be open at a time.
+    fn open(&self, range: Option<ByteRange>) -> BoxFuture<'static, Result<Part, OpenError>>;
+}
+
+/// Another viewer reads the recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("somebody else watches this recording; one at a time can")]
+pub struct Busy;
+
+/// The one place for a reader.
+pub(crate) struct Desk {
+    seat: Arc<Semaphore>,
+    reader: Mutex<Option<(IpAddr, Farewell)>>,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self { seat: Arc::new(Semaphore::new(1)), reader: Mutex::default() }
+    }
+}
+
+impl Desk {
+    /// A new request from the same address is the same viewer, who seeks: its old connection is cut, because a player
+    /// that does not read it any more would never notice another end.
+    async fn sit_down(&self, address: IpAddr, farewell: Farewell) -> Result<OwnedSemaphorePermit, Busy> {
+        let is_taken = self.seat.available_permits() == 0;
+        let reader = self.reader.lock().clone().filter(|_| is_taken);
+        match reader {
+            Some((reader, old)) if reader == address => old.cut(LeaveReason::Left),
+            Some(_) => return Err(Busy),
+            None => {}
+        }
+        let seat = timeout(HAND_OVER, Arc::clone(&self.seat).acquire_owned()).await;
+        let seat = seat.ok().and_then(Result::ok).ok_or(Busy)?;
+        *self.reader.lock() = Some((address, farewell));
+        Ok(seat)
+    }
+}
+
+/// A viewer at a recording.
+pub struct Reader {
+    guard: ViewerGuard,
+    recording: Arc<dyn Recording>,
+    _seat: OwnedSemaphorePermit,
+}
+
+/// Why a body of a recording ends before its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The source broke.
+    #[error(transparent)]
+    Source(#[from] OpenError),
+    /// The stream has ended.
+    #[error("the stream is over: {}", .0.as_str())]
+    Over(EndReason),
+}
+
+impl Viewer {
+    /// The viewer as a reader, when its stream is a recording; the viewer itself when it is a broadcast.
+    pub async fn read(self, address: IpAddr) -> Result<Result<Reader, Busy>, Self> {
+        let Some(recording) = self.shared().recording() else { return Err(self) };
+        let guard = self.into_guard();
+        let seat = guard.shared().desk.sit_down(address, guard.farewell()).await;
+        Ok(seat.map(|seat| Reader { guard, recording, _seat: seat }))
+    }
+}
+
+impl Reader {
+    /// Opens a part. A source that cannot give it has lost the recording: the next request starts it anew.
+    pub async fn open(self, range: Option<ByteRange>) -> Result<(Part, Body), OpenError> {
+        let opened = self.recording.open(range).await.inspect_err(|error| {
+            self.guard.shared().end(EndReason::UpstreamFailed(error.clone()));
+        })?;
+        let Part { extent, length, media_type, media } = opened;
+        let shared = Arc::clone(self.guard.shared());
+        let stopped = Box::pin(async move { end_of(&shared).await });
+        let head = Part { extent, length, media_type, media: Box::pin(futures_util::stream::empty()) };
+        Ok((head, Body { reader: self, media, stopped }))
+    }
+}
+
+async fn end_of(shared: &Shared) -> EndReason {
+    let mut phase = shared.phase.subscribe();
+    let ended = phase.wait_for(|phase| matches!(phase, Phase::Ended(_))).await;
+    match ended.as_deref() {
+        Ok(Phase::Ended(reason)) => reason.clone(),
+        _ => EndReason::Lost,
+    }
+}
+
+/// The bytes of a part, on their way to the reader.
+pub struct Body {
+    reader: Reader,
+    media: Media,
+    stopped: BoxFuture<'static, EndReason>,
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = self.get_mut();
+        if let Poll::Ready(reason) = this.stopped.as_mut().poll(context) {
+            this.reader.guard.farewell().because(LeaveReason::StreamOver);
+            return Poll::Ready(Some(Err(Broken::Over(reason))));
+        }
+        this.media.as_mut().poll_next(context).map(|bytes| {
+            bytes.map(|bytes| match bytes {
+                Ok(bytes) => {
+                    this.reader.guard.sent(bytes.len());
+                    Ok(Frame::data(bytes))
+                }
+                Err(error) => Err(Broken::Source(error)),
+            })
+        })
+    }
+}
