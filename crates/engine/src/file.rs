@@ -95,8 +95,11 @@ fn media_type(answer: &Answer, name: HeaderName) -> Option<String> {
     is_sensible.then(|| text.to_ascii_lowercase())
 }
 
-/// `bytes 0-99/1000`, `bytes 0-99/*`, `bytes */1000`.
-fn content_range(text: &str) -> Option<(Option<(u64, u64)>, Option<u64>)> {
+/// First and last byte, if any.
+type Bounds = Option<(u64, u64)>;
+
+/// `bytes 0-99/1000`, `bytes 0-99/*`, `bytes */1000`: what is there, and of how many bytes.
+fn content_range(text: &str) -> Option<(Bounds, Option<u64>)> {
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
     let total = if total == "*" { None } else { Some(total.parse().ok()?) };
     if range == "*" {
