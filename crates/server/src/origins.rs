@@ -31,7 +31,7 @@ const UNRESOLVED: &str = "id:";
 const ASKED: usize = 2;
 
 /// How long an engine may take to answer for a part of a recording: it fetches that part from the swarm first.
-const FILE_HEAD: Duration = Duration::from_secs(60);
+const FILE_HEAD: Duration = Duration::from_mins(1);
 
 /// Opens streams on AceStream engines. Cheap to clone.
 #[derive(Clone)]
