@@ -34,7 +34,7 @@ async fn whole(app: &TestApp) -> Vec<u8> {
 async fn a_recording_plays_from_its_start_to_its_end() {
     let app = app().await;
     let mut viewer = StrictViewer::open(app.address(), VOD_ID).await;
-    let end = viewer.watch(Duration::from_secs(60)).await;
+    let end = viewer.watch(Duration::from_mins(1)).await;
     assert_eq!(end, Some(BodyEnd::Clean));
     viewer.assert_perfect();
     assert_eq!(viewer.report().bytes, LENGTH as u64);
