@@ -16,6 +16,7 @@ mod limits;
 mod operator;
 mod pages;
 mod players;
+mod players_failover;
 mod recordings;
 mod sharing;
 mod stagnation;

@@ -1,0 +1,60 @@
+// Plays a manifest with hls.js in headless Chromium and prints what came of it as one line of JSON.
+//
+//   node play.mjs <manifest URL> <seconds>
+//
+// The page is served from an address of its own, so that the manifest and its segments need CORS as they do in real
+// pages.
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { createRequire } from 'node:module';
+import { chromium } from 'playwright-core';
+
+const [manifest, seconds] = [process.argv[2], Number(process.argv[3])];
+const hlsJs = createRequire(import.meta.url).resolve('hls.js/dist/hls.min.js');
+
+const page = `<!doctype html><video id="v" muted autoplay playsinline></video><script src="/hls.js"></script><script>
+  const video = document.getElementById('v');
+  window.seen = { errors: [], fatal: [], levels: 0 };
+  const hls = new Hls();
+  hls.on(Hls.Events.ERROR, (_, data) => {
+    (data.fatal ? seen.fatal : seen.errors).push(data.details + (data.reason ? ': ' + data.reason : ''));
+  });
+  hls.on(Hls.Events.LEVEL_LOADED, () => { seen.levels += 1; });
+  hls.loadSource(${JSON.stringify(manifest)});
+  hls.attachMedia(video);
+  window.report = () => {
+    const quality = video.getVideoPlaybackQuality();
+    const range = (ranges) => ranges.length ? ranges.end(ranges.length - 1) - ranges.start(0) : 0;
+    return { ...seen, time: video.currentTime, buffered: range(video.buffered), paused: video.paused,
+             frames: quality.totalVideoFrames, dropped: quality.droppedVideoFrames, width: video.videoWidth };
+  };
+</script>`;
+
+const server = createServer(async (request, response) => {
+  if (request.url === '/hls.js') {
+    response.setHeader('Content-Type', 'text/javascript');
+    response.end(await readFile(hlsJs));
+  } else {
+    response.setHeader('Content-Type', 'text/html');
+    response.end(page);
+  }
+});
+await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: ['--no-sandbox', '--autoplay-policy=no-user-gesture-required'],
+});
+try {
+  const tab = await browser.newPage();
+  await tab.goto(`http://127.0.0.1:${server.address().port}/`);
+  const started = await tab.waitForFunction(() => document.getElementById('v').currentTime > 0, null, { timeout: 20000 })
+    .then(() => true, () => false);
+  const from = await tab.evaluate(() => report().time);
+  if (started) await tab.waitForTimeout(seconds * 1000);
+  const end = await tab.evaluate(() => report());
+  console.log(JSON.stringify({ started, advanced: end.time - from, ...end }));
+} finally {
+  await browser.close();
+  server.close();
+}

@@ -1,0 +1,197 @@
+//! Real players across the death of an engine, and on the pieces of HLS. What they need is installed by `scripts/test`.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use acemux_sim::{H264_ID, SimOptions};
+use acemux_testkit::app::{Setup, TestApp, within};
+use futures_util::future::join_all;
+use serde_json::Value;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+
+use crate::stream;
+
+/// Longest run of a player: the longest that is asked for, and its start on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(110);
+
+async fn app(engines: usize) -> TestApp {
+    let engine = || SimOptions { burst: Duration::from_secs(8), ..SimOptions::fast() };
+    Setup::with_engines((0..engines).map(|_| engine())).start().await
+}
+
+fn url(app: &TestApp) -> String {
+    format!("http://{}{}", app.address(), stream(H264_ID))
+}
+
+fn manifest(app: &TestApp) -> String {
+    format!("http://{}/ace/manifest.m3u8?id={H264_ID}", app.address())
+}
+
+/// What a program said and how long it took.
+struct Played {
+    success: bool,
+    said: String,
+    took: Duration,
+}
+
+/// Runs a program to its end; `None`, and a line that says so, when it is not installed. Where everything must be
+/// installed that is a failure.
+async fn run(program: &str, arguments: &str) -> Option<Played> {
+    let mut command = Command::new(program);
+    command.args(arguments.split(' ')).stdin(Stdio::null()).kill_on_drop(true);
+    let began = Instant::now();
+    let Ok(output) = within(PATIENCE, program, command.output()).await else {
+        let must = std::env::var("NEXTEST_PROFILE").is_ok_and(|profile| profile == "ci");
+        assert!(!must, "{program} is not installed");
+        println!("skipped: {program} is not installed");
+        return None;
+    };
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    Some(Played { success: output.status.success(), said, took: began.elapsed() })
+}
+
+/// The engine that plays dies after a while.
+async fn kill_after(app: &TestApp, time: Duration) {
+    sleep(time).await;
+    let playing = app.engines.iter().find(|engine| engine.sessions() > 0).expect("one plays");
+    playing.crash().await;
+}
+
+/// A path that no other test has.
+fn tempfile(name: &str) -> String {
+    std::env::temp_dir().join(format!("acemux-{name}-{}.ts", std::process::id())).display().to_string()
+}
+
+/// The longest step between the times of two video packets, in seconds.
+async fn longest_step(file: &str) -> Option<(usize, f64)> {
+    let read = "-v error -select_streams v -show_entries packet=pts_time -of csv=p=0";
+    let probed = run("ffprobe", &format!("{read} {file}")).await?;
+    assert!(probed.success, "{}", probed.said);
+    let lines = probed.said.lines().map(|line| line.trim_matches(',')).filter(|line| !line.is_empty());
+    let times = lines.map(|line| line.parse().unwrap_or_else(|_| panic!("no time: {line}")));
+    let mut times: Vec<f64> = times.collect();
+    times.sort_by(f64::total_cmp);
+    let steps = times.windows(2).map(|pair| pair[1] - pair[0]);
+    Some((times.len(), steps.fold(0.0, f64::max)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ffmpeg_copies_across_the_death_of_an_engine_and_its_file_has_no_seam() {
+    let app = app(2).await;
+    let file = tempfile("failover");
+    let copy = format!("-v warning -y -i {} -t 25 -c copy -f mpegts {file}", url(&app));
+    let (played, ()) = tokio::join!(run("ffmpeg", &copy), kill_after(&app, Duration::from_secs(8)));
+    let Some(played) = played else { return };
+    assert!(played.success && played.said.is_empty(), "{}", played.said);
+    let Some((packets, step)) = longest_step(&file).await else { return };
+    let _removed = std::fs::remove_file(&file);
+    println!("{packets} pictures, the longest step {step} s, in {:?}", played.took);
+    assert!(packets > 600 && step < 0.1, "{packets} pictures, a step of {step} s");
+    assert_eq!(app.ledger.counts().opened, 2, "it was opened on the other engine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ffmpeg_copies_across_a_gap_of_ten_seconds_and_its_file_has_one_seam() {
+    let app = app(1).await;
+    let file = tempfile("gap");
+    let copy = format!("-v error -y -i {} -t 30 -c copy -f mpegts {file}", url(&app));
+    let broken = async {
+        kill_after(&app, Duration::from_secs(6)).await;
+        sleep(Duration::from_secs(10)).await;
+        app.engine().restart().await;
+    };
+    let (played, ()) = tokio::join!(run("ffmpeg", &copy), broken);
+    let Some(played) = played else { return };
+    assert!(played.success, "{}", played.said);
+    // The file is decodable: nothing but the one jump in its times.
+    let decoded = run("ffmpeg", &format!("-v error -i {file} -f null -")).await;
+    let Some((packets, step)) = longest_step(&file).await else { return };
+    let _removed = std::fs::remove_file(&file);
+    println!("{packets} pictures, the longest step {step} s, in {:?}", played.took);
+    assert!(packets > 400 && step < 15.0, "{packets} pictures, a step of {step} s");
+    assert!(decoded.is_none_or(|decoded| decoded.success), "the copy decodes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mpv_and_vlc_play_on_for_half_a_minute_after_an_engine_died() {
+    let app = app(2).await;
+    let url = url(&app);
+    // Both end by their own clocks: 40 s of the stream, at its own speed.
+    let mpv = format!("--no-config --vo=null --ao=null --length=40 --msg-level=all=error {url}");
+    let vlc = format!("-u nobody -- cvlc -q --vout dummy --aout dummy --run-time=40 {url} vlc://quit");
+    let players = join_all([run("mpv", &mpv), run("runuser", &vlc)]);
+    let (played, ()) = tokio::join!(players, kill_after(&app, Duration::from_secs(8)));
+    for (name, played) in ["mpv", "vlc"].into_iter().zip(played) {
+        let Some(played) = played else { continue };
+        println!("{name}: 40 s of the stream in {:?}", played.took);
+        assert!(played.success, "{name}: {}", played.said);
+        let took = played.took.as_secs();
+        assert!((28..70).contains(&took), "{name} took {:?}: {}", played.took, played.said);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ffmpeg_reads_a_minute_of_pieces_without_an_error_line() {
+    let app = app(1).await;
+    let Some(played) = run("ffmpeg", &format!("-v error -i {} -t 60 -f null -", manifest(&app))).await else {
+        return;
+    };
+    println!("a minute of HLS in {:?}", played.took);
+    assert!(played.success && played.said.is_empty(), "{}", played.said);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mpv_and_vlc_play_the_pieces_too() {
+    let app = app(1).await;
+    let url = manifest(&app);
+    let mpv = format!("--no-config --vo=null --ao=null --length=15 --msg-level=all=error {url}");
+    let vlc = format!("-u nobody -- cvlc -q --vout dummy --aout dummy --run-time=15 {url} vlc://quit");
+    for (name, played) in
+        ["mpv", "vlc"].into_iter().zip(join_all([run("mpv", &mpv), run("runuser", &vlc)]).await)
+    {
+        let Some(played) = played else { continue };
+        println!("{name}: 15 s of pieces in {:?}", played.took);
+        assert!(played.success && played.took < Duration::from_mins(1), "{name}: {}", played.said);
+    }
+    assert_eq!(app.ledger.counts().opened, 1);
+}
+
+/// What the browser saw; `None` when it cannot be run here.
+async fn browser(app: &TestApp, seconds: u64) -> Option<Value> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/browser/play.mjs");
+    let modules = concat!(env!("CARGO_MANIFEST_DIR"), "/browser/node_modules/hls.js");
+    if !std::path::Path::new(modules).exists() {
+        let must = std::env::var("NEXTEST_PROFILE").is_ok_and(|profile| profile == "ci");
+        assert!(!must, "npm ci was not run in crates/testkit/browser");
+        println!("skipped: npm ci was not run in crates/testkit/browser");
+        return None;
+    }
+    let played = run("node", &format!("{script} {} {seconds}", manifest(app))).await?;
+    let line = played.said.lines().last().unwrap_or_default();
+    let seen = serde_json::from_str(line).unwrap_or_else(|_| panic!("{}", played.said));
+    println!("{seen}");
+    Some(seen)
+}
+
+fn assert_played(seen: &Value, at_least: f64) {
+    assert_eq!(seen["fatal"], Value::Array(Vec::new()), "{seen}");
+    assert!(seen["advanced"].as_f64().is_some_and(|advanced| advanced >= at_least), "{seen}");
+    assert!(seen["frames"].as_u64().is_some_and(|frames| frames > 100) && seen["width"] == 640, "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hls_js_plays_a_minute() {
+    let app = app(1).await;
+    let Some(seen) = browser(&app, 60).await else { return };
+    assert_played(&seen, 54.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hls_js_plays_across_the_death_of_an_engine() {
+    let app = app(2).await;
+    let (seen, ()) = tokio::join!(browser(&app, 40), kill_after(&app, Duration::from_secs(15)));
+    let Some(seen) = seen else { return };
+    assert_played(&seen, 34.0);
+    assert_eq!(app.ledger.counts().opened, 2);
+}
