@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! GET  /__sim/status                addresses and counts
-//! GET  /__sim/ledger                every session
+//! GET  /__sim/ledger                every session, every start, starts in flight by engine
 //! GET  /__sim/fault                 the rules in force
 //! POST /__sim/fault                 {"fault": {"mode": "eof", "after_bytes": 1000000}, "target": "all" | <hash>, "starts": 1}
 //!                                   or a list of such rules, or {"clear": true}

@@ -106,18 +106,18 @@ pub enum Fault {
     /// Headers and the end.
     #[serde(rename = "empty_200")]
     Empty200,
-    /// A 200 whose body is no media.
+    /// A 200 whose body is no media. Broadcasts only.
     WrongContent {
         /// What it is instead.
         #[serde(default)]
         kind: WrongContent,
     },
-    /// The body's end is told in this way.
+    /// The body's end is told in this way. Broadcasts only: a recording declares its length.
     Framing {
         /// Which way.
         framing: Framing,
     },
-    /// The body is compressed (`Content-Encoding: gzip`), asked for or not.
+    /// The body is compressed (`Content-Encoding: gzip`), asked for or not. Broadcasts only.
     Gzip,
 
     /// Nobody has the channel: stat says `prebuf` with no peer, playback is silent.

@@ -1,14 +1,18 @@
-//! The engine's own book: every session that was opened, how it ended and what was read. It is the oracle against which a
+//! The engine's own book: every start, every session that was opened, how it ended and what was read. It is the oracle against which a
 //! proxy's claims are checked, so it is written by the engine alone and says nothing about intentions.
 //!
 //! Several engines may write into one ledger; each record names its engine.
 
-use std::collections::VecDeque;
+mod starts;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
+pub use self::starts::{StartRecord, StartsInFlight};
 use crate::swarm;
 
 /// Ended sessions remembered in full; older ones remain in the counts.
@@ -23,6 +27,7 @@ struct Book {
     sessions: VecDeque<SessionRecord>,
     next_id: u64,
     counts: Counts,
+    starts: starts::Starts,
 }
 
 /// Everything in the ledger at one moment.
@@ -32,6 +37,10 @@ pub struct LedgerSnapshot {
     pub sessions: Vec<SessionRecord>,
     /// The sums.
     pub counts: Counts,
+    /// Start requests by arrival: all in flight and the last ten thousand that were answered.
+    pub starts: Vec<StartRecord>,
+    /// Starts in flight by engine.
+    pub starts_in_flight: BTreeMap<String, StartsInFlight>,
 }
 
 /// What happened, counted since the start or the last reset.
@@ -158,7 +167,12 @@ impl Ledger {
     /// Everything in it.
     pub fn snapshot(&self) -> LedgerSnapshot {
         let book = self.0.lock();
-        LedgerSnapshot { sessions: book.sessions.iter().cloned().collect(), counts: book.counts }
+        LedgerSnapshot {
+            sessions: book.sessions.iter().cloned().collect(),
+            counts: book.counts,
+            starts: book.starts.records(),
+            starts_in_flight: book.starts.in_flight(),
+        }
     }
 
     /// The sums alone.
@@ -171,12 +185,13 @@ impl Ledger {
         self.counts().open
     }
 
-    /// Forgets ended sessions and all counts; open sessions stay and are counted as opened.
+    /// Forgets ended sessions, answered starts and all counts; open sessions stay and are counted as opened.
     pub fn reset(&self) {
         let book = &mut *self.0.lock();
         book.sessions.retain(|session| session.closed.is_none());
         let open = book.sessions.len() as u64;
         book.counts = Counts { open, peak: open, opened: open, ..Counts::default() };
+        book.starts.reset();
     }
 
     pub(crate) fn count(&self, change: impl FnOnce(&mut Counts)) {
@@ -232,6 +247,18 @@ impl LedgerSnapshot {
     /// Sessions of one infohash.
     pub fn of<'a>(&'a self, infohash: &'a str) -> impl Iterator<Item = &'a SessionRecord> {
         self.sessions.iter().filter(move |session| session.infohash == infohash)
+    }
+
+    /// The most start requests that this engine had to answer at once.
+    pub fn peak_starts(&self, engine: &str) -> u64 {
+        self.starts_in_flight.get(engine).map_or(0, |flight| flight.peak)
+    }
+
+    /// The most start requests that reached this engine within any `window`; with a second, its starts a second.
+    pub fn most_starts_within(&self, engine: &str, window: Duration) -> usize {
+        let starts = self.starts.iter().filter(|start| start.engine == engine);
+        let times: Vec<u64> = starts.map(|start| start.at_ms).collect();
+        starts::most_within(&times, window)
     }
 
     /// How many sessions ended for this reason.

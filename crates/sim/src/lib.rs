@@ -60,5 +60,5 @@ pub use channel::{
 pub use engine::{SimEngine, run_engine};
 pub use fault::{Fault, Framing, Rule, Target};
 pub use identity::{ContentHash, infohash_of, token_of};
-pub use ledger::{CloseReason, Ledger, LedgerSnapshot};
+pub use ledger::{CloseReason, Ledger, LedgerSnapshot, StartRecord, StartsInFlight};
 pub use options::{BadVersion, Dialect, EngineVersion, SimOptions, Timing};

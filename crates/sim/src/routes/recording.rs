@@ -1,4 +1,7 @@
 //! A recording on the media URL: a file with a length, read whole or by ranges, one range to a request.
+//!
+//! It suffers the faults of pace and of the end, and those that come before the head. What is about an endless body
+//! (`framing`, `gzip`, `wrong_content`, `loop`, `stagnate`, `null_flood`) passes it by: its length is declared.
 
 use std::io;
 use std::ops::Range;

@@ -58,11 +58,10 @@ pub(super) async fn start(
     request: &Request,
     format: Format,
 ) -> Ending {
-    core.ledger.count(|counts| {
-        counts.starts += 1;
-        counts.heads += u64::from(request.is_head());
-    });
-    let Some(selector) = Selector::of(request) else {
+    let selector = Selector::of(request);
+    let requested = selector.map(|selector| selector.value);
+    let in_flight = core.ledger.start_began(core.name(), requested, request.is_head());
+    let Some(selector) = selector else {
         return connection.send(request, Reply::text(500, "Internal Server Error")).await;
     };
     let target = selector.hash().map(ContentHash::infohash);
@@ -71,12 +70,16 @@ pub(super) async fn start(
     if let Some(ending) = obstruct(connection, request, &faults, Page::Start).await {
         return ending;
     }
-    match load(core, request, selector, &faults).await {
+    let opening = load(core, request, selector, &faults).await.map(|infohash| {
+        let session = core.open(order(core, request, selector, infohash, own_faults));
+        (session, play_id(core, selector, infohash))
+    });
+    // The reply is ready; how long its client takes to read it, or the media behind it, is another matter.
+    drop(in_flight);
+    match opening {
         Err(refused) => respond_late(connection, request, &faults, refused).await,
-        Ok(infohash) => {
-            let session = core.open(order(core, request, selector, infohash, own_faults));
-            opened(core, connection, request, format, &faults, &session, &play_id(core, selector, infohash))
-                .await
+        Ok((session, play_id)) => {
+            opened(core, connection, request, format, &faults, &session, &play_id).await
         }
     }
 }

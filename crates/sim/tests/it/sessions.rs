@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use acemux_sim::{CloseReason, HEVC_ID, SimEngine, SimOptions, Timing, VERIFY_ID, infohash_of};
+use acemux_sim::fault::{Page, Shape};
+use acemux_sim::{
+    CloseReason, Fault, HEVC_ID, SimEngine, SimOptions, Target, Timing, VERIFY_ID, infohash_of,
+};
 use serde_json::{Value, json};
 
 use crate::client::{Client, End, engine, eventually, get_json, open_media, path, start};
@@ -169,4 +172,76 @@ async fn two_engines_write_one_ledger_and_name_themselves() {
     }
     let names: Vec<String> = ledger.snapshot().sessions.into_iter().map(|session| session.engine).collect();
     assert_eq!((names, ledger.counts().peak), (vec!["one".to_owned(), "two".to_owned()], 2));
+}
+
+/// Starts `count` contents of one engine at once and waits for all replies.
+async fn start_at_once(engine: &SimEngine, count: usize) {
+    let mut clients = Vec::new();
+    for number in 0..count {
+        let mut client = Client::connect(engine.addr()).await.unwrap();
+        let target = format!("/ace/getstream?id={number:039x}1&pid={number}&format=json");
+        client.send("GET", &target, "").await;
+        clients.push(client);
+    }
+    for mut client in clients {
+        assert_eq!(client.answer(usize::MAX, Duration::from_secs(5)).await.json()["error"], Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn the_ledger_knows_how_many_starts_an_engine_had_to_answer_at_once() {
+    let timing = Timing { load: Duration::from_millis(400), ..Timing::fast() };
+    let ledger = acemux_sim::Ledger::new();
+    let options = |name: &str| SimOptions {
+        name: name.to_owned(),
+        ledger: Some(ledger.clone()),
+        timing,
+        ..SimOptions::fast()
+    };
+    let (one, two) =
+        (SimEngine::start(options("one")).await.unwrap(), SimEngine::start(options("two")).await.unwrap());
+    let before = acemux_sim::swarm::now().as_millis();
+    start_at_once(&one, 5).await;
+    start_at_once(&one, 1).await;
+    start_at_once(&two, 2).await;
+    let snapshot = ledger.snapshot();
+    assert_eq!((snapshot.peak_starts("one"), snapshot.peak_starts("two")), (5, 2));
+    assert_eq!((snapshot.starts.len(), snapshot.counts.starts), (8, 8));
+    let second = Duration::from_secs(1);
+    assert_eq!(snapshot.most_starts_within("two", second), 2);
+    assert!(snapshot.most_starts_within("one", second) >= 5);
+    assert_eq!(snapshot.most_starts_within("three", second), 0);
+    for start in &snapshot.starts {
+        let took = start.done_ms.unwrap() - start.at_ms;
+        assert!(u128::from(start.at_ms) >= before && (399..5_000).contains(&took), "{start:?}");
+    }
+    let served = get_json(two.control_addr(), "/__sim/ledger").await;
+    assert_eq!(served["starts_in_flight"]["one"], json!({ "now": 0, "peak": 5 }));
+    assert_eq!(served["starts"][7], serde_json::to_value(&snapshot.starts[7]).unwrap());
+}
+
+#[tokio::test]
+async fn a_start_that_hangs_is_in_flight_until_its_client_leaves() {
+    let engine = engine().await;
+    let fault = Fault::Reply { page: Page::Start, shape: Shape::Hang };
+    engine.set_fault(Target::All, fault);
+    let mut client = Client::connect(engine.addr()).await.unwrap();
+    client.send("GET", &format!("/ace/getstream?id={VERIFY_ID}&format=json"), "").await;
+    let in_flight =
+        || engine.ledger().snapshot().starts_in_flight.values().map(|flight| flight.now).sum::<u64>();
+    eventually("the start is in flight", || in_flight() == 1).await;
+    drop(client);
+    eventually("it was given up", || in_flight() == 0).await;
+}
+
+#[tokio::test]
+async fn a_start_is_over_when_its_reply_is_ready_though_a_redirect_lingers() {
+    let timing = Timing { redirect_linger: Duration::from_secs(10), ..Timing::fast() };
+    let engine = SimEngine::start(SimOptions { timing, ..SimOptions::fast() }).await.unwrap();
+    let mut client = Client::connect(engine.addr()).await.unwrap();
+    client.send("GET", &format!("/ace/getstream?id={VERIFY_ID}"), "").await;
+    assert_eq!(client.answer(0, Duration::from_secs(5)).await.status(), 302);
+    let start = engine.ledger().snapshot().starts[0].clone();
+    assert_eq!((start.requested.as_deref(), start.done_ms.is_some()), (Some(VERIFY_ID), true));
+    assert_eq!(start.engine, engine.addr().to_string());
 }
