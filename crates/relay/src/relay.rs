@@ -304,7 +304,8 @@ impl Inner {
         let shared = Arc::clone(guard.shared());
         let known = shared.phase.borrow().clone();
         let decided = match known {
-            Phase::Opening => self.decided(&shared, address).await?,
+            // Boxed, so that a request which need not wait does not carry the room for waiting.
+            Phase::Opening => Box::pin(self.decided(&shared, address)).await?,
             decided => Some(decided),
         };
         match decided {
@@ -318,7 +319,7 @@ impl Inner {
 
     async fn decided(&self, shared: &Arc<Shared>, address: IpAddr) -> Result<Option<Phase>, StartError> {
         let _waiting = Waiting::new(&self.waiting);
-        let ticket = self.starts.enter(address, Arc::clone(shared));
+        let ticket = self.starts.enter(address, shared);
         let mut phase = shared.phase.subscribe();
         let longest = self.config.timings.start_budget + WAITER_GRACE;
         tokio::select! {

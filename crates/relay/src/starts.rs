@@ -16,17 +16,13 @@ const MOST: usize = 8;
 
 /// The starts that wait.
 #[derive(Default)]
-pub(crate) struct Starts(Mutex<State>);
+pub(crate) struct Starts(Mutex<HashMap<IpAddr, VecDeque<Start>>>);
 
-#[derive(Default)]
-struct State {
-    by_address: HashMap<IpAddr, VecDeque<Entry>>,
-    last: u64,
-}
-
-struct Entry {
-    number: u64,
+/// One stream that an address waits for, the oldest first.
+struct Start {
     shared: Arc<Shared>,
+    /// Requests of this address that wait for it.
+    waiting: usize,
     outdated: CancellationToken,
 }
 
@@ -34,45 +30,48 @@ struct Entry {
 pub(crate) struct Ticket<'a> {
     starts: &'a Starts,
     address: IpAddr,
-    number: u64,
+    shared: &'a Arc<Shared>,
     outdated: CancellationToken,
 }
 
 impl Starts {
-    /// One more of this address. When there are too many, the oldest that nobody else waits for is over.
-    pub(crate) fn enter(&self, address: IpAddr, shared: Arc<Shared>) -> Ticket<'_> {
-        let outdated = CancellationToken::new();
-        let mut state = self.0.lock();
-        state.last += 1;
-        let number = state.last;
-        let waiting = state.by_address.entry(address).or_default();
-        if is_one_too_many(waiting, &shared)
-            && let Some(oldest) = waiting.iter().find(|entry| entry.is_replaceable())
-        {
-            oldest.outdated.cancel();
-        }
-        waiting.push_back(Entry { number, shared, outdated: outdated.clone() });
-        Ticket { starts: self, address, number, outdated }
+    /// One more request of this address. When it waits for too many streams, the oldest that nobody else waits for is
+    /// over.
+    pub(crate) fn enter<'a>(&'a self, address: IpAddr, shared: &'a Arc<Shared>) -> Ticket<'a> {
+        let mut starts = self.0.lock();
+        let starts = starts.entry(address).or_default();
+        let outdated = match starts.iter_mut().find(|start| start.is_of(shared)) {
+            Some(start) => {
+                start.waiting += 1;
+                start.outdated.clone()
+            }
+            None => begin(starts, shared),
+        };
+        Ticket { starts: self, address, shared, outdated }
     }
 }
 
-impl Entry {
-    /// Nobody else waits for this start.
+fn begin(starts: &mut VecDeque<Start>, shared: &Arc<Shared>) -> CancellationToken {
+    let going_on = starts.iter().filter(|start| !start.outdated.is_cancelled()).count();
+    if going_on >= MOST
+        && let Some(oldest) = starts.iter().find(|start| start.is_replaceable())
+    {
+        oldest.outdated.cancel();
+    }
+    let outdated = CancellationToken::new();
+    starts.push_back(Start { shared: Arc::clone(shared), waiting: 1, outdated: outdated.clone() });
+    outdated
+}
+
+impl Start {
+    fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.shared, shared) && !self.outdated.is_cancelled()
+    }
+
+    /// Nobody else waits for it.
     fn is_replaceable(&self) -> bool {
         self.shared.viewers.count() <= 1 && !self.outdated.is_cancelled()
     }
-}
-
-/// Several requests for one channel are one start.
-fn is_one_too_many(waiting: &VecDeque<Entry>, shared: &Arc<Shared>) -> bool {
-    let mut starts: Vec<_> = waiting
-        .iter()
-        .filter(|entry| !entry.outdated.is_cancelled())
-        .map(|entry| Arc::as_ptr(&entry.shared))
-        .collect();
-    starts.sort_unstable();
-    starts.dedup();
-    starts.len() >= MOST && !starts.contains(&Arc::as_ptr(shared))
 }
 
 impl Ticket<'_> {
@@ -84,11 +83,20 @@ impl Ticket<'_> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        let mut state = self.starts.0.lock();
-        let Some(waiting) = state.by_address.get_mut(&self.address) else { return };
-        waiting.retain(|entry| entry.number != self.number);
-        if waiting.is_empty() {
-            state.by_address.remove(&self.address);
+        let mut addresses = self.starts.0.lock();
+        let Some(starts) = addresses.get_mut(&self.address) else { return };
+        let is_outdated = self.outdated.is_cancelled();
+        let is_own = |start: &Start| {
+            Arc::ptr_eq(&start.shared, self.shared) && start.outdated.is_cancelled() == is_outdated
+        };
+        if let Some(at) = starts.iter().position(is_own) {
+            starts[at].waiting -= 1;
+            if starts[at].waiting == 0 {
+                starts.remove(at);
+            }
+        }
+        if starts.is_empty() {
+            addresses.remove(&self.address);
         }
     }
 }

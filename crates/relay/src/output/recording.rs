@@ -125,12 +125,17 @@ pub enum Broken {
 }
 
 impl Viewer {
-    /// The viewer as a reader, when its stream is a recording; the viewer itself when it is a broadcast.
-    pub async fn read(self, address: IpAddr) -> Result<Result<Reader, Busy>, Self> {
-        let Some(recording) = self.shared().recording() else { return Err(self) };
+    /// Whether its stream is a recording, so that it reads ([`Self::read`]) instead of watching.
+    pub fn is_recording(&self) -> bool {
+        self.shared().recording().is_some()
+    }
+
+    /// The viewer as a reader. Waits a moment for its own last connection to end.
+    pub async fn read(self, address: IpAddr) -> Result<Reader, Busy> {
+        let recording = self.shared().recording().ok_or(Busy)?;
         let guard = self.into_guard();
-        let seat = guard.shared().desk.sit_down(address, guard.farewell()).await;
-        Ok(seat.map(|seat| Reader { guard, recording, _seat: seat }))
+        let seat = guard.shared().desk.sit_down(address, guard.farewell()).await?;
+        Ok(Reader { guard, recording, _seat: seat })
     }
 }
 

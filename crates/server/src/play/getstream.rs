@@ -42,13 +42,11 @@ pub async fn play(
     let viewer = join(&app, content, client).await?;
     switch.on_cut(farewell(&viewer));
     viewer.farewell().when_kicked(switch.cutter());
-    let viewer = match viewer.read(address).await {
-        Ok(reader) => {
-            let seat = Seat { range: recording::range(&headers), switch };
-            return recording::reply(reader, seat).await;
-        }
-        Err(viewer) => viewer,
-    };
+    if viewer.is_recording() {
+        // Boxed, because this future is as large as its largest way, and thousands may wait for a broadcast at once.
+        let seat = Seat { address, range: recording::range(&headers), switch };
+        return Box::pin(recording::play(viewer, seat)).await;
+    }
     let body = AbortOnError::new(TsBody::new(viewer), switch);
     Ok((StatusCode::OK, golden_headers(), Body::new(body)).into_response())
 }

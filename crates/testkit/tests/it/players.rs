@@ -26,6 +26,8 @@ async fn run(program: &str, arguments: String) -> Option<Output> {
     command.args(arguments.split(' ')).stdin(Stdio::null()).kill_on_drop(true);
     let output = within(Duration::from_mins(1), program, command.output()).await;
     if output.is_err() {
+        let must = std::env::var("NEXTEST_PROFILE").is_ok_and(|profile| profile == "ci");
+        assert!(!must, "{program} is not installed");
         println!("skipped: {program} is not installed");
     }
     output.ok()
