@@ -1,8 +1,18 @@
-//! What engines do wrong: the rows E8–E30 of the reliability catalogue, as far as no other module has them.
+//! What engines do wrong: the rows E1–E30 of the reliability catalogue, and where each is tested.
 //!
 //! | row | test |
 //! |---|---|
-//! | E1–E7, E12, E22–E25, E28 | elsewhere (`healing`, `failures`, fleet tests) |
+//! | E1 | `healing::when_an_engine_dies_another_one_of_the_swarm_goes_on_without_a_lost_or_repeated_packet`, `healing::an_engine_that_is_ahead_or_behind_continues_exactly` |
+//! | E2 | `healing::a_broadcast_that_ends_early_is_opened_again_on_the_only_engine` |
+//! | E3 | `starts::an_engine_that_never_answers_the_start_call_is_outrun_by_another_one` |
+//! | E4 | `healing::a_start_that_is_silent_for_twelve_seconds_is_tried_beside_on_another_engine` |
+//! | E5 | `healing::a_silent_engine_is_replaced_after_the_stall_and_nothing_is_lost`, `healing::the_only_engine_is_started_again_when_it_stays_silent` |
+//! | E6 | `healing::a_swarm_that_starves_for_less_than_the_stall_again_and_again_changes_nothing` |
+//! | E7 | `healing::an_engine_that_dies_again_and_again_is_not_chosen_again_and_again` |
+//! | E12 | `failures::an_explicit_failure_is_tried_once_more_on_another_engine` |
+//! | E22 | the telnet API is not used |
+//! | E23–E25 | fleet tests (`trouble`, `plan`, `containers`) |
+//! | E28 | `healing::when_all_engines_die_at_once_everybody_is_held_and_everything_comes_back` |
 //! | E8 | `e8_a_cut_in_mid_packet_costs_no_alignment`, `e8_an_end_at_byte_100_of_a_packet_costs_no_alignment` |
 //! | E9 | `e9_dribbled_bytes_are_put_together_again`, `failures::replies_that_only_look_odd_play` |
 //! | E10 | `e10_a_burst_of_forty_megabytes_is_taken_at_the_pace_of_the_media` |

@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
-use acemux_sim::{Fault, Target};
+use acemux_sim::fault::{Page, Shape};
+use acemux_sim::{Fault, SimOptions, Target};
 use acemux_testkit::app::{Setup, within};
-use acemux_testkit::{StrictViewer, get};
+use acemux_testkit::http::get_from;
+use acemux_testkit::{Oracle, StrictViewer, get};
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::{ID, id, stream};
+use crate::{ID, home, id, stream};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_answers_four_start_calls_at_a_time() {
@@ -94,4 +97,79 @@ async fn a_dead_channel_that_is_asked_for_again_and_again_costs_its_engine_one_s
     app.engine().clear_faults();
     sleep(Duration::from_secs(5)).await;
     assert_eq!(get(app.address(), &stream(&dead)).await.status, 200);
+}
+
+/// E3: the start call is never answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_never_answers_the_start_call_is_outrun_by_another_one() {
+    let app = Setup::with_engines([SimOptions::fast(), SimOptions::fast()])
+        .set("EMPTY_STREAM_TIMEOUT", "30s")
+        .start()
+        .await;
+    let hang = Fault::Reply { page: Page::Start, shape: Shape::Hang };
+    app.engines[0].set_fault(Target::content(ID), hang);
+    let mut viewer = StrictViewer::open(app.address(), ID).await;
+    assert!(viewer.first_byte() < Duration::from_secs(16), "{:?}", viewer.first_byte());
+    viewer.watch(Duration::from_millis(300)).await;
+    viewer.assert_perfect();
+}
+
+/// V12: more channels than there is room for. Who waits is served in turn, or told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_herd_on_many_channels_fills_what_there_is_and_the_rest_is_told_so_in_time() {
+    let app = Setup::with_engines([SimOptions::fast(), SimOptions::fast()])
+        .set("MAX_STREAMS_PER_ENGINE", "5")
+        .set("ENGINE_SELECTION_TIMEOUT", "2s")
+        .set("STREAM_IDLE_TIMEOUT", "200ms")
+        .start()
+        .await;
+    let mut requests = JoinSet::new();
+    for n in 0..60 {
+        let address = app.address();
+        requests.spawn(async move {
+            let mut reply = get_from(home(n), address, &stream(&id(600 + n))).await;
+            let media = reply.status == 200 && reply.next().await.is_ok();
+            // Who got a place watches until everybody has an answer.
+            sleep(Duration::from_secs(3)).await;
+            (reply.status, media)
+        });
+    }
+    let answers = within(Duration::from_secs(10), "60 answers", requests.join_all()).await;
+    let played = answers.iter().filter(|(status, media)| *status == 200 && *media).count();
+    let refused = answers.iter().filter(|(status, _)| *status == 503).count();
+    assert_eq!((played, refused), (10, 50), "{answers:?}");
+    assert!(app.ledger.counts().peak <= 10, "{:?}", app.ledger.counts());
+    app.at_baseline().await;
+    let later = within(Duration::from_secs(3), "room again", get(app.address(), &stream(&id(700)))).await;
+    assert_eq!(later.status, 200);
+}
+
+/// P2 of what users suffer from, at its full length: one viewer who zaps 500 times, then twenty who do 100 times each.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "five minutes; viewer_faults::v13 is the short form"]
+async fn zapping_at_full_length_leaves_nothing() {
+    let app = Setup::with_engines([SimOptions::fast(), SimOptions::fast()])
+        .set("MAX_STREAMS_PER_ENGINE", "30")
+        .set("STREAM_IDLE_TIMEOUT", "1s")
+        .start()
+        .await;
+    app.at_baseline().await;
+    let oracle = Oracle::alone_with(&app).await;
+    let address = app.address();
+    let zap = async |client: usize, times: usize| {
+        for n in 0..times {
+            let visit = async {
+                let mut reply =
+                    get_from(home(client), address, &stream(&id(800 + (n * 7 + client) % 50))).await;
+                while reply.status == 200 && reply.next().await.is_ok() {}
+            };
+            let _zapped_on = tokio::time::timeout(Duration::from_millis(500), visit).await;
+        }
+    };
+    oracle.during(zap(0, 500)).await;
+    oracle.at_rest().await;
+    oracle.during(join_all((1..=20).map(|client| zap(client, 100)))).await;
+    oracle.at_rest().await;
+    assert_eq!(app.forgotten(), 0, "every session was stopped by us");
+    println!("{:?}", app.ledger.counts());
 }

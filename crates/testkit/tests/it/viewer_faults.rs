@@ -5,7 +5,7 @@
 //! | V1 | `v1_a_viewer_that_stops_reading_is_cut_as_stalled_and_the_others_see_nothing`, `contract::a_viewer_that_never_reads_is_cut_and_hurts_nobody` |
 //! | V2 | `v2_three_of_ten_viewers_stall_at_once_and_the_rest_and_the_pages_go_on` |
 //! | V3 | `v3_a_viewer_at_half_the_bit_rate_gets_only_announced_jumps_on_whole_packets` |
-//! | V4 | elsewhere (minimum rate) |
+//! | V4 | `limits::a_viewer_that_takes_a_few_bytes_now_and_then_is_cut_all_the_same` |
 //! | V5 | `v5_a_viewer_whose_host_is_gone_is_noticed` |
 //! | V6 | `v6_a_viewer_that_half_closes_keeps_its_stream`; before the reply: server tests `serve` |
 //! | V7 | `v7_a_reset_in_mid_body_gives_everything_back_within_a_second` |
@@ -13,12 +13,13 @@
 //! | V9 | `v9_slow_headers_end_at_their_deadline_and_the_service_stays_available` |
 //! | V10 | `v10_an_accept_storm_on_one_channel_is_one_session_and_every_refusal_says_when_to_come_back` |
 //! | V11 | `sharing::five_hundred_first_requests_open_one_session_and_all_get_video`; creations: fleet tests |
-//! | V12 | fleet tests |
+//! | V12 | `starts::a_herd_on_many_channels_fills_what_there_is_and_the_rest_is_told_so_in_time`; creations: fleet tests |
 //! | V13 | `v13_zapping_leaves_no_session_descriptor_or_thread`, `failures::two_hundred_random_dead_and_alive_ids_…` |
 //! | V14 | `v14_viewers_that_leave_during_a_slow_start_leave_nothing`, `failures::a_start_whose_viewer_has_left_is_stopped` |
 //! | V15 | `v15_of_two_viewers_behind_one_address_one_leaves_and_the_other_sees_nothing` |
 //! | V16 | `v16_conditions_and_ranges_are_ignored_and_the_body_plays`, `contract::head_…`, `contract::options_…` |
-//! | V17, V18 | nothing to test before HLS and server-sent events exist |
+//! | V17 | `hls::who_stops_asking_has_left` |
+//! | V18 | nothing to test before server-sent events exist |
 //! | V19 | `v19_what_comes_behind_a_get_never_reaches_the_engine` |
 
 use std::net::{Ipv4Addr, SocketAddr};
