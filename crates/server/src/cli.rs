@@ -159,7 +159,7 @@ pub struct SimFlags {
     /// Where faults are set and the ledger is read
     #[arg(long, default_value = "127.0.0.1:6879")]
     control: SocketAddr,
-    /// What every id plays: h264, hevc, mpeg2, audio, open-gop, no-flags, verify, verify@<bit/s>, vod or vod@<seconds>
+    /// What every id plays: h264, hevc, mpeg2, audio, open-gop, no-flags, verify, verify@RATE (bit/s), vod or vod@SECONDS
     #[arg(long, default_value = "h264")]
     channel: ChannelKind,
     /// How long everything takes
