@@ -289,9 +289,7 @@ impl Cutter {
         self.finder = StartFinder::default();
         self.pcr_pid = None;
         self.clock.restart();
-        if self.next_seq > 0 {
-            self.stage = Stage::Resuming;
-        }
+        self.stage = if self.next_seq > 0 { Stage::Resuming } else { Stage::Seeking };
     }
 
     fn interrupt(&mut self, now: Duration, out: &mut Vec<Chunk>) {

@@ -412,3 +412,24 @@ async fn a_source_in_between_that_brought_nothing_playable_leaves_no_trace() {
     assert!(got.len() > (third + 1500) * PACKET, "the third one was played: {} bytes", got.len());
     assert_eq!(unannounced(&got), Vec::<u16>::new());
 }
+
+/// Found by a chaos run: what the first source had sent was in the ring, and the second one's packets came behind it.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_breaks_at_its_first_key_frame_leaves_nothing_before_the_next_sources() {
+    let keys = key_frames(&clip());
+    let script = Arc::new(Script::default());
+    // The last packets are still held back to make a chunk of when the end comes.
+    script.plays_part("a", "one", keys[1] - 200..keys[1] + 3);
+    script.plays_part("a", "two", 0..keys[3]);
+    let relay = relay(&script);
+    let mut viewer = join(&relay, "a").await.expect("the second one plays");
+    let mut got = Vec::new();
+    while let Ok(bytes) = next(&mut viewer).await {
+        got.extend_from_slice(&bytes);
+    }
+    assert_eq!(script.closed(), 2);
+    assert_eq!(unannounced(&got), Vec::<u16>::new());
+    let (whole, second) = (clip(), keys[1] * PACKET);
+    let copies = got.chunks(PACKET).filter(|packet| *packet == &whole[second..second + PACKET]).count();
+    assert_eq!(copies, 1, "the key frame that both sent is there once");
+}

@@ -267,9 +267,13 @@ impl Task {
         }
     }
 
-    /// The source in use is closed; what is whole of it is published.
+    /// The source in use is closed; what is whole of it is published. Of a start nothing is: with its first chunk it would
+    /// have been one that succeeded, and what another source sends does not continue it.
     fn interrupt(&mut self) {
         self.current = None;
+        if matches!(self.machine.state(), State::Opening(_)) {
+            return self.ingest.restart();
+        }
         let chunks = self.ingest.interrupt(Instant::now());
         publish(&mut self.producer, chunks);
     }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use acemux_testkit::docker::{BROKEN, FAST, Program, docker};
+use acemux_testkit::http::get_from;
 use acemux_testkit::{StrictViewer, get};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::{ID, id, stream};
+use crate::{ID, home, id, stream};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_minimum_of_engines_is_ready_soon_and_a_stream_plays_on_one_of_them() {
@@ -209,7 +210,7 @@ async fn of_sixty_channels_ten_play_and_the_rest_are_told_why_not() {
     let program = Program::start("sixty", "22120-22139", &settings).await;
     let all = (0..60).map(|n| {
         let address = program.address;
-        async move { get(address, &stream(&id(n + 1))).await }
+        async move { get_from(home(n), address, &stream(&id(n + 1))).await }
     });
     let mut replies = futures_util::future::join_all(all).await;
     let playing = replies.iter().filter(|reply| reply.status == 200).count();
