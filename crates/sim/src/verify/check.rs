@@ -117,7 +117,7 @@ pub struct Verifier {
     pending: Vec<u8>,
     /// Last continuity counter per PID.
     counters: HashMap<u16, u8>,
-    /// Last packet of each table: one may be sent twice in a row (ISO 13818-1, 2.4.3.3), as at the beginning of segments.
+    /// Last packet of each table's stream: one may be sent twice in a row (ISO 13818-1, 2.4.3.3), as at the beginning of segments.
     last_tables: HashMap<u16, Packet>,
     /// A discontinuity was announced since the last media packet.
     announced: bool,
@@ -171,8 +171,7 @@ impl Verifier {
         let checked = check(packet, self.infohash);
         self.start(packet);
         self.report.packets += 1;
-        let is_table = checked == PacketCheck::Table;
-        if !(is_table && self.last_tables.insert(ts::pid(packet), *packet).as_ref() == Some(packet)) {
+        if !self.is_sent_twice(packet) {
             self.continuity(packet);
         }
         match checked {
@@ -194,6 +193,13 @@ impl Verifier {
             _ => return,
         };
         self.report.starts_clean = in_place && (self.report.packets == 0 || self.report.starts_clean);
+    }
+
+    /// Of a table's stream, also an announced jump counts: the same table behind it is not the same packet twice.
+    fn is_sent_twice(&mut self, packet: &Packet) -> bool {
+        let pid = ts::pid(packet);
+        let carries_table = pid == 0 || pid == PMT_PID;
+        carries_table && self.last_tables.insert(pid, *packet).as_ref() == Some(packet)
     }
 
     fn continuity(&mut self, packet: &Packet) {
@@ -299,6 +305,24 @@ mod tests {
     fn a_body_that_starts_inside_a_packet_is_unaligned() {
         let report = verified(&second()[100..]);
         assert_eq!((report.unaligned, report.packets), (88, 1999));
+    }
+
+    #[test]
+    fn a_table_may_be_sent_twice_in_a_row_and_an_announced_jump_to_an_equal_one_is_none() {
+        let bytes = second();
+        let packets = bytes.as_chunks::<PACKET_LEN>().0;
+        let tables: Vec<usize> = (0..packets.len()).filter(|n| ts::pid(&packets[*n]) == 0).collect();
+        let twice = [&bytes[..(tables[1] + 1) * PACKET_LEN], &bytes[tables[1] * PACKET_LEN..]].concat();
+        assert_eq!(verified(&twice).continuity_errors, 0);
+        // Behind the announcement the table has the counter of the last one before it.
+        let table = packets[tables[0]];
+        let mut notice = [0xff; PACKET_LEN];
+        notice[..6].copy_from_slice(&[SYNC_BYTE, table[1] & 0x1f, table[2], 0x20, 183, 0x80]);
+        ts::write_continuity(&mut notice, ts::continuity(&table).wrapping_sub(1));
+        let mut next = table;
+        ts::write_continuity(&mut next, (ts::continuity(&table) + 1) % 16);
+        let report = verified(&[table, notice, table, next].concat());
+        assert_eq!((report.continuity_errors, report.discontinuities), (0, 1));
     }
 
     #[test]
