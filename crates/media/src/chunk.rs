@@ -116,9 +116,12 @@ pub struct ChunkerStats {
 pub struct Chunker {
     aligner: Aligner,
     cutter: Cutter,
+    /// The cutter from before the last restart, until the source that followed brings something: it may bring nothing.
+    left: Option<Box<Cutter>>,
 }
 
 /// Everything behind alignment.
+#[derive(Clone)]
 struct Cutter {
     limits: ChunkLimits,
     tables: Tables,
@@ -169,7 +172,7 @@ struct Held {
 impl Chunker {
     /// Chunks within `limits`.
     pub fn new(limits: ChunkLimits) -> Self {
-        Self { aligner: Aligner::default(), cutter: Cutter::new(limits) }
+        Self { aligner: Aligner::default(), cutter: Cutter::new(limits), left: None }
     }
 
     /// Other limits from now on. What is pending keeps the size it has.
@@ -179,10 +182,13 @@ impl Chunker {
 
     /// Takes bytes that came at `now` (since the stream began) and appends the chunks they complete to `out`.
     pub fn push(&mut self, data: &[u8], now: Duration, out: &mut Vec<Chunk>) {
-        let Self { aligner, cutter } = self;
+        let Self { aligner, cutter, .. } = self;
         aligner.feed(data, &mut |packet| cutter.packet(packet, now, out));
         while cutter.seal_at().is_some_and(|at| at <= now) {
             cutter.seal(now, out);
+        }
+        if cutter.is_flowing() {
+            self.left = None;
         }
     }
 
@@ -206,7 +212,20 @@ impl Chunker {
     /// Another source follows. Its chunks begin at its first start point, after the announcement of the jump.
     pub fn restart(&mut self) {
         self.realign();
+        if self.cutter.is_flowing() {
+            self.left = self.cutter.has_emitted_all().then(|| Box::new(self.cutter.clone()));
+        }
         self.cutter.restart();
+    }
+
+    /// The exact continuation of what was last emitted follows. False if nothing ever was, or it was forgotten: then
+    /// only [`Self::restart`] is left.
+    pub fn resume(&mut self) -> bool {
+        if let Some(left) = self.left.take() {
+            self.realign();
+            self.cutter.give_back(*left);
+        }
+        self.cutter.is_flowing()
     }
 
     fn realign(&mut self) {
@@ -223,11 +242,6 @@ impl Chunker {
     /// By the stream's own clock.
     pub fn bitrate(&self) -> Option<Bitrate> {
         self.cutter.clock.bitrate()
-    }
-
-    /// Whether a place to start was found since the last restart.
-    pub fn found_start(&self) -> bool {
-        matches!(self.cutter.stage, Stage::Flowing { .. })
     }
 
     /// What the bytes since the last restart are.
@@ -290,6 +304,19 @@ impl Cutter {
         self.pcr_pid = None;
         self.clock.restart();
         self.stage = if self.next_seq > 0 { Stage::Resuming } else { Stage::Seeking };
+    }
+
+    /// If not, its counters are ahead of what readers have got.
+    fn has_emitted_all(&self) -> bool {
+        self.run.is_none() && self.held.is_none()
+    }
+
+    /// The source in between has brought nothing. Only time has passed meanwhile.
+    fn give_back(&mut self, left: Self) {
+        let Self { limits, stats, clock, .. } = std::mem::replace(self, left);
+        self.limits = limits;
+        self.stats = stats;
+        self.clock.advance_to(clock.media_time());
     }
 
     fn interrupt(&mut self, now: Duration, out: &mut Vec<Chunk>) {

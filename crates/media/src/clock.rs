@@ -122,6 +122,12 @@ impl MediaClock {
         self.rate.forget();
     }
 
+    /// Time has passed in which this stream brought nothing.
+    pub fn advance_to(&mut self, media: Duration) {
+        self.media = self.media.max(media);
+        self.rate.forget();
+    }
+
     /// Media time since the stream began.
     pub fn media_time(&self) -> Duration {
         self.media

@@ -392,7 +392,7 @@ fn key_frames(bytes: &[u8]) -> Vec<usize> {
     packets.filter(|(_, packet)| is_key(packet) && in_video(packet)).map(|(at, _)| at).collect()
 }
 
-/// Found by a chaos run: the counters of a source that brought nothing playable must not announce the next one's jump.
+/// Found by a chaos run: the counters of a source that brought nothing playable must not count for the next one's.
 #[tokio::test(start_paused = true)]
 async fn a_source_in_between_that_brought_nothing_playable_leaves_no_trace() {
     let keys = key_frames(&clip());
@@ -409,8 +409,17 @@ async fn a_source_in_between_that_brought_nothing_playable_leaves_no_trace() {
         got.extend_from_slice(&bytes);
     }
     assert_eq!(script.closed(), 3);
-    assert!(got.len() > (third + 1500) * PACKET, "the third one was played: {} bytes", got.len());
-    assert_eq!(unannounced(&got), Vec::<u16>::new());
+    let whole = clip();
+    // A joiner is given the tables and the first key frame; stuffing there is in the clip too.
+    let broadcast = &whole[PACKET..(fourth + 2000) * PACKET];
+    assert_eq!(media_packets(&got).len(), media_packets(broadcast).len());
+    let is_exact = media_packets(&got) == media_packets(broadcast);
+    assert!(is_exact, "the third one goes on exactly where the first one ended");
+}
+
+fn media_packets(bytes: &[u8]) -> Vec<&[u8]> {
+    let is_null = |packet: &&[u8]| packet[1] & 0x1f == 0x1f && packet[2] == 0xff;
+    bytes.chunks(PACKET).filter(|packet| !is_null(packet)).collect()
 }
 
 /// Found by a chaos run: what the first source had sent was in the ring, and the second one's packets came behind it.

@@ -181,7 +181,35 @@ fn a_page_is_no_transport_stream_and_another_source_gets_another_chance() {
     assert_eq!(chunker.verdict(), Verdict::Undecided);
     chunker.push(&Mux::new(FLAGGED).packets(GOP), Duration::ZERO, &mut out);
     assert_eq!(chunker.verdict(), Verdict::TransportStream);
-    assert!(chunker.found_start());
+    assert!(!out.is_empty() || chunker.seal_at().is_some(), "it has found a place to start");
+}
+
+#[test]
+fn a_source_that_brings_nothing_is_as_if_it_had_never_been_there() {
+    let bytes = Mux::new(FLAGGED).packets(4 * GOP);
+    let (first, rest) = bytes.split_at(2 * GOP * PACKET_LEN + 10 * PACKET_LEN);
+    let mut chunker = Chunker::new(LIMITS);
+    let mut out = chunks_of(&mut chunker, first, &[500]);
+    chunker.interrupt(Duration::ZERO, &mut out);
+    chunker.restart();
+    let in_the_middle = Mux::new(FLAGGED).starting_at(7).packets(2 * GOP)[(GOP + 3) * PACKET_LEN..].to_vec();
+    out.extend(chunks_of(&mut chunker, &in_the_middle[..GOP / 2 * PACKET_LEN], &[500]));
+    chunker.restart();
+    assert!(chunker.resume());
+    out.extend(chunks_of(&mut chunker, rest, &[500]));
+    chunker.interrupt(Duration::ZERO, &mut out);
+    assert!(joined(&out) == joined(&chunks_of(&mut Chunker::new(LIMITS), &bytes, &[500])));
+    assert_eq!(strict(&joined(&out)).unannounced_jumps, [0_u16; 0]);
+}
+
+#[test]
+fn nothing_is_continued_that_never_began_or_was_not_sent_whole() {
+    let mut chunker = Chunker::new(LIMITS);
+    assert!(!chunker.resume());
+    chunker.push(&Mux::new(FLAGGED).packets(2 * GOP), Duration::ZERO, &mut Vec::new());
+    assert!(chunker.seal_at().is_some(), "something is pending");
+    chunker.restart();
+    assert!(!chunker.resume());
 }
 
 #[test]

@@ -104,10 +104,10 @@ impl Ingest {
         self.sealed.drain(..)
     }
 
-    /// Whether anything of the source in use was published. Until then the exact continuation of the last one's end
-    /// would be read with this one's tables and counters.
-    pub fn is_flowing(&self) -> bool {
-        self.chunker.found_start()
+    /// The exact continuation of what was last published follows, whatever came to nothing in between. False when
+    /// nothing was ever published.
+    pub fn resume(&mut self) -> bool {
+        self.chunker.resume()
     }
 
     /// Media time since the stream began.

@@ -539,8 +539,7 @@ impl Task {
                 let source = self.challenger.as_ref().and_then(|challenger| challenger.attempt.source());
                 self.attempt_failed(Side::Challenger, unreadable(source))
             }
-            Joined::Exactly(bytes) if self.ingest.is_flowing() => self.take_over(Healed::Exactly, &bytes),
-            // Another attempt in between came to nothing.
+            Joined::Exactly(bytes) if self.ingest.resume() => self.take_over(Healed::Exactly, &bytes),
             Joined::Exactly(bytes) | Joined::Anew(bytes) => {
                 self.ingest.restart();
                 self.take_over(Healed::WithAJump, &bytes)
