@@ -15,6 +15,10 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(4),
 ];
 
+/// Where a stream's pauses lie between these parts of the usual ones is its own: when all engines die at once, not all
+/// streams come back at the same moments.
+pub const SPREAD: std::ops::RangeInclusive<f64> = 0.75..=1.25;
+
 /// How long one attempt may take to bring media before another source is tried. Engines collect 5–15 s of a stream
 /// before they send any of it.
 const ATTEMPT: Duration = Duration::from_secs(15);
@@ -47,6 +51,7 @@ pub struct Gap {
     exclude: Vec<SourceId>,
     attempts: usize,
     next: Next,
+    spread: f64,
 }
 
 /// What a gap waits for.
@@ -59,22 +64,27 @@ enum Next {
 }
 
 impl Gap {
-    /// A gap that began just now. `exclude` are the sources that have failed with this stream lately.
-    pub fn new(
-        cause: Cause,
-        failure: OpenError,
-        exclude: Vec<SourceId>,
-        until: Instant,
-        now: Instant,
-    ) -> Self {
+    /// A gap that began just now.
+    pub fn new(cause: Cause, failure: OpenError, until: Instant, now: Instant) -> Self {
         let was_silent = cause == Cause::Silent;
-        Self { cause, until, failure, was_silent, exclude, attempts: 0, next: Next::Retry(now) }
+        let (exclude, next) = (Vec::new(), Next::Retry(now));
+        Self { cause, until, failure, was_silent, exclude, attempts: 0, next, spread: 1.0 }
+    }
+
+    /// Sources that have failed with this stream lately.
+    pub fn avoiding(self, exclude: Vec<SourceId>) -> Self {
+        Self { exclude, ..self }
+    }
+
+    /// With pauses that are so many times the usual ones, within [`SPREAD`].
+    pub fn spread_by(self, spread: f64) -> Self {
+        Self { spread, ..self }
     }
 
     /// Its source has failed too often lately: the first attempt waits as long as the last ones of a gap do.
     pub fn hesitate(&mut self, now: Instant) {
         self.attempts = PAUSES.len();
-        self.next = Next::Retry(now + PAUSES[PAUSES.len() - 1]);
+        self.next = Next::Retry(now + self.pause());
     }
 
     /// When there is something to decide.
@@ -100,8 +110,11 @@ impl Gap {
             Some(source) => self.exclude.push(source.clone()),
             None => self.exclude.clear(),
         }
-        let pause = PAUSES[self.attempts.min(PAUSES.len() - 1)];
-        self.next = Next::Retry(now + pause);
+        self.next = Next::Retry(now + self.pause());
+    }
+
+    fn pause(&self) -> Duration {
+        PAUSES[self.attempts.min(PAUSES.len() - 1)].mul_f64(self.spread)
     }
 
     /// The source is gone as well, after all.

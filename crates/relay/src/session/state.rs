@@ -159,6 +159,8 @@ pub struct Machine {
     last_sound: Instant,
     /// When the last gaps began and whose they were, the oldest first.
     gaps: VecDeque<(Instant, Option<SourceId>)>,
+    /// Its pauses, as a multiple of the usual ones.
+    spread: f64,
 }
 
 impl Machine {
@@ -182,7 +184,13 @@ impl Machine {
             began: Duration::ZERO,
             last_sound: now,
             gaps: VecDeque::new(),
+            spread: 1.0,
         }
+    }
+
+    /// With pauses that are so many times the usual ones, within [`super::gap::SPREAD`].
+    pub fn spread_by(self, spread: f64) -> Self {
+        Self { spread, ..self }
     }
 
     /// Where it is.
@@ -342,7 +350,7 @@ impl Machine {
         let mut exclude: Vec<SourceId> = self.gaps.iter().filter_map(|(_, source)| source.clone()).collect();
         exclude.dedup();
         let until = if cause == Cause::Wanted { now } else { self.last_sound } + self.timings.hold;
-        let mut gap = Gap::new(cause, failure, exclude, until, now);
+        let mut gap = Gap::new(cause, failure, until, now).avoiding(exclude).spread_by(self.spread);
         if is_flapping {
             gap.hesitate(now);
         }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Attempt, Challenger, Happened, Joined, Joining};
-use super::gap::Cause;
+use super::gap::{Cause, SPREAD};
 use super::ingest::Ingest;
 use super::repeats::{Repeats, Seen};
 use super::state::{Machine, Order, State, Step};
@@ -80,7 +80,7 @@ impl Task {
         let now = Instant::now();
         let config = &relay.config;
         Self {
-            machine: Machine::new(config.timings, shared.opened, now),
+            machine: Machine::new(config.timings, shared.opened, now).spread_by(rand::random_range(SPREAD)),
             ingest: Ingest::new(config.chunk_bytes, config.join_burst, config.ring_media, now),
             stuffing: Stuffing::new(now),
             repeats: Repeats::default(),

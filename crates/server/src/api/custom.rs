@@ -100,7 +100,7 @@ pub async fn reprovision(State(app): State<App>, _operator: Operator) -> Result<
     let none = || Problem::new(Code::NotFound).with_detail("nobody creates engines here");
     let recipe = app.recipes.as_ref().ok_or_else(none)?.current(&*app.custom.state().await);
     let outdated = fleet(&app)?.set_recipe(recipe).await.map_err(|error| fleet_problem(&error))?;
-    let message = "engines are replaced one by one, each when its last stream has ended";
+    let message = "engines are replaced one by one, each after its streams have moved to another or ended";
     Ok(Json(json!({ "message": message, "deleted_count": outdated })))
 }
 

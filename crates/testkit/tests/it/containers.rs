@@ -5,7 +5,7 @@ use std::time::Duration;
 use acemux_testkit::docker::{BROKEN, FAST, Program, docker};
 use acemux_testkit::http::get_from;
 use acemux_testkit::{StrictViewer, get};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{ID, home, id, stream};
@@ -33,7 +33,7 @@ async fn the_minimum_of_engines_is_ready_soon_and_a_stream_plays_on_one_of_them(
 async fn assert_confined(container: &str) {
     let inspected = docker(&["inspect", "--format", "{{json .HostConfig}}", container]).await;
     let host: Value = serde_json::from_str(&inspected).expect("JSON");
-    assert_eq!(host["CapDrop"], serde_json::json!(["ALL"]), "{host}");
+    assert_eq!(host["CapDrop"], json!(["ALL"]), "{host}");
     assert!(host["CapAdd"].is_null() && host["Binds"].is_null() && host["Privileged"] == false, "{host}");
     assert_eq!(host["SecurityOpt"], serde_json::json!(["no-new-privileges:true"]), "{host}");
     assert_eq!((host["PidsLimit"].as_i64(), host["OomScoreAdj"].as_i64()), (Some(512), Some(500)), "{host}");
@@ -291,6 +291,40 @@ async fn two_instances_on_one_daemon_leave_each_other_alone() {
     assert_eq!(one_deletes(&one, &ones[0]).await, 200);
     assert_eq!(two.healthy().await, twos);
     one.until_healthy(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_does_not_notice_that_its_engine_is_replaced() {
+    let settings = [("MIN_REPLICAS", "1"), ("MIN_FREE_REPLICAS", "0")];
+    let program = Program::start("replace", "22280-22299", &settings).await;
+    let old = program.until_healthy(1).await.remove(0);
+    let mut viewer = StrictViewer::open(program.address, &id(1)).await;
+    viewer.watch(Duration::from_millis(500)).await;
+    let mut document = program.page("/custom-variant/config").await;
+    document["enabled"] = json!(true);
+    document["memory_limit"] = json!("128m");
+    assert_eq!(post(&program, "/custom-variant/config", &document.to_string()).await, 200);
+    assert_eq!(post(&program, "/custom-variant/reprovision", "").await, 200);
+    let began = Instant::now();
+    while program.containers().await.contains(&old) {
+        assert!(began.elapsed() < Duration::from_secs(60), "the old one is still there:\n{}", program.log());
+        assert!(viewer.watch(Duration::from_secs(1)).await.is_none(), "its socket stays open");
+    }
+    assert!(viewer.watch(Duration::from_secs(2)).await.is_none(), "its socket stays open");
+    viewer.assert_perfect();
+    assert_eq!(viewer.report().discontinuities, 0);
+    assert!(viewer.longest_gap() < Duration::from_secs(2), "{:?}", viewer.longest_gap());
+}
+
+async fn post(program: &Program, path: &str, body: &str) -> u16 {
+    let length = body.len();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    let mut reply = acemux_testkit::send(program.address, &request).await;
+    println!("{path}: {}", reply.json().await);
+    reply.status
 }
 
 async fn one_deletes(program: &Program, engine: &str) -> u16 {

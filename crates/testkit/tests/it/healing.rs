@@ -1,16 +1,20 @@
 //! What breaks under a stream is healed behind the open connections. The rows E1, E2, E5–E7 and E28 of the fault
 //! catalogue are here.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use acemux_sim::{Fault, SimEngine, SimOptions, Target};
 use acemux_testkit::app::{Setup, TestApp, until};
-use acemux_testkit::http::BodyEnd;
+use acemux_testkit::http::{BodyEnd, get_from};
+use acemux_testkit::rawengine::{Act, RawEngine};
 use acemux_testkit::{StrictViewer, get, send};
 use futures_util::future::join_all;
+use serde_json::json;
 use tokio::time::sleep;
 
-use crate::{ID, id, stream};
+use crate::{ID, home, id, stream};
 
 /// Streams of the verifiable channel on which a jump is announced.
 const PIDS: u64 = 4;
@@ -217,6 +221,44 @@ async fn a_stream_that_is_to_move_stays_where_it_is_when_there_is_no_other_engin
     watch(&mut viewers, Duration::from_secs(2)).await;
     viewers[0].assert_perfect();
     assert_eq!(app.ledger.counts().opened, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_leave_an_engine_on_which_others_keep_failing() {
+    let setup = Setup::with_engines([engine(), engine()]).set("MAX_STREAMS_PER_ENGINE", "20");
+    let app = setup.start().await;
+    let mut viewers = viewers(&app, 2).await;
+    let bad = playing(&app);
+    bad.set_fault(Target::All, Fault::FailedToLoad);
+    // Half of them are tried there first, and then start on the other engine, which proves whose fault it is.
+    let others = join_all((1..=16).map(|n| {
+        let (address, home) = (app.address(), home(n));
+        async move { get_from(home, address, &stream(&id(n))).await.status }
+    }));
+    let (statuses, ()) = tokio::join!(others, watch(&mut viewers, Duration::from_secs(4)));
+    assert_eq!(statuses, [200; 16]);
+    assert_ne!(port(&app), Some(bad.addr().port()), "it has left");
+    viewers.iter().for_each(StrictViewer::assert_perfect);
+}
+
+/// A playback that another program took over, or that the engine lost, while its connection stays open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_playback_that_its_engine_has_forgotten_is_left() {
+    let is_forgotten = Arc::new(AtomicBool::new(false));
+    let knows = Arc::clone(&is_forgotten);
+    let forgetful = RawEngine::start(move |target| {
+        let unknown = json!({ "response": null, "error": "unknown playback session id" });
+        (target.starts_with("/ace/stat/") && knows.load(Ordering::Relaxed)).then(|| Act::json(&unknown))
+    })
+    .await;
+    let app = Setup::with_engines([engine()]).engine_at(forgetful.address()).start().await;
+    app.engine().set_fault_for_starts(Target::All, 1, Fault::FailedToLoad);
+    let mut viewers = viewers(&app, 2).await;
+    assert_eq!(forgetful.readers(), 1, "it plays there");
+    is_forgotten.store(true, Ordering::Relaxed);
+    watch(&mut viewers, Duration::from_secs(9)).await;
+    assert_eq!((forgetful.readers(), app.engine().sessions()), (0, 1), "it has left");
+    viewers.iter().for_each(StrictViewer::assert_perfect);
 }
 
 /// E28, with two engines that come back.

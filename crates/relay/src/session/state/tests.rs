@@ -308,6 +308,18 @@ fn when_there_is_nowhere_else_the_same_engine_is_tried_again_after_a_pause() {
 }
 
 #[test]
+fn streams_that_lost_their_engines_together_do_not_come_back_together() {
+    for (spread, pause) in [(0.75, 375), (1.25, 625)] {
+        let mut bench = Bench::live();
+        bench.machine = bench.machine.spread_by(spread);
+        bench.step(broken("a"));
+        bench.step(nowhere());
+        assert_eq!(bench.after(Duration::from_millis(pause - 1)), Order::Wait);
+        assert!(matches!(bench.after(Duration::from_millis(1)), Order::Open { .. }), "{pause} ms");
+    }
+}
+
+#[test]
 fn a_gap_that_is_not_healed_in_time_ends_the_stream_with_what_broke_it() {
     let mut bench = Bench::live();
     bench.step(broken("a"));
