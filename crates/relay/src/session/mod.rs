@@ -1,11 +1,13 @@
 //! One live stream and the task that owns it.
 //!
-//! [`state`] decides (pure), `task` waits and does, [`ingest`] turns upstream bytes into chunks at the right pace.
+//! [`state`] decides (pure; a start in [`opening`], a gap in [`gap`]), `task` waits and does, [`ingest`] turns upstream
+//! bytes into chunks at the right pace.
 //! What joiners and pages see of a session is `Shared`; nobody but the task changes the stream.
 
 mod attempt;
 pub mod gap;
 pub mod ingest;
+pub mod opening;
 mod repeats;
 pub mod state;
 mod stuffing;

@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::EndReason;
 use super::gap::{Cause, Gap};
-use super::{EndReason, StartError};
+use super::opening::Opening;
 use crate::origin::{OpenError, SourceId, Stage};
 
 /// The deadlines of a session.
@@ -35,9 +36,6 @@ pub struct Timings {
     /// How long a start goes on after its last waiter left: long enough for a player that opens twice.
     pub abandon: Duration,
 }
-
-/// How many sources one start may try: the first, and one more when it fails explicitly before any data.
-const ATTEMPTS: u32 = 2;
 
 /// So many gaps in a minute are healed at once; after that each waits for the longest pause, so that a source that dies
 /// again and again is not started again and again.
@@ -131,18 +129,6 @@ pub enum State {
     Ended,
 }
 
-/// A start under way.
-#[derive(Clone, Debug)]
-pub struct Opening {
-    since: Instant,
-    attempt: u32,
-    exclude: Vec<SourceId>,
-    failure: Option<OpenError>,
-    unwatched_since: Option<Instant>,
-    /// When a second source is tried beside the first; only once.
-    hedge_at: Option<Instant>,
-}
-
 /// The machine: state, deadlines and what they are measured against.
 #[derive(Debug)]
 pub struct Machine {
@@ -166,17 +152,9 @@ pub struct Machine {
 impl Machine {
     /// A session whose first start begins now for a viewer who asked at `asked` and is about to arrive.
     pub fn new(timings: Timings, asked: Instant, now: Instant) -> Self {
-        let opening = Opening {
-            since: asked,
-            attempt: 1,
-            exclude: Vec::new(),
-            failure: None,
-            unwatched_since: Some(now),
-            hedge_at: Some(now + timings.start_hedge),
-        };
         Self {
             timings,
-            state: State::Opening(opening),
+            state: State::Opening(Opening::new(&timings, asked, now)),
             viewers: 0,
             is_recording: false,
             last_data: now,
@@ -278,8 +256,7 @@ impl Machine {
         self.viewers = count;
         let idle = self.timings.idle;
         match (&mut self.state, count) {
-            (State::Opening(opening), 0) => opening.unwatched_since = opening.unwatched_since.or(Some(now)),
-            (State::Opening(opening), _) => opening.unwatched_since = None,
+            (State::Opening(opening), count) => opening.watched_by(count, now),
             (state @ State::Live, 0) => *state = State::Lingering { until: now + idle },
             (state @ State::Lingering { .. }, 1..) => *state = State::Live,
             _ => {}
@@ -402,8 +379,8 @@ impl Machine {
     }
 
     fn tick(&mut self, stage: Stage, now: Instant) -> Order {
-        match &self.state {
-            State::Opening(_) => self.opening_tick(stage, now),
+        match &mut self.state {
+            State::Opening(opening) => opening.tick(&self.timings, stage, now).or_end(self),
             State::Recovering(_) => self.recovering_tick(now),
             State::Live if !self.is_recording && self.last_data + self.timings.stall <= now => {
                 self.interrupted(Cause::Silent, silent(self.timings.stall, self.source.clone()), now)
@@ -418,71 +395,23 @@ impl Machine {
         }
     }
 
-    fn opening_tick(&mut self, stage: Stage, now: Instant) -> Order {
-        let State::Opening(opening) = &mut self.state else { return Order::Wait };
-        if opening.since + self.timings.start_budget <= now {
-            let waited = self.timings.start_budget;
-            let error =
-                opening.failure.clone().map_or(StartError::Timeout { stage, waited }, StartError::from);
-            return self.end(EndReason::NotStarted(error));
-        }
-        match opening.unwatched_since {
-            Some(since) if since + self.timings.abandon <= now => {
-                Order::End { reason: EndReason::Abandoned, if_unwatched: true }
-            }
-            _ => opening.hedge(stage, now, self.timings.start_hedge),
-        }
-    }
-
     fn end(&mut self, reason: EndReason) -> Order {
         self.state = State::Ended;
         Order::End { reason, if_unwatched: false }
     }
 }
 
-impl Opening {
-    fn deadline(&self, timings: &Timings) -> Instant {
-        let budget = self.since + timings.start_budget;
-        let abandoned = self.unwatched_since.map(|since| since + timings.abandon);
-        [abandoned, self.hedge_at].into_iter().flatten().fold(budget, Instant::min)
-    }
-
-    fn failed(&mut self, error: OpenError, hedge_at: Instant) -> Order {
-        let lasting = matches!(error, OpenError::NoCapacity { .. });
-        let first = self.failure.get_or_insert_with(|| error.clone()).clone();
-        self.exclude.extend(error.source_id().cloned());
-        if lasting || self.attempt >= ATTEMPTS {
-            return Order::End { reason: EndReason::NotStarted(first.into()), if_unwatched: false };
-        }
-        self.attempt += 1;
-        self.hedge_at = Some(hedge_at);
-        Order::Open { exclude: self.exclude.clone(), error, beside: false }
-    }
-
-    /// A second source beside the first, when that has been asked and is silent. Who waits for a place is not silent.
-    fn hedge(&mut self, stage: Stage, now: Instant, again: Duration) -> Order {
-        if self.hedge_at.is_none_or(|at| at > now) {
-            return Order::Wait;
-        }
-        self.hedge_at = (stage == Stage::Slot).then_some(now + again);
-        if stage == Stage::Slot {
-            return Order::Wait;
-        }
-        Order::Open { exclude: self.exclude.clone(), error: silent(again, None), beside: true }
-    }
-}
-
 impl Order {
-    /// An end leaves no other state behind.
+    /// A certain end leaves no other state behind.
     fn or_end(self, machine: &mut Machine) -> Self {
-        if matches!(self, Self::End { .. }) {
+        if matches!(self, Self::End { if_unwatched: false, .. }) {
             machine.state = State::Ended;
         }
         self
     }
 }
 
-fn silent(for_long: Duration, source_id: Option<SourceId>) -> OpenError {
+pub(super) fn silent(for_long: Duration, source_id: Option<SourceId>) -> OpenError {
     let detail = format!("the engine has sent nothing new for {} s", for_long.as_secs());
     OpenError::Failed { detail, source_id }
 }

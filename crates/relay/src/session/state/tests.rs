@@ -1,6 +1,7 @@
 //! The machine alone, on a clock that only the test moves.
 
 use super::*;
+use crate::session::StartError;
 
 const TIMINGS: Timings = Timings {
     start_budget: Duration::from_secs(30),

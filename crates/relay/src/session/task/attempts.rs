@@ -1,0 +1,183 @@
+//! Ways to the stream: asked for, opened, failed, handed over.
+
+use std::sync::Arc;
+
+use acemux_media::chunk::Chunk;
+use tokio::time::Instant;
+
+use super::super::attempt::{Attempt, Challenger, Joining};
+use super::super::ingest::Ingest;
+use super::super::state::{Order, State, Step};
+use super::super::{Command, EndReason, Shared};
+use super::{Side, Task};
+use crate::event::{Event, Healed};
+use crate::origin::{OpenError, OpenRequest, Pressure, Progress, SourceId, Stage, Upstream, Urgency};
+use crate::output::recording::Recording;
+use crate::relay::Claim;
+
+impl Task {
+    /// Asks for another source. An attempt that is under way and not to go on beside it is closed first.
+    pub(super) fn open(&mut self, mut exclude: Vec<SourceId>, beside: bool) {
+        let urgency = self.urgency(beside);
+        exclude.extend(self.challenger.take().and_then(|challenger| challenger.attempt.source()));
+        if beside {
+            exclude.extend(self.current.as_ref().and_then(Attempt::source));
+        } else {
+            self.interrupt();
+        }
+        let progress = Progress::default();
+        progress.enter(Stage::Slot);
+        let relay = Arc::downgrade(&self.relay);
+        let request = OpenRequest {
+            key: self.shared.key(),
+            exclude,
+            urgency,
+            progress: progress.clone(),
+            pressure: Pressure::new(move || relay.upgrade().is_some_and(|relay| relay.give_way())),
+        };
+        let attempt = Attempt::new(progress, self.relay.origin.open(request));
+        if urgency == Urgency::Start {
+            self.current = Some(attempt);
+        } else {
+            let joining = self.joining(urgency);
+            self.challenger = Some(Challenger { attempt, joining });
+        }
+    }
+
+    pub(super) fn urgency(&self, beside: bool) -> Urgency {
+        match self.machine.state() {
+            State::Opening(_) if beside => Urgency::Hedge,
+            State::Opening(_) => Urgency::Start,
+            _ => Urgency::Recovery { viewers: self.machine.viewers_now() },
+        }
+    }
+
+    pub(super) fn joining(&self, urgency: Urgency) -> Joining {
+        let config = &self.relay.config;
+        let ingest = || Ingest::new(config.chunk_bytes, config.join_burst, config.ring_media, Instant::now());
+        match urgency {
+            Urgency::Hedge => Joining::Start(Box::new(ingest())),
+            Urgency::Start | Urgency::Recovery { .. } => Joining::Unproven(Vec::new()),
+        }
+    }
+
+    /// The source in use is closed; what is whole of it is published. Of a start nothing is: with its first chunk it would
+    /// have been one that succeeded, and what another source sends does not continue it.
+    pub(super) fn interrupt(&mut self) {
+        self.current = None;
+        if matches!(self.machine.state(), State::Opening(_)) {
+            return self.ingest.restart();
+        }
+        let chunks: Vec<Chunk> = self.ingest.interrupt(Instant::now()).collect();
+        self.publish(chunks);
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.challenger = None;
+        if let (Some(source), Some(since)) = (self.shared.source(), self.interrupted_at.take()) {
+            let (key, gap) = (&self.shared.key(), since.elapsed());
+            let healed = Healed::ByItself;
+            self.relay.observe(&Event::Recovered { key, source: &source.id, gap, healed });
+        }
+    }
+
+    pub(super) fn opened(&mut self, side: Side, result: Result<Upstream, OpenError>) -> Order {
+        match result {
+            Ok(upstream) if upstream.key == self.shared.key() => self.use_upstream(side, upstream),
+            Ok(upstream) => match self.relay.claim(&self.shared, &upstream.key) {
+                Claim::Mine => self.use_upstream(side, upstream),
+                Claim::Taken(other) => merge(&other, upstream),
+            },
+            Err(error) => self.attempt_failed(side, error),
+        }
+    }
+
+    pub(super) fn use_upstream(&mut self, side: Side, upstream: Upstream) -> Order {
+        let attempt = match side {
+            Side::Current => self.current.as_mut(),
+            Side::Challenger => self.challenger.as_mut().map(|challenger| &mut challenger.attempt),
+        };
+        let Some(attempt) = attempt else { return Order::Wait };
+        attempt.progress.enter(Stage::FirstByte);
+        if side == Side::Current {
+            self.shared.playing_on(upstream.source.clone(), Arc::clone(&upstream.report));
+        }
+        let recording = upstream.recording.clone().filter(|_| side == Side::Current);
+        attempt.opened(upstream);
+        match recording {
+            Some(recording) => self.records(recording),
+            None => self.apply(Step::Opened(Ok(()))),
+        }
+    }
+
+    /// There is nothing to wait for: viewers open the recording where they like.
+    pub(super) fn records(&mut self, recording: Arc<dyn Recording>) -> Order {
+        let Some(source) = self.current.as_ref().and_then(Attempt::source) else { return Order::Wait };
+        self.challenger = None;
+        self.shared.records(recording);
+        let order = self.apply(Step::Recording(source.clone()));
+        self.report_start(&source);
+        order
+    }
+
+    /// Of two attempts one may fail: the other goes on. Only the last one's failure is the stream's.
+    pub(super) fn attempt_failed(&mut self, side: Side, error: OpenError) -> Order {
+        match side {
+            Side::Current => self.current = None,
+            Side::Challenger => {
+                let was_for_start =
+                    self.challenger.take().is_some_and(|lost| matches!(lost.joining, Joining::Start(_)));
+                if was_for_start && self.current.is_some() {
+                    return Order::Wait;
+                }
+            }
+        }
+        if side == Side::Current && self.promote() {
+            return Order::Wait;
+        }
+        self.apply(Step::Opened(Err(error)))
+    }
+
+    /// The second source of a start goes on alone.
+    pub(super) fn promote(&mut self) -> bool {
+        match self.challenger.take() {
+            Some(Challenger { attempt, joining: Joining::Start(ingest) }) => {
+                self.take_up(attempt);
+                self.ingest = *ingest;
+                true
+            }
+            other => {
+                self.challenger = other;
+                false
+            }
+        }
+    }
+
+    /// Another session opened this channel. On one engine a new playback has superseded the old one, so it must take
+    /// its place. A playback on another engine is one too many and is closed by its drop.
+    pub(super) fn offered(&mut self, upstream: Upstream) -> Order {
+        let source =
+            self.current.as_ref().and_then(Attempt::upstream).map(|current| current.source.id.clone());
+        match source {
+            Some(source) if source != upstream.source.id => return Order::Wait,
+            Some(source) => {
+                self.ingest.restart();
+                self.relay.observe(&Event::UpstreamReplaced { key: &self.shared.key(), source: &source });
+            }
+            None => {}
+        }
+        let Some(current) = &mut self.current else { return Order::Wait };
+        current.progress.enter(Stage::FirstByte);
+        self.shared.playing_on(upstream.source.clone(), Arc::clone(&upstream.report));
+        current.opened(upstream);
+        self.apply(Step::Opened(Ok(())))
+    }
+}
+
+/// Hands the playback to the session that has the channel; our waiters join that one.
+fn merge(other: &Shared, upstream: Upstream) -> Order {
+    let reason = EndReason::Merged(upstream.key.clone());
+    // Its queue is full or it is ending: then the playback is closed here by its drop.
+    let _closed_if_refused = other.commands.try_send(Command::Offer(Box::new(upstream)));
+    Order::End { reason, if_unwatched: false }
+}

@@ -1,0 +1,144 @@
+//! Media of the source in use, on its way into the ring.
+
+use std::sync::atomic::Ordering;
+
+use acemux_media::chunk::{Chunk, Verdict};
+use acemux_media::continuation::Past;
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::super::attempt::Attempt;
+use super::super::gap::Cause;
+use super::super::repeats::Seen;
+use super::super::state::{Order, State, Step};
+use super::Task;
+use crate::event::Event;
+use crate::origin::{OpenError, Stage};
+
+impl Task {
+    pub(super) fn media(&mut self, media: Option<Result<Bytes, OpenError>>) -> Order {
+        match media {
+            Some(Ok(bytes)) => self.bytes(&bytes),
+            Some(Err(error)) => self.upstream_over(Some(error)),
+            None => self.upstream_over(None),
+        }
+    }
+
+    pub(super) fn upstream_over(&mut self, error: Option<OpenError>) -> Order {
+        let Some(source) = self.current.as_ref().and_then(Attempt::upstream).map(|open| open.source.clone())
+        else {
+            return Order::Wait;
+        };
+        self.interrupt();
+        if matches!(self.machine.state(), State::Opening(_)) && self.promote() {
+            return Order::Wait;
+        }
+        match error {
+            None if !source.is_live => self.apply(Step::Finished),
+            error => self.apply(Step::UpstreamOver(error, source.id)),
+        }
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Order {
+        self.count(bytes.len());
+        if let Some(current) = &self.current {
+            current.progress.enter_after(Stage::FirstByte, Stage::Keyframe);
+        }
+        let before = self.ingest.media_time();
+        let published = self.ingest(bytes);
+        let order = if self.ingest.media_time() > before && !self.repeats.is_repeating() {
+            self.stuffing.media(Instant::now());
+            self.apply(Step::Data(self.ingest.media_time()))
+        } else {
+            Order::Wait
+        };
+        if order == Order::Wait { self.after_publishing(published) } else { order }
+    }
+
+    /// Bytes of the source in use, into the ring. True when a chunk got there.
+    pub(super) fn ingest(&mut self, bytes: &[u8]) -> bool {
+        let chunks = self.ingest.take(bytes, Instant::now()).collect();
+        self.publish_new(chunks)
+    }
+
+    pub(super) fn publish_new(&mut self, chunks: Vec<Chunk>) -> bool {
+        for chunk in &chunks {
+            self.look_for_repeats(chunk);
+        }
+        self.publish(chunks)
+    }
+
+    pub(super) fn look_for_repeats(&mut self, chunk: &Chunk) {
+        let Some(pcr) = chunk.pcr else { return };
+        let ring = &self.shared.ring;
+        if self.repeats.look(pcr, || Past::new(ring.held()).holds(chunk)) == Seen::Begins {
+            let source = self.current.as_ref().and_then(Attempt::source);
+            self.relay.observe(&Event::Repeats { key: &self.shared.key(), source: source.as_ref() });
+        }
+    }
+
+    pub(super) fn count(&self, bytes: usize) {
+        self.shared.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.relay.totals.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.shared.progressed();
+    }
+
+    pub(super) fn seal_due(&mut self) {
+        let chunks = self.ingest.seal_due(Instant::now()).collect();
+        let published = self.publish_new(chunks);
+        self.after_publishing(published);
+    }
+
+    pub(super) fn after_publishing(&mut self, published: bool) -> Order {
+        match self.machine.state() {
+            State::Opening(_) if published => return self.started(),
+            State::Recovering(gap) if published && gap.cause == Cause::Lost && self.current.is_some() => {
+                return self.recovered();
+            }
+            _ => {}
+        }
+        if self.ingest.verdict() != Verdict::NotTransportStream {
+            return Order::Wait;
+        }
+        match self.current.take().as_ref().and_then(Attempt::source) {
+            Some(_) if matches!(self.machine.state(), State::Opening(_)) && self.promote() => Order::Wait,
+            Some(source) => {
+                self.ingest.restart();
+                self.apply(Step::Unreadable(source))
+            }
+            None => Order::Wait,
+        }
+    }
+
+    pub(super) fn started(&mut self) -> Order {
+        let Some(source) = self.current.as_ref().and_then(Attempt::source) else { return Order::Wait };
+        self.challenger = None;
+        let order = self.apply(Step::Started { source: source.clone(), media: self.ingest.media_time() });
+        self.report_start(&source);
+        order
+    }
+
+    /// Media is there again, continued exactly or after the announcement of a jump.
+    pub(super) fn recovered(&mut self) -> Order {
+        let Some(source) = self.current.as_ref().and_then(Attempt::source) else { return Order::Wait };
+        let order = self.apply(Step::Started { source: source.clone(), media: self.ingest.media_time() });
+        self.stuffing.media(Instant::now());
+        if let Some(since) = self.interrupted_at.take() {
+            let (key, gap, healed) = (&self.shared.key(), since.elapsed(), self.healing);
+            self.relay.observe(&Event::Recovered { key, source: &source, gap, healed });
+        }
+        order
+    }
+
+    /// True when there was anything.
+    pub(super) fn publish(&mut self, chunks: impl IntoIterator<Item = Chunk>) -> bool {
+        let mut published = false;
+        for chunk in chunks {
+            if let Some(producer) = &mut self.producer {
+                producer.push(chunk);
+                published = true;
+            }
+        }
+        published
+    }
+}

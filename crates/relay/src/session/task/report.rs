@@ -1,0 +1,40 @@
+//! What the task tells the outside about it.
+
+use tokio::time::Instant;
+
+use super::super::gap::Cause;
+use super::super::state::State;
+use super::Task;
+use crate::event::Event;
+use crate::origin::{OpenError, SourceId};
+
+impl Task {
+    pub(super) fn report_start(&self, source: &SourceId) {
+        self.shared.live();
+        self.report_stages();
+        let took = self.shared.opened.elapsed();
+        let (key, result) = (&self.shared.key(), Ok(source));
+        self.relay.observe(&Event::StartFinished { key, result, took });
+    }
+
+    pub(super) fn report_opening(&mut self, error: &OpenError) {
+        let (key, source, text) = (&self.shared.key(), error.source_id(), error.to_string());
+        let State::Recovering(gap) = self.machine.state() else {
+            return self.relay.observe(&Event::StartRetried { key, source, error: &text });
+        };
+        if gap.cause == Cause::Wanted {
+            return self.relay.observe(&Event::Leaving { key, source, why: &text });
+        }
+        if self.interrupted_at.is_none() {
+            self.interrupted_at = Some(self.stuffing.last_media());
+            self.relay.observe(&Event::Interrupted { key, source, error: &text });
+        }
+    }
+
+    pub(super) fn report_stages(&self) {
+        let Some(attempt) = &self.current else { return };
+        for (stage, took) in attempt.progress.finish(Instant::now()) {
+            self.relay.observe(&Event::StageFinished { stage, took });
+        }
+    }
+}
