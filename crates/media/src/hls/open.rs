@@ -54,6 +54,11 @@ impl Open {
         full || self.until(chunk) >= long_enough.min(limits.most)
     }
 
+    /// Whether it is long enough if it ends at `end`.
+    pub(super) fn is_worth_a_request(&self, end: Duration) -> bool {
+        end.saturating_sub(self.began) >= WORTH_A_REQUEST
+    }
+
     /// Takes its last chunk back before it is closed, if some media time remains.
     pub(super) fn split_off_last(&mut self) -> Option<Chunk> {
         self.chunks.pop_if(|last| last.media > self.began)

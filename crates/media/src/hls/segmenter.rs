@@ -102,13 +102,15 @@ impl Segmenter {
         }
     }
 
-    /// Takes the stream's next chunk and appends the segments it completes to `out`: at most two.
-    pub fn push(&mut self, chunk: &Chunk, out: &mut Vec<Segment>) {
+    /// Takes the stream's next chunk and appends the segments it completes to `out`: at most two. False for a chunk that
+    /// is nothing to show.
+    pub fn push(&mut self, chunk: &Chunk, out: &mut Vec<Segment>) -> bool {
         if chunk.jump {
-            return self.interrupt(chunk.media, out);
+            self.interrupt(chunk.media, out);
+            return false;
         }
         if is_stuffing(&chunk.bytes) {
-            return;
+            return false;
         }
         if self.clock_jumps(chunk) || self.leaves_a_hole(chunk) {
             self.interrupt(chunk.media, out);
@@ -116,6 +118,14 @@ impl Segmenter {
         self.cut_before(chunk, out);
         self.note(chunk);
         self.append(chunk);
+        true
+    }
+
+    /// Nothing comes for now: what there is becomes a segment, so that players have it. If the stream goes on exactly, so
+    /// does the next segment, without a start point.
+    pub fn pause(&mut self) -> Option<Segment> {
+        let end = self.probable_end();
+        self.open.take_if(|open| open.is_worth_a_request(end)).map(|open| self.number(open, end))
     }
 
     /// The reader missed chunks: what is open ends, and the next segment begins at the next start point.
@@ -159,9 +169,13 @@ impl Segmenter {
     }
 
     fn close(&mut self, end: Duration) -> Option<Segment> {
-        let segment = self.open.take()?.close(self.next_number, end, self.limits.longest());
+        self.open.take().map(|open| self.number(open, end))
+    }
+
+    fn number(&mut self, open: Open, end: Duration) -> Segment {
+        let segment = open.close(self.next_number, end, self.limits.longest());
         self.next_number += 1;
-        Some(segment)
+        segment
     }
 
     /// Remembers what the next chunk is compared with.

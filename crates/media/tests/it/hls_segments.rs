@@ -117,6 +117,33 @@ fn the_time_between_two_sources_is_no_media_time() {
 }
 
 #[test]
+fn a_pause_releases_what_there_is_and_the_next_segment_continues_it() {
+    let mut stream = groups(RandomAccess, 4000, 2);
+    let rest = stream.chunks.split_off(40 + 15);
+    let (mut segmenter, mut out) = (Segmenter::new(SegmentLimits::default()), Vec::new());
+    push_all(&mut segmenter, &stream.chunks, &mut out);
+    out.extend(segmenter.pause());
+    assert!(segmenter.pause().is_none(), "once");
+    push_all(&mut segmenter, &rest, &mut out);
+    out.extend(segmenter.finish());
+    assert_eq!(durations(&out), [4000, 1500, 2500]);
+    assert!(out.iter().all(|segment| !segment.discontinuity));
+    assert_eq!((out[1].start, out[2].start), (Some(RandomAccess), None));
+    let parts = out.iter().flat_map(|segment| segment.parts.iter().map(origin)).filter(|at| *at > 0);
+    assert_eq!(parts.max(), Some(79), "nothing is left out");
+}
+
+#[test]
+fn a_few_pictures_are_no_segment() {
+    let mut stream = groups(RandomAccess, 4000, 1);
+    stream.chunk(Some(RandomAccess), 100);
+    let (mut segmenter, mut out) = (Segmenter::new(SegmentLimits::default()), Vec::new());
+    push_all(&mut segmenter, &stream.chunks, &mut out);
+    assert!(segmenter.pause().is_none());
+    assert_eq!(out.len(), 1);
+}
+
+#[test]
 fn a_clock_that_jumps_ends_a_segment_and_one_that_wraps_does_not() {
     let cases = [
         (HOUR, 2 * HOUR, true),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use acemux_sim::SimOptions;
+use acemux_sim::{Fault, SimOptions, Target};
 use acemux_testkit::app::{Setup, TestApp, until};
 use acemux_testkit::{HlsViewer, StrictViewer, get, send};
 use futures_util::future::join_all;
@@ -49,6 +49,24 @@ async fn across_a_failover_the_playlist_goes_on_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn in_a_long_gap_the_playlist_gets_what_there_is_and_the_rest_follows_without_a_seam() {
+    let engine = || SimOptions { burst: Duration::from_secs(12), ..engine() };
+    let app = Setup::with_engines([engine(), engine()]).start().await;
+    let mut viewer = HlsViewer::open(app.address(), ID).await;
+    viewer.watch(Duration::from_secs(4)).await;
+    let (playing, other) = match app.engines.as_slice() {
+        [one, two] if one.sessions() > 0 => (one, two),
+        [one, two] => (two, one),
+        _ => unreachable!("two engines"),
+    };
+    other.set_fault(Target::All, Fault::SlowStart { json_ms: 0, headers_ms: 9000, first_byte_ms: 0 });
+    playing.crash().await;
+    viewer.watch(Duration::from_secs(17)).await;
+    assert!(viewer.broken_rules().is_empty(), "{:?}", viewer.broken_rules());
+    assert!(viewer.report().is_clean(), "{:#?}", viewer.report());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_gap_the_playlist_announces_a_discontinuity_and_its_numbers_run_on() {
     let app = Setup::with_engines([engine()]).start().await;
     let mut viewer = HlsViewer::open(app.address(), ID).await;
@@ -60,8 +78,9 @@ async fn after_a_gap_the_playlist_announces_a_discontinuity_and_its_numbers_run_
     let mut reply = get(app.address(), &viewer.path("index.m3u8")).await;
     let text = String::from_utf8(reply.body().await.0).expect("text");
     assert!(text.contains("#EXT-X-DISCONTINUITY\n"), "{text}");
-    let not_stale: Vec<_> = viewer.broken_rules().iter().filter(|rule| !rule.contains("Stale")).collect();
-    assert!(not_stale.is_empty(), "{not_stale:?}");
+    // A playlist cannot grow while nothing comes.
+    let broken: Vec<_> = viewer.broken_rules().iter().filter(|rule| !rule.contains("Stale")).collect();
+    assert!(broken.is_empty(), "{broken:?}");
     assert_eq!((viewer.report().foreign, viewer.report().corrupt), (0, 0));
 }
 

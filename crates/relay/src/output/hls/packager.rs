@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use acemux_media::chunk::Chunk;
 use acemux_media::hls::{Missing, Playlist, PlaylistLimits, Segment, SegmentLimits, Segmenter};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -21,6 +22,10 @@ use crate::viewer::{LeaveReason, ViewerGuard};
 
 /// Between two looks at who is still there and what is still needed.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// Silence after which viewers are given what there is of the segment that is being filled, so that the playlist does
+/// not stand still for longer than it must.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// Longest wait for a segment that is not there yet: one target duration.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -45,6 +50,28 @@ struct Fetcher {
     last_seen: Instant,
     /// Playlists asked for in the second that began then.
     asked: (Instant, u32),
+}
+
+/// The stream that is being cut.
+struct Cutting {
+    segmenter: Segmenter,
+    fed: Instant,
+}
+
+impl Cutting {
+    fn from(first: u64) -> Self {
+        Self { segmenter: Segmenter::numbered_from(SegmentLimits::default(), first), fed: Instant::now() }
+    }
+
+    fn push(&mut self, chunk: &Chunk, out: &mut Vec<Segment>) {
+        if self.segmenter.push(chunk, out) {
+            self.fed = Instant::now();
+        }
+    }
+
+    fn pause_if_silent(&mut self) -> Option<Segment> {
+        if self.fed.elapsed() < SILENCE { None } else { self.segmenter.pause() }
+    }
 }
 
 impl Packager {
@@ -142,7 +169,7 @@ impl Packager {
         };
         let (_, mut cursor) = self.shared.ring.join(ring / 2);
         let first = self.shared.hls_next.load(Ordering::Relaxed);
-        let mut segmenter = Some(Segmenter::numbered_from(SegmentLimits::default(), first));
+        let mut cutting = Some(Cutting::from(first));
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -153,45 +180,53 @@ impl Packager {
                     return;
                 }
                 _ = sweep.tick() => {
+                    self.release(&mut cutting);
                     self.shed(&lease);
                     if self.sweep().is_break() {
                         return;
                     }
                 }
-                read = next(&mut cursor), if segmenter.is_some() => self.take(read, &mut segmenter),
+                read = next(&mut cursor), if cutting.is_some() => self.take(read, &mut cutting),
             }
         }
     }
 
-    fn take(&self, read: Read, segmenter: &mut Option<Segmenter>) {
+    fn take(&self, read: Read, cutting: &mut Option<Cutting>) {
         let mut segments = Vec::new();
         let mut end = None;
-        match (read, segmenter.as_mut()) {
-            (Read::Chunk(chunk), Some(cut)) => cut.push(&chunk, &mut segments),
-            (Read::Lagged { .. }, Some(cut)) => cut.lagged(&mut segments),
+        match (read, cutting.as_mut()) {
+            (Read::Chunk(chunk), Some(cutting)) => cutting.push(&chunk, &mut segments),
+            (Read::Lagged { .. }, Some(cutting)) => cutting.segmenter.lagged(&mut segments),
             (Read::End(reason), _) => {
-                segments.extend(segmenter.take().and_then(Segmenter::finish));
+                segments.extend(cutting.take().and_then(|cutting| cutting.segmenter.finish()));
                 end = Some(reason);
             }
             (_, None) => {}
         }
+        self.list(segments, end);
+    }
+
+    fn release(&self, cutting: &mut Option<Cutting>) {
+        let segment = cutting.as_mut().and_then(Cutting::pause_if_silent);
+        self.list(segment.into_iter().collect(), None);
+    }
+
+    fn list(&self, segments: Vec<Segment>, end: Option<EndReason>) {
         if segments.is_empty() && end.is_none() {
             return;
         }
-        self.list(segments, end.as_ref());
-        self.news.send_modify(|news| *news = end.or(news.take()));
-    }
-
-    fn list(&self, segments: Vec<Segment>, end: Option<&EndReason>) {
         let now = self.shared.opened.elapsed();
-        let mut playlist = self.playlist.lock();
-        for segment in segments {
-            self.shared.hls_next.store(segment.number + 1, Ordering::Relaxed);
-            playlist.push(segment, now);
+        {
+            let mut playlist = self.playlist.lock();
+            for segment in segments {
+                self.shared.hls_next.store(segment.number + 1, Ordering::Relaxed);
+                playlist.push(segment, now);
+            }
+            if end == Some(EndReason::UpstreamEnded) {
+                playlist.end();
+            }
         }
-        if end == Some(&EndReason::UpstreamEnded) {
-            playlist.end();
-        }
+        self.news.send_modify(|news| *news = end.or(news.take()));
     }
 
     fn shed(&self, lease: &Lease) {
