@@ -140,6 +140,7 @@ struct Parts {
     fleet: Option<Fleet>,
     recipes: Option<Arc<Recipes>>,
     custom: Arc<Custom>,
+    loops: Arc<Loops>,
     identities: Arc<Identities>,
     playbacks: Arc<PlaybackJournal>,
     store: Store,
@@ -156,6 +157,7 @@ impl Parts {
         let journal = Arc::new(Journal::new(Arc::clone(&metrics), store.clone()));
         let engines = control::engines(config, Some(Arc::clone(&playbacks) as _));
         let custom = Arc::new(Custom::load(store.clone()).await?);
+        let loops = Arc::new(Loops::load(config.loops, store.clone()).await?);
         Ok(Self {
             metrics,
             journal,
@@ -163,6 +165,7 @@ impl Parts {
             fleet: None,
             recipes: None,
             custom,
+            loops,
             identities,
             playbacks,
             store,
@@ -209,12 +212,11 @@ impl FromRef<App> for TrustedProxies {
 
 impl App {
     fn new(config: &Config, parts: Parts, stop: CancellationToken) -> Self {
-        let Parts { metrics, journal, engines, fleet, recipes, custom, identities, store, .. } = parts;
+        let Parts { metrics, journal, engines, fleet, recipes, custom, loops, identities, store, .. } = parts;
         let origin = EngineOrigin::new(Arc::clone(&engines), identities);
         let observer = Arc::clone(&journal);
         let relay = Relay::new(relay_config(config), Arc::new(origin.clone()), observer);
         let reported = Arc::default();
-        let loops = Arc::new(Loops::new(config.loops));
         let trusted = config.viewers.trusted_proxies.clone();
         let gate = Arc::new(Gate::new(config.api_key.clone()));
         let settings = Arc::new(Shown::new(config));

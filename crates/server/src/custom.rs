@@ -6,12 +6,10 @@ use acemux_fleet::custom::{CustomVariant, Document};
 use acemux_fleet::ident::InstanceId;
 use acemux_fleet::profile::{Platform, Recipe};
 use acemux_store::{Store, StoreError};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::config::Config;
-use crate::control;
+use crate::{control, saved};
 
 /// Where the document stands in the store.
 const DOCUMENT: &str = "custom_variant";
@@ -66,9 +64,9 @@ impl Recipes {
 impl Custom {
     /// As it was saved; the defaults for this machine when nothing was, or when it cannot be read any more.
     pub async fn load(store: Store) -> Result<Self, StoreError> {
-        let document = read(&store, DOCUMENT).await?;
+        let document = saved::read(&store, DOCUMENT).await?;
         let document = document.unwrap_or_else(|| Document::default_for(Platform::here()));
-        let templates = read(&store, TEMPLATES).await?.unwrap_or_default();
+        let templates = saved::read(&store, TEMPLATES).await?.unwrap_or_default();
         Ok(Self { store, state: Mutex::new(State { document, templates }) })
     }
 
@@ -79,7 +77,7 @@ impl Custom {
 
     /// Makes a changed document durable and only then the one in force.
     pub async fn keep_document(&self, state: &mut State, document: Document) -> Result<(), StoreError> {
-        self.save(DOCUMENT, &document).await?;
+        saved::write(&self.store, DOCUMENT, &document).await?;
         state.document = document;
         Ok(())
     }
@@ -90,22 +88,8 @@ impl Custom {
         state: &mut State,
         templates: TemplatesDocument,
     ) -> Result<(), StoreError> {
-        self.save(TEMPLATES, &templates).await?;
+        saved::write(&self.store, TEMPLATES, &templates).await?;
         state.templates = templates;
         Ok(())
     }
-
-    async fn save(&self, key: &str, document: &impl Serialize) -> Result<(), StoreError> {
-        let value = serde_json::to_value(document).expect("the documents have text keys only");
-        self.store.save_setting(key, value).await
-    }
-}
-
-async fn read<T: DeserializeOwned>(store: &Store, key: &str) -> Result<Option<T>, StoreError> {
-    let Some(value) = store.setting(key).await? else { return Ok(None) };
-    let read = serde_json::from_value(value);
-    if let Err(error) = &read {
-        tracing::warn!(key, %error, "a saved setting cannot be read and is not used");
-    }
-    Ok(read.ok())
 }

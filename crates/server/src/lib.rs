@@ -30,5 +30,6 @@ pub mod origins;
 pub mod play;
 mod refusals;
 pub mod reported;
+mod saved;
 pub mod serve;
 pub mod simargs;

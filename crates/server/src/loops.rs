@@ -10,13 +10,18 @@ use std::time::Duration;
 
 use acemux_relay::session::EndReason;
 use acemux_relay::{Relay, StreamKey};
+use acemux_store::{Store, StoreError};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::saved;
+
 /// Times of broadcasts outside of these years are nonsense, not old.
 const PLAUSIBLE: std::ops::Range<u64> = 1_577_836_800..2_524_608_000;
+/// Where the blocked channels stand in the store.
+const BLOCKED: &str = "looping_streams";
 /// Channels blocked at a time; the one blocked longest goes first.
 const MOST: usize = 1000;
 
@@ -34,16 +39,20 @@ pub struct Rules {
 }
 
 /// The rules in force and the channels that are blocked.
-#[derive(Debug)]
 pub struct Loops {
     rules: Mutex<Rules>,
     blocked: Mutex<BTreeMap<String, Timestamp>>,
+    store: Store,
+    /// One writes at a time, so that what is written last is what is blocked now.
+    saving: tokio::sync::Mutex<()>,
 }
 
 impl Loops {
-    /// Nothing is blocked.
-    pub fn new(rules: Rules) -> Self {
-        Self { rules: Mutex::new(rules), blocked: Mutex::default() }
+    /// With what was blocked when the service last ran: "until it is cleared" is longer than a run.
+    pub async fn load(rules: Rules, store: Store) -> Result<Self, StoreError> {
+        let blocked = saved::read(&store, BLOCKED).await?.unwrap_or_default();
+        let (rules, blocked) = (Mutex::new(rules), Mutex::new(blocked));
+        Ok(Self { rules, blocked, store, saving: tokio::sync::Mutex::default() })
     }
 
     /// The rules in force.
@@ -69,13 +78,25 @@ impl Loops {
     }
 
     /// Lets a channel play again. False when it was not blocked.
-    pub fn clear(&self, key: &str) -> bool {
-        self.blocked.lock().remove(key).is_some()
+    pub async fn clear(&self, key: &str) -> Result<bool, StoreError> {
+        let was_blocked = self.blocked.lock().remove(key).is_some();
+        if was_blocked {
+            self.save().await?;
+        }
+        Ok(was_blocked)
     }
 
     /// Lets all of them play again. Tells how many there were.
-    pub fn clear_all(&self) -> usize {
-        std::mem::take(&mut *self.blocked.lock()).len()
+    pub async fn clear_all(&self) -> Result<usize, StoreError> {
+        let count = std::mem::take(&mut *self.blocked.lock()).len();
+        self.save().await?;
+        Ok(count)
+    }
+
+    async fn save(&self) -> Result<(), StoreError> {
+        let _turn = self.saving.lock().await;
+        let blocked = self.blocked.lock().clone();
+        saved::write(&self.store, BLOCKED, &blocked).await
     }
 
     fn block(&self, key: &StreamKey, now: Timestamp) {
@@ -100,13 +121,18 @@ impl Loops {
 pub async fn run(relay: Relay, loops: Arc<Loops>, stop: CancellationToken) {
     while stop.run_until_cancelled(sleep(loops.rules().every)).await.is_some() {
         let rules = loops.rules();
-        if rules.is_enabled {
-            look(&relay, &loops, rules, Timestamp::now());
+        if rules.is_enabled
+            && look(&relay, &loops, rules, Timestamp::now())
+            && let Err(error) = loops.save().await
+        {
+            tracing::warn!(%error, "a restart will forget which channels loop");
         }
     }
 }
 
-fn look(relay: &Relay, loops: &Loops, rules: Rules, now: Timestamp) {
+/// True when a channel was found to loop.
+fn look(relay: &Relay, loops: &Loops, rules: Rules, now: Timestamp) -> bool {
+    let mut is_news = false;
     for session in relay.sessions() {
         let newest = session.stats.and_then(|stats| stats.live?.last);
         let Some(behind) = newest.and_then(|newest| behind(newest, now)) else { continue };
@@ -114,8 +140,10 @@ fn look(relay: &Relay, loops: &Loops, rules: Rules, now: Timestamp) {
             tracing::warn!(stream = %session.key, behind_s = behind.as_secs(), "the channel is hours old: it loops");
             loops.block(&session.key, now);
             relay.end(&session.key, EndReason::Looping);
+            is_news = true;
         }
     }
+    is_news
 }
 
 /// How old the newest piece is; `None` if the engine talks nonsense.
@@ -141,16 +169,32 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_blocked_channel_is_free_again_after_its_time_or_when_it_is_cleared() {
+    #[tokio::test]
+    async fn a_blocked_channel_is_free_again_after_its_time_or_when_it_is_cleared() {
         let (key, long_ago) = (StreamKey::new("a"), Timestamp::now() - Duration::from_mins(10));
-        let loops = Loops::new(rules(Duration::from_mins(5)));
+        let loops = Loops::load(rules(Duration::from_mins(5)), Store::in_memory()).await.unwrap();
         loops.block(&key, long_ago);
         assert!(!loops.is_blocked(&key));
-        let loops = Loops::new(rules(Duration::ZERO));
+        let loops = Loops::load(rules(Duration::ZERO), Store::in_memory()).await.unwrap();
         loops.block(&key, long_ago);
         assert!(loops.is_blocked(&key));
-        assert!(loops.clear("a") && !loops.clear("a") && !loops.is_blocked(&key));
+        assert!(loops.clear("a").await.unwrap() && !loops.clear("a").await.unwrap());
+        assert!(!loops.is_blocked(&key));
+    }
+
+    #[tokio::test]
+    async fn what_is_blocked_and_what_was_cleared_is_known_after_a_restart() {
+        let (store, now) = (Store::in_memory(), Timestamp::now());
+        let loops = Loops::load(rules(Duration::ZERO), store.clone()).await.unwrap();
+        loops.block(&StreamKey::new("a"), now);
+        loops.block(&StreamKey::new("b"), now);
+        loops.save().await.unwrap();
+        loops.clear("a").await.unwrap();
+        let again = Loops::load(rules(Duration::ZERO), store.clone()).await.unwrap();
+        assert_eq!(again.blocked().into_keys().collect::<Vec<_>>(), ["b"]);
+        assert_eq!(again.clear_all().await.unwrap(), 1);
+        let again = Loops::load(rules(Duration::ZERO), store).await.unwrap();
+        assert!(again.blocked().is_empty());
     }
 
     #[test]

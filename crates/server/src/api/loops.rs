@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::events::problem as store_problem;
 use super::problem::{Code, Problem};
 use crate::app::App;
 use crate::auth::Operator;
@@ -63,13 +64,18 @@ pub async fn clear(
 ) -> Result<Json<Value>, Problem> {
     let unknown = || Problem::new(Code::NotFound).with_detail("this stream is not blocked");
     let content = ContentId::from_any_form(&id).map_err(|_| unknown())?;
-    let cleared = app.origin.known_key(content).iter().any(|key| app.loops.clear(key.as_str()));
-    if cleared { Ok(Json(json!({ "cleared": id }))) } else { Err(unknown()) }
+    for key in app.origin.known_key(content) {
+        if app.loops.clear(key.as_str()).await.map_err(|error| store_problem(&error))? {
+            return Ok(Json(json!({ "cleared": id })));
+        }
+    }
+    Err(unknown())
 }
 
 /// Lets all of them play again.
-pub async fn clear_all(_: Operator, State(app): State<App>) -> Json<Value> {
-    Json(json!({ "cleared": app.loops.clear_all() }))
+pub async fn clear_all(_: Operator, State(app): State<App>) -> Result<Json<Value>, Problem> {
+    let count = app.loops.clear_all().await.map_err(|error| store_problem(&error))?;
+    Ok(Json(json!({ "cleared": count })))
 }
 
 /// The rules in force.
