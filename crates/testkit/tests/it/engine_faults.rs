@@ -670,8 +670,10 @@ async fn e26_a_prefix_that_is_no_transport_stream_is_skipped_and_stuffing_is_no_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn e27_radio_and_uhd_start_and_flow_alike() {
-    for bitrate in [64_000, 20_000_000] {
-        let app = Setup::with_engines([rate(bitrate)]).start().await;
+    for bitrate in [64_000, 80_000_000] {
+        let channel = verify_media(&infohash_of(ID), bitrate);
+        let engine = with_playback(move || Act::Media(MEDIA_HEAD.into(), channel.clone())).await;
+        let app = in_front_of(&engine).await;
         let mut first = StrictViewer::open(app.address(), ID).await;
         assert!(first.first_byte() < Duration::from_secs(1), "{bitrate}: {:?}", first.first_byte());
         first.watch(Duration::from_secs(1)).await;
