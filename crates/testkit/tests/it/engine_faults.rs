@@ -12,7 +12,7 @@
 //! | E12 | `failures::an_explicit_failure_is_tried_once_more_on_another_engine` |
 //! | E22 | the telnet API is not used |
 //! | E23–E25 | fleet tests (`trouble`, `plan`, `containers`) |
-//! | E28 | `healing::when_all_engines_die_at_once_everybody_is_held_and_everything_comes_back` |
+//! | E28 | `healing::when_all_engines_die_at_once_five_hundred_viewers_are_held_and_everything_comes_back` |
 //! | E8 | `e8_a_cut_in_mid_packet_costs_no_alignment`, `e8_an_end_at_byte_100_of_a_packet_costs_no_alignment` |
 //! | E9 | `e9_dribbled_bytes_are_put_together_again`, `failures::replies_that_only_look_odd_play` |
 //! | E10 | `e10_a_burst_of_forty_megabytes_is_taken_at_the_pace_of_the_media` |
