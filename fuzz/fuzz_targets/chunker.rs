@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use acemux_media::chunk::{Chunk, ChunkLimits, Chunker};
-use acemux_media::ts::packet::{PACKET_LEN, Packet, SYNC_BYTE};
-use acemux_media::ts::psi::crc32;
+use acemux_media::ts::packet::{PACKET_LEN, Packet};
 use libfuzzer_sys::fuzz_target;
 
-const PMT: u16 = 0x30;
+mod packets;
+use packets::{PMT, assert_packets, packet, tables};
 
 fuzz_target!(|input: (u16, Vec<(u8, u8, Vec<u8>)>)| {
     let (limit, steps) = input;
@@ -51,38 +51,4 @@ fn check(chunk: &Chunk) {
     assert_packets(&start.join_prelude());
     assert_packets(&start.skip_prelude());
     assert!(Packet::parse(&chunk.bytes).is_some_and(Packet::starts_unit));
-}
-
-fn assert_packets(bytes: &[u8]) {
-    assert!(bytes.chunks(PACKET_LEN).all(|packet| Packet::parse(packet).is_some()));
-}
-
-/// The low half of `detail` is the counter, then come: beginning of a unit, adaptation field, no payload, scrambled.
-fn packet(pid: u16, detail: u8, content: &[u8]) -> [u8; PACKET_LEN] {
-    let bit = |bit: u8| (detail >> bit) & 1;
-    let [high, low] = pid.to_be_bytes();
-    let control = (bit(7) << 7) | (bit(5) << 5) | ((1 - bit(6)) << 4);
-    let mut packet = [0xff; PACKET_LEN];
-    packet[..4].copy_from_slice(&[SYNC_BYTE, high | (bit(4) << 6), low, control | (detail & 0x0f)]);
-    let room = content.len().min(PACKET_LEN - 4);
-    packet[4..4 + room].copy_from_slice(&content[..room]);
-    packet
-}
-
-/// A PAT, and a PMT of one video and one audio; `detail` chooses the video's codec and the counter.
-fn tables(detail: u8) -> [[u8; PACKET_LEN]; 2] {
-    let video = [0x1b, 0x24, 0x02, 0x10, 0x06][usize::from(detail >> 4) % 5];
-    let pat = section(0, &[0, 1, 0xe0, 0x30]);
-    let pmt = section(2, &[0xe1, 0, 0xf0, 0, video, 0xe1, 0, 0xf0, 0, 0x0f, 0xe1, 1, 0xf0, 0]);
-    let counter = detail & 0x0f;
-    [packet(0, 0x10 | counter, &pat), packet(PMT, 0x10 | counter, &pmt)]
-}
-
-/// Behind its pointer.
-fn section(id: u8, body: &[u8]) -> Vec<u8> {
-    let mut section = vec![id, 0xb0, body.len() as u8 + 9, 0, 1, 0xc1, 0, 0];
-    section.extend_from_slice(body);
-    section.extend_from_slice(&crc32(&section).to_be_bytes());
-    section.insert(0, 0);
-    section
 }
