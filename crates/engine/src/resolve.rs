@@ -119,7 +119,8 @@ impl Identities {
             return Resolution::Known(infohash);
         }
         let boarded = self.board(hash);
-        let answer = boarded.flight.get_or_init(|| self.ask(engine, hash));
+        // Boxed, because everyone who waits has room for it, for as long as the request lasts, and one asks.
+        let answer = boarded.flight.get_or_init(|| Box::pin(self.ask(engine, hash)));
         let deadline = engine.client().timings().resolve;
         timeout(deadline, answer)
             .await
