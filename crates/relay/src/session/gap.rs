@@ -51,6 +51,8 @@ pub struct Gap {
     exclude: Vec<SourceId>,
     attempts: usize,
     next: Next,
+    /// The source that was taken up last. If it brings nothing it is avoided as well.
+    taken_up: Option<SourceId>,
     spread: f64,
 }
 
@@ -68,7 +70,7 @@ impl Gap {
     pub fn new(cause: Cause, failure: OpenError, until: Instant, now: Instant) -> Self {
         let was_silent = cause == Cause::Silent;
         let (exclude, next) = (Vec::new(), Next::Retry(now));
-        Self { cause, until, failure, was_silent, exclude, attempts: 0, next, spread: 1.0 }
+        Self { cause, until, failure, was_silent, exclude, attempts: 0, next, taken_up: None, spread: 1.0 }
     }
 
     /// Sources that have failed with this stream lately.
@@ -100,6 +102,7 @@ impl Gap {
             return None;
         }
         self.attempts += 1;
+        self.exclude.extend(self.taken_up.take());
         self.next = Next::Attempt(now + ATTEMPT);
         Some(self.exclude.clone())
     }
@@ -110,6 +113,7 @@ impl Gap {
             Some(source) => self.exclude.push(source.clone()),
             None => self.exclude.clear(),
         }
+        self.taken_up = None;
         self.next = Next::Retry(now + self.pause());
     }
 
@@ -130,8 +134,9 @@ impl Gap {
     }
 
     /// The new source has sent media; the old one is closed. It has as long again to bring something to play.
-    pub fn taken_up(&mut self, now: Instant) {
+    pub fn taken_up(&mut self, source: SourceId, now: Instant) {
         self.cause = Cause::Lost;
+        self.taken_up = Some(source);
         self.next = Next::Attempt(now + ATTEMPT);
     }
 

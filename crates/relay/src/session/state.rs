@@ -65,7 +65,7 @@ pub enum Step {
     Recording(SourceId),
     /// The source that was opened to heal a gap has sent media: it is the one in use now, though nothing of it is in
     /// the ring yet.
-    TakenUp,
+    TakenUp(SourceId),
     /// The bytes are no transport stream.
     Unreadable(SourceId),
     /// The source ended the stream or broke.
@@ -202,7 +202,7 @@ impl Machine {
             Step::Data(media) => self.data(media, now),
             Step::Started { source, media } => self.started(source, media, now),
             Step::Recording(source) => self.recording(source, now),
-            Step::TakenUp => self.taken_up(now),
+            Step::TakenUp(source) => self.taken_up(source, now),
             Step::Unreadable(source) => self.upstream_over(Some(unreadable(source.clone())), source, now),
             Step::UpstreamOver(error, source) => self.upstream_over(error, source, now),
             Step::Leave(why) => self.leave(why, now),
@@ -224,7 +224,7 @@ impl Machine {
         if cause != Some(Cause::Silent) {
             return Order::Wait;
         }
-        self.state = State::Live;
+        self.plays(now);
         Order::Settle
     }
 
@@ -233,10 +233,10 @@ impl Machine {
         self.started(source, Duration::ZERO, now)
     }
 
-    fn taken_up(&mut self, now: Instant) -> Order {
+    fn taken_up(&mut self, source: SourceId, now: Instant) -> Order {
         self.last_data = now;
         if let State::Recovering(gap) = &mut self.state {
-            gap.taken_up(now);
+            gap.taken_up(source, now);
         }
         Order::Wait
     }
@@ -248,8 +248,14 @@ impl Machine {
         self.source = Some(source);
         self.last_data = now;
         self.began = media;
-        self.state = State::Live;
-        self.viewers(self.viewers, now)
+        self.plays(now);
+        Order::Wait
+    }
+
+    /// For those who are there; they may have left while it did not.
+    fn plays(&mut self, now: Instant) {
+        self.state =
+            if self.viewers > 0 { State::Live } else { State::Lingering { until: now + self.timings.idle } };
     }
 
     fn viewers(&mut self, count: usize, now: Instant) -> Order {
@@ -268,7 +274,7 @@ impl Machine {
         match &mut self.state {
             State::Opening(opening) => opening.failed(error, now + self.timings.start_hedge),
             State::Recovering(gap) if gap.is_hopeless(&error) => {
-                self.state = State::Live;
+                self.plays(now);
                 Order::Settle
             }
             State::Recovering(gap) => {
@@ -338,7 +344,7 @@ impl Machine {
     fn recovering_tick(&mut self, now: Instant) -> Order {
         let State::Recovering(gap) = &mut self.state else { return Order::Wait };
         if gap.until <= now {
-            return self.unhealed();
+            return self.unhealed(now);
         }
         let error = gap.failure.clone();
         if self.viewers == 0 && gap.deadline() <= now {
@@ -358,14 +364,14 @@ impl Machine {
         Order::Open { exclude, error, beside: is_hoped_for }
     }
 
-    fn unhealed(&mut self) -> Order {
+    fn unhealed(&mut self, now: Instant) -> Order {
         let State::Recovering(gap) = &self.state else { return Order::Wait };
         match gap.cause {
             Cause::Silent => self.end(EndReason::Stalled),
             Cause::Lost if gap.was_silent => self.end(EndReason::Stalled),
             Cause::Lost => self.end(EndReason::UpstreamFailed(gap.failure.clone())),
             Cause::Wanted => {
-                self.state = State::Live;
+                self.plays(now);
                 Order::Settle
             }
         }

@@ -241,7 +241,7 @@ fn a_picture_that_stands_still_after_each_start_holds_nobody_for_ever() {
         match bench.after(Duration::from_millis(100)) {
             Order::Open { .. } => {
                 // Each start brings one second of the same.
-                bench.step(Step::TakenUp);
+                bench.step(Step::TakenUp(engine("b")));
                 bench.starts();
                 bench.plays();
             }
@@ -263,6 +263,52 @@ fn nothing_is_started_for_a_gap_that_nobody_watches_any_more() {
     assert!(matches!(order, Order::End { reason: EndReason::UpstreamFailed(_), if_unwatched: true }));
     bench.step(Step::Viewers(1));
     assert!(matches!(bench.after(Duration::ZERO), Order::Open { .. }), "somebody came in between");
+}
+
+#[test]
+fn a_stream_that_its_viewers_left_in_a_gap_does_not_play_on_for_nobody() {
+    let ways: [fn(&mut Bench) -> Order; 3] = [
+        // The silent source came back.
+        |bench| {
+            bench.after(Duration::from_secs(5));
+            bench.step(Step::Viewers(0));
+            bench.plays()
+        },
+        // There was nowhere to move to.
+        |bench| {
+            bench.step(Step::Leave(refused("a")));
+            bench.step(Step::Viewers(0));
+            bench.step(nowhere())
+        },
+        // The new source plays.
+        |bench| {
+            bench.step(broken("a"));
+            bench.step(Step::Viewers(0));
+            bench.starts()
+        },
+    ];
+    for way in ways {
+        let mut bench = Bench::live();
+        way(&mut bench);
+        assert!(matches!(bench.machine.state(), State::Lingering { .. }), "{:?}", bench.machine.state());
+        let idle = TIMINGS.idle.as_secs();
+        for _ in 0..idle - 1 {
+            bench.now += Duration::from_secs(1);
+            bench.plays();
+        }
+        let end = Order::End { reason: EndReason::Idle, if_unwatched: true };
+        assert_eq!(bench.after(Duration::from_secs(1)), end);
+    }
+}
+
+#[test]
+fn a_source_that_was_taken_up_and_brought_nothing_is_avoided_by_the_next_attempt() {
+    let mut bench = Bench::live();
+    assert!(matches!(bench.step(broken("a")), Order::Open { .. }));
+    bench.step(Step::TakenUp(engine("b")));
+    let order = bench.after(Duration::from_secs(15));
+    let avoided = [engine("a"), engine("b")];
+    assert!(matches!(order, Order::Open { exclude, beside: false, .. } if exclude == avoided));
 }
 
 #[test]

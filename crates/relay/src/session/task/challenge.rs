@@ -65,7 +65,9 @@ impl Task {
     pub(super) fn cut_over(&mut self) -> Order {
         self.interrupted_at.get_or_insert(self.stuffing.last_media());
         self.interrupt();
-        self.apply(Step::TakenUp);
+        if let Some(source) = self.challenger.as_ref().and_then(|challenger| challenger.attempt.source()) {
+            self.apply(Step::TakenUp(source));
+        }
         let past = Past::new(self.shared.ring.held());
         let Some(challenger) = &mut self.challenger else { return Order::Wait };
         let joined = challenger.joining.splice(past, Instant::now());

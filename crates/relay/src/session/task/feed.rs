@@ -47,7 +47,10 @@ impl Task {
         let before = self.ingest.media_time();
         let published = self.ingest(bytes);
         let order = if self.ingest.media_time() > before && !self.repeats.is_repeating() {
-            self.stuffing.media(Instant::now());
+            // Of a source that is still on its way to a start point viewers have nothing.
+            if published {
+                self.stuffing.media(Instant::now());
+            }
             self.apply(Step::Data(self.ingest.media_time()))
         } else {
             Order::Wait
