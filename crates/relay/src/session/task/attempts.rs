@@ -44,7 +44,7 @@ impl Task {
         }
     }
 
-    pub(super) fn urgency(&self, beside: bool) -> Urgency {
+    fn urgency(&self, beside: bool) -> Urgency {
         match self.machine.state() {
             State::Opening(_) if beside => Urgency::Hedge,
             State::Opening(_) => Urgency::Start,
@@ -92,7 +92,7 @@ impl Task {
         }
     }
 
-    pub(super) fn use_upstream(&mut self, side: Side, upstream: Upstream) -> Order {
+    fn use_upstream(&mut self, side: Side, upstream: Upstream) -> Order {
         let attempt = match side {
             Side::Current => self.current.as_mut(),
             Side::Challenger => self.challenger.as_mut().map(|challenger| &mut challenger.attempt),
@@ -111,7 +111,7 @@ impl Task {
     }
 
     /// There is nothing to wait for: viewers open the recording where they like.
-    pub(super) fn records(&mut self, recording: Arc<dyn Recording>) -> Order {
+    fn records(&mut self, recording: Arc<dyn Recording>) -> Order {
         let Some(source) = self.current.as_ref().and_then(Attempt::source) else { return Order::Wait };
         self.challenger = None;
         self.shared.records(recording);

@@ -24,7 +24,7 @@ impl Task {
         }
     }
 
-    pub(super) fn challenger_bytes(&mut self, bytes: &[u8]) -> Order {
+    fn challenger_bytes(&mut self, bytes: &[u8]) -> Order {
         self.count(bytes.len());
         let Some(challenger) = &mut self.challenger else { return Order::Wait };
         challenger.attempt.progress.enter_after(Stage::FirstByte, Stage::Keyframe);
@@ -37,14 +37,14 @@ impl Task {
     }
 
     /// The second source of a start was faster.
-    pub(super) fn outrun(&mut self, chunks: Vec<Chunk>) -> Order {
+    fn outrun(&mut self, chunks: Vec<Chunk>) -> Order {
         self.promote();
         self.ingest.set_viewers(self.machine.viewers_now());
         let published = self.publish(chunks);
         self.after_publishing(published)
     }
 
-    pub(super) fn joined(&mut self, joined: Joined) -> Order {
+    fn joined(&mut self, joined: Joined) -> Order {
         match joined {
             Joined::NotYet => Order::Wait,
             Joined::Proven => self.cut_over(),
@@ -62,7 +62,7 @@ impl Task {
 
     /// The challenger delivers: the old source is closed, so that what was sent stands still while the place to go on
     /// is looked for.
-    pub(super) fn cut_over(&mut self) -> Order {
+    fn cut_over(&mut self) -> Order {
         self.interrupted_at.get_or_insert(self.stuffing.last_media());
         self.interrupt();
         if let Some(source) = self.challenger.as_ref().and_then(|challenger| challenger.attempt.source()) {
@@ -74,7 +74,7 @@ impl Task {
         self.joined(joined)
     }
 
-    pub(super) fn take_over(&mut self, healing: Healed, bytes: &[u8]) -> Order {
+    fn take_over(&mut self, healing: Healed, bytes: &[u8]) -> Order {
         let Some(Challenger { attempt, .. }) = self.challenger.take() else { return Order::Wait };
         self.healing = healing;
         self.take_up(attempt);

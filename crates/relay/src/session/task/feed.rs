@@ -24,7 +24,7 @@ impl Task {
         }
     }
 
-    pub(super) fn upstream_over(&mut self, error: Option<OpenError>) -> Order {
+    fn upstream_over(&mut self, error: Option<OpenError>) -> Order {
         let Some(source) = self.current.as_ref().and_then(Attempt::upstream).map(|open| open.source.clone())
         else {
             return Order::Wait;
@@ -39,7 +39,7 @@ impl Task {
         }
     }
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Order {
+    fn bytes(&mut self, bytes: &[u8]) -> Order {
         self.count(bytes.len());
         if let Some(current) = &self.current {
             current.progress.enter_after(Stage::FirstByte, Stage::Keyframe);
@@ -64,14 +64,14 @@ impl Task {
         self.publish_new(chunks)
     }
 
-    pub(super) fn publish_new(&mut self, chunks: Vec<Chunk>) -> bool {
+    fn publish_new(&mut self, chunks: Vec<Chunk>) -> bool {
         for chunk in &chunks {
             self.look_for_repeats(chunk);
         }
         self.publish(chunks)
     }
 
-    pub(super) fn look_for_repeats(&mut self, chunk: &Chunk) {
+    fn look_for_repeats(&mut self, chunk: &Chunk) {
         let Some(pcr) = chunk.pcr else { return };
         let ring = &self.shared.ring;
         if self.repeats.look(pcr, || Past::new(ring.held()).holds(chunk)) == Seen::Begins {
@@ -113,7 +113,7 @@ impl Task {
         }
     }
 
-    pub(super) fn started(&mut self) -> Order {
+    fn started(&mut self) -> Order {
         let Some(source) = self.current.as_ref().and_then(Attempt::source) else { return Order::Wait };
         self.challenger = None;
         let order = self.apply(Step::Started { source: source.clone(), media: self.ingest.media_time() });
@@ -122,7 +122,7 @@ impl Task {
     }
 
     /// Media is there again, continued exactly or after the announcement of a jump.
-    pub(super) fn recovered(&mut self) -> Order {
+    fn recovered(&mut self) -> Order {
         let Some(source) = self.current.as_ref().and_then(Attempt::source) else { return Order::Wait };
         let order = self.apply(Step::Started { source: source.clone(), media: self.ingest.media_time() });
         self.stuffing.media(Instant::now());

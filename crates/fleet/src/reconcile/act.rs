@@ -1,0 +1,273 @@
+//! What the plan says: engines are cordoned, created and removed, and failures are remembered.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Answer, Daemon, ImageTrouble, Job, Outcome, Reconciler, Removal, name_of};
+use crate::backoff::{Breaker, Moment};
+use crate::event::Event;
+use crate::fleet::{CommandError, FailureNote, Provisioned};
+use crate::ident::ContainerId;
+use crate::member::EngineKey;
+use crate::plan::{Action, Creation, NAME_AVOIDED, Purpose, Reason};
+use crate::ports::is_free_here;
+use crate::profile::{EnginePorts, Extra};
+use crate::provisioner::{Container, ContainerState, PostMortem, ProvisionError};
+use crate::spec::EngineSpec;
+
+/// Pause before a failed removal is tried again.
+const REMOVAL_PAUSE: Duration = Duration::from_secs(5);
+
+/// Pause after the image could not be pulled, doubled by each further failure.
+const IMAGE_PAUSE: Duration = Duration::from_secs(5);
+
+const LONGEST_IMAGE_PAUSE: Duration = Duration::from_mins(1);
+
+/// Failures kept for the operator's page.
+const FAILURES_KEPT: usize = 20;
+
+impl Reconciler {
+    pub(super) fn apply(&mut self, action: &Action, now: Moment) {
+        match action {
+            Action::Create { place, name, port, purpose, reason } => {
+                let creation = Creation { place: *place, name: name.clone(), port: *port };
+                self.create(creation, *purpose, reason, &Extra::default(), None, now);
+            }
+            Action::Cordon { id, reason } => self.cordon(id, true, reason),
+            Action::Uncordon { id, reason } => self.cordon(id, false, reason),
+            Action::Remove { id, reason, .. } => self.remove_if_unused(id, reason, now),
+        }
+    }
+
+    fn cordon(&self, id: &ContainerId, is_cordoned: bool, reason: &Reason) {
+        let (Some(member), Some(seen)) = (self.engines.find(id.as_str()), self.seen.get(id)) else { return };
+        member.cordon(is_cordoned);
+        self.engines.serve();
+        let engine = name_of(&seen.container);
+        self.emit(&Event::Cordoned { engine, is_cordoned, reason: reason.clone() });
+    }
+
+    pub(super) fn create(
+        &mut self,
+        creation: Creation,
+        purpose: Purpose,
+        reason: &Reason,
+        extra: &Extra,
+        answer: Option<Answer<Provisioned>>,
+        now: Moment,
+    ) {
+        self.candidates.retain(|port| *port != creation.port);
+        if !is_free_here(creation.port) {
+            self.ports.quarantine(creation.port, now);
+            if let Some(answer) = answer {
+                // Who asked has gone when this fails.
+                let _answered = answer.send(Err(ProvisionError::PortTaken { port: creation.port }.into()));
+            }
+            return;
+        }
+        self.emit(&Event::Creating { name: creation.name.clone(), reason: reason.clone() });
+        self.memory.last_creation = Some(now);
+        self.breaker(purpose).begin(now);
+        let ports = EnginePorts { http: creation.port, https: self.https_port(creation.port), p2p: None };
+        let spec = self.options.recipe.spec(creation.place, &creation.name, ports, extra);
+        self.creating.push(creation.clone());
+        let job = Box::new(Job { creation, purpose, spec, began: now, answer });
+        let provisioner = self.provisioner();
+        self.tasks.spawn(async move {
+            let result = provisioner.create(&job.spec).await;
+            Outcome::Created { job, result }
+        });
+    }
+
+    /// In the container's own network, so any number serves that no other engine behind the same VPN has.
+    fn https_port(&self, http: u16) -> u16 {
+        let (from, to) = (self.options.https_ports.start(), self.options.https_ports.end());
+        let offset = http.saturating_sub(*self.options.ports.start());
+        from + offset % (to - from).saturating_add(1).max(1)
+    }
+
+    pub(super) fn created(&mut self, job: Job, result: Result<ContainerId, ProvisionError>, now: Moment) {
+        let Job { creation, purpose, spec, began, answer } = job;
+        self.creating.retain(|other| other.name != creation.name);
+        let reply = match result {
+            Ok(id) => {
+                self.image = None;
+                let container = fresh(&id, &spec);
+                self.emit(&Event::Created { engine: name_of(&container), took: now.saturating_sub(began) });
+                self.insert(container, purpose, now);
+                Ok(Provisioned {
+                    container_id: id.as_str().to_owned(),
+                    container_name: spec.name,
+                    host_http_port: spec.http_port,
+                    container_http_port: spec.http_port,
+                    container_https_port: spec.https_port,
+                })
+            }
+            Err(error) => {
+                self.not_created(&creation, purpose, &error, now);
+                Err(error.into())
+            }
+        };
+        if let Some(answer) = answer {
+            // Who asked may have gone; the engine stays and is used.
+            let _answered = answer.send(reply);
+        }
+    }
+
+    fn not_created(&mut self, creation: &Creation, purpose: Purpose, error: &ProvisionError, now: Moment) {
+        let why = error.to_string();
+        self.emit(&Event::CreationFailed { name: creation.name.clone(), why: why.clone() });
+        match error {
+            ProvisionError::NameTaken { name } => {
+                self.memory.names_taken.insert(name.clone(), now + NAME_AVOIDED);
+                self.breaker(purpose).inconclusive(now);
+            }
+            ProvisionError::PortTaken { port } => {
+                self.ports.quarantine(*port, now);
+                self.breaker(purpose).inconclusive(now);
+            }
+            ProvisionError::ImageUnavailable { .. } => {
+                let pause = self.image.as_ref().map_or(IMAGE_PAUSE, |trouble| trouble.pause * 2);
+                let pause = pause.min(LONGEST_IMAGE_PAUSE);
+                self.image = Some(ImageTrouble { until: now + pause, pause, why });
+                // It has a pause of its own, and a viewer is told about the image rather than about the breaker.
+                self.breaker(purpose).inconclusive(now);
+            }
+            _ => {
+                self.note_failure(creation.name.clone(), why.clone(), Vec::new(), now);
+                self.memory.places.failed(creation.place, now, why);
+                self.creation_failed(purpose, now);
+            }
+        }
+    }
+
+    /// An engine that still has streams stays; the next plan decides again.
+    fn remove_if_unused(&mut self, id: &ContainerId, reason: &Reason, now: Moment) {
+        let is_dead = matches!(reason, Reason::Ended { .. } | Reason::NotReady { .. });
+        let is_waiting = self.removal_retry.get(id).is_some_and(|at| *at > now);
+        if is_waiting || self.removing.contains(id) || matches!(self.daemon, Daemon::Down { .. }) {
+            return;
+        }
+        let is_free = self.engines.find(id.as_str()).is_none_or(|member| member.retire());
+        if is_dead || is_free {
+            self.remove(id, reason.clone(), None);
+        }
+        let Some(seen) = self.seen.get(id) else { return };
+        if let Reason::NotReady { .. } = reason {
+            let (place, purpose) = (seen.place, seen.purpose);
+            self.memory.places.failed(place, now, reason.to_string());
+            self.creation_failed(purpose, now);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: &ContainerId, reason: Reason, answer: Option<Answer<()>>) {
+        let Some(seen) = self.seen.get(id) else { return };
+        self.removing.insert(id.clone());
+        let is_dead = matches!(reason, Reason::Ended { .. } | Reason::NotReady { .. });
+        if is_dead {
+            self.engines.remove(&EngineKey::from(id));
+        }
+        let removal = Removal { engine: name_of(&seen.container), reason, post_mortem: None, answer };
+        let (provisioner, id) = (self.provisioner(), id.clone());
+        self.tasks.spawn(async move {
+            let mut removal = Box::new(removal);
+            if is_dead {
+                removal.post_mortem = provisioner.post_mortem(&id).await.ok();
+            }
+            let result = provisioner.remove(&id).await;
+            Outcome::Removed { removal, result }
+        });
+    }
+
+    pub(super) fn removed(&mut self, removal: Removal, result: Result<(), ProvisionError>, now: Moment) {
+        let Removal { engine, reason, post_mortem, answer } = removal;
+        let id = engine.id.clone();
+        self.removing.remove(&id);
+        if let Some(post_mortem) = post_mortem {
+            self.note_failure(
+                engine.name.clone(),
+                describe(&reason, &post_mortem),
+                post_mortem.log.clone(),
+                now,
+            );
+            self.emit(&Event::Ended { engine: engine.clone(), post_mortem });
+        }
+        match &result {
+            Ok(()) => {
+                self.forget(&id);
+                self.gone.insert(id.clone(), now);
+                self.emit(&Event::Removed { engine, reason });
+            }
+            Err(error) => {
+                self.removal_retry.insert(id.clone(), now + REMOVAL_PAUSE);
+                if let Some(member) = self.engines.find(id.as_str()) {
+                    member.reopen();
+                }
+                self.emit(&Event::RemovalFailed { engine, why: error.to_string() });
+                self.is_stale = true;
+            }
+        }
+        if let Some(answer) = answer {
+            // Who asked may have gone.
+            let _answered = answer.send(result.map_err(CommandError::from));
+        }
+    }
+
+    pub(super) fn breaker(&mut self, purpose: Purpose) -> &mut Breaker {
+        match purpose {
+            Purpose::Growth => &mut self.memory.growth,
+            Purpose::Replacement => &mut self.memory.replacement,
+        }
+    }
+
+    pub(super) fn creation_failed(&mut self, purpose: Purpose, now: Moment) {
+        let breaker = self.breaker(purpose);
+        let (opened, failures) = (breaker.failed(now), breaker.failures());
+        if opened {
+            self.emit(&Event::Breaker { purpose, is_open: true, failures });
+        }
+    }
+
+    pub(super) fn creation_succeeded(&mut self, purpose: Purpose, now: Moment) {
+        let breaker = self.breaker(purpose);
+        let failures = breaker.failures();
+        if breaker.succeeded(now) {
+            self.emit(&Event::Breaker { purpose, is_open: false, failures });
+        }
+    }
+
+    fn note_failure(&mut self, name: String, why: String, log: Vec<String>, now: Moment) {
+        self.failures.truncate(FAILURES_KEPT - 1);
+        self.failures.push_front(FailureNote { at: self.wall(now), name, why, log });
+    }
+
+    // ---- obey ----
+}
+
+/// A container as it must be right after its creation, until the next list shows it.
+fn fresh(id: &ContainerId, spec: &EngineSpec) -> Container {
+    Container {
+        id: id.clone(),
+        name: spec.name.clone(),
+        image: spec.image.clone(),
+        state: ContainerState::Running,
+        created: Timestamp::now(),
+        labels: spec.labels.clone(),
+        ports: spec.publish.iter().map(|port| (*port, "127.0.0.1".to_owned(), *port)).collect(),
+    }
+}
+
+fn describe(reason: &Reason, post_mortem: &PostMortem) -> String {
+    let mut text = reason.to_string();
+    if let Some(code) = post_mortem.exit_code {
+        text = format!("{text}, exit code {code}");
+    }
+    if post_mortem.out_of_memory {
+        text.push_str(", out of memory");
+    }
+    if let Some(error) = &post_mortem.error {
+        text = format!("{text}: {error}");
+    }
+    text
+}

@@ -1,0 +1,114 @@
+//! What operators ask for.
+
+use std::collections::BTreeSet;
+
+use super::{Answer, Reconciler};
+use crate::backoff::Moment;
+use crate::event::Event;
+use crate::fleet::{Command, CommandError, Provisioned, Rollout};
+use crate::plan::{Creation, Policy, Purpose, Reason, free_names};
+use crate::profile::{Extra, Recipe};
+use crate::spec::label;
+
+impl Reconciler {
+    pub(crate) fn obey(&mut self, command: Command) {
+        let now = self.now();
+        // Everywhere: who asked may have gone, and what was asked for is done all the same.
+        match command {
+            Command::Scale(engines, answer) => {
+                let Policy { min, max, .. } = self.options.policy;
+                let to = engines.clamp(min, max);
+                self.floor = Some(to);
+                self.emit(&Event::Scaled { to });
+                let _answered = answer.send(to);
+            }
+            Command::Provision(extra, answer) => self.provision(&extra, answer, now),
+            Command::Remove(id, answer) => {
+                if self.seen.contains_key(&id) && !self.removing.contains(&id) {
+                    if let Some(member) = self.engines.find(id.as_str()) {
+                        member.close();
+                    }
+                    self.remove(&id, Reason::Asked, Some(answer));
+                } else {
+                    let _answered = answer.send(Err(CommandError::Unknown));
+                }
+            }
+            Command::Recipe(recipe, answer) => {
+                let _answered = answer.send(self.adopt_recipe(*recipe, now));
+            }
+            Command::Policy(policy, answer) => {
+                let recipe = std::mem::take(&mut self.options.policy.recipe);
+                self.options.policy = Policy { recipe, ..*policy };
+                let _answered = answer.send(());
+            }
+            Command::ResetBreakers(which, answer) => {
+                for purpose in [Purpose::Growth, Purpose::Replacement] {
+                    if which.is_none_or(|which| which == purpose) {
+                        self.breaker(purpose).reset();
+                    }
+                }
+                self.memory.places.forget();
+                self.image = None;
+                let _answered = answer.send(());
+            }
+        }
+    }
+
+    fn adopt_recipe(&mut self, recipe: Recipe, now: Moment) -> usize {
+        self.options.policy.recipe = recipe.fingerprint();
+        self.options.recipe = recipe;
+        let outdated = self.outdated();
+        self.rollout = Rollout { began: Some(self.wall(now)), total: outdated, left: outdated };
+        outdated
+    }
+
+    pub(super) fn outdated(&self) -> usize {
+        let current = &self.options.policy.recipe;
+        self.seen.values().filter(|seen| seen.container.labels.get(label::RECIPE) != Some(current)).count()
+    }
+
+    fn provision(&mut self, extra: &Extra, answer: Answer<Provisioned>, now: Moment) {
+        match self.may_provision(extra, now) {
+            Ok(port) => {
+                let taken: BTreeSet<String> = self
+                    .seen
+                    .values()
+                    .map(|seen| seen.container.name.clone())
+                    .chain(self.creating.iter().map(|creation| creation.name.clone()))
+                    .chain(self.memory.names_taken.keys().cloned())
+                    .collect();
+                let name = free_names(&taken).next().unwrap_or_default();
+                let creation = Creation { place: self.vacant_place(), name, port };
+                self.create(creation, Purpose::Growth, &Reason::Asked, extra, Some(answer), now);
+            }
+            Err(error) => {
+                // Who asked may have gone.
+                let _answered = answer.send(Err(error));
+            }
+        }
+    }
+
+    fn may_provision(&mut self, extra: &Extra, now: Moment) -> Result<u16, CommandError> {
+        let max = self.options.policy.max;
+        if self.seen.len() + self.creating.len() >= max {
+            return Err(CommandError::AtMaximum { max });
+        }
+        if let Some(until) = self.memory.growth.opens_at(now) {
+            return Err(CommandError::BreakerOpen { seconds: until.saturating_sub(now).as_secs() + 1 });
+        }
+        self.find_ports(now);
+        extra.port.or_else(|| self.candidates.first().copied()).ok_or(CommandError::NoPorts)
+    }
+
+    pub(super) fn vacant_place(&self) -> usize {
+        let taken: BTreeSet<usize> = self
+            .seen
+            .values()
+            .map(|seen| seen.place)
+            .chain(self.creating.iter().map(|creation| creation.place))
+            .collect();
+        (1..=taken.len() + 1).find(|place| !taken.contains(place)).unwrap_or(1)
+    }
+
+    // ---- tell ----
+}

@@ -1,0 +1,197 @@
+//! What the plan is made from, and what pages are shown of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Daemon, Reconciler, Seen};
+use crate::backoff::Moment;
+use crate::dispatch::{Lack, Outlook};
+use crate::fleet::{ContainerNote, DockerState, Snapshot, breaker_note};
+use crate::member::{Health, Member};
+use crate::plan::{Action, Demand, EngineView, Hold, Plan, Policy, Standing, World, plan};
+use crate::ports::is_free_here;
+use crate::provisioner::{Container, ContainerState};
+use crate::spec::label;
+
+impl Reconciler {
+    pub(super) fn policy(&self) -> Policy {
+        let mut policy = self.options.policy.clone();
+        policy.min = self.floor.unwrap_or(policy.min).clamp(policy.min, policy.max);
+        policy
+    }
+
+    pub(super) fn plan(&mut self, now: Moment) -> Plan {
+        self.find_ports(now);
+        self.memory.names_taken.retain(|_, until| *until > now);
+        let views: Vec<EngineView> = self.seen.values().map(|seen| self.view(seen, now)).collect();
+        let world = World {
+            now,
+            engines: &views,
+            creating: &self.creating,
+            demand: Demand { waiting: self.engines.waiting() },
+            memory: &self.memory,
+            ports: &self.candidates,
+            forbidden: self.forbidden(now),
+        };
+        plan(&self.policy(), &world)
+    }
+
+    fn forbidden(&self, now: Moment) -> Option<Hold> {
+        if let Daemon::Down { why, .. } = &self.daemon {
+            return Some(Hold::DockerDown { why: why.clone() });
+        }
+        let image = self.image.as_ref().filter(|trouble| trouble.until > now)?;
+        Some(Hold::ImageUnavailable { why: image.why.clone() })
+    }
+
+    /// Keeps a few free ports at hand; each is probed again when it is used.
+    pub(super) fn find_ports(&mut self, now: Moment) {
+        let wanted = self.options.policy.concurrent;
+        if self.candidates.len() >= wanted {
+            return;
+        }
+        let mut used: BTreeSet<u16> = self.seen.values().flat_map(|seen| ports_of(&seen.container)).collect();
+        used.extend(self.creating.iter().map(|creation| creation.port));
+        used.extend(&self.candidates);
+        let missing = wanted - self.candidates.len();
+        self.candidates.extend(self.ports.free(missing, &used, now, is_free_here));
+    }
+
+    fn view(&self, seen: &Seen, now: Moment) -> EngineView {
+        let container = &seen.container;
+        let member = self.engines.find(container.id.as_str());
+        let age = Timestamp::now().duration_since(container.created);
+        EngineView {
+            id: container.id.clone(),
+            name: container.name.clone(),
+            place: seen.place,
+            standing: self.standing(seen, member.as_deref(), now),
+            used: member.as_ref().map_or(0, |member| member.used()),
+            idle_since: member
+                .as_ref()
+                .and_then(|member| member.idle_since())
+                .map(|since| since.saturating_duration_since(self.epoch)),
+            known_since: seen.known_since,
+            age: Duration::try_from(age).unwrap_or_default(),
+            memory: member.as_ref().and_then(|member| member.knowledge().usage).map(|usage| usage.memory),
+            recipe: container.labels.get(label::RECIPE).cloned().unwrap_or_default(),
+            cordoned: member.is_some_and(|member| member.is_cordoned()),
+        }
+    }
+
+    fn standing(&self, seen: &Seen, member: Option<&Member>, now: Moment) -> Standing {
+        let container = &seen.container;
+        if self.removing.contains(&container.id) {
+            return Standing::Leaving;
+        }
+        match (container.state, member) {
+            (ContainerState::Removing, _) => Standing::Leaving,
+            (ContainerState::Created, _) => Standing::Ended { why: "it was never started".into() },
+            (ContainerState::Exited, _) => Standing::Ended { why: "its process ended".into() },
+            (ContainerState::Dead, _) => Standing::Ended { why: "Docker calls it dead".into() },
+            (ContainerState::Paused, _) => Standing::Frozen,
+            (ContainerState::Running, None) => {
+                Standing::Ended { why: "its labels do not say where it is reached".into() }
+            }
+            (ContainerState::Restarting, _) => Standing::Starting { since: seen.running_since },
+            (ContainerState::Running, Some(member)) => {
+                let known = member.knowledge();
+                let since = now.saturating_sub(known.for_how_long());
+                match known.health {
+                    Health::Unknown => Standing::Starting { since: seen.running_since },
+                    Health::Healthy => Standing::Ready,
+                    Health::Unhealthy => Standing::Unhealthy { since, why: "its API does not answer".into() },
+                }
+            }
+        }
+    }
+
+    /// What those who wait for a slot may hope for.
+    pub(super) fn outlook(&self, plan: &Plan) -> Outlook {
+        let is_coming = !self.creating.is_empty()
+            || self
+                .seen
+                .values()
+                .any(|seen| !seen.was_ready && seen.container.state == ContainerState::Running)
+            || plan.actions.iter().any(|action| matches!(action, Action::Create { .. }));
+        if is_coming {
+            return Outlook::Growing;
+        }
+        match plan.held.first() {
+            None | Some(Hold::OneAfterTheOther) => Outlook::Growing,
+            Some(hold) => {
+                let lack = match hold {
+                    Hold::NoPorts => Lack::Ports,
+                    Hold::ImageUnavailable { .. } => Lack::Image,
+                    _ => Lack::Engines,
+                };
+                Outlook::Stuck { lack, why: hold.to_string() }
+            }
+        }
+    }
+
+    // ---- apply ----
+
+    pub(super) fn publish(&mut self, plan: Plan, now: Moment) {
+        self.rollout.left = if self.rollout.began.is_some() { self.outdated() } else { 0 };
+        let current = &self.options.policy.recipe;
+        let containers = self
+            .seen
+            .values()
+            .map(|seen| {
+                let member = self.engines.find(seen.container.id.as_str());
+                ContainerNote {
+                    id: seen.container.id.as_str().to_owned(),
+                    name: seen.container.name.clone(),
+                    state: seen.container.state.as_str(),
+                    place: seen.place,
+                    standing: word(&self.standing(seen, member.as_deref(), now)),
+                    is_current: seen.container.labels.get(label::RECIPE) == Some(current),
+                }
+            })
+            .collect();
+        let policy = self.policy();
+        let snapshot = Snapshot {
+            at: self.wall(now),
+            plan,
+            demand: Demand { waiting: self.engines.waiting() },
+            docker: match &self.daemon {
+                Daemon::Unknown => DockerState::Unknown,
+                Daemon::Up => DockerState::Up,
+                Daemon::Down { since, why } => {
+                    DockerState::Down { since: self.wall(*since), why: why.clone() }
+                }
+            },
+            containers,
+            creating: self.creating.iter().map(|creation| creation.name.clone()).collect(),
+            min: policy.min,
+            max: policy.max,
+            breakers: [&self.memory.growth, &self.memory.replacement]
+                .map(|breaker| breaker_note(breaker, now, |at| self.wall(at))),
+            strangers: self.strangers.clone(),
+            failures: self.failures.iter().cloned().collect(),
+            rollout: self.rollout.clone(),
+        };
+        self.snapshot.send_replace(Arc::new(snapshot));
+    }
+}
+
+fn word(standing: &Standing) -> &'static str {
+    match standing {
+        Standing::Starting { .. } => "starting",
+        Standing::Ready => "ready",
+        Standing::Unhealthy { .. } => "unhealthy",
+        Standing::Frozen => "frozen",
+        Standing::Ended { .. } => "ended",
+        Standing::Leaving => "leaving",
+    }
+}
+
+fn ports_of(container: &Container) -> impl Iterator<Item = u16> {
+    let labels = [label::HTTP_PORT, label::HOST_HTTP_PORT, label::HOST_HTTPS_PORT];
+    let labelled = labels.into_iter().filter_map(|name| container.labels.get(name)?.parse().ok());
+    labelled.chain(container.ports.iter().map(|(_, _, host)| *host)).collect::<Vec<_>>().into_iter()
+}

@@ -1,0 +1,284 @@
+//! What there is: containers as the daemon lists them, and what became of those that are known.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Daemon, Outcome, Reconciler, Seen, name_of};
+use crate::backoff::Moment;
+use crate::event::Event;
+use crate::fleet::{StrangerNote, strangers_by_instance};
+use crate::ident::ContainerId;
+use crate::member::{Contained, EngineKey, Health, Member};
+use crate::plan::Purpose;
+use crate::provisioner::{Container, ContainerState, ProvisionError, Provisioner};
+use crate::spec::label;
+
+/// Least time between two lists: a flood of events costs one call a second.
+const LIST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often engines of other instances are looked for.
+const STRANGERS_EVERY: Duration = Duration::from_mins(1);
+
+/// Pause before the statistics of a container are asked for again.
+const USAGE_PAUSE: Duration = Duration::from_secs(5);
+
+impl Reconciler {
+    pub(super) fn look(&mut self, now: Moment) {
+        let since = self.last_list.map(|at| now.saturating_sub(at));
+        let is_due =
+            since.is_none_or(|since| since >= self.options.monitor || (self.is_stale && since >= LIST_PAUSE));
+        if is_due && !self.is_listing {
+            (self.is_listing, self.is_stale, self.last_list) = (true, false, Some(now));
+            let provisioner = self.provisioner();
+            self.tasks.spawn(async move { Outcome::Listed { began: now, result: provisioner.list().await } });
+        }
+        let strangers_due = self.strangers_at.is_none_or(|at| now.saturating_sub(at) >= STRANGERS_EVERY);
+        if strangers_due && matches!(self.daemon, Daemon::Up) {
+            self.strangers_at = Some(now);
+            let provisioner = self.provisioner();
+            self.tasks.spawn(async move { Outcome::Strangers(provisioner.strangers().await) });
+        }
+    }
+
+    pub(super) fn listed(
+        &mut self,
+        began: Moment,
+        result: Result<Vec<Container>, ProvisionError>,
+        now: Moment,
+    ) {
+        self.is_listing = false;
+        let containers = match result {
+            Ok(containers) => containers,
+            Err(error) => return self.daemon_failed(&error, now),
+        };
+        self.daemon_answered(now);
+        self.gone.retain(|_, at| *at >= began);
+        let listed: BTreeSet<ContainerId> = containers.iter().map(|container| container.id.clone()).collect();
+        for container in containers {
+            let is_coming = self.creating.iter().any(|creation| creation.name == container.name);
+            if !is_coming && !self.gone.contains_key(&container.id) {
+                self.observe(container, now);
+            }
+        }
+        // What is missing in a list that was asked for after it was there may be gone. One list does not decide that.
+        let missing: Vec<_> = self
+            .seen
+            .iter()
+            .filter(|(id, seen)| !listed.contains(*id) && seen.known_since < began)
+            .filter(|(id, _)| !self.removing.contains(*id) && !self.inspecting.contains(*id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in missing {
+            self.inspecting.insert(id.clone());
+            let provisioner = self.provisioner();
+            self.tasks.spawn(async move {
+                let result = provisioner.inspect(&id).await;
+                Outcome::Inspected { id, result }
+            });
+        }
+    }
+
+    fn daemon_failed(&mut self, error: &ProvisionError, now: Moment) {
+        self.is_stale = true;
+        if !matches!(self.daemon, Daemon::Down { .. }) {
+            let why = error.to_string();
+            self.emit(&Event::DockerDown { why: why.clone() });
+            self.daemon = Daemon::Down { since: now, why };
+        }
+    }
+
+    fn daemon_answered(&mut self, now: Moment) {
+        if let Daemon::Down { since, .. } = &self.daemon {
+            self.emit(&Event::DockerUp { after: now.saturating_sub(*since) });
+        }
+        self.daemon = Daemon::Up;
+    }
+
+    pub(super) fn inspected(
+        &mut self,
+        id: &ContainerId,
+        result: Result<Option<Container>, ProvisionError>,
+        now: Moment,
+    ) {
+        self.inspecting.remove(id);
+        match result {
+            Ok(Some(container)) => self.observe(container, now),
+            Ok(None) => {
+                if let Some(seen) = self.forget(id) {
+                    self.memory.places.failed(seen.place, now, "its container was removed by somebody else");
+                    self.emit(&Event::Vanished { engine: name_of(&seen.container) });
+                }
+            }
+            Err(error) => self.daemon_failed(&error, now),
+        }
+    }
+
+    pub(super) fn forget(&mut self, id: &ContainerId) -> Option<Seen> {
+        self.engines.remove(&EngineKey::from(id));
+        self.removal_retry.remove(id);
+        self.seen.remove(id)
+    }
+
+    /// Takes in one container as the daemon shows it now.
+    pub(super) fn observe(&mut self, container: Container, now: Moment) {
+        let id = container.id.clone();
+        match self.seen.get_mut(&id) {
+            Some(seen) => {
+                let before = std::mem::replace(&mut seen.container, container);
+                self.compare(&id, &before, now);
+            }
+            None => self.meet(container, now),
+        }
+        self.update_member(&id);
+    }
+
+    /// One that is new to us: left from an earlier run, or created by hand with our labels.
+    fn meet(&mut self, container: Container, now: Moment) {
+        let is_running = matches!(container.state, ContainerState::Running | ContainerState::Paused);
+        if is_running {
+            self.emit(&Event::Adopted { engine: name_of(&container) });
+        }
+        self.insert(container, Purpose::Growth, now);
+    }
+
+    pub(super) fn insert(&mut self, container: Container, purpose: Purpose, now: Moment) {
+        let place = container.labels.get(label::PLACE).and_then(|place| place.parse().ok());
+        let place = place.filter(|place| *place > 0).unwrap_or_else(|| self.vacant_place());
+        let id = container.id.clone();
+        let seen = Seen {
+            container,
+            place,
+            known_since: now,
+            running_since: now,
+            purpose,
+            was_ready: false,
+            health: Health::Unknown,
+            usage: None,
+        };
+        self.seen.insert(id.clone(), seen);
+        self.update_member(&id);
+    }
+
+    fn compare(&mut self, id: &ContainerId, before: &Container, now: Moment) {
+        let Some(seen) = self.seen.get_mut(id) else { return };
+        let (was, is) = (before.state, seen.container.state);
+        if was != is && is == ContainerState::Running {
+            seen.running_since = now;
+        }
+        let ended = matches!(is, ContainerState::Exited | ContainerState::Dead);
+        let is_new_end = ended && !matches!(was, ContainerState::Exited | ContainerState::Dead);
+        let (place, purpose, was_ready) = (seen.place, seen.purpose, seen.was_ready);
+        let renamed = (before.name != seen.container.name)
+            .then(|| Event::Renamed { engine: name_of(&seen.container), from: before.name.clone() });
+        if is_new_end && !self.removing.contains(id) {
+            self.memory.places.failed(place, now, "its process ended");
+            if !was_ready {
+                self.creation_failed(purpose, now);
+            }
+        }
+        if let Some(event) = renamed {
+            self.emit(&event);
+        }
+    }
+
+    /// The engine that streams see follows its container.
+    fn update_member(&mut self, id: &ContainerId) {
+        let Some(seen) = self.seen.get_mut(id) else { return };
+        let key = EngineKey::from(id);
+        let container = &seen.container;
+        let is_up = matches!(container.state, ContainerState::Running | ContainerState::Paused);
+        if !is_up || self.removing.contains(id) {
+            if !is_up {
+                self.engines.remove(&key);
+                (seen.health, seen.usage) = (Health::Unknown, None);
+            }
+            return;
+        }
+        let member = self.engines.find(key.as_str()).or_else(|| {
+            let endpoint = self.options.recipe.endpoint(&container.labels, &container.name)?;
+            let inside = Contained {
+                id: id.clone(),
+                place: seen.place,
+                labels: container.labels.clone(),
+                image: container.image.clone(),
+            };
+            let member = self.engines.add(endpoint, inside, container.name.clone());
+            seen.usage = Some(follow_usage(Arc::clone(&self.provisioner), Arc::clone(&member)));
+            Some(member)
+        });
+        if let Some(member) = member {
+            member.observed(&container.name, container.state == ContainerState::Paused);
+        }
+    }
+
+    pub(super) fn met(&mut self, result: Result<Vec<Container>, ProvisionError>) {
+        let Ok(containers) = result else { return };
+        let strangers = strangers_by_instance(&containers)
+            .into_iter()
+            .map(|(instance, names)| StrangerNote {
+                adopt_with: format!("INSTANCE_ID={instance}"),
+                instance,
+                names,
+            })
+            .collect::<Vec<_>>();
+        for stranger in strangers.iter().filter(|stranger| !self.strangers.contains(stranger)) {
+            let (instance, engines) = (stranger.instance.clone(), stranger.names.len());
+            self.emit(&Event::Strangers { instance, engines });
+        }
+        self.strangers = strangers;
+    }
+
+    /// Reports what probes have changed since the last pass.
+    pub(super) fn follow_health(&mut self, now: Moment) {
+        let mut events = Vec::new();
+        let mut ready = Vec::new();
+        for (id, seen) in &mut self.seen {
+            let Some(member) = self.engines.find(id.as_str()) else { continue };
+            let health = member.knowledge().health;
+            let engine = name_of(&seen.container);
+            match (seen.health, health) {
+                (before, after) if before == after => {}
+                (_, Health::Healthy) if !seen.was_ready => {
+                    seen.was_ready = true;
+                    ready.push(seen.purpose);
+                    events.push(Event::Ready { engine, took: now.saturating_sub(seen.running_since) });
+                }
+                (_, after) => {
+                    events.push(Event::HealthChanged { engine, is_healthy: after == Health::Healthy });
+                }
+            }
+            seen.health = health;
+            if seen.was_ready && health == Health::Healthy {
+                self.memory.places.lives(seen.place, now.saturating_sub(seen.running_since));
+            }
+        }
+        for event in &events {
+            self.emit(event);
+        }
+        for purpose in ready {
+            self.creation_succeeded(purpose, now);
+        }
+    }
+
+    // ---- decide ----
+}
+
+/// One stream of statistics for as long as the handle lives.
+#[expect(clippy::disallowed_methods, reason = "the handle is the owner: dropping it ends the task")]
+fn follow_usage(provisioner: Arc<dyn Provisioner>, member: Arc<Member>) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let Some(id) = member.container.as_ref().map(|container| container.id.clone()) else { return };
+        loop {
+            let mut usage = provisioner.usage(&id);
+            while let Some(used) = usage.next().await {
+                member.uses(used);
+            }
+            sleep(USAGE_PAUSE).await;
+        }
+    }))
+}
