@@ -27,8 +27,8 @@ use crate::dispatch::Engines;
 use crate::event::Observer;
 use crate::ident::ContainerId;
 use crate::plan::{Demand, Plan, Policy, Purpose};
-use crate::profile::{Extra, Recipe};
 use crate::provisioner::Provisioner;
+use crate::recipe::{Extra, Recipe};
 use crate::reconcile::Reconciler;
 
 /// Commands that may wait for the loop; it takes each within milliseconds.

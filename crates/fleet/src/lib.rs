@@ -16,7 +16,8 @@
 //! * [`provisioner`] is the seam to whoever runs containers; [`docker`] is the one there is.
 //! * [`dispatch`] chooses the engine of a new stream and queues who finds none. [`member`] is one engine as streams see
 //!   it, [`probe`] asks whether it answers.
-//! * [`profile`] and [`custom`] say what an engine is made from; [`spec`] is one container before it exists.
+//! * [`profile`] and [`custom`] say what an engine is made from, [`recipe`] makes it; [`spec`] is one container before it
+//!   exists.
 //!
 //! What runs is the truth: after a restart the containers' labels say whose they are and how they are reached, and
 //! nothing that is not labelled as this instance's is ever touched. This crate knows no HTTP pages, no database and no
@@ -35,6 +36,7 @@ pub mod ports;
 pub mod probe;
 pub mod profile;
 pub mod provisioner;
+pub mod recipe;
 mod reconcile;
 pub mod spec;
 mod trouble;

@@ -10,8 +10,9 @@ use acemux_fleet::event::Observer;
 use acemux_fleet::fleet::{Fleet, FleetOptions, FleetTask};
 use acemux_fleet::ident::InstanceId;
 use acemux_fleet::plan::Policy;
-use acemux_fleet::profile::{Platform, Profile, Reach, Recipe, Variant};
+use acemux_fleet::profile::{Platform, Profile, Variant};
 use acemux_fleet::provisioner::{ProvisionError, Provisioner};
+use acemux_fleet::recipe::{Reach, Recipe};
 use acemux_fleet::spec::{Limits, Network};
 
 use crate::config::Config;

@@ -4,7 +4,8 @@
 use acemux_fleet::custom::templates::TemplatesDocument;
 use acemux_fleet::custom::{CustomVariant, Document};
 use acemux_fleet::ident::InstanceId;
-use acemux_fleet::profile::{Platform, Recipe};
+use acemux_fleet::profile::Platform;
+use acemux_fleet::recipe::Recipe;
 use acemux_store::{Store, StoreError};
 use tokio::sync::{Mutex, MutexGuard};
 

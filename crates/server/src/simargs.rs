@@ -138,7 +138,8 @@ fn read<T: FromStr>(name: &'static str, value: &str) -> Result<T, BadValue> {
 
 #[cfg(test)]
 mod tests {
-    use acemux_fleet::profile::{ArmTags, EnginePorts, Extra, Feed, Profile, Reach, Recipe, Variant};
+    use acemux_fleet::profile::{ArmTags, Feed, Profile, Variant};
+    use acemux_fleet::recipe::{EnginePorts, Extra, Reach, Recipe};
     use acemux_fleet::spec::{Limits, Network};
     use acemux_sim::Timing;
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::parameters::DEFAULTS;
 use super::*;
-use crate::profile::{EnginePorts, Extra, Reach, Recipe};
+use crate::recipe::{EnginePorts, Extra, Reach, Recipe};
 use crate::spec::{EngineSpec, Limits, Network};
 
 /// The table of the reference: name, type, value and whether it is on.

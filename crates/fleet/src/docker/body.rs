@@ -117,7 +117,8 @@ pub(super) fn refused(failure: Failure, spec: &EngineSpec) -> ProvisionError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{ArmTags, EnginePorts, Extra, Profile, Reach, Recipe, Variant};
+    use crate::profile::{ArmTags, Profile, Variant};
+    use crate::recipe::{EnginePorts, Extra, Reach, Recipe};
 
     fn recipe() -> Recipe {
         Recipe {

@@ -12,8 +12,8 @@ use crate::ident::ContainerId;
 use crate::member::EngineKey;
 use crate::plan::{Action, Creation, NAME_AVOIDED, Purpose, Reason};
 use crate::ports::is_free_here;
-use crate::profile::{EnginePorts, Extra};
 use crate::provisioner::{Container, ContainerState, PostMortem, ProvisionError};
+use crate::recipe::{EnginePorts, Extra};
 use crate::spec::EngineSpec;
 
 /// Pause before a failed removal is tried again.

@@ -7,7 +7,7 @@ use crate::backoff::Moment;
 use crate::event::Event;
 use crate::fleet::{Command, CommandError, Provisioned, Rollout};
 use crate::plan::{Creation, Policy, Purpose, Reason, free_names};
-use crate::profile::{Extra, Recipe};
+use crate::recipe::{Extra, Recipe};
 use crate::spec::label;
 
 impl Reconciler {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use acemux_fleet::docker::{Docker, DockerOptions};
 use acemux_fleet::ident::ContainerId;
-use acemux_fleet::profile::{ArmTags, EnginePorts, Extra, Profile, Reach, Recipe, Variant};
+use acemux_fleet::profile::{ArmTags, Profile, Variant};
 use acemux_fleet::provisioner::{ContainerState, ProvisionError, Provisioner};
+use acemux_fleet::recipe::{EnginePorts, Extra, Reach, Recipe};
 use acemux_fleet::spec::{EngineSpec, Limits, Network};
 use acemux_testkit::docker::FAST;
 use acemux_testkit::dockerd::{Call, FakeDockerd, Fault};

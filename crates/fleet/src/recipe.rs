@@ -1,0 +1,301 @@
+//! How an engine's container is made: what its family of images needs, and what the operator chose once for all.
+//!
+//! [`Recipe::spec`] is pure: the same place, name and ports give the same container.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use acemux_engine::Endpoint;
+
+use crate::ident::InstanceId;
+use crate::profile::{Feed, Profile};
+use crate::spec::{EngineSpec, Limits, Network, label};
+
+/// Labels that only the fleet gives: what it does not give to an engine, a request cannot give either.
+const OUR_LABELS: [&str; 7] = [
+    label::HTTP_PORT,
+    label::HTTPS_PORT,
+    label::HOST_HTTP_PORT,
+    label::HOST_HTTPS_PORT,
+    label::VARIANT,
+    label::VPN_CONTAINER,
+    label::FORWARDED,
+];
+const OUR_LABEL_PREFIX: &str = "io.acemux.";
+
+/// Variables that carry ports and flags in one family or another. A request cannot set them in a family, or for an
+/// engine, where the fleet does not.
+const OUR_VARIABLES: [&str; 10] = [
+    "CONF",
+    "HTTP_PORT",
+    "HTTPS_PORT",
+    "BIND_ALL",
+    "P2P_PORT",
+    "ACESTREAM_ARGS",
+    "EXTRA_FLAGS",
+    "OUTPACE_PEER_LISTEN",
+    "OUTPACE_ENABLE_INBOUND",
+    "OUTPACE_RTMP_BIND",
+];
+
+/// Memory file system for engines with a read-only root: what a stream's cache needs, 100 to 250 MiB.
+const CACHE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The ports of one engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EnginePorts {
+    /// Of its API: inside, and where it is reached.
+    pub http: u16,
+    /// Of its HTTPS API, inside.
+    pub https: u16,
+    /// For peers, when a VPN forwards one to it.
+    pub p2p: Option<u16>,
+}
+
+/// What an operator adds to one engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// Labels; those of the fleet win.
+    pub labels: BTreeMap<String, String>,
+    /// Environment; that of the profile wins.
+    pub env: BTreeMap<String, String>,
+    /// The port it must have.
+    pub port: Option<u16>,
+}
+
+/// How engines are reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// We run on the host: their port is published on 127.0.0.1.
+    Published,
+    /// We run in a container of the same network: by their name.
+    ByName,
+}
+
+/// Everything that engines of one fleet have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// What they are.
+    pub profile: Profile,
+    /// `ENGINE_IMAGE`: another image, fed the same way.
+    pub image: Option<String>,
+    /// What they may do and use.
+    pub limits: Limits,
+    /// Whether the root file system is read-only where the profile allows it.
+    pub read_only: bool,
+    /// Where they are attached.
+    pub network: Network,
+    /// How they are reached.
+    pub reach: Reach,
+    /// `ACE_MAP_HTTPS`: also publish the HTTPS port.
+    pub map_https: bool,
+    /// `CONTAINER_LABEL`.
+    pub label: (String, String),
+    /// Whose they are.
+    pub instance: InstanceId,
+}
+
+impl Recipe {
+    /// One engine's container.
+    pub fn spec(&self, place: usize, name: &str, ports: EnginePorts, extra: &Extra) -> EngineSpec {
+        let (env, command) = self.fed(ports);
+        let mut all_env = extra.env.clone();
+        all_env.retain(|name, _| {
+            !OUR_VARIABLES.contains(&name.as_str()) && !env.iter().any(|(ours, _)| ours == name)
+        });
+        let env = all_env.into_iter().chain(env).collect();
+        let mut publish = Vec::new();
+        if self.publishes() {
+            publish.push(ports.http);
+            publish.extend(self.map_https.then_some(ports.https));
+        }
+        let mut labels = extra.labels.clone();
+        labels.retain(|name, _| !OUR_LABELS.contains(&name.as_str()) && !name.starts_with(OUR_LABEL_PREFIX));
+        labels.extend(self.labels(place, ports));
+        EngineSpec {
+            name: name.to_owned(),
+            image: self.image().to_owned(),
+            env,
+            command,
+            labels,
+            http_port: ports.http,
+            https_port: ports.https,
+            publish,
+            network: self.network.clone(),
+            limits: self.limits(),
+        }
+    }
+
+    /// The image engines are made from.
+    pub fn image(&self) -> &str {
+        self.image.as_deref().unwrap_or(&self.profile.image)
+    }
+
+    /// Tells engines made from this recipe from others: same text, same engine. What they run, may do and are reached
+    /// by is in it; ports, names, labels and the instance are not. It is kept in a label across restarts and releases,
+    /// where another text would replace every engine. So it is a hash that is written down (FNV-1a, 64 bits; the
+    /// standard library's may change with the compiler) of fields that are listed here, not of their debug form.
+    pub fn fingerprint(&self) -> String {
+        let (env, command) = self.fed(EnginePorts { http: 0, https: 0, p2p: None });
+        let Limits { memory, nano_cpus, pids, read_only, tmpfs, capabilities, new_privileges } =
+            self.limits();
+        let network = match &self.network {
+            Network::Named { name, .. } => format!("named {name}"),
+            Network::Container(name) => format!("container {name}"),
+            Network::Host => "host".to_owned(),
+        };
+        let mut print = Fingerprint::new();
+        print.texts([self.image(), &network]);
+        print.texts(env.iter().flat_map(|(name, value)| [name.as_str(), value]));
+        print.texts(command.iter().map(String::as_str));
+        print.texts(capabilities.iter().map(String::as_str));
+        print.texts(tmpfs.iter().map(|(path, bytes)| format!("{path} {bytes}")));
+        print.texts(
+            [memory.map(|bytes| bytes.to_string()), nano_cpus.map(|cpus| cpus.to_string())]
+                .map(Option::unwrap_or_default),
+        );
+        print.texts([pids.to_string()]);
+        print.texts(
+            [read_only, new_privileges, self.publishes(), self.map_https].map(|flag| flag.to_string()),
+        );
+        print.to_string()
+    }
+
+    /// Where the engine of an existing container is reached.
+    pub fn endpoint(&self, labels: &BTreeMap<String, String>, name: &str) -> Option<Endpoint> {
+        let port: u16 =
+            labels.get(label::HOST_HTTP_PORT).or_else(|| labels.get(label::HTTP_PORT))?.parse().ok()?;
+        let host = match (self.reach, &self.network) {
+            (Reach::Published, _) | (_, Network::Host) => "127.0.0.1",
+            // In another container's network it has no name of its own.
+            (Reach::ByName, _) => labels.get(label::VPN_CONTAINER).map_or(name, String::as_str),
+        };
+        format!("{host}:{port}").parse().ok()
+    }
+
+    /// Docker publishes ports of containers that have a network of their own. Behind a VPN it is the VPN's container
+    /// that publishes them.
+    fn publishes(&self) -> bool {
+        self.reach == Reach::Published && matches!(self.network, Network::Named { .. })
+    }
+
+    fn limits(&self) -> Limits {
+        let mut limits = self.limits.clone();
+        if let (true, Some(cache)) = (self.read_only, &self.profile.cache) {
+            limits.read_only = true;
+            limits.tmpfs.extend([(cache.clone(), CACHE_BYTES), ("/tmp".to_owned(), CACHE_BYTES / 4)]);
+        }
+        limits
+    }
+
+    fn labels(&self, place: usize, ports: EnginePorts) -> BTreeMap<String, String> {
+        let mut labels: BTreeMap<String, String> = [
+            (self.label.0.as_str(), self.label.1.clone()),
+            (label::HTTP_PORT, ports.http.to_string()),
+            (label::HTTPS_PORT, ports.https.to_string()),
+            (label::HOST_HTTP_PORT, ports.http.to_string()),
+            (label::VARIANT, self.profile.name.clone()),
+            (label::PRODUCT, label::PRODUCT_ENGINE.to_owned()),
+            (label::INSTANCE, self.instance.to_string()),
+            (label::PLACE, place.to_string()),
+            (label::RECIPE, self.fingerprint()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        let mut label = |name: &str, value: String| labels.insert(name.to_owned(), value);
+        if self.map_https && self.publishes() {
+            label(label::HOST_HTTPS_PORT, ports.https.to_string());
+        }
+        if let Network::Container(vpn) = &self.network {
+            label(label::VPN_CONTAINER, vpn.clone());
+        }
+        if ports.p2p.is_some() {
+            label(label::FORWARDED, "true".to_owned());
+        }
+        labels
+    }
+
+    /// Environment and command with this engine's ports in them.
+    fn fed(&self, ports: EnginePorts) -> (Vec<(String, String)>, Vec<String>) {
+        let EnginePorts { http, https, p2p } = ports;
+        let mut env = self.profile.env.clone();
+        let mut set = |name: &str, value: String| env.push((name.to_owned(), value));
+        let mut flags = self.profile.arguments.clone();
+        flags.extend([
+            "--http-port".to_owned(),
+            http.to_string(),
+            "--https-port".to_owned(),
+            https.to_string(),
+        ]);
+        if let Some(p2p) = p2p {
+            // A custom variant may name one for all engines; the forwarded one is the only one that peers reach.
+            remove_flag(&mut flags, "--port");
+            flags.extend(["--port".to_owned(), p2p.to_string()]);
+        }
+        let mut command = Vec::new();
+        match self.profile.feed {
+            Feed::Variables => {
+                set("CONF", format!("--http-port={http}\n--https-port={https}\n--bind-all"));
+                set("HTTP_PORT", http.to_string());
+                set("HTTPS_PORT", https.to_string());
+                set("BIND_ALL", "true".to_owned());
+                if let Some(p2p) = p2p {
+                    set("P2P_PORT", p2p.to_string());
+                }
+            }
+            Feed::ArgumentString => set("ACESTREAM_ARGS", flags.join(" ")),
+            Feed::ExtraFlags => set("EXTRA_FLAGS", flags.join(" ")),
+            Feed::Command => command = flags,
+            Feed::Outpace => {
+                set("OUTPACE_BIND", format!("0.0.0.0:{http}"));
+                match p2p {
+                    Some(p2p) => set("OUTPACE_PEER_LISTEN", format!("0.0.0.0:{p2p}")),
+                    // Peers reach no port that nobody forwards, and an engine that cannot have its peer port, because
+                    // another one in the same network namespace has it, does not start.
+                    None => set("OUTPACE_ENABLE_INBOUND", "0".to_owned()),
+                }
+            }
+        }
+        (env, command)
+    }
+}
+
+/// Removes a flag that has a value.
+fn remove_flag(flags: &mut Vec<String>, name: &str) {
+    if let Some(at) = flags.iter().position(|flag| flag == name) {
+        flags.drain(at..flags.len().min(at + 2));
+    }
+}
+
+/// FNV-1a, 64 bits, over lists of texts.
+struct Fingerprint(u64);
+
+impl Fingerprint {
+    const fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    /// Each text and the list have an end that no text contains, so that nothing moves from one into the next unseen.
+    fn texts<T: AsRef<str>>(&mut self, texts: impl IntoIterator<Item = T>) {
+        for text in texts {
+            self.bytes(text.as_ref().as_bytes());
+            self.bytes(&[0xff]);
+        }
+        self.bytes(&[0xfe]);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,276 @@
+//! Every family of images, made into containers.
+
+use super::*;
+use crate::profile::*;
+
+const PORTS: EnginePorts = EnginePorts { http: 19_001, https: 45_001, p2p: None };
+
+fn recipe(variant: Variant) -> Recipe {
+    Recipe {
+        profile: Profile::of(variant, &ArmTags::default(), 3),
+        image: None,
+        limits: Limits::default(),
+        read_only: true,
+        network: Network::Named { name: "acemux".into(), own: true },
+        reach: Reach::Published,
+        map_https: false,
+        label: ("orchestrator.managed".into(), "acestream".into()),
+        instance: "test".parse().unwrap(),
+    }
+}
+
+fn fed(variant: Variant) -> String {
+    let spec = recipe(variant).spec(1, "acestream-1", PORTS, &Extra::default());
+    let env: Vec<String> = spec.env.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    format!("{}\n{}\n{}", spec.image, env.join(" "), spec.command.join(" "))
+}
+
+#[test]
+fn every_family_is_fed_its_own_way() {
+    insta::assert_snapshot!(fed(Variant::Krinkuto11Amd64), @r#"
+    ghcr.io/krinkuto11/acestream-http-proxy:latest
+    INTERNAL_BUFFERING="60" CACHE_LIMIT="1" CONF="--http-port=19001\n--https-port=45001\n--bind-all" HTTP_PORT="19001" HTTPS_PORT="45001" BIND_ALL="true"
+    "#);
+    insta::assert_snapshot!(fed(Variant::JopsisArm64), @r"
+    jopsis/acestream:arm64-v3.2.13
+
+    python main.py --bind-all --client-console --live-cache-type memory --live-mem-cache-size 104857600 --disable-sentry --log-stdout --disable-upnp --http-port 19001 --https-port 45001
+    ");
+    insta::assert_snapshot!(fed(Variant::AceServeAmd64), @r"
+    ghcr.io/krinkuto11/acestream:latest-amd64
+
+    python main.py --bind-all --live-cache-type memory --live-mem-cache-size 104857600 --live-buffer 25 --disable-sentry --log-stdout --disable-upnp --http-port 19001 --https-port 45001
+    ");
+    insta::assert_snapshot!(fed(Variant::AcestreamHttpProxy), @r#"
+    ghcr.io/martinbjeldbak/acestream-http-proxy:latest
+    ALLOW_REMOTE_ACCESS="yes" EXTRA_FLAGS="--http-port 19001 --https-port 45001"
+    "#);
+    insta::assert_snapshot!(fed(Variant::Outpace), @r#"
+    ghcr.io/jamezrin/outpace:latest
+    OUTPACE_EXPERIMENTAL_ACE_COMPAT="1" OUTPACE_CACHE_TYPE="memory" OUTPACE_PREBUFFER_MS="0" OUTPACE_MAX_ACTIVE_UPSTREAMS="3" OUTPACE_RTMP_BIND="127.0.0.1:0" OUTPACE_BIND="0.0.0.0:19001" OUTPACE_ENABLE_INBOUND="0"
+    "#);
+    insta::assert_snapshot!(fed(Variant::JopsisAmd64), @r#"
+    jopsis/acestream:x64
+    ACESTREAM_ARGS="--client-console --bind-all --stats-report-peers --live-cache-type memory --live-cache-size 209715200 --vod-cache-type memory --cache-dir /acestream/.ACEStream --vod-drop-max-age 120 --max-file-size 2147483648 --live-buffer 25 --vod-buffer 10 --max-connections 500 --max-peers 50 --max-upload-slots 50 --auto-slots 0 --download-limit 0 --upload-limit 0 --stats-report-interval 2 --slots-manager-use-cpu-limit 1 --core-skip-have-before-playback-pos 1 --core-dlr-periodic-check-interval 5 --check-live-pos-interval 5 --refill-buffer-interval 1 --webrtc-allow-outgoing-connections 1 --log-debug 0 --log-max-size 15000000 --log-backup-count 1 --http-port 19001 --https-port 45001"
+    "#);
+}
+
+#[test]
+fn families_of_several_platforms_differ_in_their_image_only() {
+    let image_of =
+        |variant| fed(variant).split_once('\n').map(|(image, rest)| (image.to_owned(), rest.to_owned()));
+    let (jopsis, ace_serve) =
+        (image_of(Variant::JopsisArm64).unwrap().1, image_of(Variant::AceServeAmd64).unwrap().1);
+    for (variant, image, rest) in [
+        (Variant::JopsisArm32, "jopsis/acestream:arm32-v3.2.13", &jopsis),
+        (Variant::AceServeArm32, "ghcr.io/krinkuto11/acestream:latest-arm32", &ace_serve),
+        (Variant::AceServeArm64, "ghcr.io/krinkuto11/acestream:latest-arm64", &ace_serve),
+    ] {
+        assert_eq!(image_of(variant), Some((image.to_owned(), rest.clone())));
+    }
+    let tags = ArmTags { arm32: "a".into(), arm64: "b".into() };
+    assert_eq!(Profile::of(Variant::JopsisArm32, &tags, 3).image, "jopsis/acestream:a");
+    assert_eq!(Profile::of(Variant::JopsisArm64, &tags, 3).image, "jopsis/acestream:b");
+    let default = Profile::of(Variant::default_for(Platform::here()), &tags, 3);
+    assert_eq!(Profile::of(Variant::Custom, &tags, 3), default);
+}
+
+#[test]
+fn the_open_engine_is_told_as_many_streams_as_it_takes() {
+    for (slots, told) in [(0, "1"), (1, "1"), (10, "10"), (256, "256"), (257, "256")] {
+        let profile = Profile::of(Variant::Outpace, &ArmTags::default(), slots);
+        let named = profile.env.iter().find(|(name, _)| name == "OUTPACE_MAX_ACTIVE_UPSTREAMS");
+        assert_eq!(named.map(|(_, value)| value.as_str()), Some(told));
+    }
+}
+
+#[test]
+fn the_open_engine_listens_to_peers_on_a_forwarded_port_only() {
+    let env_of =
+        |p2p| recipe(Variant::Outpace).spec(1, "a", EnginePorts { p2p, ..PORTS }, &Extra::default()).env;
+    let has = |p2p, name: &str, value: &str| env_of(p2p).contains(&(name.to_owned(), value.to_owned()));
+    assert!(
+        has(Some(51_413), "OUTPACE_PEER_LISTEN", "0.0.0.0:51413")
+            && !has(Some(1), "OUTPACE_ENABLE_INBOUND", "0")
+    );
+    assert!(has(None, "OUTPACE_ENABLE_INBOUND", "0"));
+    assert!(!env_of(None).iter().any(|(name, _)| name == "OUTPACE_PEER_LISTEN"));
+}
+
+#[test]
+fn only_images_that_keep_to_their_folder_get_a_read_only_root() {
+    for (name, variant) in VARIANTS {
+        let limits = recipe(variant).spec(1, "acestream-1", PORTS, &Extra::default()).limits;
+        let is_outpace = recipe(variant).profile.feed == Feed::Outpace;
+        assert_eq!((limits.read_only, limits.tmpfs.is_empty()), (is_outpace, !is_outpace), "{name}");
+    }
+    let limits = recipe(Variant::Outpace).spec(1, "acestream-1", PORTS, &Extra::default()).limits;
+    let tmpfs = [("/var/lib/outpace".to_owned(), 256 << 20), ("/tmp".to_owned(), 64 << 20)];
+    assert_eq!(limits.tmpfs, tmpfs);
+}
+
+#[test]
+fn no_family_opens_the_engine_to_everybody_who_knows_the_usual_tokens() {
+    for (name, variant) in VARIANTS {
+        let fed = fed(variant);
+        assert!(!fed.contains("token") && !fed.contains("service-remote-access"), "{name}");
+    }
+}
+
+#[test]
+fn a_forwarded_port_reaches_every_family() {
+    for (name, variant) in VARIANTS {
+        let ports = EnginePorts { p2p: Some(51_413), ..PORTS };
+        let spec = recipe(variant).spec(1, "acestream-1", ports, &Extra::default());
+        let all = format!("{:?} {:?}", spec.env, spec.command);
+        assert!(all.contains("51413"), "{name}");
+    }
+}
+
+#[test]
+fn an_operators_labels_and_variables_never_replace_ours() {
+    let extra = Extra {
+        labels: [label::INSTANCE, label::FORWARDED, label::VPN_CONTAINER, "io.acemux.later", "mine"]
+            .map(|name| (name.to_owned(), "1".to_owned()))
+            .into(),
+        env: [
+            ("HTTP_PORT", "1"),
+            ("P2P_PORT", "1"),
+            ("ACESTREAM_ARGS", "1"),
+            ("CACHE_LIMIT", "9"),
+            ("TZ", "UTC"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into(),
+        port: None,
+    };
+    let spec = recipe(Variant::Krinkuto11Amd64).spec(1, "acestream-1", PORTS, &extra);
+    assert_eq!((spec.labels[label::INSTANCE].as_str(), spec.labels["mine"].as_str()), ("test", "1"));
+    for ours in [label::FORWARDED, label::VPN_CONTAINER, "io.acemux.later"] {
+        assert_eq!(spec.labels.get(ours), None);
+    }
+    let plain = recipe(Variant::Krinkuto11Amd64).spec(1, "acestream-1", PORTS, &Extra::default());
+    let timezone = ("TZ".to_owned(), "UTC".to_owned());
+    assert_eq!(spec.env, [vec![timezone], plain.env].concat());
+}
+
+#[test]
+fn every_engine_carries_what_the_fleet_must_know_of_it_after_a_restart() {
+    let recipe = recipe(Variant::AceServeAmd64);
+    let mut labels = recipe.spec(2, "acestream-7", PORTS, &Extra::default()).labels;
+    assert_eq!(labels.remove(label::RECIPE), Some(recipe.fingerprint()));
+    let shown: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    insta::assert_snapshot!(shown.join("\n"), @r"
+    acestream.engine_variant=AceServe-amd64
+    acestream.http_port=19001
+    acestream.https_port=45001
+    host.http_port=19001
+    io.acemux.instance=test
+    io.acemux.place=2
+    io.acemux.role=engine
+    orchestrator.managed=acestream
+    ");
+}
+
+#[test]
+fn ports_are_published_for_containers_with_a_network_of_their_own() {
+    let published = |network: &Network, reach, map_https| {
+        let recipe = Recipe { network: network.clone(), reach, map_https, ..recipe(Variant::Outpace) };
+        let spec = recipe.spec(1, "acestream-1", PORTS, &Extra::default());
+        (spec.publish, spec.labels.get(label::HOST_HTTPS_PORT).cloned())
+    };
+    let bridge = Network::Named { name: "acemux".into(), own: true };
+    assert_eq!(published(&bridge, Reach::Published, false), (vec![19_001], None));
+    assert_eq!(published(&bridge, Reach::Published, true), (vec![19_001, 45_001], Some("45001".to_owned())));
+    for (network, reach) in [
+        (&bridge, Reach::ByName),
+        (&Network::Host, Reach::Published),
+        (&Network::Container("gluetun".into()), Reach::Published),
+    ] {
+        assert_eq!(published(network, reach, true), (Vec::new(), None), "{network:?}");
+    }
+}
+
+#[test]
+fn an_engine_behind_a_vpn_is_reached_by_the_vpns_name() {
+    let network = Network::Container("gluetun".into());
+    let recipe = Recipe { network, reach: Reach::ByName, ..recipe(Variant::AceServeAmd64) };
+    let ports = EnginePorts { p2p: Some(51_413), ..PORTS };
+    let labels = recipe.spec(1, "acestream-1", ports, &Extra::default()).labels;
+    assert_eq!(
+        (labels[label::VPN_CONTAINER].as_str(), labels[label::FORWARDED].as_str()),
+        ("gluetun", "true")
+    );
+    let at = |labels| recipe.endpoint(labels, "acestream-1").map(|at| at.to_string());
+    assert_eq!(at(&labels).as_deref(), Some("gluetun:19001"));
+    let other = [(label::VPN_CONTAINER, "gluetun-2"), (label::HTTP_PORT, "19002")];
+    let other = other.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    assert_eq!(at(&other).as_deref(), Some("gluetun-2:19002"), "its label counts, not the recipe of today");
+}
+
+#[test]
+fn the_fingerprint_changes_with_what_matters_and_with_nothing_else() {
+    let one = recipe(Variant::Outpace);
+    assert_eq!(one.fingerprint(), "bb5cca548d0cc838", "it stands in labels of running engines");
+    let other = Recipe { instance: "other".parse().unwrap(), ..one.clone() };
+    let named = Profile { name: "Evening".into(), ..one.profile.clone() };
+    let unseen = [
+        other,
+        Recipe { profile: named, ..one.clone() },
+        Recipe { label: ("a".into(), "b".into()), ..one.clone() },
+        Recipe { network: Network::Named { name: "acemux".into(), own: false }, ..one.clone() },
+    ];
+    for same in unseen {
+        assert_eq!(one.fingerprint(), same.fingerprint());
+    }
+    let labels = one.spec(3, "other", EnginePorts { p2p: Some(1), ..PORTS }, &Extra::default()).labels;
+    assert_eq!(labels[label::RECIPE], one.fingerprint());
+    let limited = |limits| Recipe { limits, ..one.clone() };
+    let slots = Profile::of(Variant::Outpace, &ArmTags::default(), 4);
+    for changed in [
+        limited(Limits { nano_cpus: Some(1), ..Limits::default() }),
+        limited(Limits { pids: 1, ..Limits::default() }),
+        limited(Limits { capabilities: vec!["CHOWN".into()], ..Limits::default() }),
+        limited(Limits { new_privileges: true, ..Limits::default() }),
+        limited(Limits { tmpfs: vec![("/x".into(), 1)], ..Limits::default() }),
+        Recipe { profile: slots, ..one.clone() },
+        Recipe { reach: Reach::ByName, ..one.clone() },
+        Recipe { map_https: true, ..one.clone() },
+        Recipe { network: Network::Named { name: "host".into(), own: true }, ..one.clone() },
+        Recipe { network: Network::Container("acemux".into()), ..one.clone() },
+        Recipe { image: Some("else".into()), ..one.clone() },
+        Recipe { limits: Limits { memory: Some(1), ..Limits::default() }, ..one.clone() },
+        Recipe { network: Network::Host, ..one.clone() },
+        Recipe { read_only: false, ..one.clone() },
+        recipe(Variant::JopsisArm64),
+    ] {
+        assert_ne!(one.fingerprint(), changed.fingerprint());
+    }
+}
+
+#[test]
+fn an_existing_container_is_reached_as_its_labels_say() {
+    let published = recipe(Variant::Outpace);
+    let by_name = Recipe { reach: Reach::ByName, ..published.clone() };
+    let labels = published.spec(1, "acestream-1", PORTS, &Extra::default()).labels;
+    let at = |recipe: &Recipe| recipe.endpoint(&labels, "acestream-1").map(|at| at.to_string());
+    assert_eq!(at(&published).as_deref(), Some("127.0.0.1:19001"));
+    assert_eq!(at(&by_name).as_deref(), Some("acestream-1:19001"));
+    assert_eq!(published.endpoint(&BTreeMap::new(), "acestream-1"), None);
+}
+
+#[test]
+fn the_fingerprint_is_the_published_hash() {
+    let mut print = Fingerprint::new();
+    print.bytes(b"foobar");
+    assert_eq!(print.to_string(), "85944171f73967e8");
+    let of = |lists: &[&[&str]]| {
+        let mut print = Fingerprint::new();
+        for list in lists {
+            print.texts(*list);
+        }
+        print.to_string()
+    };
+    assert_ne!(of(&[&["ab", "c"]]), of(&[&["a", "bc"]]));
+    assert_ne!(of(&[&["a"], &["b"]]), of(&[&["a", "b"], &[]]));
+}
