@@ -18,6 +18,8 @@ const PACKETS: usize = 7;
 #[derive(Debug)]
 pub(crate) struct Stuffing {
     last_media: Instant,
+    /// Media time that viewers have reached.
+    reached: Duration,
     last: Instant,
     bytes: Bytes,
 }
@@ -26,12 +28,19 @@ impl Stuffing {
     pub(crate) fn new(now: Instant) -> Self {
         let bytes = Bytes::from(null_packet().repeat(PACKETS));
         debug_assert_eq!(bytes.len(), PACKETS * PACKET_LEN);
-        Self { last_media: now, last: now, bytes }
+        Self { last_media: now, reached: Duration::ZERO, last: now, bytes }
     }
 
     /// Viewers have got media.
     pub(crate) fn media(&mut self, now: Instant) {
         self.last_media = now;
+    }
+
+    /// Viewers have got everything up to this media time. A clock that stands still brings them nothing.
+    pub(crate) fn reached(&mut self, media: Duration, now: Instant) {
+        if media > self.reached {
+            (self.reached, self.last_media) = (media, now);
+        }
     }
 
     pub(crate) fn last_media(&self) -> Instant {

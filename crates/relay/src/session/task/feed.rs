@@ -47,10 +47,6 @@ impl Task {
         let before = self.ingest.media_time();
         let published = self.ingest(bytes);
         let order = if self.ingest.media_time() > before && !self.repeats.is_repeating() {
-            // Of a source that is still on its way to a start point viewers have nothing.
-            if published {
-                self.stuffing.media(Instant::now());
-            }
             self.apply(Step::Data(self.ingest.media_time()))
         } else {
             Order::Wait
@@ -68,7 +64,11 @@ impl Task {
         for chunk in &chunks {
             self.look_for_repeats(chunk);
         }
-        self.publish(chunks)
+        let published = self.publish(chunks);
+        if published && !self.repeats.is_repeating() {
+            self.stuffing.reached(self.ingest.media_time(), Instant::now());
+        }
+        published
     }
 
     fn look_for_repeats(&mut self, chunk: &Chunk) {
