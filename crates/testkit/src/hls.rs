@@ -34,12 +34,12 @@ impl HlsViewer {
         Self::try_open(address, content_id).await.expect("the channel plays")
     }
 
-    /// The same; `None` when the channel cannot be had.
-    pub async fn try_open(address: SocketAddr, content_id: &str) -> Option<Self> {
+    /// The same, or the status of the refusal.
+    pub async fn try_open(address: SocketAddr, content_id: &str) -> Result<Self, u16> {
         let mut reply = get(address, &format!("/ace/manifest.m3u8?id={content_id}")).await;
         let text = String::from_utf8(reply.body().await.0).expect("a manifest is text");
         if reply.status != 200 {
-            return None;
+            return Err(reply.status);
         }
         assert_eq!(reply.header("content-type"), Some("application/vnd.apple.mpegurl"));
         assert_eq!(reply.header("access-control-allow-origin"), Some("*"));
@@ -47,7 +47,7 @@ impl HlsViewer {
         let folder = playlist.strip_suffix("index.m3u8").expect("by its usual name");
         let infohash = ContentHash::parse(&infohash_of(content_id)).expect("an infohash is 40 digits");
         let now = Instant::now();
-        Some(Self {
+        Ok(Self {
             address,
             folder: format!("/ace/{folder}"),
             rules: Rules::default(),
@@ -98,14 +98,31 @@ impl HlsViewer {
         let broken = self.rules.check(&text, self.began.elapsed());
         self.broken.extend(broken.iter().map(|broken| format!("{broken:?}")));
         self.ended = text.contains("#EXT-X-ENDLIST");
-        for name in text.lines().filter(|line| !line.starts_with('#')) {
-            let number =
-                name.strip_suffix(".ts").and_then(|digits| digits.parse().ok()).expect("<number>.ts");
-            if self.fetched.insert(number) && !self.fetch(name).await {
+        let mut is_announced = false;
+        for line in text.lines() {
+            is_announced |= line == "#EXT-X-DISCONTINUITY";
+            if line.starts_with('#') {
+                continue;
+            }
+            if !self.fetch_new(line, std::mem::take(&mut is_announced)).await {
                 return false;
             }
         }
         true
+    }
+
+    /// Fetches the segment if it is new. One that is not next to the last one is a hole of the viewer's own making.
+    async fn fetch_new(&mut self, name: &str, is_announced: bool) -> bool {
+        let number: u64 =
+            name.strip_suffix(".ts").and_then(|digits| digits.parse().ok()).expect("<number>.ts");
+        let follows = self.fetched.last().is_none_or(|last| number == last + 1);
+        if !self.fetched.insert(number) {
+            return true;
+        }
+        if is_announced || !follows {
+            self.verifier.announce();
+        }
+        self.fetch(name).await
     }
 
     /// False when the stream has ended meanwhile.
@@ -135,9 +152,9 @@ impl HlsViewer {
         self.fetched.len()
     }
 
-    /// The longest time from one new segment to the next.
+    /// The longest time from one new segment to the next. One that still lasts counts.
     pub fn longest_gap(&self) -> Duration {
-        self.longest_gap
+        self.longest_gap.max(self.last_segment.elapsed())
     }
 
     /// Every rule that the playlists broke so far, in words.

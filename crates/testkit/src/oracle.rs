@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-use acemux_sim::ledger::SessionRecord;
+use acemux_sim::ledger::{CloseReason, SessionRecord};
 use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
@@ -171,7 +171,14 @@ impl<'a> Oracle<'a> {
         for session in &ledger.sessions {
             channels.entry(&session.infohash).or_default().push(session);
         }
-        channels.values().flat_map(|sessions| doubled_sessions(sessions)).collect()
+        // The engine ends the older one of two itself, so that they never overlap there.
+        let superseded = ledger
+            .sessions
+            .iter()
+            .filter(|session| session.closed.is_some_and(|closed| closed.why == CloseReason::Superseded));
+        let superseded =
+            superseded.map(|session| format!("{} twice on {}", session.infohash, session.engine));
+        channels.values().flat_map(|sessions| doubled_sessions(sessions)).chain(superseded).collect()
     }
 
     /// I7.
@@ -228,6 +235,10 @@ impl<'a> Oracle<'a> {
 fn doubled_sessions(sessions: &[&SessionRecord]) -> Vec<String> {
     let mut found = Vec::new();
     for (index, first) in sessions.iter().enumerate() {
+        let at_once = sessions.iter().filter(|other| is_open_at(other, first.opened_ms)).count();
+        if at_once > 2 {
+            found.push(format!("{} {at_once} times at once", first.infohash));
+        }
         for second in &sessions[index + 1..] {
             let together = overlap(first, second);
             let allowed = if first.engine == second.engine { 0 } else { HAND_OVER_MS };
@@ -240,6 +251,10 @@ fn doubled_sessions(sessions: &[&SessionRecord]) -> Vec<String> {
         }
     }
     found
+}
+
+fn is_open_at(session: &SessionRecord, at_ms: u64) -> bool {
+    session.opened_ms <= at_ms && session.closed.is_none_or(|closed| closed.at_ms > at_ms)
 }
 
 /// For how many milliseconds both were open.

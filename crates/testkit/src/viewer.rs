@@ -74,7 +74,11 @@ impl StrictViewer {
         let until = Instant::now() + time;
         loop {
             match timeout_at(until, self.reply.next()).await {
-                Err(_) => return None,
+                Err(_) => {
+                    // A silence that still lasts counts as well.
+                    self.longest_silence = self.longest_silence.max(self.last_byte.elapsed());
+                    return None;
+                }
                 Ok(Err(end)) => return Some(end),
                 Ok(Ok(bytes)) => self.take(&bytes),
             }
@@ -87,7 +91,10 @@ impl StrictViewer {
         let mut due = began;
         while due < began + time {
             match timeout_at(began + time, self.reply.next()).await {
-                Err(_) => return None,
+                Err(_) => {
+                    self.longest_silence = self.longest_silence.max(self.last_byte.elapsed());
+                    return None;
+                }
                 Ok(Err(end)) => return Some(end),
                 Ok(Ok(bytes)) => self.take(&bytes),
             }

@@ -166,6 +166,13 @@ impl Verifier {
         self.pending = rest.to_vec();
     }
 
+    /// What comes next does not continue what came before, as something outside of the packets has said.
+    pub fn announce(&mut self) {
+        self.counters.clear();
+        self.last_tables.clear();
+        self.announced = true;
+    }
+
     /// Checks one packet.
     pub fn packet(&mut self, packet: &Packet) -> PacketCheck {
         let checked = check(packet, self.infohash);

@@ -7,11 +7,12 @@
 //! ```
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use acemux_sim::SimOptions;
 use acemux_testkit::app::{Setup, TestApp, until, within};
-use acemux_testkit::http::{connect_from, send_over};
+use acemux_testkit::http::{BodyEnd, connect_from, send_over};
 use acemux_testkit::nemesis::Nemesis;
 use acemux_testkit::{HlsViewer, Oracle, StrictViewer};
 use futures_util::future::join_all;
@@ -57,11 +58,17 @@ async fn run(seed: u64, length: Duration) {
         .zip(&app.proxies)
         .zip(1..)
         .map(|((engine, network), n)| Nemesis::seeded(seed * 1000 + n).haunt(engine, network, end));
-    let watching = (1..=VIEWERS).map(|n| visits(&app, n, Nemesis::seeded(seed * 1000 + 500 + n), end));
+    let tally = Tally::default();
+    let scene = Scene { app: &app, tally: &tally };
+    let watching = (1..=VIEWERS).map(|n| visits(scene, n, Nemesis::seeded(seed * 1000 + 500 + n), end));
     let (diaries, _) = oracle.during(async { tokio::join!(join_all(haunting), join_all(watching)) }).await;
     for (diary, engine) in diaries.iter().zip(1..) {
         println!("engine {engine}: {} blows, the last {:?}", diary.len(), diary.last());
+        assert!(!diary.is_empty(), "nothing ever happened to engine {engine}");
     }
+    let (asked, played) = (tally.asked.into_inner(), tally.played.into_inner());
+    println!("{played} of {asked} visits had a picture");
+    assert!(played * 2 > asked, "{played} of {asked} visits had a picture");
     calm(&app).await;
     oracle.at_rest().await;
 }
@@ -82,8 +89,22 @@ fn setup(seed: u64) -> Setup {
     settings.into_iter().fold(setup, |setup, (name, value)| setup.set(name, value))
 }
 
+/// Visits, and how many of them had a picture.
+#[derive(Default)]
+struct Tally {
+    asked: AtomicU64,
+    played: AtomicU64,
+}
+
+#[derive(Clone, Copy)]
+struct Scene<'a> {
+    app: &'a TestApp,
+    tally: &'a Tally,
+}
+
 /// One household after the other from one address.
-async fn visits(app: &TestApp, n: u64, mut dice: Nemesis, end: Instant) {
+async fn visits(scene: Scene<'_>, n: u64, mut dice: Nemesis, end: Instant) {
+    let app = scene.app;
     let home = Ipv4Addr::new(127, 0, 1, u8::try_from(n).expect("few viewers"));
     while Instant::now() < end {
         let (channel, stay) = (channel(dice.one_of(CHANNELS)), dice.time(200..15_000));
@@ -91,7 +112,7 @@ async fn visits(app: &TestApp, n: u64, mut dice: Nemesis, end: Instant) {
         match dice.one_of(10) {
             0 => stalls(app, home, &channel, stay).await,
             1 => fetches(app, &channel, stay).await,
-            _ => watches(app, home, &channel, stay, &mut dice).await,
+            _ => watches(scene, home, &channel, stay, &mut dice).await,
         }
         sleep(dice.time(0..1_500)).await;
     }
@@ -100,7 +121,9 @@ async fn visits(app: &TestApp, n: u64, mut dice: Nemesis, end: Instant) {
 /// What a player may get instead of a stream.
 const REFUSALS: [u16; 4] = [429, 502, 503, 504];
 
-async fn watches(app: &TestApp, home: Ipv4Addr, channel: &str, stay: Duration, dice: &mut Nemesis) {
+async fn watches(scene: Scene<'_>, home: Ipv4Addr, channel: &str, stay: Duration, dice: &mut Nemesis) {
+    let Scene { app, tally } = scene;
+    tally.asked.fetch_add(1, Ordering::Relaxed);
     let (asked, address) = (Instant::now(), app.address());
     let connection = connect_from(home, address).await;
     let request = format!("GET {} HTTP/1.1\r\nHost: {address}\r\n\r\n", stream(channel));
@@ -110,7 +133,9 @@ async fn watches(app: &TestApp, home: Ipv4Addr, channel: &str, stay: Duration, d
         return;
     }
     let mut viewer = StrictViewer::of_reply(reply, asked, channel).await;
-    viewer.watch(stay).await;
+    tally.played.fetch_add(1, Ordering::Relaxed);
+    let end = viewer.watch(stay).await;
+    assert_ne!(end, Some(BodyEnd::Clean), "a live stream never ends in order: players would stop");
     viewer.assert_only_announced_jumps();
     if dice.one_of(3) == 0 {
         viewer.reset();
@@ -127,12 +152,16 @@ async fn stalls(app: &TestApp, home: Ipv4Addr, channel: &str, stay: Duration) {
 
 /// Fetches pieces. Under fire the rules about pace cannot be kept; those about content must be.
 async fn fetches(app: &TestApp, channel: &str, stay: Duration) {
-    let Some(mut viewer) = HlsViewer::try_open(app.address(), channel).await else { return };
+    let mut viewer = match HlsViewer::try_open(app.address(), channel).await {
+        Ok(viewer) => viewer,
+        Err(status) => return assert!(REFUSALS.contains(&status), "{status}"),
+    };
     viewer.try_watch(stay).await;
     let wrong: Vec<_> = viewer.broken_rules().iter().filter(|rule| !rule.contains("Stale")).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
     let report = viewer.report();
     assert_eq!((report.foreign, report.corrupt, report.unaligned), (0, 0, 0), "{report:#?}");
+    assert_eq!((report.gaps_unflagged, report.continuity_errors), (0, 0), "{report:#?}");
 }
 
 /// Nothing goes wrong any more: every channel plays perfectly.

@@ -47,6 +47,13 @@ fn assert_healed(viewer: &StrictViewer, jumps: u64) {
     assert!((1..=jumps * PIDS).contains(&report.discontinuities), "{report:#?}");
 }
 
+/// Perfect, and never without the channel for as long as this, up to now.
+#[track_caller]
+fn assert_whole(viewer: &StrictViewer, gap: Duration) {
+    viewer.assert_perfect();
+    assert!(viewer.longest_gap() < gap, "{:?}", viewer.longest_gap());
+}
+
 fn playing(app: &TestApp) -> &SimEngine {
     app.engines.iter().find(|engine| engine.sessions() > 0).expect("one plays")
 }
@@ -104,7 +111,9 @@ async fn a_broadcast_that_ends_early_is_opened_again_on_the_only_engine() {
         until("the playback has ended", || app.ledger.counts().closed > closed).await;
         app.engine().clear_faults();
         watch(&mut viewers, Duration::from_secs(3)).await;
-        viewers.iter().for_each(StrictViewer::assert_perfect);
+        for viewer in &viewers {
+            assert_whole(viewer, Duration::from_secs(2));
+        }
         drop(viewers);
         app.at_baseline().await;
     }
@@ -164,7 +173,7 @@ async fn the_only_engine_is_started_again_when_it_stays_silent() {
     until("it is started again", || app.ledger.counts().opened > 1).await;
     app.engine().clear_faults();
     watch(&mut viewers, Duration::from_secs(4)).await;
-    viewers[0].assert_perfect();
+    assert_whole(&viewers[0], Duration::from_secs(7));
     assert_eq!(app.ledger.open_sessions(), 1, "never two of one channel on one engine");
 }
 
@@ -175,7 +184,7 @@ async fn a_swarm_that_starves_for_less_than_the_stall_again_and_again_changes_no
     let mut viewers = viewers(&app, 1).await;
     playing(&app).set_fault(Target::All, Fault::Oscillate { on_ms: 300, off_ms: 1500 });
     watch(&mut viewers, Duration::from_secs(12)).await;
-    viewers[0].assert_perfect();
+    assert_whole(&viewers[0], Duration::from_millis(2500));
     assert_eq!(app.ledger.counts().opened, 1, "no other playback was started");
 }
 
@@ -187,7 +196,7 @@ async fn an_engine_that_dies_again_and_again_is_not_chosen_again_and_again() {
     let flapping = playing(&app);
     flapping.set_fault(Target::All, Fault::Eof { after_bytes: 4_000_000 });
     watch(&mut viewers, Duration::from_secs(15)).await;
-    viewers[0].assert_perfect();
+    assert_whole(&viewers[0], Duration::from_secs(2));
     let starts = app.ledger.counts().opened;
     assert!(starts <= 3, "{starts} playbacks in 15 s");
 }
@@ -238,7 +247,9 @@ async fn streams_leave_an_engine_on_which_others_keep_failing() {
     let (statuses, ()) = tokio::join!(others, watch(&mut viewers, Duration::from_secs(4)));
     assert_eq!(statuses, [200; 16]);
     assert_ne!(port(&app), Some(bad.addr().port()), "it has left");
-    viewers.iter().for_each(StrictViewer::assert_perfect);
+    for viewer in &viewers {
+        assert_whole(viewer, Duration::from_secs(1));
+    }
 }
 
 /// A playback that another program took over, or that the engine lost, while its connection stays open.
@@ -258,7 +269,9 @@ async fn a_playback_that_its_engine_has_forgotten_is_left() {
     is_forgotten.store(true, Ordering::Relaxed);
     watch(&mut viewers, Duration::from_secs(9)).await;
     assert_eq!((forgetful.readers(), app.engine().sessions()), (0, 1), "it has left");
-    viewers.iter().for_each(StrictViewer::assert_perfect);
+    for viewer in &viewers {
+        assert_whole(viewer, Duration::from_secs(2));
+    }
 }
 
 /// E28: a hundred channels, five viewers each, on engines that come back after five seconds.

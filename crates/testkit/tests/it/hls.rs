@@ -81,7 +81,11 @@ async fn after_a_gap_the_playlist_announces_a_discontinuity_and_its_numbers_run_
     // A playlist cannot grow while nothing comes.
     let broken: Vec<_> = viewer.broken_rules().iter().filter(|rule| !rule.contains("Stale")).collect();
     assert!(broken.is_empty(), "{broken:?}");
-    assert_eq!((viewer.report().foreign, viewer.report().corrupt), (0, 0));
+    let report = viewer.report();
+    assert_eq!((report.foreign, report.corrupt), (0, 0), "{report:#?}");
+    let unannounced = (report.gaps_unflagged, report.continuity_errors);
+    assert_eq!(unannounced, (0, 0), "every hole has its EXT-X-DISCONTINUITY: {report:#?}");
+    assert_eq!(report.gaps_flagged, 1, "{report:#?}");
 }
 
 /// V17.
