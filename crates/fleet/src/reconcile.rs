@@ -243,8 +243,6 @@ impl Reconciler {
         self.last_pass = now;
     }
 
-    // ---- observe ----
-
     /// What a task found out.
     pub(crate) fn take(&mut self, ended: Result<Outcome, JoinError>) {
         let now = self.now();

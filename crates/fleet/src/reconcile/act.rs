@@ -241,8 +241,6 @@ impl Reconciler {
         self.failures.truncate(FAILURES_KEPT - 1);
         self.failures.push_front(FailureNote { at: self.wall(now), name, why, log });
     }
-
-    // ---- obey ----
 }
 
 /// A container as it must be right after its creation, until the next list shows it.

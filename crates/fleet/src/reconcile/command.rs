@@ -109,6 +109,4 @@ impl Reconciler {
             .collect();
         (1..=taken.len() + 1).find(|place| !taken.contains(place)).unwrap_or(1)
     }
-
-    // ---- tell ----
 }

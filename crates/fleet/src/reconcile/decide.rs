@@ -133,8 +133,6 @@ impl Reconciler {
         }
     }
 
-    // ---- apply ----
-
     pub(super) fn publish(&mut self, plan: Plan, now: Moment) {
         self.rollout.left = if self.rollout.began.is_some() { self.outdated() } else { 0 };
         let current = &self.options.policy.recipe;

@@ -107,7 +107,9 @@ impl Reconciler {
     ) {
         self.inspecting.remove(id);
         match result {
-            Ok(Some(container)) => self.observe(container, now),
+            // It may have been removed since it was asked for.
+            Ok(Some(container)) if self.seen.contains_key(id) => self.observe(container, now),
+            Ok(Some(_)) => {}
             Ok(None) => {
                 if let Some(seen) = self.forget(id) {
                     self.memory.places.failed(seen.place, now, "its container was removed by somebody else");
@@ -264,8 +266,6 @@ impl Reconciler {
             self.creation_succeeded(purpose, now);
         }
     }
-
-    // ---- decide ----
 }
 
 /// One stream of statistics for as long as the handle lives.
