@@ -2,7 +2,7 @@
 //!
 //! | row | test |
 //! |---|---|
-//! | E1 | `healing::when_an_engine_dies_another_one_of_the_swarm_goes_on_without_a_lost_or_repeated_packet`, `healing::an_engine_that_is_ahead_or_behind_continues_exactly` |
+//! | E1 | `healing::when_an_engine_dies_another_one_of_the_swarm_goes_on_without_a_lost_or_repeated_packet`, `healing::an_engine_that_is_ahead_or_behind_continues_exactly`, `healing::an_engine_with_another_mux_goes_on_after_one_announced_jump` |
 //! | E2 | `healing::a_broadcast_that_ends_early_is_opened_again_on_the_only_engine` |
 //! | E3 | `starts::an_engine_that_never_answers_the_start_call_is_outrun_by_another_one` |
 //! | E4 | `healing::a_start_that_is_silent_for_twelve_seconds_is_tried_beside_on_another_engine` |
@@ -466,7 +466,8 @@ async fn watch_without_statistics(shape: Shape) {
     assert!(viewer.longest_silence() < GAP, "{shape:?}: {:?}", viewer.longest_silence());
     // Every 2 s when each is answered; none while the last one hangs.
     let polls = app.ledger.counts().stat_polls;
-    assert!((1..=4).contains(&polls), "{shape:?}: {polls} questions");
+    let most = if shape == Shape::Hang { 2 } else { 4 };
+    assert!((1..=most).contains(&polls), "{shape:?}: {polls} questions");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -170,15 +170,26 @@ async fn an_engine_that_hangs_in_everything_costs_one_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_explicit_failure_is_tried_once_more_on_another_engine() {
-    for (fault, _, _) in explicit().into_iter().filter(|(fault, ..)| *fault != Fault::Refuse) {
+    for (fault, _, _) in explicit() {
         let app = Setup::with_engines([SimOptions::fast(), SimOptions::fast()]).start().await;
         let what = format!("{fault:?}");
         app.engine().set_fault(Target::content(ID), fault);
         let mut viewer = within(Duration::from_secs(3), &what, StrictViewer::open(app.address(), ID)).await;
         viewer.watch(Duration::from_millis(150)).await;
         viewer.assert_perfect();
+        assert_eq!(app.ledger.counts().starts, 2, "{what}");
         until("one playback is left", || app.ledger.open_sessions() == 1).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_three_engines_that_fail_two_are_asked() {
+    let app = Setup::with_engines([SimOptions::fast(), SimOptions::fast(), SimOptions::fast()]).start().await;
+    for engine in &app.engines {
+        engine.set_fault(Target::All, Fault::FailedToLoad);
+    }
+    let reply = within(Duration::from_secs(3), "an answer", get(app.address(), &stream(ID))).await;
+    assert_eq!((reply.status, app.ledger.counts().starts), (502, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

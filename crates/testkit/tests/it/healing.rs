@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use acemux_sim::{ChannelKind, Fault, SimEngine, SimOptions, Target};
+use acemux_sim::{ChannelKind, Fault, SimEngine, SimOptions, Target, infohash_of};
 use acemux_testkit::app::{Setup, TestApp, until};
 use acemux_testkit::http::{BodyEnd, get_from};
-use acemux_testkit::rawengine::{Act, RawEngine};
+use acemux_testkit::rawengine::{Act, MEDIA_HEAD, RawEngine, verify_media};
 use acemux_testkit::{StrictViewer, get, send};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -79,6 +79,31 @@ async fn when_an_engine_dies_another_one_of_the_swarm_goes_on_without_a_lost_or_
     assert_ne!(port(&app), Some(dead.addr().port()));
     drop(viewers);
     until("no viewers", || app.app.relay.viewers() == 0).await;
+}
+
+/// E1, with an engine whose packets are none of those that were sent: the price is one announced jump.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_with_another_mux_goes_on_after_one_announced_jump() {
+    let faster = verify_media(&infohash_of(ID), 4_000_000);
+    let other = RawEngine::start(move |target| {
+        target.starts_with("/ace/r/").then(|| Act::Media(MEDIA_HEAD.into(), faster.clone()))
+    })
+    .await;
+    let app = Setup::with_engines([engine()]).engine_at(other.address()).start().await;
+    let mut viewers = viewers(&app, 3).await;
+    playing(&app).crash().await;
+    watch(&mut viewers, Duration::from_secs(4)).await;
+    for viewer in &viewers {
+        assert_healed(viewer, 1);
+        assert_eq!(
+            (viewer.report().gaps_flagged, viewer.report().repeated),
+            (1, 0),
+            "{:#?}",
+            viewer.report()
+        );
+        assert!(viewer.longest_gap() < Duration::from_secs(2), "{:?}", viewer.longest_gap());
+    }
+    assert_eq!(other.readers(), 1);
 }
 
 /// E1, with engines at different positions of the broadcast.

@@ -42,13 +42,18 @@ async fn ffprobe_knows_a_warm_stream_at_once() {
     let app = app().await;
     let warm = get(app.address(), &stream(H264_ID)).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let asked = Instant::now();
     let frames =
         "-v error -select_streams v -read_intervals %+#1 -show_entries frame=key_frame,pict_type -of csv";
-    let Some(output) = run("ffprobe", format!("{frames} {}", url(&app))).await else { return };
-    println!("first frame after {:?}", asked.elapsed());
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
-    assert!(said(&output).contains("frame,1,I"), "{}", said(&output));
+    let mut best = Duration::MAX;
+    // The best of a few: what is promised is ours, what else the machine does is not.
+    for _ in 0..5 {
+        let asked = Instant::now();
+        let Some(output) = run("ffprobe", format!("{frames} {}", url(&app))).await else { return };
+        best = best.min(asked.elapsed());
+        assert!(said(&output).contains("frame,1,I"), "{}", said(&output));
+    }
+    println!("first frame after {best:?}");
+    assert!(best < Duration::from_millis(500), "{best:?}");
     drop(warm);
 }
 

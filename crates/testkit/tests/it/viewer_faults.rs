@@ -433,7 +433,7 @@ async fn v13_zapping_leaves_no_session_descriptor_or_thread() {
     }
     let played = oracle.during(within(Duration::from_secs(30), "the zapping", clients.join_all())).await;
     let played: usize = played.into_iter().sum();
-    assert!(played > 300, "only {played} of 500 visits played");
+    assert!(played >= 475, "only {played} of 500 visits played");
     let began = Instant::now();
     oracle.at_rest().await;
     println!("{played} visits, {} sessions, at rest after {:?}", app.ledger.counts().opened, began.elapsed());
