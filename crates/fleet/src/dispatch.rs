@@ -228,9 +228,7 @@ impl Engines {
     /// Engines to ask something that needs no slot, the best first: those that answer, then by load.
     pub fn to_ask(&self) -> Vec<Arc<Member>> {
         let mut all: Vec<_> = self.all().iter().filter(|member| member.may_serve()).cloned().collect();
-        all.sort_by_key(|member| {
-            (member.knowledge().health == Health::Unhealthy, member.is_ejected(), member.used())
-        });
+        all.sort_by_key(|member| (member.is_doubtful(), member.is_ejected(), member.used()));
         all
     }
 
@@ -434,11 +432,11 @@ fn choose(members: &[Arc<Member>], stream: Option<Infohash>, exclude: &[EngineKe
         .filter(eligible)
         .map(|member| {
             let closing = stream.is_some_and(|stream| member.engine.is_closing(stream));
-            let unhealthy = member.knowledge().health == Health::Unhealthy;
-            ((unhealthy, closing, member.used()), member.is_ejected(), member)
+            let is_doubtful = member.is_doubtful();
+            ((is_doubtful, closing, member.used()), member.is_ejected(), member)
         })
         .collect();
-    if eligible.iter().any(|((unhealthy, ..), ejected, _)| !unhealthy && !ejected) {
+    if eligible.iter().any(|((is_doubtful, ..), ejected, _)| !is_doubtful && !ejected) {
         eligible.retain(|(_, ejected, _)| !ejected);
     }
     eligible.sort_by_key(|(rank, ..)| *rank);

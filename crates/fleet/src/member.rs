@@ -242,6 +242,13 @@ impl Member {
         is_up && !known.is_frozen
     }
 
+    /// Whether it has not answered when it was last asked: it serves only if no other can. One that is not ours and has
+    /// never answered may be another program altogether, or an engine without that page.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        let known = self.knowledge.lock();
+        known.health == Health::Unhealthy || (known.health == Health::Unknown && known.misses > 0)
+    }
+
     pub(crate) fn take_slot(&self) -> bool {
         let mut load = self.load.lock();
         let may = load.door == Door::Open && load.used < self.slots;

@@ -196,6 +196,7 @@ async fn a_herd_on_one_cold_channel_creates_one_engine_and_one_playback() {
     let containers = program.containers().await;
     assert_eq!(containers.len(), 1);
     assert_eq!(program.events("created").await.len(), 1);
+    assert_eq!(program.open_sessions(&containers[0]).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,8 @@
 //! | E7 | `healing::an_engine_that_dies_again_and_again_is_not_chosen_again_and_again` |
 //! | E12 | `failures::an_explicit_failure_is_tried_once_more_on_another_engine` |
 //! | E22 | the telnet API is not used |
-//! | E23–E25 | fleet tests (`trouble`, `plan`, `containers`) |
+//! | E23, E24 | fleet tests (`trouble`, `plan`, `containers`) |
+//! | E25 | `e25_another_program_on_an_engines_port_gets_no_stream` |
 //! | E28 | `healing::when_all_engines_die_at_once_five_hundred_viewers_are_held_and_everything_comes_back` |
 //! | E8 | `e8_a_cut_in_mid_packet_costs_no_alignment`, `e8_an_end_at_byte_100_of_a_packet_costs_no_alignment` |
 //! | E9 | `e9_dribbled_bytes_are_put_together_again`, `failures::replies_that_only_look_odd_play` |
@@ -596,6 +597,23 @@ fn broken_media() -> Vec<(&'static str, Media)> {
         ("nothing but stuffing", mangled(from, |packet, _| packet[1..3].copy_from_slice(&[0x1f, 0xff]))),
         ("errors are indicated", mangled(from, |packet, _| packet[1] |= 0x80)),
     ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e25_another_program_on_an_engines_port_gets_no_stream() {
+    let impostor = RawEngine::start(|_| Some(Act::page("text/html", "<html>It works!</html>"))).await;
+    let app = Setup::with_engines([SimOptions::fast()]).engine_at(impostor.address()).start().await;
+    until("it was asked what it is", || impostor.count("get_status") > 0).await;
+    until("and both have answered in their ways", || {
+        app.app.engines.all().iter().all(|member| member.knowledge().last_check.is_some())
+    })
+    .await;
+    for n in 0..2 {
+        assert_eq!(get(app.address(), &stream(&id(700 + n))).await.status, 200);
+    }
+    assert_eq!(impostor.count("/ace/getstream"), 0);
+    let page = get(app.address(), "/engines").await.json().await.to_string();
+    assert_eq!(page.matches("\"healthy\"").count(), 1, "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

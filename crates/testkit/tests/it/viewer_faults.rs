@@ -92,7 +92,8 @@ async fn v1_a_viewer_that_stops_reading_is_cut_as_stalled_and_the_others_see_not
     };
     let (after, end) = tokio::join!(gone, good.watch(Duration::from_secs(5)));
     assert!(end.is_none());
-    assert!((Duration::from_secs(2)..Duration::from_secs(6)).contains(&after), "cut after {after:?}");
+    // A socket takes some of the stream before it is full.
+    assert!((Duration::from_secs(2)..Duration::from_secs(4)).contains(&after), "cut after {after:?}");
     assert_eq!((oracle.left("stalled").await, oracle.left("left").await), (1, 0));
     good.assert_perfect();
     assert!(good.longest_silence() < GAP, "{:?}", good.longest_silence());
@@ -233,7 +234,9 @@ impl Drop for Blackout {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn v6_a_viewer_that_half_closes_keeps_its_stream() {
-    let app = Setup::new().start().await;
+    // Watched for longer than any of these.
+    let setup = Setup::new().set("HEADER_TIMEOUT", "1s").set("VIEWER_STALL_TIMEOUT", "2s");
+    let app = setup.set("STREAM_IDLE_TIMEOUT", "1s").start().await;
     let mut viewer = StrictViewer::open(app.address(), ID).await;
     viewer.watch(Duration::from_millis(200)).await;
     viewer.connection().half_close().await.expect("it is open");
