@@ -30,6 +30,13 @@ impl From<IpAddr> for AddressGroup {
     }
 }
 
+impl AddressGroup {
+    /// Its first address, which names it.
+    pub fn first(self) -> IpAddr {
+        self.0
+    }
+}
+
 impl fmt::Display for AddressGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {

@@ -28,7 +28,6 @@ pub mod output;
 pub mod relay;
 pub mod ring;
 pub mod session;
-mod starts;
 pub mod viewer;
 
 pub use relay::{Relay, RelayConfig, StreamKey};

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::admission::Seat;
+use crate::admission::{AddressGroup, Seat};
 use crate::event::Event;
 use crate::relay::{Inner, StreamKey};
 use crate::ring::{Cursor, Read};
@@ -133,11 +133,13 @@ const NO_FIRST_BYTE: u64 = u64::MAX;
 pub(crate) struct Viewers {
     records: Mutex<BTreeMap<ViewerId, Arc<Record>>>,
     count: watch::Sender<usize>,
+    /// When a viewer last left, and whose it was.
+    last: Mutex<Option<(Instant, AddressGroup)>>,
 }
 
 impl Default for Viewers {
     fn default() -> Self {
-        Self { records: Mutex::default(), count: watch::Sender::new(0) }
+        Self { records: Mutex::default(), count: watch::Sender::new(0), last: Mutex::default() }
     }
 }
 
@@ -157,6 +159,28 @@ impl Viewers {
         self.records.lock().values().map(|record| record.snapshot(next)).collect()
     }
 
+    /// The groups of some of them, at most so many.
+    pub(crate) fn groups(&self, most: usize) -> Vec<AddressGroup> {
+        let mut groups = Vec::new();
+        for record in self.records.lock().values() {
+            let group = AddressGroup::from(record.info.address);
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+            if groups.len() == most {
+                break;
+            }
+        }
+        groups
+    }
+
+    /// Since when there is nobody, and who was the last.
+    pub(crate) fn idle(&self) -> Option<(Instant, AddressGroup)> {
+        let records = self.records.lock();
+        let last = *self.last.lock();
+        last.filter(|_| records.is_empty())
+    }
+
     fn enter(&self, record: Arc<Record>) {
         let mut records = self.records.lock();
         records.insert(record.id, record);
@@ -172,10 +196,15 @@ impl Viewers {
         })
     }
 
-    fn leave(&self, id: ViewerId) {
+    /// True when it was the last.
+    fn leave(&self, id: ViewerId) -> bool {
         let mut records = self.records.lock();
-        records.remove(&id);
+        let left = records.remove(&id);
+        if let Some(record) = &left {
+            *self.last.lock() = Some((Instant::now(), record.info.address.into()));
+        }
         self.count.send_replace(records.len());
+        left.is_some() && records.is_empty()
     }
 }
 
@@ -280,7 +309,9 @@ impl ViewerGuard {
 
 impl Drop for ViewerGuard {
     fn drop(&mut self) {
-        self.shared.viewers.leave(self.record.id);
+        if self.shared.viewers.leave(self.record.id) {
+            self.relay.origin.unwatched();
+        }
         if self.record.playing.load(Ordering::Relaxed) {
             self.relay.observe(&Event::ViewerLeft {
                 key: &self.shared.key(),

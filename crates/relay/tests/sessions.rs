@@ -104,8 +104,8 @@ impl Script {
                 }
             });
             let report = Arc::new(Silent);
-            let upstream =
-                Upstream { key, source: place(&source), media: media.boxed(), report, recording: None };
+            let (source, media) = (place(&source), media.boxed());
+            let upstream = Upstream { key, source, media, report, evidence: Box::new(()), recording: None };
             async move { Ok(upstream) }.boxed()
         });
     }
@@ -136,7 +136,8 @@ fn upstream(key: StreamKey, source: &str, pause: Duration, piece: usize, closing
     });
     // Without an end: a source that is only silent after its clip.
     let media = media.chain(stream::pending()).boxed();
-    Upstream { key, source: place(source), media, report: Arc::new(Silent), recording: None }
+    let (source, report) = (place(source), Arc::new(Silent));
+    Upstream { key, source, media, report, evidence: Box::new(()), recording: None }
 }
 
 fn place(name: &str) -> Source {
@@ -154,7 +155,7 @@ fn config() -> RelayConfig {
     RelayConfig {
         timings: Timings {
             start_budget: Duration::from_secs(30),
-            start_hedge: Duration::from_secs(12),
+            hedge: Duration::from_secs(12),
             idle: Duration::from_mins(1),
             stall: Duration::from_secs(5),
             hold: Duration::from_secs(30),

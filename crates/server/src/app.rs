@@ -408,16 +408,12 @@ impl Service {
 /// After so long an engine that an earlier run used is there or gone for good.
 const ENGINES_MET: Duration = Duration::from_mins(1);
 
-/// How long a start may be silent before a second engine is tried beside the first. Engines collect 5–15 s of a stream
-/// before they send any of it; most that play at all have begun by then.
-const START_HEDGE: Duration = Duration::from_secs(12);
-
 fn relay_config(config: &Config) -> RelayConfig {
     let streams = &config.streams;
     RelayConfig {
         timings: Timings {
             start_budget: streams.empty_stream_timeout,
-            start_hedge: START_HEDGE,
+            hedge: streams.hedge_after,
             stall: streams.stall_timeout,
             idle: streams.idle_timeout,
             hold: streams.hold_timeout,

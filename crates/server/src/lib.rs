@@ -30,6 +30,7 @@ pub mod origins;
 pub mod play;
 mod refusals;
 pub mod reported;
+mod rivals;
 mod saved;
 pub mod serve;
 pub mod simargs;

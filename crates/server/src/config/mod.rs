@@ -81,6 +81,8 @@ pub struct Streams {
     pub chunk_bytes: usize,
     /// `JOIN_BURST`, in media time.
     pub join_burst: Duration,
+    /// `HEDGE_AFTER`.
+    pub hedge_after: Duration,
     /// `STALL_TIMEOUT`.
     pub stall_timeout: Duration,
     /// `HOLD_TIMEOUT`.

@@ -17,6 +17,9 @@ use super::{
 use crate::client::TrustedProxies;
 use crate::loops::Rules;
 
+/// Shorter than this every start of a healthy engine would have a second one beside it.
+const LEAST_HEDGE: Duration = Duration::from_secs(1);
+
 /// The port engines listen on unless told otherwise.
 const ENGINE_PORT: u16 = 6878;
 /// Most bytes of one chunk: beyond it sends cost no less per byte.
@@ -128,6 +131,7 @@ impl Resolver<'_> {
             buffer_bytes: self.size("STREAM_BUFFER_SIZE"),
             chunk_bytes: self.size("COPY_CHUNK_SIZE").min(LARGEST_CHUNK),
             join_burst: self.duration("JOIN_BURST"),
+            hedge_after: self.duration("HEDGE_AFTER"),
             stall_timeout: self.duration("STALL_TIMEOUT"),
             hold_timeout: self.duration("HOLD_TIMEOUT"),
             memory: self.get("STREAM_MEMORY", value::size).unwrap_or_else(super::memory::for_streams),
@@ -287,6 +291,7 @@ impl Resolver<'_> {
         let chunk = self.size("COPY_CHUNK_SIZE");
         self.require("COPY_CHUNK_SIZE", (SMALLEST_CHUNK..=1 << 20).contains(&chunk), "1316 bytes to 1 MiB");
         self.require("EMPTY_STREAM_TIMEOUT", !streams.empty_stream_timeout.is_zero(), "more than 0");
+        self.require("HEDGE_AFTER", streams.hedge_after >= LEAST_HEDGE, "at least 1s");
         self.require("STALL_TIMEOUT", !streams.stall_timeout.is_zero(), "more than 0");
         self.require("HOLD_TIMEOUT", !streams.hold_timeout.is_zero(), "more than 0");
         let enough = streams.buffer_seconds >= Duration::from_secs(2);

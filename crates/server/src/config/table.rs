@@ -148,6 +148,7 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (STREAMS, now("COPY_CHUNK_SIZE", Kind::Size, "64 KiB", "Largest chunk; more than 64 KiB means 64 KiB. A chunk is never held back longer than 60 ms.")),
     (STREAMS, now("JOIN_BURST", Kind::Duration, "5s", "How far behind live a joining player starts.")),
     (STREAMS, now("HOLD_TIMEOUT", Kind::Duration, "30s", "How long viewers are held while a live stream is silent or its engine is replaced.")),
+    (STREAMS, now("HEDGE_AFTER", Kind::Duration, "12s", "Silence of a start, or of the attempt to heal a gap, before a second engine with room is tried beside the first; 6 s at most when the start call itself is not answered.")),
     (STREAMS, now("STALL_TIMEOUT", Kind::Duration, "5s", "Silence of a watched stream before another engine is tried.")),
     (STREAMS, now("STREAM_LOOP_DETECTION_ENABLED", Kind::Bool, "false", "Whether channels are ended and blocked whose newest piece is older than the threshold: their swarm plays the end again and again.")),
     (STREAMS, now("STREAM_LOOP_DETECTION_THRESHOLD_S", Kind::Duration, "1h", "How old the newest piece of a broadcast may be, at least a minute.")),

@@ -177,7 +177,9 @@ async fn an_explicit_failure_is_tried_once_more_on_another_engine() {
         let mut viewer = within(Duration::from_secs(3), &what, StrictViewer::open(app.address(), ID)).await;
         viewer.watch(Duration::from_millis(150)).await;
         viewer.assert_perfect();
-        assert_eq!(app.ledger.counts().starts, 2, "{what}");
+        // A playback that the engine has forgotten at once is started there once more first.
+        let starts = if matches!(fault, Fault::PlaybackStatus { status: 404 }) { 3 } else { 2 };
+        assert_eq!(app.ledger.counts().starts, starts, "{what}");
         until("one playback is left", || app.ledger.open_sessions() == 1).await;
     }
 }
