@@ -173,17 +173,16 @@ impl Engine {
         by: StartBy,
         permit: P,
     ) -> Result<Playback, EngineError> {
-        let mut caller = match self.0.calls.take_over(by) {
-            Some(caller) => caller,
-            None => {
-                let starting = self.0.sessions.start(by.hash()).await;
-                let (place, caller) = self.0.calls.place(by).await;
-                if self.0.tasks.is_closed() {
-                    return Err(EngineError::Closed);
-                }
-                self.spawn(self.clone().call(by, starting, place));
-                caller
+        let mut caller = if let Some(caller) = self.0.calls.take_over(by) {
+            caller
+        } else {
+            let starting = self.0.sessions.start(by.hash()).await;
+            let (place, caller) = self.0.calls.place(by).await;
+            if self.0.tasks.is_closed() {
+                return Err(EngineError::Closed);
             }
+            self.spawn(self.clone().call(by, starting, place));
+            caller
         };
         // Without an answer the runtime shuts down.
         let answer = caller.answered().await.unwrap_or(Err(EngineError::Closed.into()));
