@@ -1,10 +1,43 @@
 //! How many viewers there may be, in all and per client address. Checked before any engine is touched.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+
+/// Leading bits of an IPv6 address that name a network: what a home is given at the least (RFC 6177), and what its
+/// devices number themselves within.
+const NETWORK_BITS: u32 = 64;
+
+/// Who counts as one client: an IPv4 address, or all 2^64 addresses of an IPv6 network. An IPv4 address written as
+/// IPv6 (`::ffff:a.b.c.d`, what a socket for both shows) is that IPv4 address.
+///
+/// Whatever counts by address counts by this, because whoever has a network has every address in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AddressGroup(IpAddr);
+
+impl From<IpAddr> for AddressGroup {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                let network = u128::MAX << (u128::BITS - NETWORK_BITS);
+                Ipv6Addr::from_bits(v6.to_bits() & network).into()
+            }
+            v4 @ IpAddr::V4(_) => v4,
+        })
+    }
+}
+
+impl fmt::Display for AddressGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => write!(f, "{address}"),
+            IpAddr::V6(first) => write!(f, "{first}/{NETWORK_BITS}"),
+        }
+    }
+}
 
 /// Why one more viewer is refused. Running viewers are never touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +116,32 @@ impl Drop for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn group(address: &str) -> AddressGroup {
+        address.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn one_household_is_one_group_however_its_addresses_are_written() {
+        let same = [
+            ("192.0.2.7", "::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+            ("::1", "::2", "::/64"),
+        ];
+        for (one, other, written) in same {
+            assert_eq!(group(one), group(other), "{one} {other}");
+            assert_eq!(group(one).to_string(), written);
+        }
+        let apart = [
+            ("192.0.2.7", "192.0.2.8"),
+            ("::ffff:192.0.2.7", "::ffff:192.0.2.8"),
+            ("2001:db8:1:2::1", "2001:db8:1:3::1"),
+            ("127.0.0.1", "::1"),
+        ];
+        for (one, other) in apart {
+            assert_ne!(group(one), group(other), "{one} {other}");
+        }
+    }
 
     const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
