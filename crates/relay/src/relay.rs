@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Admission, Refusal, Seat};
+use crate::admission::{AddressGroup, Admission, Refusal, Seat};
 use crate::budget::{Budget, Lease};
 use crate::event::{Event, Observer};
 use crate::origin::{Origin, SourceId, Stage};
@@ -153,7 +152,7 @@ impl Relay {
         if self.inner.stop.is_cancelled() {
             return Err(StartError::Draining);
         }
-        let seat = self.inner.admission.admit(info.address).map_err(StartError::from)?;
+        let seat = self.inner.admission.admit(info.address.into()).map_err(StartError::from)?;
         Ok(Admitted { seat: Arc::new(seat), at: Instant::now() })
     }
 
@@ -172,7 +171,7 @@ impl Relay {
         let mut key = key;
         for _ in 0..MOST_MOVES {
             let guard = self.inner.enter(&key, &info, &admitted)?;
-            match self.inner.wait(guard, info.address).await? {
+            match self.inner.wait(guard, info.address.into()).await? {
                 Waited::Joined(viewer) => return Ok(viewer),
                 Waited::Again(other) => key = other,
             }
@@ -300,12 +299,12 @@ impl Inner {
         Ok(shared)
     }
 
-    async fn wait(&self, guard: ViewerGuard, address: IpAddr) -> Result<Waited, StartError> {
+    async fn wait(&self, guard: ViewerGuard, client: AddressGroup) -> Result<Waited, StartError> {
         let shared = Arc::clone(guard.shared());
         let known = shared.phase.borrow().clone();
         let decided = match known {
             // Boxed, so that a request which need not wait does not carry the room for waiting.
-            Phase::Opening => Box::pin(self.decided(&shared, address)).await?,
+            Phase::Opening => Box::pin(self.decided(&shared, client)).await?,
             decided => Some(decided),
         };
         match decided {
@@ -317,9 +316,9 @@ impl Inner {
         }
     }
 
-    async fn decided(&self, shared: &Arc<Shared>, address: IpAddr) -> Result<Option<Phase>, StartError> {
+    async fn decided(&self, shared: &Arc<Shared>, client: AddressGroup) -> Result<Option<Phase>, StartError> {
         let _waiting = Waiting::new(&self.waiting);
-        let ticket = self.starts.enter(address, shared);
+        let ticket = self.starts.enter(client, shared);
         let mut phase = shared.phase.subscribe();
         let longest = self.config.timings.start_budget + WAITER_GRACE;
         tokio::select! {

@@ -2,12 +2,12 @@
 //! the channels zapped past.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::AddressGroup;
 use crate::session::Shared;
 
 /// Starts of one address that wait at a time. A household seldom has more players; whoever waits for more has left most
@@ -16,7 +16,7 @@ const MOST: usize = 8;
 
 /// The starts that wait.
 #[derive(Default)]
-pub(crate) struct Starts(Mutex<HashMap<IpAddr, VecDeque<Start>>>);
+pub(crate) struct Starts(Mutex<HashMap<AddressGroup, VecDeque<Start>>>);
 
 /// One stream that an address waits for, the oldest first.
 struct Start {
@@ -29,7 +29,7 @@ struct Start {
 /// One waiting request's place; given up when dropped.
 pub(crate) struct Ticket<'a> {
     starts: &'a Starts,
-    address: IpAddr,
+    address: AddressGroup,
     shared: &'a Arc<Shared>,
     outdated: CancellationToken,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Ticket<'a> {
 impl Starts {
     /// One more request of this address. When it waits for too many streams, the oldest that nobody else waits for is
     /// over.
-    pub(crate) fn enter<'a>(&'a self, address: IpAddr, shared: &'a Arc<Shared>) -> Ticket<'a> {
+    pub(crate) fn enter<'a>(&'a self, address: AddressGroup, shared: &'a Arc<Shared>) -> Ticket<'a> {
         let mut starts = self.0.lock();
         let starts = starts.entry(address).or_default();
         let outdated = match starts.iter_mut().find(|start| start.is_of(shared)) {
