@@ -25,6 +25,8 @@ pub(super) struct Seats {
 #[derive(Debug, Default)]
 struct Taken {
     next: u64,
+    /// What whoever comes late is told too.
+    standing: Option<Order>,
     controls: HashMap<u64, ConnectionControl>,
     clients: AddressCounts,
 }
@@ -67,9 +69,13 @@ impl Seats {
         Ok(Seat { seats: Arc::clone(seats), number, client })
     }
 
-    /// Gives every connection an order and says how many there are.
+    /// Gives every connection an order, also those that are just coming, and says how many there are.
     pub(super) fn order(&self, order: Order) -> usize {
-        let controls: Vec<_> = self.taken.lock().controls.values().cloned().collect();
+        let controls: Vec<_> = {
+            let mut taken = self.taken.lock();
+            taken.standing = Some(order);
+            taken.controls.values().cloned().collect()
+        };
         for control in &controls {
             control.give(order);
         }
@@ -87,6 +93,9 @@ impl Seats {
         let number = taken.next;
         taken.next += 1;
         taken.controls.insert(number, control.clone());
+        if let Some(order) = taken.standing {
+            control.give(order);
+        }
         Ok(number)
     }
 
@@ -140,6 +149,15 @@ mod tests {
         assert_eq!(seats.counters.open.load(Ordering::Relaxed), 2);
         assert_eq!(seats.counters.accepted.load(Ordering::Relaxed), 3);
         assert_eq!(seats.counters.refused_full.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn who_comes_after_an_order_has_it_too() {
+        let seats = seats(9, 9, "");
+        assert_eq!(seats.order(Order::Finish), 0);
+        let control = ConnectionControl::new(([192, 0, 2, 1], 1).into());
+        let _seat = Seats::take(&seats, &control).unwrap();
+        assert_eq!(control.order(&std::task::Context::from_waker(std::task::Waker::noop())), Order::Finish);
     }
 
     #[tokio::test]
