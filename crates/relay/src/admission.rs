@@ -66,28 +66,57 @@ pub struct Admission {
 #[derive(Debug, Default)]
 struct Seats {
     taken: usize,
-    per_address: HashMap<IpAddr, usize>,
+    per_address: AddressCounts,
+}
+
+/// How many of something each client has.
+#[derive(Debug, Default)]
+pub struct AddressCounts(HashMap<AddressGroup, usize>);
+
+impl AddressCounts {
+    /// One more for this client. False when it has `most` already.
+    pub fn add(&mut self, group: AddressGroup, most: usize) -> bool {
+        let count = self.0.get(&group).copied().unwrap_or(0);
+        let has_room = count < most;
+        if has_room {
+            self.0.insert(group, count + 1);
+        }
+        has_room
+    }
+
+    /// One less. Nothing is remembered of who has none.
+    pub fn remove(&mut self, group: AddressGroup) {
+        if let Some(count) = self.0.get_mut(&group) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(&group);
+            }
+        }
+    }
+
+    /// Clients that have at least one.
+    pub fn clients(&self) -> usize {
+        self.0.len()
+    }
 }
 
 impl Admission {
-    /// At most `most` viewers, at most `most_per_address` from one address.
+    /// At most `most` viewers, at most `most_per_address` of one client.
     pub fn new(most: usize, most_per_address: usize) -> Arc<Self> {
         Arc::new(Self { most, most_per_address, seats: Mutex::default() })
     }
 
-    /// A seat for a viewer at `address`.
-    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Seat, Refusal> {
+    /// A seat for a viewer of this client.
+    pub fn admit(self: &Arc<Self>, client: AddressGroup) -> Result<Seat, Refusal> {
         let mut seats = self.seats.lock();
         if seats.taken >= self.most {
             return Err(Refusal::ServerFull);
         }
-        let here = seats.per_address.entry(address).or_default();
-        if *here >= self.most_per_address {
+        if !seats.per_address.add(client, self.most_per_address) {
             return Err(Refusal::AddressFull);
         }
-        *here += 1;
         seats.taken += 1;
-        Ok(Seat { admission: Arc::clone(self), address })
+        Ok(Seat { admission: Arc::clone(self), client })
     }
 
     /// Seats taken at this moment.
@@ -95,15 +124,10 @@ impl Admission {
         self.seats.lock().taken
     }
 
-    fn release(&self, address: IpAddr) {
+    fn release(&self, client: AddressGroup) {
         let mut seats = self.seats.lock();
         seats.taken -= 1;
-        if let Some(here) = seats.per_address.get_mut(&address) {
-            *here -= 1;
-            if *here == 0 {
-                seats.per_address.remove(&address);
-            }
-        }
+        seats.per_address.remove(client);
     }
 }
 
@@ -111,12 +135,12 @@ impl Admission {
 #[derive(Debug)]
 pub struct Seat {
     admission: Arc<Admission>,
-    address: IpAddr,
+    client: AddressGroup,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.admission.release(self.address);
+        self.admission.release(self.client);
     }
 }
 
@@ -150,26 +174,26 @@ mod tests {
         }
     }
 
-    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-    const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
-
     #[test]
     fn a_seat_given_back_is_free_again() {
+        let (home, elsewhere) = (group("192.0.2.1"), group("192.0.2.2"));
         let admission = Admission::new(3, 2);
-        let first = admission.admit(HOME).unwrap();
-        let _second = admission.admit(HOME).unwrap();
-        assert_eq!(admission.admit(HOME).unwrap_err(), Refusal::AddressFull);
-        let _third = admission.admit(ELSEWHERE).unwrap();
-        assert_eq!(admission.admit(ELSEWHERE).unwrap_err(), Refusal::ServerFull);
+        let first = admission.admit(home).unwrap();
+        let _second = admission.admit(home).unwrap();
+        assert_eq!(admission.admit(home).unwrap_err(), Refusal::AddressFull);
+        let _third = admission.admit(elsewhere).unwrap();
+        assert_eq!(admission.admit(elsewhere).unwrap_err(), Refusal::ServerFull);
         drop(first);
-        assert!(admission.admit(HOME).is_ok());
+        assert!(admission.admit(home).is_ok());
     }
 
     #[test]
     fn nothing_is_remembered_of_an_address_that_left() {
-        let admission = Admission::new(3, 2);
-        drop(admission.admit(HOME).unwrap());
+        let admission = Admission::new(3, 1);
+        let seat = admission.admit(group("2001:db8::1")).unwrap();
+        assert_eq!(admission.admit(group("2001:db8::2")).unwrap_err(), Refusal::AddressFull);
+        drop(seat);
         assert_eq!(admission.taken(), 0);
-        assert!(admission.seats.lock().per_address.is_empty());
+        assert_eq!(admission.seats.lock().per_address.clients(), 0);
     }
 }

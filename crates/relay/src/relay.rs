@@ -149,7 +149,7 @@ impl Relay {
         if self.inner.stop.is_cancelled() {
             return Err(StartError::Draining);
         }
-        let seat = self.inner.admission.admit(info.address).map_err(StartError::from)?;
+        let seat = self.inner.admission.admit(info.address.into()).map_err(StartError::from)?;
         Ok(Admitted { seat: Arc::new(seat), at: Instant::now() })
     }
 
@@ -188,10 +188,10 @@ impl Relay {
         self.inner.sessions.lock().get(key).map(|shared| shared.snapshot())
     }
 
-    /// Throws a viewer out: its connection is cut, its place is free. One that still waits for its stream's start goes as
-    /// soon as that is decided. False when no viewer has this number.
+    /// Throws a viewer out, also one that still waits for its stream's start: its connection is cut, its place is free.
+    /// False when no viewer has this number.
     pub fn kick(&self, viewer: u64) -> bool {
-        self.inner.distinct().iter().any(|shared| shared.viewers.kick(ViewerId(viewer)))
+        self.inner.distinct().iter().any(|shared| shared.kick(ViewerId(viewer)))
     }
 
     /// Every source that a stream plays on, once.

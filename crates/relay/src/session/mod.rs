@@ -14,8 +14,8 @@ pub mod state;
 mod stuffing;
 pub(crate) mod task;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use acemux_media::clock::Bitrate;
@@ -159,7 +159,7 @@ pub(crate) struct Shared {
     /// Milliseconds since `opened` at which a byte last came from the source or a viewer last joined.
     pub(crate) last_progress: AtomicU64,
     /// Cuts the stream for viewers who fetch pieces, while there are any.
-    pub(crate) hls: Mutex<Option<Arc<Packager>>>,
+    pub(crate) hls: Mutex<Weak<Packager>>,
     /// Who reads it, if it is a recording.
     pub(crate) desk: Desk,
     /// Number of the next segment.

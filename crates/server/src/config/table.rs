@@ -155,7 +155,7 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (STREAMS, now("STREAM_LOOP_CHECK_INTERVAL_S", Kind::Duration, "10s", "Between two looks at the age of what is broadcast, at least five seconds.")),
     (STREAMS, now("STREAM_LOOP_RETENTION_MINUTES", Kind::Count(0), "0", "How many minutes a looping channel stays blocked; 0 is until it is cleared or the service stops.")),
     (VIEWERS, now("MAX_VIEWERS", Kind::Count(1), "5000", "Most viewers; lowered at start when the descriptor limit is too small.")),
-    (VIEWERS, now("MAX_VIEWERS_PER_IP", Kind::Count(1), "256", "Most viewers from one address.")),
+    (VIEWERS, now("MAX_VIEWERS_PER_IP", Kind::Count(1), "256", "Most viewers from one address. All addresses of one IPv6 /64 are one.")),
     (VIEWERS, now("VIEWER_STALL_TIMEOUT", Kind::Duration, "60s", "A viewer whose socket makes no progress for so long is cut; 0 means never.")),
     (VIEWERS, now("HLS_VIEWER_TIMEOUT", Kind::Duration, "30s", "How long an HLS viewer stays without asking for a playlist or a segment.")),
     (VIEWERS, now("VIEWER_SNDBUF", Kind::Size, "256 KiB", "Kernel send buffer per viewer.")),

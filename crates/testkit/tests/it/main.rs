@@ -21,6 +21,7 @@ mod recordings;
 mod sharing;
 mod stagnation;
 mod starts;
+mod supervision;
 mod viewer_faults;
 
 /// A content id that plays the verifiable channel of a fast simulated engine.
