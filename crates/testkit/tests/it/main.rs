@@ -22,6 +22,7 @@ mod sharing;
 mod stagnation;
 mod starts;
 mod viewer_faults;
+mod zapping;
 
 /// A content id that plays the verifiable channel of a fast simulated engine.
 const ID: &str = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d";

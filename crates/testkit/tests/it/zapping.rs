@@ -1,0 +1,201 @@
+//! A channel change costs what the engine takes, however full the fleet is and however many of the channels zapped past
+//! are dead. All of it at the settings that users have.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use acemux_sim::{ChannelKind, SimOptions, Timing};
+use acemux_testkit::StrictViewer;
+use acemux_testkit::app::{Setup, TestApp, within};
+use acemux_testkit::direct::own_time;
+use acemux_testkit::http::get_from;
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use crate::{home, id, stream};
+
+/// What we may add to an engine's own time.
+const OURS: Duration = Duration::from_millis(100);
+/// What a busy test machine may add. What used to go wrong took five seconds or thirty.
+const MACHINE: Duration = Duration::from_millis(600);
+/// For how long the slot that a viewer leaves is kept for that viewer.
+const KEPT: Duration = Duration::from_secs(1);
+
+/// An engine that takes a noticeable while, with channels that cost the test little.
+fn engine() -> SimOptions {
+    let timing =
+        Timing { load: Duration::from_millis(150), prebuffer: Duration::from_millis(200), ..Timing::fast() };
+    let default_channel = ChannelKind::Verify { bitrate: 500_000 };
+    SimOptions { timing, default_channel, ..SimOptions::fast() }
+}
+
+/// What came of asking for a channel.
+#[derive(Debug)]
+struct Visit {
+    status: u16,
+    first_byte: Duration,
+}
+
+/// Asks from one address; the answer, and the viewer if there is a picture.
+async fn ask(from: Ipv4Addr, address: SocketAddr, id: &str) -> (Visit, Option<StrictViewer>) {
+    let asked = Instant::now();
+    let path = stream(id);
+    let reply = within(Duration::from_secs(45), "an answer", get_from(from, address, &path)).await;
+    let visit = Visit { status: reply.status, first_byte: asked.elapsed() };
+    let plays = reply.status == 200;
+    (visit, if plays { Some(StrictViewer::of_reply(reply, asked, id).await) } else { None })
+}
+
+/// Asks, watches for a while if there is a picture, and leaves.
+async fn visit(from: Ipv4Addr, address: SocketAddr, id: &str, stay: Duration) -> Visit {
+    let (visit, viewer) = ask(from, address, id).await;
+    if let Some(mut viewer) = viewer {
+        assert!(viewer.watch(stay).await.is_none(), "it plays on");
+        viewer.assert_perfect();
+    }
+    visit
+}
+
+/// Viewers who stay where they are, each at home on a channel of its own.
+struct Stayers(Vec<StrictViewer>);
+
+impl Stayers {
+    async fn on(app: &TestApp, count: usize) -> Self {
+        let open =
+            (0..count).map(async |n| StrictViewer::open_from(home(n), app.address(), &id(9_000 + n)).await);
+        Self(join_all(open).await)
+    }
+
+    /// They watch until the work is done, and nothing of it reaches them.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let watching = join_all(self.0.iter_mut().map(|viewer| viewer.watch(Duration::from_mins(2))));
+        let done = tokio::select! {
+            ends = watching => panic!("they stay: {ends:?}"),
+            done = work => done,
+        };
+        self.0.iter().for_each(StrictViewer::assert_perfect);
+        done
+    }
+}
+
+#[track_caller]
+fn assert_all_play(visits: &[Visit], own: Duration) {
+    println!("the engine takes {own:?}: {visits:?}");
+    assert!(visits.iter().all(|visit| visit.status == 200), "{visits:?}");
+    let mut times: Vec<Duration> = visits.iter().map(|visit| visit.first_byte).collect();
+    times.sort();
+    let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
+    assert!(median <= own + own / 4 + OURS, "{median:?} where the engine takes {own:?}");
+    assert!(worst <= own + OURS + MACHINE, "{worst:?} where the engine takes {own:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_zaps_on_a_full_engine_always_has_the_slot_that_he_leaves() {
+    let app = Setup::as_shipped([engine()]).start().await;
+    let own = own_time(app.engine().addr(), &id(8_000)).await;
+    let mut stayers = Stayers::on(&app, 2).await;
+    let zapping = async {
+        let mut visits = Vec::new();
+        for n in 0..8 {
+            visits.push(visit(home(7), app.address(), &id(8_100 + n), Duration::from_millis(300)).await);
+        }
+        visits
+    };
+    assert_all_play(&stayers.beside(zapping).await, own);
+    assert_eq!((app.ledger.counts().peak, app.forgotten()), (3, 0), "never more than it has slots");
+}
+
+/// Most players open the next channel before they close the last one, or in no order.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_before_or_after_he_leaves_has_his_own_slot() {
+    let changes = OFFSETS.map(|offset| change(home(7), home(7), offset));
+    for (offset, (own, visit)) in OFFSETS.into_iter().zip(join_all(changes).await) {
+        println!("{offset} ms after: {visit:?}, the engine takes {own:?}");
+        assert_eq!(visit.status, 200, "{offset} ms after");
+        assert!(visit.first_byte <= own + OURS + MACHINE, "{offset} ms after: {visit:?}, the engine {own:?}");
+    }
+}
+
+/// The slot is kept for who has left it, and no longer than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_when_somebody_else_leaves_is_never_refused() {
+    let changes = OFFSETS.map(|offset| change(home(7), home(8), offset));
+    for (offset, (own, visit)) in OFFSETS.into_iter().zip(join_all(changes).await) {
+        println!("{offset} ms after: {visit:?}, the engine takes {own:?}");
+        assert_eq!(visit.status, 200, "{offset} ms after");
+        let limit = own + KEPT + OURS + MACHINE;
+        assert!(visit.first_byte <= limit, "{offset} ms after: {visit:?}, the engine {own:?}");
+    }
+}
+
+/// When the next channel is asked for, relative to leaving the last one, milliseconds.
+const OFFSETS: [i64; 5] = [-500, -100, -20, 0, 20];
+
+/// On a full engine one leaves and one asks, so long after. The engine's own time, and the answer; its time counts from
+/// when there was something to be had.
+async fn change(leaver: Ipv4Addr, asker: Ipv4Addr, offset: i64) -> (Duration, Visit) {
+    let app = Setup::as_shipped([engine()]).start().await;
+    let own = own_time(app.engine().addr(), &id(8_000)).await;
+    let mut stayers = Stayers::on(&app, 2).await;
+    let changing = async {
+        let mut leaving = StrictViewer::open_from(leaver, app.address(), &id(8_200)).await;
+        leaving.watch(Duration::from_millis(300)).await;
+        let span = Duration::from_millis(offset.unsigned_abs());
+        let (before_leaving, before_asking) =
+            if offset < 0 { (span, Duration::ZERO) } else { (Duration::ZERO, span) };
+        let leave = async {
+            leaving.watch(before_leaving).await;
+            leaving.assert_perfect();
+            drop(leaving);
+        };
+        let asking = async {
+            sleep(before_asking).await;
+            visit(asker, app.address(), &id(8_201), Duration::from_millis(300)).await
+        };
+        let ((), answer) = tokio::join!(leave, asking);
+        Visit { first_byte: answer.first_byte.saturating_sub(before_leaving), ..answer }
+    };
+    (own, stayers.beside(changing).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_zaps_there_and_back_has_both_channels() {
+    let app = Setup::as_shipped([engine()]).start().await;
+    let own = own_time(app.engine().addr(), &id(8_000)).await;
+    let mut stayers = Stayers::on(&app, 2).await;
+    let began = Instant::now();
+    let zapping = async {
+        let mut visits = Vec::new();
+        for n in [0, 1, 0] {
+            visits.push(visit(home(7), app.address(), &id(8_300 + n), Duration::from_millis(200)).await);
+        }
+        visits
+    };
+    assert_all_play(&stayers.beside(zapping).await, own);
+    assert!(began.elapsed() < Duration::from_secs(2) + MACHINE, "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_zaps_goes_before_who_waits_and_who_waits_gets_what_is_left_at_last() {
+    let app = Setup::as_shipped([engine()]).start().await;
+    let own = own_time(app.engine().addr(), &id(8_000)).await;
+    let mut stayers = Stayers::on(&app, 2).await;
+    let work = async {
+        let mut zapper = StrictViewer::open_from(home(7), app.address(), &id(8_400)).await;
+        let waiting = async {
+            let stay = Duration::from_millis(100);
+            visit(home(8), app.address(), &id(8_401), stay).await
+        };
+        let zapping = async {
+            zapper.watch(Duration::from_millis(300)).await;
+            drop(zapper);
+            sleep(Duration::from_millis(200)).await;
+            visit(home(7), app.address(), &id(8_402), Duration::from_secs(1)).await
+        };
+        tokio::join!(waiting, zapping)
+    };
+    let (waited, zapped) = stayers.beside(work).await;
+    println!("the engine takes {own:?}: {zapped:?}, {waited:?}");
+    assert!(zapped.status == 200 && zapped.first_byte <= own + OURS + MACHINE, "{zapped:?}");
+    assert_eq!(waited.status, 200, "{waited:?}");
+}
