@@ -4,7 +4,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use acemux_sim::{ChannelKind, SimOptions, Timing};
+use acemux_sim::fault::{Page, Shape};
+use acemux_sim::{ChannelKind, Fault, SimOptions, Target, Timing};
 use acemux_testkit::StrictViewer;
 use acemux_testkit::app::{Setup, TestApp, within};
 use acemux_testkit::direct::own_time;
@@ -54,6 +55,12 @@ async fn visit(from: Ipv4Addr, address: SocketAddr, id: &str, stay: Duration) ->
         viewer.assert_perfect();
     }
     visit
+}
+
+/// Opens a channel and leaves it after so long without an answer, as somebody who zaps past it.
+async fn zap_past(from: Ipv4Addr, address: SocketAddr, id: &str, patience: Duration) {
+    let answered = tokio::time::timeout(patience, get_from(from, address, &stream(id))).await;
+    assert!(answered.is_err(), "a dead channel says nothing for so long");
 }
 
 /// Viewers who stay where they are, each at home on a channel of its own.
@@ -198,4 +205,50 @@ async fn who_zaps_goes_before_who_waits_and_who_waits_gets_what_is_left_at_last(
     println!("the engine takes {own:?}: {zapped:?}, {waited:?}");
     assert!(zapped.status == 200 && zapped.first_byte <= own + OURS + MACHINE, "{zapped:?}");
     assert_eq!(waited.status, 200, "{waited:?}");
+}
+
+/// Starts that are never answered, of viewers who have left, are in nobody's way. Look-ups are answered, or not either.
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_that_everybody_has_left_keep_nobody_waiting() {
+    let cases = [(4, "3", false), (6, "3", true), (8, "20", false), (8, "20", true)];
+    let played = join_all(cases.map(|(count, slots, is_unknown)| after_silence(count, slots, is_unknown)));
+    for (case, (own, visit)) in cases.into_iter().zip(played.await) {
+        println!("{case:?}: {visit:?}, the engine takes {own:?}");
+        assert_eq!(visit.status, 200, "{case:?}");
+        assert!(visit.first_byte <= own + Duration::from_secs(1) + MACHINE, "{case:?}: {visit:?}");
+    }
+}
+
+/// So many channels that the only engine never answers are left after two seconds. Then one that plays.
+async fn after_silence(count: usize, slots: &'static str, is_unknown: bool) -> (Duration, Visit) {
+    let app = Setup::as_shipped([engine()]).set("MAX_STREAMS_PER_ENGINE", slots).start().await;
+    let own = own_time(app.engine().addr(), &id(8_000)).await;
+    for n in 0..count {
+        let page = |page| Fault::Reply { page, shape: Shape::Hang };
+        app.engine().set_fault(Target::content(&id(8_500 + n)), page(Page::Start));
+        if is_unknown {
+            app.engine().set_fault(Target::content(&id(8_500 + n)), page(Page::MediaFiles));
+        }
+    }
+    let patience = Duration::from_secs(2);
+    let zapping = (0..count).map(|n| {
+        let address = app.address();
+        async move { zap_past(home(n), address, &id(8_500 + n), patience).await }
+    });
+    join_all(zapping).await;
+    (own, visit(home(9), app.address(), &id(8_600), Duration::from_millis(300)).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_dead_channels_that_were_zapped_past_do_not_fill_the_engine() {
+    let app = Setup::as_shipped([engine()]).start().await;
+    let own = own_time(app.engine().addr(), &id(8_000)).await;
+    for n in 0..3 {
+        app.engine().set_fault(Target::content(&id(8_700 + n)), Fault::LateRefusal { ms: 28_000 });
+        zap_past(home(7), app.address(), &id(8_700 + n), Duration::from_millis(1_500)).await;
+    }
+    let good = visit(home(7), app.address(), &id(8_710), Duration::from_millis(300)).await;
+    println!("{good:?}, the engine takes {own:?}");
+    assert_eq!(good.status, 200);
+    assert!(good.first_byte <= own + Duration::from_secs(1) + MACHINE, "{good:?}");
 }
