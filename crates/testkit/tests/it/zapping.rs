@@ -5,11 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use acemux_sim::fault::{Page, Shape};
-use acemux_sim::{ChannelKind, Fault, SimOptions, Target, Timing};
-use acemux_testkit::StrictViewer;
+use acemux_sim::{ChannelKind, Fault, SimEngine, SimOptions, Target, Timing};
 use acemux_testkit::app::{Setup, TestApp, within};
 use acemux_testkit::direct::own_time;
 use acemux_testkit::http::get_from;
+use acemux_testkit::nemesis::Nemesis;
+use acemux_testkit::{Process, StrictViewer};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
@@ -115,9 +116,9 @@ async fn who_zaps_on_a_full_engine_always_has_the_slot_that_he_leaves() {
 /// Most players open the next channel before they close the last one, or in no order.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_before_or_after_he_leaves_has_his_own_slot() {
-    let changes = OFFSETS.map(|offset| change(home(7), home(7), offset));
-    for (offset, (own, visit)) in OFFSETS.into_iter().zip(join_all(changes).await) {
-        println!("{offset} ms after: {visit:?}, the engine takes {own:?}");
+    let changes = join_all(OFFSETS.map(|offset| change(home(7), home(7), offset))).await;
+    println!("{changes:?}");
+    for (offset, (own, visit)) in OFFSETS.into_iter().zip(changes) {
         assert_eq!(visit.status, 200, "{offset} ms after");
         assert!(visit.first_byte <= own + OURS + MACHINE, "{offset} ms after: {visit:?}, the engine {own:?}");
     }
@@ -126,9 +127,9 @@ async fn who_asks_before_or_after_he_leaves_has_his_own_slot() {
 /// The slot is kept for who has left it, and no longer than that.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_when_somebody_else_leaves_is_never_refused() {
-    let changes = OFFSETS.map(|offset| change(home(7), home(8), offset));
-    for (offset, (own, visit)) in OFFSETS.into_iter().zip(join_all(changes).await) {
-        println!("{offset} ms after: {visit:?}, the engine takes {own:?}");
+    let changes = join_all(OFFSETS.map(|offset| change(home(7), home(8), offset))).await;
+    println!("{changes:?}");
+    for (offset, (own, visit)) in OFFSETS.into_iter().zip(changes) {
         assert_eq!(visit.status, 200, "{offset} ms after");
         let limit = own + KEPT + OURS + MACHINE;
         assert!(visit.first_byte <= limit, "{offset} ms after: {visit:?}, the engine {own:?}");
@@ -211,9 +212,10 @@ async fn who_zaps_goes_before_who_waits_and_who_waits_gets_what_is_left_at_last(
 #[tokio::test(flavor = "multi_thread")]
 async fn starts_that_everybody_has_left_keep_nobody_waiting() {
     let cases = [(4, "3", false), (6, "3", true), (8, "20", false), (8, "20", true)];
-    let played = join_all(cases.map(|(count, slots, is_unknown)| after_silence(count, slots, is_unknown)));
-    for (case, (own, visit)) in cases.into_iter().zip(played.await) {
-        println!("{case:?}: {visit:?}, the engine takes {own:?}");
+    let played = cases.map(|(count, slots, is_unknown)| after_silence(count, slots, is_unknown));
+    let played = join_all(played).await;
+    println!("{played:?}");
+    for (case, (own, visit)) in cases.into_iter().zip(played) {
         assert_eq!(visit.status, 200, "{case:?}");
         assert!(visit.first_byte <= own + Duration::from_secs(1) + MACHINE, "{case:?}: {visit:?}");
     }
@@ -230,7 +232,8 @@ async fn after_silence(count: usize, slots: &'static str, is_unknown: bool) -> (
             app.engine().set_fault(Target::content(&id(8_500 + n)), page(Page::MediaFiles));
         }
     }
-    let patience = Duration::from_secs(2);
+    // A start is made when the look-up has had no answer for five seconds.
+    let patience = Duration::from_secs(if is_unknown { 7 } else { 2 });
     let zapping = (0..count).map(|n| {
         let address = app.address();
         async move { zap_past(home(n), address, &id(8_500 + n), patience).await }
@@ -251,4 +254,39 @@ async fn three_dead_channels_that_were_zapped_past_do_not_fill_the_engine() {
     println!("{good:?}, the engine takes {own:?}");
     assert_eq!(good.status, 200);
     assert!(good.first_byte <= own + Duration::from_secs(1) + MACHINE, "{good:?}");
+}
+
+/// As a user would: the program itself, and an evening's worth of zapping.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_forty_channels_half_of_which_are_dead_every_good_one_plays_at_once() {
+    const ZAPS: usize = 40;
+    let mut engines = Vec::new();
+    for _ in 0..2 {
+        engines.push(SimEngine::start(engine()).await.expect("a port is free"));
+    }
+    let addresses: Vec<SocketAddr> = engines.iter().map(SimEngine::addr).collect();
+    let program = Process::start(&addresses, &[]).await;
+    let own = own_time(addresses[0], &id(8_000)).await;
+    let mut dice = Nemesis::seeded(40);
+    let (mut good, mut dead, began) = (Vec::new(), 0, Instant::now());
+    for n in 0..ZAPS {
+        let channel = id(8_800 + n);
+        if dice.one_of(2) == 0 {
+            let late = Fault::LateRefusal { ms: 28_000 };
+            for engine in &engines {
+                engine.set_fault(Target::content(&channel), late.clone());
+            }
+            zap_past(home(7), program.address, &channel, dice.time(300..1_200)).await;
+            dead += 1;
+        } else {
+            good.push(visit(home(7), program.address, &channel, dice.time(100..600)).await);
+        }
+        // What used to go wrong went wrong each time.
+        assert!(began.elapsed() < Duration::from_secs(80), "{dead} dead ones, and {good:?}");
+    }
+    println!("{dead} dead ones; the engine takes {own:?}: {good:?}");
+    assert!(dead > ZAPS / 3 && good.len() > ZAPS / 3, "{dead} of {ZAPS}");
+    assert!(good.iter().all(|visit| visit.status == 200), "{good:?}");
+    let limit = own + Duration::from_secs(1);
+    assert!(good.iter().all(|visit| visit.first_byte <= limit), "{own:?}: {good:?}");
 }
