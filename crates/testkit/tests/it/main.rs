@@ -21,7 +21,9 @@ mod recordings;
 mod sharing;
 mod stagnation;
 mod starts;
+mod starving;
 mod viewer_faults;
+mod visits;
 mod zapping;
 
 /// A content id that plays the verifiable channel of a fast simulated engine.
