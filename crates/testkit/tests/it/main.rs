@@ -1,6 +1,7 @@
 //! The whole program, as its users meet it. One module per promise.
 
 mod arrows;
+mod blame;
 mod chaos;
 mod containers;
 mod contract;
