@@ -62,6 +62,12 @@ pub enum Fault {
     },
     /// The content does not exist: starts fail to load it, look-ups find no transport file.
     FailedToLoad,
+    /// Starts fail to load the content after this long, as when the engine looks for its peers in vain. Look-ups find it.
+    LateRefusal {
+        /// Milliseconds; 28000 when left out, what real engines take for an infohash that nobody has.
+        #[serde(default = "half_a_minute_in_vain")]
+        ms: u64,
+    },
     /// Starts are refused with this `error` text.
     StartError {
         /// The engine's words.
@@ -94,6 +100,9 @@ pub enum Fault {
         /// The status code.
         status: u16,
     },
+    /// The media URL behind the playback's redirect answers 404 `download not found`, as after another client of the engine
+    /// has begun the same content.
+    MediaNotFound,
     /// The playback answers 500 `start timeout` after a while.
     StartTimeout,
     /// The playback answers `failed to start` and the session is gone.
@@ -323,6 +332,10 @@ fn one_second() -> u64 {
     1_000
 }
 
+fn half_a_minute_in_vain() -> u64 {
+    28_000
+}
+
 fn two_hours() -> u64 {
     7_200
 }
@@ -530,6 +543,8 @@ mod tests {
         assert_eq!("stagnate".parse(), Ok(Fault::Stagnate { after_bytes: 0 }));
         assert_eq!("null_flood".parse(), Ok(Fault::NullFlood { after_bytes: 0 }));
         assert_eq!("stale_live".parse(), Ok(Fault::StaleLive { seconds: 7_200 }));
+        assert_eq!("late_refusal".parse(), Ok(Fault::LateRefusal { ms: 28_000 }));
+        assert_eq!("media_not_found".parse(), Ok(Fault::MediaNotFound));
         assert_eq!(r#"{"mode":"eof","after_bytes":9}"#.parse(), Ok(Fault::Eof { after_bytes: 9 }));
         let cut = Fault::Reply { page: Page::Start, shape: Shape::Cut { bytes: 7 } };
         assert_eq!(cut.to_string().parse(), Ok(cut));

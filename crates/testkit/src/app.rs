@@ -34,10 +34,14 @@ impl Setup {
 
     /// These engines.
     pub fn with_engines(engines: impl IntoIterator<Item = SimOptions>) -> Self {
+        Self::as_shipped(engines).set("EMPTY_STREAM_TIMEOUT", "3s")
+    }
+
+    /// These engines and nothing set but where everything is: as long in everything as users have it.
+    pub fn as_shipped(engines: impl IntoIterator<Item = SimOptions>) -> Self {
         let settings = [
             ("APP_HOST", "127.0.0.1"),
             ("APP_PORT", "0"),
-            ("EMPTY_STREAM_TIMEOUT", "3s"),
             ("ENGINE_PROVISIONER", "none"),
             ("DB_PATH", ":memory:"),
         ];

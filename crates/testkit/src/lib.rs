@@ -9,6 +9,7 @@
 //! ```
 
 pub mod app;
+pub mod direct;
 pub mod docker;
 pub mod dockerd;
 pub mod faultproxy;
@@ -17,6 +18,7 @@ pub mod hls_rules;
 pub mod http;
 pub mod nemesis;
 pub mod oracle;
+pub mod process;
 pub mod rawengine;
 pub mod viewer;
 
@@ -25,5 +27,6 @@ pub use faultproxy::FaultProxy;
 pub use hls::HlsViewer;
 pub use http::{Reply, get, send};
 pub use oracle::Oracle;
+pub use process::Process;
 pub use rawengine::RawEngine;
 pub use viewer::StrictViewer;

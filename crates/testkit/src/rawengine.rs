@@ -3,6 +3,7 @@
 //! What the test says nothing about is answered as a healthy engine would: one session per infohash, the verifiable
 //! channel at real time behind it. There is no book of sessions here, only what was asked, in order.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use acemux_sim::verify::VerifyStream;
 use acemux_sim::{ContentHash, DEFAULT_VERIFY_BITRATE, infohash_of, swarm};
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -43,9 +45,21 @@ pub enum Act {
     Flood(Vec<u8>, Vec<u8>),
     /// The first bytes once, then media at its pace until the client leaves.
     Media(Vec<u8>, Media),
+    /// Nothing until this has happened, then that; nothing at all when the client leaves before.
+    After(BoxFuture<'static, ()>, Box<Act>),
 }
 
 impl Act {
+    /// `act` as soon as `event` has happened.
+    pub fn after(event: impl Future<Output = ()> + Send + 'static, act: Self) -> Self {
+        Self::After(Box::pin(event), Box::new(act))
+    }
+
+    /// The connection's end without a byte.
+    pub const fn close() -> Self {
+        Self::Bytes(Vec::new())
+    }
+
     /// A reply with a JSON body.
     pub fn json(value: &Value) -> Self {
         Self::page("application/json", value.to_string())
@@ -152,8 +166,16 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker, 
 async fn answer(shared: &Shared, mut client: TcpStream) -> io::Result<()> {
     let Some(target) = target(&mut client).await? else { return Ok(()) };
     shared.asked.lock().push(target.clone());
-    let act = (shared.script)(&target).unwrap_or_else(|| healthy(&target));
+    let mut act = (shared.script)(&target).unwrap_or_else(|| healthy(&target));
+    while let Act::After(event, then) = act {
+        tokio::select! {
+            () = left(&mut client) => return Ok(()),
+            () = event => act = *then,
+        }
+    }
     match act {
+        // Waited for above.
+        Act::After(..) => Ok(()),
         Act::Bytes(bytes) => {
             client.write_all(&bytes).await?;
             client.shutdown().await?;

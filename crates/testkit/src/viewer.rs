@@ -143,6 +143,11 @@ impl StrictViewer {
         self.longest_gap.max(self.last_media.elapsed())
     }
 
+    /// How long ago the last packet of the channel came.
+    pub fn since_media(&self) -> Duration {
+        self.last_media.elapsed()
+    }
+
     /// Fails unless every jump in it was announced on whole packets, and nothing was foreign or damaged.
     #[track_caller]
     pub fn assert_only_announced_jumps(&self) {

@@ -95,7 +95,8 @@ pub(super) async fn content(
     infohash: &str,
     key: &str,
 ) -> Ending {
-    match path_infohash(infohash).and_then(|infohash| core.of_media(infohash, key)) {
+    let session = path_infohash(infohash).and_then(|infohash| core.of_media(infohash, key));
+    match session.filter(|session| !core.session_faults(session).has(&Fault::MediaNotFound)) {
         Some(session) => stream(core, connection, request, &session).await,
         None => connection.send(request, Reply::text(404, "download not found")).await,
     }

@@ -97,9 +97,9 @@ async fn load(
     {
         return Err(refusal("unsupported format"));
     }
-    let resolved = match selector.resolve(timing) {
-        Ok(_) if faults.has(&Fault::FailedToLoad) => Err(timing.unknown_id),
-        resolved => resolved,
+    let resolved = match (selector.resolve(timing), in_vain(faults, timing)) {
+        (Ok(_), Some(search)) => Err(search),
+        (resolved, _) => resolved,
     };
     sleep(resolved.err().unwrap_or(timing.load)).await;
     let infohash = resolved.map_err(|_| refusal(FAILED_TO_LOAD))?;
@@ -107,6 +107,15 @@ async fn load(
         selector.hash().into_iter().for_each(|id| core.remember(id));
     }
     faults.find(|fault| refused(fault, core.sessions())).map_or(Ok(infohash), Err)
+}
+
+/// How long the content is looked for in vain, if a fault wants that.
+fn in_vain(faults: &Faults, timing: &Timing) -> Option<Duration> {
+    faults.find(|fault| match fault {
+        Fault::FailedToLoad => Some(timing.unknown_id),
+        Fault::LateRefusal { ms } => Some(Duration::from_millis(*ms)),
+        _ => None,
+    })
 }
 
 /// The refusal that a fault wants, given the number of open sessions.

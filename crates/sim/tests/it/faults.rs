@@ -178,6 +178,21 @@ async fn starts_are_refused_in_the_engines_words() {
 }
 
 #[tokio::test]
+async fn a_late_refusal_takes_its_time_while_the_look_up_and_other_content_do_not() {
+    let engine = engine().await;
+    engine.set_fault(Target::content(VERIFY_ID), Fault::LateRefusal { ms: 200 });
+    let target = format!("/server/api?api_version=3&method=get_media_files&content_id={VERIFY_ID}");
+    assert_eq!(get_json(engine.addr(), &target).await["result"]["infohash"], infohash_of(VERIFY_ID));
+    let began = Instant::now();
+    let refused = async { (get_json(engine.addr(), START).await, began.elapsed()) };
+    let other = async { (start(&engine, &format!("id={HEVC_ID}&pid=other")).await, began.elapsed()) };
+    let ((refused, late), (_, early)) = tokio::join!(refused, other);
+    assert_eq!(refused["error"], "failed to load content");
+    assert!(late >= Duration::from_millis(200) && early < Duration::from_millis(200), "{late:?}, {early:?}");
+    assert_eq!(engine.sessions(), 1);
+}
+
+#[tokio::test]
 async fn urls_name_a_foreign_authority_and_streams_call_themselves_encrypted() {
     let engine = engine_with(Fault::UrlAuthority { authority: "10.1.2.3:6878".to_owned() }).await;
     engine.set_fault(Target::All, Fault::Encrypted);
@@ -216,6 +231,17 @@ async fn the_playback_url_fails() {
     let (engine, failed) = playback_with(Fault::FailedToStart).await;
     assert_eq!((failed.text().as_str(), engine.sessions()), ("failed to start", 0));
     assert_eq!(engine.ledger().snapshot().closed_by(CloseReason::Failed), 1);
+}
+
+#[tokio::test]
+async fn the_media_of_a_start_is_not_there_and_of_the_next_one_it_is() {
+    let engine = engine().await;
+    engine.set_fault_for_starts(Target::content(VERIFY_ID), 1, Fault::MediaNotFound);
+    let gone = start(&engine, &format!("id={VERIFY_ID}&pid=a")).await;
+    let (_reader, answer) = open_media(&engine, &gone["playback_url"]).await;
+    assert_eq!(answer.status(), 404);
+    let there = start(&engine, &format!("id={VERIFY_ID}&pid=b")).await;
+    assert_eq!(open_media(&engine, &there["playback_url"]).await.1.status(), 200);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The whole program, as its users meet it. One module per promise.
 
 mod arrows;
+mod blame;
 mod chaos;
 mod containers;
 mod contract;
@@ -21,8 +22,11 @@ mod recordings;
 mod sharing;
 mod stagnation;
 mod starts;
+mod starving;
 mod supervision;
 mod viewer_faults;
+mod visits;
+mod zapping;
 
 /// A content id that plays the verifiable channel of a fast simulated engine.
 const ID: &str = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d";
