@@ -19,6 +19,7 @@ pub mod nemesis;
 pub mod oracle;
 pub mod rawengine;
 pub mod viewer;
+pub mod witness;
 
 pub use app::{Setup, TestApp};
 pub use faultproxy::FaultProxy;
@@ -27,3 +28,4 @@ pub use http::{Reply, get, send};
 pub use oracle::Oracle;
 pub use rawengine::RawEngine;
 pub use viewer::StrictViewer;
+pub use witness::Witness;
