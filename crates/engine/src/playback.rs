@@ -3,7 +3,7 @@
 use std::fmt;
 
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Duration, MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::engine::{Engine, Session};
@@ -13,6 +13,9 @@ use crate::http::{Body, PlayerId};
 use crate::path::EnginePath;
 use crate::start::Started;
 use crate::stat::{PlaybackStat, PlaybackStatus};
+
+/// How long an engine is waited for that is asked whose playback it has: viewers wait meanwhile.
+const A_MOMENT: Duration = Duration::from_millis(500);
 
 /// A stream open on one engine. Dropping it has the engine stop the session, from a task that [`Engine::drain`] waits
 /// for; the permit is given back when the stop has been answered or given up. When a newer playback of the same
@@ -60,6 +63,24 @@ impl Playback {
     /// engines. Has no deadline here.
     pub async fn file(&self, range: Option<ByteRange>) -> Result<FilePart, EngineError> {
         self.engine.client().open_file(&self.started.playback, range).await
+    }
+
+    /// Whether another client's session of the channel has taken this one's place, by what the engine said last.
+    pub fn is_superseded(&self) -> bool {
+        self.stats.borrow().as_ref().is_some_and(|stat| self.is_of_another(stat))
+    }
+
+    /// The same, asked now; false when the engine does not answer within a moment.
+    pub async fn ask_whether_superseded(&self) -> bool {
+        let Some(path) = &self.started.stat else { return false };
+        let answer = timeout(A_MOMENT, self.engine.client().stat(path)).await;
+        answer.is_ok_and(|stat| stat.is_ok_and(|stat| self.is_of_another(&stat)))
+    }
+
+    /// Engines tell the newest playback of the channel.
+    fn is_of_another(&self, stat: &PlaybackStat) -> bool {
+        let ours = self.started.playback_session_id.as_ref();
+        ours.zip(stat.playback_session_id.as_ref()).is_some_and(|(ours, newest)| ours != newest)
     }
 
     /// The engine has ended the session by itself, or another client's session of the channel has taken its place: no stop

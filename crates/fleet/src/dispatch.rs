@@ -126,6 +126,8 @@ pub struct Request {
     pub exclude: Vec<EngineKey>,
     /// Who goes first.
     pub priority: Priority,
+    /// Since when it is waited for.
+    pub asked: Instant,
     /// Who will hold it.
     pub occupant: Arc<dyn Occupant>,
 }
@@ -631,7 +633,7 @@ mod tests {
 
     fn request(occupant: &Arc<Crowd>, exclude: &[EngineKey], priority: Priority) -> Request {
         let occupant = Arc::clone(occupant) as Arc<dyn Occupant>;
-        Request { stream: None, exclude: exclude.to_vec(), priority, occupant }
+        Request { stream: None, exclude: exclude.to_vec(), priority, asked: Instant::now(), occupant }
     }
 
     async fn slot(engines: &Arc<Engines>, exclude: &[EngineKey]) -> Result<Slot, NoSlot> {

@@ -78,6 +78,21 @@ impl Trust {
             Self::Ejected => "ejected",
         }
     }
+
+    /// Why, in one line; nothing when nothing is held against it.
+    pub fn why(self) -> Option<&'static str> {
+        match self {
+            Self::Full => None,
+            Self::Noted => Some("a start on it was not answered or brought no media: others are preferred"),
+            Self::Suspected => {
+                Some("streams that did not start on it play on others: it gets one start at a time")
+            }
+            Self::OnTrial => {
+                Some("it is given one start, with another engine beside it, to show that it is well again")
+            }
+            Self::Ejected => Some("streams that did not start on it play on others: it gets no starts"),
+        }
+    }
 }
 
 /// What streams have shown about one engine.

@@ -42,6 +42,8 @@ pub struct OpenRequest {
     pub urgency: Urgency,
     /// Where the origin tells how far it is.
     pub progress: Progress,
+    /// When its first viewer asked.
+    pub asked: Instant,
     /// The session that asks, and will hold the place.
     pub tenant: Tenant,
 }

@@ -74,9 +74,11 @@ impl Playing {
 impl Drop for Playing {
     /// Before the playback's own drop: who waits for the slot is to know that it comes.
     fn drop(&mut self) {
-        if self.playback.is_some() {
-            self.slot.leaving();
+        let Some(playback) = self.playback.take() else { return };
+        if playback.is_superseded() {
+            return playback.forsake();
         }
+        self.slot.leaving();
     }
 }
 
@@ -164,7 +166,7 @@ impl EngineOrigin {
         let content = content_of(&request.key);
         let mut exclude: Vec<EngineKey> = request.exclude.iter().map(key_in).collect();
         self.avoid_refusals(&request, content, &mut exclude)?;
-        self.avoid_rivals(content, &mut exclude);
+        self.avoid_rivals(content, &mut exclude)?;
         let slot = self.slot(&request, content, exclude).await.map_err(|error| no_slot(&error))?;
         let member = Arc::clone(slot.member());
         request.progress.at(source_of(&member));
@@ -193,15 +195,15 @@ impl EngineOrigin {
         open_error
     }
 
-    /// Engines on which another program keeps starting this channel, as long as there are others.
-    fn avoid_rivals(&self, content: ContentId, exclude: &mut Vec<EngineKey>) {
+    /// Engines on which another program keeps starting this channel are left to it.
+    fn avoid_rivals(&self, content: ContentId, exclude: &mut Vec<EngineKey>) -> Result<(), OpenError> {
         let members = self.engines.all();
-        let left = || members.iter().filter(|member| !exclude.contains(&member.key));
-        let contested: Vec<_> =
-            left().filter(|member| self.rivals.is_contested(hash_of(content), &member.key)).collect();
-        if contested.len() < left().count() {
-            let keys: Vec<_> = contested.iter().map(|member| member.key.clone()).collect();
-            exclude.extend(keys);
+        let is_contested = |member: &&Arc<Member>| self.rivals.is_contested(hash_of(content), &member.key);
+        let contested: Vec<_> = members.iter().filter(is_contested).collect();
+        exclude.extend(contested.iter().map(|member| member.key.clone()));
+        match contested.first() {
+            Some(member) if contested.len() == members.len() => Err(rivalled(&source_of(member))),
+            _ => Ok(()),
         }
     }
 
@@ -242,7 +244,7 @@ impl EngineOrigin {
         };
         let stream = if let ContentId::Infohash(infohash) = content { Some(infohash) } else { None };
         let occupant = Arc::new(Session(request.tenant.clone()));
-        self.engines.slot(Request { stream, exclude, priority, occupant }).await
+        self.engines.slot(Request { stream, exclude, priority, asked: request.asked, occupant }).await
     }
 
     fn upstream(
@@ -352,40 +354,60 @@ const RIVAL_PAUSE: Duration = Duration::from_millis(500);
 
 impl Contested {
     /// The media of the playback, or of the one that is started once more when the engine has forgotten this one at once.
-    async fn body(&self, playing: Playing) -> Result<(Playing, Body), EngineError> {
-        let error = match playing.get().body().await {
+    async fn body(&self, playing: Playing) -> Result<(Playing, Body), OpenError> {
+        let slot = match playing.get().body().await {
             Ok(body) => return Ok((playing, body)),
-            Err(error) if is_forgotten(&error) => error,
-            Err(error) => return Err(error),
+            Err(error) if !is_forgotten(&error) => return Err(self.describe(&error)),
+            Err(error) => {
+                let slot = playing.forsake();
+                self.superseded(&error)?;
+                slot
+            }
         };
-        let slot = playing.forsake();
-        if self.rivals.superseded(hash_of(self.content), &self.member.key) {
-            return Err(error);
-        }
         sleep(RIVAL_PAUSE).await;
-        let again = start(&self.member, self.content, slot).await?;
-        let body = again.get().body().await;
-        match body {
+        let again = start(&self.member, self.content, slot).await.map_err(|error| self.describe(&error))?;
+        match again.get().body().await {
             Ok(body) => Ok((again, body)),
             Err(error) => {
                 if is_forgotten(&error) {
                     again.forsake();
-                    self.rivals.superseded(hash_of(self.content), &self.member.key);
+                    self.superseded(&error)?;
                 }
-                Err(error)
+                Err(self.describe(&error))
             }
         }
     }
 
-    fn describe(&self, error: &EngineError) -> OpenError {
-        let id = source_of(&self.member);
-        if is_forgotten(error) && self.rivals.is_contested(hash_of(self.content), &self.member.key) {
-            let detail =
-                "another program uses this engine: it has started the same channel there twice".into();
-            return OpenError::Failed { detail, source_id: Some(id) };
+    /// The playback has ended while it was read: by another client's start of the channel?
+    async fn ended(&self, playing: Playing, error: Option<EngineError>) -> Option<OpenError> {
+        let error = error.map(|error| self.describe(&error));
+        if !playing.get().ask_whether_superseded().await {
+            return error;
         }
-        open_error(error, &id)
+        playing.forsake();
+        if self.rivals.superseded(hash_of(self.content), &self.member.key) {
+            return Some(rivalled(&source_of(&self.member)));
+        }
+        error
     }
+
+    /// A session of ours was superseded; an error when that is the work of another program.
+    fn superseded(&self, error: &EngineError) -> Result<(), OpenError> {
+        if self.rivals.superseded(hash_of(self.content), &self.member.key) {
+            tracing::info!(engine = %self.member.key, %error, "another program uses this engine");
+            return Err(rivalled(&source_of(&self.member)));
+        }
+        Ok(())
+    }
+
+    fn describe(&self, error: &EngineError) -> OpenError {
+        open_error(error, &source_of(&self.member))
+    }
+}
+
+fn rivalled(id: &SourceId) -> OpenError {
+    let detail = "another program uses this engine: it has started the same channel there twice in a minute";
+    OpenError::Failed { detail: detail.into(), source_id: Some(id.clone()) }
 }
 
 /// What the engine has just given us it does not know any more.
@@ -396,30 +418,30 @@ fn is_forgotten(error: &EngineError) -> bool {
 /// The body is asked for when the session first reads, so that its wait counts as the wait for the first byte.
 fn media(contested: Contested, playing: Playing) -> Media {
     let opened = stream::once(async move {
-        let opened = contested.body(playing).await.map_err(|error| contested.describe(&error));
-        (source_of(&contested.member), opened)
+        let opened = contested.body(playing).await;
+        (contested, opened)
     });
-    Box::pin(opened.flat_map(|(id, opened)| match opened {
-        Ok((playing, body)) => read(id, playing, body).left_stream(),
+    Box::pin(opened.flat_map(|(contested, opened)| match opened {
+        Ok((playing, body)) => read(contested, playing, body).left_stream(),
         Err(error) => stream::once(async move { Err(error) }).right_stream(),
     }))
 }
 
 /// The playback travels with the stream: dropping the stream ends the playback on its engine.
 fn read(
-    id: SourceId,
+    contested: Contested,
     playing: Playing,
     body: Body,
 ) -> impl futures_util::Stream<Item = Result<bytes::Bytes, OpenError>> + Send {
-    stream::unfold((playing, Some(body)), move |(playing, body)| {
-        let id = id.clone();
-        async move {
-            let mut body = body?;
-            match body.next().await? {
-                Ok(bytes) => Some((Ok(bytes), (playing, Some(body)))),
-                Err(error) => Some((Err(open_error(&error, &id)), (playing, None))),
-            }
-        }
+    stream::unfold(Some((contested, playing, body)), async |reading| {
+        let (contested, playing, mut body) = reading?;
+        let ended = match body.next().await {
+            Some(Ok(bytes)) => return Some((Ok(bytes), Some((contested, playing, body)))),
+            Some(Err(error)) => Some(error),
+            None => None,
+        };
+        let error = contested.ended(playing, ended).await?;
+        Some((Err(error), None))
     })
 }
 

@@ -82,9 +82,18 @@ struct Waiter {
     ask: Request,
     /// Whose turn it may be.
     groups: Vec<Group>,
-    /// The tenure whose end it waits for.
-    claim: Option<(u64, Instant)>,
+    claim: Option<Claim>,
     is_demand: bool,
+}
+
+/// A slot that is promised, because it is coming.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    /// The tenure that ends.
+    tenure: u64,
+    since: Instant,
+    /// In whose turn.
+    group: Option<Group>,
 }
 
 /// One slot in use.
@@ -149,12 +158,12 @@ impl Desk {
 
     /// The newest waiter of the group that waits for most.
     fn too_many(&self) -> Option<Full> {
-        let mut groups: HashMap<Option<Group>, (usize, u64)> = HashMap::new();
+        let mut groups: HashMap<Option<Group>, (usize, Option<(Instant, u64)>)> = HashMap::new();
         for (number, waiter) in self.starts() {
             let (count, newest) = groups.entry(waiter.groups.first().copied()).or_default();
-            (*count, *newest) = (*count + 1, (*newest).max(*number));
+            (*count, *newest) = (*count + 1, (*newest).max(Some((waiter.ask.asked, *number))));
         }
-        groups.into_values().max().map(|(_, newest)| Full(newest))
+        groups.into_values().max().and_then(|(_, newest)| newest).map(|(_, number)| Full(number))
     }
 
     fn starts(&self) -> impl Iterator<Item = (&u64, &Waiter)> {
@@ -169,8 +178,8 @@ impl Desk {
     /// The waiter does not wait any more. False when it did not.
     pub(super) fn withdraw(&mut self, number: u64) -> bool {
         let Some(waiter) = self.waiters.remove(&number) else { return false };
-        if let Some((tenure, _)) = waiter.claim {
-            self.unclaim(tenure);
+        if let Some(claim) = waiter.claim {
+            self.unclaim(claim.tenure);
         }
         true
     }
@@ -300,32 +309,43 @@ impl Desk {
             (engines[at].free, engines[at].used) = (engines[at].free - 1, engines[at].used + 1);
             self.use_reservation(number, &engine);
             let waiter = self.waiters.remove(&number)?;
-            if let Some((tenure, _)) = waiter.claim {
-                self.unclaim(tenure);
-            }
-            let group = self.take_turn(&waiter.groups);
+            let group = if let Some(claim) = waiter.claim {
+                self.unclaim(claim.tenure);
+                claim.group
+            } else {
+                self.take_turn(&waiter.groups)
+            };
             let tenure = self.settle(engine.clone(), waiter.ask.occupant, group, now);
             return Some(Decision::Grant { waiter: number, engine, tenure });
         }
         None
     }
 
-    /// The waiters who may be served, the first one first.
+    /// The waiters who may be served, the first one first. Who has a claim has had his turn.
     fn in_order(&self) -> Vec<u64> {
+        let mut by_age: Vec<_> =
+            self.waiters.iter().map(|(number, waiter)| (waiter.ask.asked, *number)).collect();
+        by_age.sort_unstable();
         // How many waiters of each group come before.
         let mut before: HashMap<Group, usize> = HashMap::new();
-        let mut order = Vec::with_capacity(self.waiters.len());
-        for (number, waiter) in &self.waiters {
+        let mut order = Vec::with_capacity(by_age.len());
+        for (asked, number) in by_age {
+            let waiter = &self.waiters[&number];
+            let weight = Reverse(waiter.ask.priority.weight());
             let turns = waiter.groups.iter().map(|group| {
                 let round = before.get(group).copied().unwrap_or(0);
                 (round, self.turns.get(group).copied().unwrap_or(0), *group)
             });
             // A stream that nobody waits for any more is in nobody's turn.
             let Some((round, turn, group)) = turns.min() else { continue };
+            if waiter.claim.is_some() {
+                order.push((weight, 0, 0, asked, number));
+                continue;
+            }
             if waiter.ask.priority == Priority::Start {
                 *before.entry(group).or_default() += 1;
             }
-            order.push((Reverse(waiter.ask.priority.weight()), round, turn, *number));
+            order.push((weight, round, turn, asked, number));
         }
         order.sort_unstable();
         order.into_iter().map(|(.., number)| number).collect()
@@ -394,19 +414,26 @@ impl Desk {
     }
 
     fn claim(&mut self, engines: &[View], now: Instant, decisions: &mut Vec<Decision>) {
-        for number in self.in_order() {
-            let waiter = &self.waiters[&number];
-            let found = || self.find_room(waiter, engines, now).map(|tenure| (tenure, now));
-            let claim = waiter.claim.or_else(found);
-            if let Some((tenure, _)) = claim {
-                decisions.extend(self.claimed(tenure, number));
-            }
-            let is_late = claim.is_some_and(|(_, since)| since + GIVING_WAY <= now);
+        while let Some((number, tenure)) = self.next_claim(engines, now) {
+            decisions.extend(self.claimed(tenure, number));
+            let group = self.waiters.get(&number).map(|waiter| waiter.groups.clone());
+            let group = group.and_then(|groups| self.take_turn(&groups));
             if let Some(waiter) = self.waiters.get_mut(&number) {
-                let is_hedge = waiter.ask.priority == Priority::Hedge;
-                (waiter.claim, waiter.is_demand) = (claim, !is_hedge && (claim.is_none() || is_late));
+                waiter.claim = Some(Claim { tenure, since: now, group });
             }
         }
+        for waiter in self.waiters.values_mut() {
+            let is_late = waiter.claim.is_none_or(|claim| claim.since + GIVING_WAY <= now);
+            waiter.is_demand = is_late && waiter.ask.priority != Priority::Hedge && !waiter.groups.is_empty();
+        }
+    }
+
+    /// The first waiter for whom room can be made, and where.
+    fn next_claim(&self, engines: &[View], now: Instant) -> Option<(u64, u64)> {
+        self.in_order().into_iter().find_map(|number| {
+            let waiter = self.waiters.get(&number).filter(|waiter| waiter.claim.is_none())?;
+            Some((number, self.find_room(waiter, engines, now)?))
+        })
     }
 
     /// The tenure's slot will be the waiter's.
@@ -483,7 +510,7 @@ impl Desk {
         let idle = self.tenures.values().filter_map(|tenure| Some(tenure.idle()?.0 + RESERVED));
         let starting = self.tenures.values().filter(|tenure| tenure.is_starting());
         let tried = starting.map(|tenure| tenure.since + FAIR_TRY);
-        let late = self.waiters.values().filter_map(|waiter| Some(waiter.claim?.1 + GIVING_WAY));
+        let late = self.waiters.values().filter_map(|waiter| Some(waiter.claim?.since + GIVING_WAY));
         kept.chain(idle).chain(tried).chain(late).filter(|at| *at > now).min()
     }
 

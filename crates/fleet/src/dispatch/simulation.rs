@@ -177,7 +177,9 @@ impl World {
 
     fn queue(&mut self, number: usize) {
         let occupant = Arc::clone(&self.viewers[number].session) as Arc<dyn Occupant>;
-        let request = Request { stream: None, exclude: Vec::new(), priority: Priority::Start, occupant };
+        let asked = self.at(self.viewers[number].asked);
+        let request =
+            Request { stream: None, exclude: Vec::new(), priority: Priority::Start, asked, occupant };
         let (waiter, full) = self.desk.ask(request);
         self.viewers[number].place = Place::Queue { waiter, since: self.now };
         self.due.insert((self.now + SELECTION, Due::Look));

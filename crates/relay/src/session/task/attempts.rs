@@ -50,6 +50,7 @@ impl Task {
             exclude,
             urgency,
             progress: progress.clone(),
+            asked: self.shared.opened,
             tenant: Tenant::new(&self.shared),
         };
         Attempt::new(progress, self.relay.origin.open(request))
