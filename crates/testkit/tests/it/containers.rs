@@ -8,6 +8,7 @@ use acemux_testkit::{StrictViewer, get};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use crate::visits::{Stayers, visit};
 use crate::{ID, home, id, stream};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,6 +225,26 @@ async fn of_sixty_channels_ten_play_and_the_rest_are_told_why_not() {
         assert!(problem["detail"].as_str().unwrap().contains("MAX_REPLICAS"), "{problem}");
     }
     assert_eq!(program.containers().await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_zaps_where_no_further_engine_may_be_created_always_has_the_slot_that_he_leaves() {
+    let settings = [("MIN_REPLICAS", "1"), ("MIN_FREE_REPLICAS", "0"), ("MAX_REPLICAS", "1")];
+    let program = Program::start("zapping", "22320-22339", &settings).await;
+    program.until_healthy(1).await;
+    let mut stayers = Stayers::on(program.address, 2).await;
+    let zapping = async {
+        let mut visits = Vec::new();
+        for n in 0..8 {
+            visits.push(visit(home(7), program.address, &id(900 + n), Duration::from_millis(300)).await);
+        }
+        visits
+    };
+    let visits = stayers.beside(zapping).await;
+    println!("{visits:?}");
+    assert!(visits.iter().all(|visit| visit.status == 200), "{visits:?}");
+    assert!(visits.iter().all(|visit| visit.first_byte < Duration::from_secs(1)), "{visits:?}");
+    assert_eq!((program.containers().await.len(), program.events("created").await.len()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

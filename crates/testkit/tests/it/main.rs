@@ -21,6 +21,7 @@ mod players_failover;
 mod recordings;
 mod sharing;
 mod stagnation;
+mod standstill;
 mod starts;
 mod starving;
 mod supervision;

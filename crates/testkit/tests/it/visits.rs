@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use acemux_sim::{ChannelKind, SimOptions, Timing};
 use acemux_testkit::StrictViewer;
-use acemux_testkit::app::{TestApp, within};
+use acemux_testkit::app::within;
 use acemux_testkit::http::get_from;
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -60,9 +60,8 @@ pub(crate) async fn zap_past(from: Ipv4Addr, address: SocketAddr, id: &str, pati
 pub(crate) struct Stayers(Vec<StrictViewer>);
 
 impl Stayers {
-    pub(crate) async fn on(app: &TestApp, count: usize) -> Self {
-        let open =
-            (0..count).map(async |n| StrictViewer::open_from(home(n), app.address(), &id(9_000 + n)).await);
+    pub(crate) async fn on(address: SocketAddr, count: usize) -> Self {
+        let open = (0..count).map(async |n| StrictViewer::open_from(home(n), address, &id(9_000 + n)).await);
         Self(join_all(open).await)
     }
 

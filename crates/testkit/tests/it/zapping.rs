@@ -36,7 +36,7 @@ fn assert_all_play(visits: &[Visit], own: Duration) {
 async fn who_zaps_on_a_full_engine_always_has_the_slot_that_he_leaves() {
     let app = Setup::as_shipped([engine()]).start().await;
     let own = own_time(app.engine().addr(), &id(8_000)).await;
-    let mut stayers = Stayers::on(&app, 2).await;
+    let mut stayers = Stayers::on(app.address(), 2).await;
     let zapping = async {
         let mut visits = Vec::new();
         for n in 0..8 {
@@ -79,7 +79,7 @@ const OFFSETS: [i64; 5] = [-500, -100, -20, 0, 20];
 async fn change(leaver: Ipv4Addr, asker: Ipv4Addr, offset: i64) -> (Duration, Visit) {
     let app = Setup::as_shipped([engine()]).start().await;
     let own = own_time(app.engine().addr(), &id(8_000)).await;
-    let mut stayers = Stayers::on(&app, 2).await;
+    let mut stayers = Stayers::on(app.address(), 2).await;
     let changing = async {
         let mut leaving = StrictViewer::open_from(leaver, app.address(), &id(8_200)).await;
         leaving.watch(Duration::from_millis(300)).await;
@@ -105,7 +105,7 @@ async fn change(leaver: Ipv4Addr, asker: Ipv4Addr, offset: i64) -> (Duration, Vi
 async fn who_zaps_there_and_back_has_both_channels() {
     let app = Setup::as_shipped([engine()]).start().await;
     let own = own_time(app.engine().addr(), &id(8_000)).await;
-    let mut stayers = Stayers::on(&app, 2).await;
+    let mut stayers = Stayers::on(app.address(), 2).await;
     let began = Instant::now();
     let zapping = async {
         let mut visits = Vec::new();
@@ -122,7 +122,7 @@ async fn who_zaps_there_and_back_has_both_channels() {
 async fn who_zaps_goes_before_who_waits_and_who_waits_gets_what_is_left_at_last() {
     let app = Setup::as_shipped([engine()]).start().await;
     let own = own_time(app.engine().addr(), &id(8_000)).await;
-    let mut stayers = Stayers::on(&app, 2).await;
+    let mut stayers = Stayers::on(app.address(), 2).await;
     let work = async {
         let mut zapper = StrictViewer::open_from(home(7), app.address(), &id(8_400)).await;
         let waiting = async {
