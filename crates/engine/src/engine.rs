@@ -216,6 +216,12 @@ impl Engine {
         self.0.sessions.is_closing(infohash.hash())
     }
 
+    /// Start calls under way that somebody waits for.
+    pub fn wanted_calls(&self) -> usize {
+        let (all, abandoned) = self.calls();
+        all - abandoned
+    }
+
     /// The infohash behind a hash that is a content id or an infohash, as `by` says. `None` when the engine cannot
     /// tell; [`EngineError::Refused`] when it says that there is no such channel. Opens no session.
     pub async fn media_files(&self, by: StartBy) -> Result<Option<Infohash>, EngineError> {

@@ -279,6 +279,7 @@ impl Members<'_> {
             key: member.key.clone(),
             free: member.free(),
             used: member.used(),
+            calls: member.engine.wanted_calls(),
             is_doubtful: member.is_doubtful(),
             trust: member.trust(),
         };

@@ -30,6 +30,7 @@ pub mod output;
 pub mod relay;
 pub mod ring;
 pub mod session;
+mod standstill;
 pub mod viewer;
 
 pub use relay::{Relay, RelayConfig, StreamKey};

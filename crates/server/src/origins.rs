@@ -353,29 +353,32 @@ struct Contested {
 const RIVAL_PAUSE: Duration = Duration::from_millis(500);
 
 impl Contested {
-    /// The media of the playback, or of the one that is started once more when the engine has forgotten this one at once.
+    /// The media of the playback, or of the one that is started once more when another client's start ended this one at
+    /// once.
     async fn body(&self, playing: Playing) -> Result<(Playing, Body), OpenError> {
-        let slot = match playing.get().body().await {
-            Ok(body) => return Ok((playing, body)),
-            Err(error) if !is_forgotten(&error) => return Err(self.describe(&error)),
-            Err(error) => {
-                let slot = playing.forsake();
-                self.superseded(&error)?;
-                slot
-            }
+        let slot = match self.first_body(playing).await? {
+            Ok(opened) => return Ok(opened),
+            Err(slot) => slot,
         };
         sleep(RIVAL_PAUSE).await;
         let again = start(&self.member, self.content, slot).await.map_err(|error| self.describe(&error))?;
-        match again.get().body().await {
-            Ok(body) => Ok((again, body)),
-            Err(error) => {
-                if is_forgotten(&error) {
-                    again.forsake();
-                    self.superseded(&error)?;
-                }
-                Err(self.describe(&error))
-            }
+        self.first_body(again).await?.map_err(|_slot| rivalled(&source_of(&self.member)))
+    }
+
+    /// The slot alone when the session was superseded, and it may be worth another try.
+    async fn first_body(&self, playing: Playing) -> Result<Result<(Playing, Body), Arc<Slot>>, OpenError> {
+        let error = match playing.get().body().await {
+            Ok(body) => return Ok(Ok((playing, body))),
+            Err(error) => error,
+        };
+        if !is_forgotten(&error) && !playing.get().ask_whether_superseded().await {
+            return Err(self.describe(&error));
         }
+        let slot = playing.forsake();
+        if self.rivals.superseded(hash_of(self.content), &self.member.key) {
+            return Err(rivalled(&source_of(&self.member)));
+        }
+        Ok(Err(slot))
     }
 
     /// The playback has ended while it was read: by another client's start of the channel?
@@ -389,15 +392,6 @@ impl Contested {
             return Some(rivalled(&source_of(&self.member)));
         }
         error
-    }
-
-    /// A session of ours was superseded; an error when that is the work of another program.
-    fn superseded(&self, error: &EngineError) -> Result<(), OpenError> {
-        if self.rivals.superseded(hash_of(self.content), &self.member.key) {
-            tracing::info!(engine = %self.member.key, %error, "another program uses this engine");
-            return Err(rivalled(&source_of(&self.member)));
-        }
-        Ok(())
     }
 
     fn describe(&self, error: &EngineError) -> OpenError {

@@ -14,7 +14,9 @@
 //! * Without a free slot a waiter *claims* one that is coming: one whose stop is pending, one whose stream nobody watches
 //!   (of its own group, else the one longest without viewers), and at last one on which another group, which holds more
 //!   such slots than its share, has long been starting something without getting it.
-//! * A stream's slot is for the group of its last viewer alone for [`RESERVED`]: a zap is no leave.
+//! * A stream's slot is kept for the group of its last viewer for [`RESERVED`]: a zap is no leave. While others wait too only
+//!   who zaps may have it meanwhile, not whoever of the group has waited for long: otherwise a group that has all slots
+//!   would keep them for ever.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -30,6 +32,12 @@ use crate::trouble::Trust;
 
 /// How long a slot whose stream has lost its last viewer is kept for that viewer's group.
 pub(super) const RESERVED: Duration = Duration::from_secs(1);
+
+/// Players ask for the next channel so long before they leave the last one, at the most.
+const ZAP_LEAD: Duration = Duration::from_millis(600);
+
+/// Start calls that somebody waits for on one engine at a time; see the engine's client, which bounds them too.
+const MOST_CALLS: usize = 8;
 
 /// How long a start of one group may go on without media before another group that has less than its share may have its
 /// slot: channels that are to be had at once are there by then, and who waits has not given up yet.
@@ -53,6 +61,8 @@ pub(super) struct View {
     pub(super) free: usize,
     /// Slots in use.
     pub(super) used: usize,
+    /// Start calls under way that somebody waits for.
+    pub(super) calls: usize,
     /// It has not answered when it was last asked.
     pub(super) is_doubtful: bool,
     /// How much streams have shown it to be worth.
@@ -257,7 +267,8 @@ impl Desk {
         let claimed = tenure.claimed_by.filter(|waiter| self.waiters.contains_key(waiter));
         let whose = claimed.map(Whose::Waiter).or_else(|| {
             let (since, last) = tenure.occupant.idle()?;
-            (since + RESERVED > now).then_some(Whose::Group(last, since + RESERVED))
+            let until = since + tenure.kept_for();
+            (until > now).then_some(Whose::Group(last, until))
         });
         if let Some(waiter) = claimed.and_then(|number| self.waiters.get_mut(&number)) {
             waiter.claim = None;
@@ -306,7 +317,8 @@ impl Desk {
                 engines[at].free = 0;
                 continue;
             }
-            (engines[at].free, engines[at].used) = (engines[at].free - 1, engines[at].used + 1);
+            let view = &mut engines[at];
+            (view.free, view.used, view.calls) = (view.free - 1, view.used + 1, view.calls + 1);
             self.use_reservation(number, &engine);
             let waiter = self.waiters.remove(&number)?;
             let group = if let Some(claim) = waiter.claim {
@@ -364,7 +376,9 @@ impl Desk {
         let mut usable = self.usable(waiter, engines);
         usable.retain(|at| {
             let view = &engines[*at];
-            view.free > self.kept_from(number, waiter, &view.key) && self.may_begin(view)
+            view.calls < MOST_CALLS
+                && view.free > self.kept_from(number, waiter, &view.key)
+                && self.may_begin(view)
         });
         // One that may be well again is tried where another can be asked beside it.
         let is_tried = |view: &View| view.trust == Trust::OnTrial && usable.len() > 1;
@@ -456,14 +470,26 @@ impl Desk {
         let open = || self.tenures.iter().filter(|(_, tenure)| is_usable(tenure));
         let coming = open().find(|(_, tenure)| tenure.is_leaving || tenure.is_asked);
         let idle = || {
-            let idle = open().filter_map(|(number, tenure)| Some((number, tenure.idle()?)));
-            let may = idle.filter(|(_, (since, last))| waiter.may_have(*since, *last, now));
-            may.min_by_key(|(_, (since, last))| (!waiter.groups.contains(last), *since))
+            let others_wait = self.others_wait(waiter);
+            let idle = open().filter_map(|(number, tenure)| {
+                let (since, last) = tenure.idle()?;
+                let until = since + tenure.kept_for();
+                waiter.may_have(since, until, last, others_wait, now).then_some((number, (since, last)))
+            });
+            idle.min_by_key(|(_, (since, last))| (!waiter.groups.contains(last), *since))
                 .map(|(number, _)| *number)
         };
         let too_much =
             || self.beyond_its_share(waiter, now).filter(|number| is_usable(&self.tenures[number]));
         coming.map(|(number, _)| *number).or_else(idle).or_else(too_much)
+    }
+
+    /// Whether somebody of another group waits for a start.
+    fn others_wait(&self, waiter: &Waiter) -> bool {
+        let is_other = |other: &Waiter| {
+            !other.groups.is_empty() && other.groups.iter().all(|group| !waiter.groups.contains(group))
+        };
+        self.starts().any(|(_, other)| is_other(other))
     }
 
     /// The oldest start without media of the group that holds most of them, if that is more than a fair share.
@@ -494,6 +520,8 @@ impl Desk {
         let is_kept =
             |reservation: &Reservation| usable.iter().any(|at| engines[*at].key == reservation.engine);
         waiter.claim.is_some()
+            // All its calls are under way.
+            || usable.iter().any(|at| engines[*at].free > 0)
             || self.tenures.values().any(|tenure| is_usable(tenure) && is_idle(tenure))
             || self.reservations.iter().any(is_kept)
     }
@@ -507,7 +535,7 @@ impl Desk {
             Whose::Waiter(_) => None,
             Whose::Group(_, until) => Some(until),
         });
-        let idle = self.tenures.values().filter_map(|tenure| Some(tenure.idle()?.0 + RESERVED));
+        let idle = self.tenures.values().filter_map(|tenure| Some(tenure.idle()?.0 + tenure.kept_for()));
         let starting = self.tenures.values().filter(|tenure| tenure.is_starting());
         let tried = starting.map(|tenure| tenure.since + FAIR_TRY);
         let late = self.waiters.values().filter_map(|waiter| Some(waiter.claim?.since + GIVING_WAY));
@@ -521,10 +549,12 @@ impl Desk {
 }
 
 impl Waiter {
-    /// Whether it may have the slot of a stream that its last viewer, one of `last`, left at `since`.
-    fn may_have(&self, since: Instant, last: Group, now: Instant) -> bool {
+    /// Whether it may have the slot of a stream that its last viewer, one of `last`, left at `since`, and that is kept for
+    /// his group `until` then.
+    fn may_have(&self, since: Instant, until: Instant, last: Group, others_wait: bool, now: Instant) -> bool {
         let is_recovery = matches!(self.ask.priority, Priority::Recovery(_));
-        is_recovery || since + RESERVED <= now || self.groups.contains(&last)
+        let zaps = !others_wait || self.ask.asked + ZAP_LEAD >= since;
+        is_recovery || until <= now || (self.groups.contains(&last) && zaps)
     }
 }
 
@@ -532,6 +562,11 @@ impl Tenure {
     /// Since when nobody watches its stream, and whose the last viewer was.
     fn idle(&self) -> Option<(Instant, Group)> {
         if self.is_leaving { None } else { self.occupant.idle() }
+    }
+
+    /// How long its slot is kept for who watched it last. A start that nobody waits for any more is no stream yet.
+    fn kept_for(&self) -> Duration {
+        if self.has_delivered { RESERVED } else { Duration::ZERO }
     }
 
     /// Somebody waits for its first media.
@@ -549,7 +584,9 @@ impl Reservation {
     fn is_for(&self, number: u64, waiter: &Waiter) -> bool {
         match self.whose {
             Whose::Waiter(whose) => whose == number,
-            Whose::Group(group, _) => waiter.groups.contains(&group),
+            Whose::Group(group, until) => {
+                waiter.groups.contains(&group) && waiter.ask.asked + ZAP_LEAD + RESERVED >= until
+            }
         }
     }
 }

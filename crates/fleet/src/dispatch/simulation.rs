@@ -134,6 +134,7 @@ impl World {
             key: EngineKey::named(&at.to_string()),
             free: slots,
             used: 0,
+            calls: 0,
             is_doubtful: false,
             trust: Trust::Full,
         };
@@ -198,13 +199,18 @@ impl World {
         self.viewers.iter().filter(waits).filter(|viewer| viewer.session.group == own).count()
     }
 
-    fn decide(&mut self) {
-        let used = Mutex::new(self.used.clone());
+    fn views(&self) -> Vec<View> {
         let mut views: Vec<View> = self.engines.iter().filter(|view| !view.is_doubtful).cloned().collect();
         for view in &mut views {
             let at: usize = view.key.as_str().parse().unwrap();
             (view.used, view.free) = (self.used[at], self.slots - self.used[at]);
         }
+        views
+    }
+
+    fn decide(&mut self) {
+        let used = Mutex::new(self.used.clone());
+        let mut views = self.views();
         let now = self.at(self.now);
         let decisions = self.desk.decide(&mut views, &Slots(&used, self.slots), now);
         self.used = used.into_inner();
@@ -350,7 +356,7 @@ impl World {
 
     /// Who has waited for as long as engines that run are waited for, and has nothing to hope for.
     fn refuse(&mut self) {
-        let views: Vec<View> = self.engines.iter().filter(|view| !view.is_doubtful).cloned().collect();
+        let views = self.views();
         for number in 0..self.viewers.len() {
             let Place::Queue { waiter, since } = self.viewers[number].place else { continue };
             if since + SELECTION <= self.now && !self.desk.has_prospects(waiter, &views) {

@@ -78,6 +78,9 @@ impl Trial {
         if *stage == Stage::Called {
             *stage = Stage::Answered;
         }
+        drop(stage);
+        // The engine takes the next call.
+        self.engines.serve();
     }
 
     /// Media is there: whatever was held against the engine is answered, and what failed elsewhere was those engines' fault.

@@ -13,7 +13,6 @@ use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use acemux_media::chunk::Chunk;
 use tokio::sync::{mpsc, watch};
@@ -32,9 +31,7 @@ use crate::event::{Event, Healed};
 use crate::origin::{Stage, Standing};
 use crate::relay::Inner;
 use crate::ring::Producer;
-
-/// A session that is waked so much later than it asked for was not late: the whole program stood still.
-const STANDSTILL: Duration = Duration::from_secs(2);
+use crate::standstill::stood_still;
 
 /// One session's owner.
 pub(crate) struct Task {
@@ -55,6 +52,8 @@ pub(crate) struct Task {
     interrupted_at: Option<Instant>,
     /// How the source that is to heal the gap goes on.
     healing: Healed,
+    /// What was last said to be wrong.
+    told: Option<String>,
     /// The ring's place in the memory budget.
     lease: Lease,
 }
@@ -97,6 +96,7 @@ impl Task {
             stop: relay.stop.clone(),
             interrupted_at: None,
             healing: Healed::ByItself,
+            told: None,
             producer: Some(producer),
             relay,
             shared,
@@ -142,8 +142,7 @@ impl Task {
 
     /// When this was waked much later than it was to be, this program stood still, and nobody is to blame for his silence.
     fn excuse(&mut self, wake_at: Option<Instant>) {
-        let late = wake_at.map_or(Duration::ZERO, |at| at.elapsed());
-        if late > STANDSTILL {
+        if let Some(late) = wake_at.and_then(stood_still) {
             let now = Instant::now();
             self.machine.excuse(late, now);
             self.stuffing.media(now);

@@ -18,6 +18,7 @@ use crate::budget::Lease;
 use crate::relay::Inner;
 use crate::ring::{Cursor, Read};
 use crate::session::{EndReason, Shared};
+use crate::standstill::stood_still;
 use crate::viewer::{LeaveReason, Record, ViewerGuard};
 
 /// Between two looks at who is still there and what is still needed.
@@ -191,7 +192,10 @@ impl Packager {
                     let _ended = self.sweep();
                     return;
                 }
-                _ = sweep.tick() => {
+                at = sweep.tick() => {
+                    if let Some(late) = stood_still(at) {
+                        self.excuse(late);
+                    }
                     self.release(&mut cutting);
                     self.shed(&lease);
                     if self.sweep().is_break() {
@@ -239,6 +243,11 @@ impl Packager {
             }
         }
         self.news.send_modify(|news| *news = end.or(news.take()));
+    }
+
+    /// Viewers could not ask while this program stood still.
+    fn excuse(&self, late: Duration) {
+        self.viewers.lock().values_mut().for_each(|fetcher| fetcher.last_seen += late);
     }
 
     fn shed(&self, lease: &Lease) {

@@ -137,6 +137,7 @@ impl Task {
 
     /// Of several attempts one may fail: the others go on. Only the last one's failure is the stream's.
     pub(super) fn attempt_failed(&mut self, side: Side, error: OpenError) -> Order {
+        self.report_unhealed(&error);
         let is_starting = matches!(self.machine.state(), State::Opening(_));
         match side {
             Side::Current => {
