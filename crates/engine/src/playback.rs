@@ -3,7 +3,7 @@
 use std::fmt;
 
 use tokio::sync::watch;
-use tokio::time::{Duration, MissedTickBehavior, interval, timeout};
+use tokio::time::{Duration, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::engine::{Engine, Session};
@@ -15,7 +15,9 @@ use crate::start::Started;
 use crate::stat::{PlaybackStat, PlaybackStatus};
 
 /// How long an engine is waited for that is asked whose playback it has: viewers wait meanwhile.
-const A_MOMENT: Duration = Duration::from_millis(500);
+const A_MOMENT: Duration = Duration::from_secs(1);
+/// Between two such questions.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A stream open on one engine. Dropping it has the engine stop the session, from a task that [`Engine::drain`] waits
 /// for; the permit is given back when the stop has been answered or given up. When a newer playback of the same
@@ -70,11 +72,21 @@ impl Playback {
         self.stats.borrow().as_ref().is_some_and(|stat| self.is_of_another(stat))
     }
 
-    /// The same, asked now; false when the engine does not answer within a moment.
+    /// The same, asked now; false when the engine cannot tell within a moment.
     pub async fn ask_whether_superseded(&self) -> bool {
         let Some(path) = &self.started.stat else { return false };
-        let answer = timeout(A_MOMENT, self.engine.client().stat(path)).await;
-        answer.is_ok_and(|stat| stat.is_ok_and(|stat| self.is_of_another(&stat)))
+        timeout(A_MOMENT, self.ask_until_told(path)).await.unwrap_or(false)
+    }
+
+    /// Engines say nothing of a session in the first moments of it, the new one's as well.
+    async fn ask_until_told(&self, path: &EnginePath) -> bool {
+        loop {
+            let Ok(stat) = self.engine.client().stat(path).await else { return false };
+            if stat.playback_session_id.is_some() || stat.status == PlaybackStatus::Gone {
+                return self.is_of_another(&stat);
+            }
+            sleep(ASK_AGAIN).await;
+        }
     }
 
     /// Engines tell the newest playback of the channel.

@@ -93,6 +93,7 @@ impl HlsViewer {
         let mut reply = get(self.address, &self.path("index.m3u8")).await;
         let text = String::from_utf8(reply.body().await.0).expect("a playlist is text");
         if reply.status != 200 {
+            println!("a playlist is answered {}: {text}", reply.status);
             return false;
         }
         let broken = self.rules.check(&text, self.began.elapsed());
