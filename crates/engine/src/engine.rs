@@ -1,16 +1,17 @@
 //! One engine: its calls, its open playbacks, and the tasks that end them.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use crate::calls::{Calls, Place};
 use crate::content::{Hash, Infohash};
 use crate::endpoint::Endpoint;
 use crate::error::{EngineError, Stage};
@@ -73,10 +74,6 @@ struct Counters {
     stop_failed: AtomicU64,
 }
 
-/// Start calls under way on one engine at a time. Each has the engine fetch a transport file and join a swarm; a herd of
-/// them has been seen to hang it. What waits for data afterwards does not count.
-const START_CALLS: usize = 4;
-
 /// Tries of a stop, all within its deadline.
 const STOP_TRIES: u32 = 3;
 
@@ -114,11 +111,11 @@ struct Shared {
     client: Client,
     journal: Option<Arc<dyn Journal>>,
     sessions: Arc<Sessions>,
-    /// Start calls that may be under way at a time.
-    calls: Semaphore,
+    /// Start calls under way.
+    calls: Arc<Calls<Answer>>,
     counters: Counters,
-    /// Starts under way, looks at playbacks, and stops. Bounded by the permits: each task belongs to a start or a
-    /// playback that holds one, or is the stop that gives it back.
+    /// Start calls, looks at playbacks, and stops. Bounded by the places of the calls and by the permits: each task is
+    /// such a call, belongs to a playback that holds a permit, or is the stop of one of these.
     tasks: TaskTracker,
     /// Stops are sent from `Drop`, which may run outside of the runtime.
     runtime: Handle,
@@ -136,7 +133,7 @@ impl Engine {
             client: Client::new(endpoint, timings),
             journal,
             sessions: Arc::default(),
-            calls: Semaphore::new(START_CALLS),
+            calls: Arc::default(),
             counters: Counters::default(),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
@@ -169,21 +166,60 @@ impl Engine {
     /// answered that the session has ended, or has been given up.
     ///
     /// Waits first while the channel's last session is being stopped here (see [`Self::is_closing`]). Cancel safe: if
-    /// the future is dropped, the engine's answer is still awaited and what it opened is stopped at once.
-    pub async fn open<P: Send + 'static>(&self, by: StartBy, permit: P) -> Result<Playback<P>, EngineError> {
-        if self.0.tasks.is_closed() {
-            return Err(EngineError::Closed);
+    /// the future is dropped, the permit is free at once, and the call is left to itself. What the engine opens when it
+    /// answers at last is stopped, unless a new start of the same channel has taken the call over.
+    pub async fn open<P: Send + Sync + 'static>(
+        &self,
+        by: StartBy,
+        permit: P,
+    ) -> Result<Playback, EngineError> {
+        let mut caller = if let Some(caller) = self.0.calls.take_over(by) {
+            caller
+        } else {
+            let starting = self.0.sessions.start(by.hash()).await;
+            let (place, caller) = self.0.calls.place(by).await;
+            if self.0.tasks.is_closed() {
+                return Err(EngineError::Closed);
+            }
+            self.spawn(self.clone().call(by, starting, place));
+            caller
+        };
+        // Without an answer the runtime shuts down.
+        let answer = caller.answered().await.unwrap_or(Err(EngineError::Closed.into()));
+        self.settle(answer, Box::new(permit))
+    }
+
+    /// Joins what the engine has opened with the right to have it there. A permit that nothing needs is back before
+    /// the caller learns of the failure.
+    fn settle(&self, answer: Answer, permit: Permit) -> Result<Playback, EngineError> {
+        match answer {
+            Ok(Opened { started, player, mut session }) => {
+                session.hold(permit);
+                Ok(Playback::new(self.clone(), started, player, session))
+            }
+            Err(Unopened { error, session }) => {
+                if let Some(mut session) = session {
+                    session.hold(permit);
+                }
+                Err(error)
+            }
         }
-        let (answer, opened) = oneshot::channel();
-        let engine = self.clone();
-        self.spawn(async move { engine.start(by, permit, answer).await });
-        // The task drops its sender unused only when the runtime shuts down.
-        opened.await.unwrap_or(Err(EngineError::Closed))
+    }
+
+    /// Start calls under way, and those of them that nobody waits for.
+    pub fn calls(&self) -> (usize, usize) {
+        self.0.calls.count()
     }
 
     /// Whether a start of this channel would wait for a stop: another engine may be the better choice.
     pub fn is_closing(&self, infohash: Infohash) -> bool {
         self.0.sessions.is_closing(infohash.hash())
+    }
+
+    /// Start calls under way that somebody waits for.
+    pub fn wanted_calls(&self) -> usize {
+        let (all, abandoned) = self.calls();
+        all - abandoned
     }
 
     /// The infohash behind a hash that is a content id or an infohash, as `by` says. `None` when the engine cannot
@@ -240,67 +276,41 @@ impl Engine {
         AbortOnDropHandle::new(self.spawn(task))
     }
 
-    /// The task behind [`Self::open`].
-    async fn start<P: Send + 'static>(
-        &self,
-        by: StartBy,
-        permit: P,
-        mut answer: oneshot::Sender<Result<Playback<P>, EngineError>>,
-    ) {
-        let starting = tokio::select! {
-            biased;
-            () = answer.closed() => return,
-            starting = self.0.sessions.start(by.hash()) => starting,
-        };
-        let call = tokio::select! {
-            biased;
-            () = answer.closed() => return,
-            call = self.0.calls.acquire() => call,
-        };
+    /// The task behind [`Self::open`]: one start call, from the request to its answer, whoever waits for that by then.
+    async fn call(self, by: StartBy, starting: Starting, place: Place<Answer>) {
         let player = PlayerId::random();
-        let reply = self.0.client.start(by, player).await;
-        drop(call);
-        match reply {
+        let reply = tokio::select! {
+            biased;
+            reply = self.0.client.start(by, player) => reply,
+            () = place.closed() => return,
+        };
+        let answer = match reply {
             Ok(started) => {
-                let session = self.opened(starting, by, &started, permit, !answer.is_closed());
-                // Nobody waits any more: the playback comes back, is dropped, and stops its session.
-                drop(answer.send(Ok(Playback::new(self.clone(), started, player, session))));
+                let session = self.opened(starting, by, &started, place.is_wanted());
+                Ok(Opened { started, player, session })
             }
             Err(StartFailure { error, command }) => {
                 tracing::debug!(engine = %self.endpoint(), %error, "start failed");
-                self.failed(starting, by, command, permit);
-                drop(answer.send(Err(error)));
+                Err(Unopened { error, session: self.half_opened(starting, by, command) })
             }
-        }
+        };
+        // Without a taker what was opened is stopped by its drop.
+        place.answer(answer);
     }
 
-    /// Settles a start that failed, before its caller learns of it. An unusable reply can have opened a session. What
-    /// a start without any reply has opened has no name we know; the engine ends it itself, because nobody reads it.
-    fn failed<P: Send + 'static>(
-        &self,
-        starting: Starting,
-        by: StartBy,
-        command: Option<EnginePath>,
-        permit: P,
-    ) {
-        if command.is_some() {
-            self.0.counters.opened.fetch_add(1, Ordering::Relaxed);
-            drop(Session::new(self.clone(), by.hash(), starting.opened(by.hash(), false), command, permit));
-        }
+    /// An unusable reply can have opened a session. What a start without any reply has opened has no name we know; the
+    /// engine ends it itself, because nobody reads it.
+    fn half_opened(&self, starting: Starting, by: StartBy, command: Option<EnginePath>) -> Option<Session> {
+        let command = command?;
+        self.0.counters.opened.fetch_add(1, Ordering::Relaxed);
+        Some(Session::new(self.clone(), by.hash(), starting.opened(by.hash(), false), Some(command)))
     }
 
     /// Enters a session that the engine has opened.
-    fn opened<P: Send + 'static>(
-        &self,
-        starting: Starting,
-        by: StartBy,
-        started: &Started,
-        permit: P,
-        wanted: bool,
-    ) -> Session<P> {
+    fn opened(&self, starting: Starting, by: StartBy, started: &Started, wanted: bool) -> Session {
         self.0.counters.opened.fetch_add(1, Ordering::Relaxed);
         let hash = started.infohash.map_or(by.hash(), Infohash::hash);
-        Session::new(self.clone(), hash, starting.opened(hash, wanted), started.command.clone(), permit)
+        Session::new(self.clone(), hash, starting.opened(hash, wanted), started.command.clone())
     }
 
     /// Sends the stop, several times if need be, within its deadline.
@@ -350,33 +360,86 @@ impl Engine {
     }
 }
 
+/// The right to have a session on the engine, whatever it is to who gave it: only its drop matters here.
+type Permit = Box<dyn Any + Send + Sync>;
+
+/// What a start call brings.
+type Answer = Result<Opened, Unopened>;
+
+/// A session that the engine has just opened.
+#[derive(Debug)]
+struct Opened {
+    started: Started,
+    player: PlayerId,
+    session: Session,
+}
+
+/// A start that failed, and the session that it opened all the same.
+#[derive(Debug)]
+struct Unopened {
+    error: EngineError,
+    session: Option<Session>,
+}
+
+impl From<EngineError> for Unopened {
+    fn from(error: EngineError) -> Self {
+        Self { error, session: None }
+    }
+}
+
 /// A session on an engine. Dropping it has the session stopped and then gives the permit back.
-pub(crate) struct Session<P: Send + 'static> {
+pub(crate) struct Session {
     engine: Engine,
     /// Taken by `Drop`.
-    open: Option<OpenSession<P>>,
+    open: Option<OpenSession>,
     /// Makes [`Engine::drain`] wait until the stop's own task has taken over.
     _undrained: TaskTrackerToken,
 }
 
-struct OpenSession<P> {
+struct OpenSession {
     alive: Alive,
     command: Option<EnginePath>,
     /// In the journal.
     entry: Option<u64>,
-    permit: P,
+    /// None while nobody has taken it.
+    permit: Option<Permit>,
 }
 
-impl<P: Send + 'static> Session<P> {
-    fn new(engine: Engine, channel: Hash, alive: Alive, command: Option<EnginePath>, permit: P) -> Self {
+impl Session {
+    fn new(engine: Engine, channel: Hash, alive: Alive, command: Option<EnginePath>) -> Self {
         let undrained = engine.0.tasks.token();
         let entry = engine.0.journal.as_ref().zip(command.as_ref());
         let entry = entry.map(|(journal, command)| journal.opened(engine.endpoint(), channel, command));
-        Self { engine, open: Some(OpenSession { alive, command, entry, permit }), _undrained: undrained }
+        Self {
+            engine,
+            open: Some(OpenSession { alive, command, entry, permit: None }),
+            _undrained: undrained,
+        }
+    }
+
+    /// Keeps the permit until the session has ended.
+    fn hold(&mut self, permit: Permit) {
+        if let Some(open) = &mut self.open {
+            open.permit = Some(permit);
+        }
+    }
+
+    /// The engine has ended it by itself: there is nothing to stop, and a stop would end what has taken its place.
+    pub(crate) fn forsake(&mut self) {
+        let Some(OpenSession { alive, entry, .. }) = self.open.take() else { return };
+        drop(alive.end());
+        self.engine.superseded();
+        self.engine.forget(entry);
     }
 }
 
-impl<P: Send + 'static> Drop for Session<P> {
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("engine", self.engine.endpoint()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Session {
     fn drop(&mut self) {
         let Some(OpenSession { alive, command, entry, permit }) = self.open.take() else { return };
         let engine = self.engine.clone();

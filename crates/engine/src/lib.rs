@@ -13,8 +13,8 @@
 //!
 //! An [`Engine`] is a handle to one engine that runs somewhere. [`Engine::open`] starts a session and returns a
 //! [`Playback`], which owns the caller's permit: the right to have one more session there. However a playback ends, the
-//! engine is told to stop, and the permit comes back only when it has answered or its time is up. So a slot is never
-//! given out while the engine still works for its last owner.
+//! engine is told to stop, and the permit comes back only when it has answered or its time is up. A start that nobody
+//! waits for any more gives its permit back at once: its call is left to itself (`calls.rs`).
 //!
 //! Two facts about real engines shape this crate. A second session of a channel on one engine supersedes the first,
 //! and a stop ends every session of the channel there, the newest included. So starts and stops of one channel on one
@@ -24,6 +24,7 @@
 //! typed values only, replies are parsed with limits of size, depth and time, and of the URLs in them only the path is
 //! used, so an engine can send us nowhere but to itself.
 
+mod calls;
 mod content;
 mod endpoint;
 mod engine;

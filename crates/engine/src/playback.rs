@@ -3,7 +3,7 @@
 use std::fmt;
 
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Duration, MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::engine::{Engine, Session};
@@ -14,25 +14,28 @@ use crate::path::EnginePath;
 use crate::start::Started;
 use crate::stat::{PlaybackStat, PlaybackStatus};
 
+/// How long an engine is waited for that is asked whose playback it has: viewers wait meanwhile.
+const A_MOMENT: Duration = Duration::from_millis(500);
+
 /// A stream open on one engine. Dropping it has the engine stop the session, from a task that [`Engine::drain`] waits
 /// for; the permit is given back when the stop has been answered or given up. When a newer playback of the same
 /// channel lives on the same engine no stop is sent, because it would end that one.
-pub struct Playback<P: Send + 'static> {
+pub struct Playback {
     engine: Engine,
     started: Started,
     player: PlayerId,
     stats: watch::Receiver<Option<PlaybackStat>>,
     /// Before the session: nothing is asked about a session that is being stopped.
     _poll: Option<AbortOnDropHandle<()>>,
-    _session: Session<P>,
+    session: Session,
 }
 
-impl<P: Send + 'static> Playback<P> {
-    pub(crate) fn new(engine: Engine, started: Started, player: PlayerId, session: Session<P>) -> Self {
+impl Playback {
+    pub(crate) fn new(engine: Engine, started: Started, player: PlayerId, session: Session) -> Self {
         let (sender, stats) = watch::channel(None);
         let poll =
             started.stat.clone().map(|path| engine.spawn_owned(poll_stats(engine.clone(), path, sender)));
-        Self { engine, started, player, stats, _poll: poll, _session: session }
+        Self { engine, started, player, stats, _poll: poll, session }
     }
 
     /// The engine it plays on.
@@ -62,6 +65,30 @@ impl<P: Send + 'static> Playback<P> {
         self.engine.client().open_file(&self.started.playback, range).await
     }
 
+    /// Whether another client's session of the channel has taken this one's place, by what the engine said last.
+    pub fn is_superseded(&self) -> bool {
+        self.stats.borrow().as_ref().is_some_and(|stat| self.is_of_another(stat))
+    }
+
+    /// The same, asked now; false when the engine does not answer within a moment.
+    pub async fn ask_whether_superseded(&self) -> bool {
+        let Some(path) = &self.started.stat else { return false };
+        let answer = timeout(A_MOMENT, self.engine.client().stat(path)).await;
+        answer.is_ok_and(|stat| stat.is_ok_and(|stat| self.is_of_another(&stat)))
+    }
+
+    /// Engines tell the newest playback of the channel.
+    fn is_of_another(&self, stat: &PlaybackStat) -> bool {
+        let ours = self.started.playback_session_id.as_ref();
+        ours.zip(stat.playback_session_id.as_ref()).is_some_and(|(ours, newest)| ours != newest)
+    }
+
+    /// The engine has ended the session by itself, or another client's session of the channel has taken its place: no stop
+    /// is sent, because it would end that one.
+    pub fn forsake(mut self) {
+        self.session.forsake();
+    }
+
     /// The playback's state, renewed every [`Timings::stat_every`](crate::Timings::stat_every) while it is open; the
     /// last one remains when the engine does not answer.
     pub fn stats(&self) -> watch::Receiver<Option<PlaybackStat>> {
@@ -69,7 +96,7 @@ impl<P: Send + 'static> Playback<P> {
     }
 }
 
-impl<P: Send + 'static> fmt::Debug for Playback<P> {
+impl fmt::Debug for Playback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Playback")
             .field("engine", self.engine.endpoint())

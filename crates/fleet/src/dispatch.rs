@@ -1,25 +1,34 @@
 //! Which engine serves a new stream.
 //!
-//! Choice is by load: of the engines that may serve, the one with the fewest slots taken, with a hard cap per engine. A
-//! [`Slot`] is the right to run one playback on an engine; it is taken before the start call and returned when the
-//! engine has answered the stop, so the cap holds at every moment. Who finds no slot waits in order; the number of
-//! those who wait is the fleet's demand, and what the fleet can do about it ([`Outlook`]) decides how long they wait.
+//! Choice is by what streams have shown of an engine, then by load, with a hard cap per engine. A [`Slot`] is the right to
+//! run one playback on an engine; it is taken before the start call and returned when the engine has answered the stop,
+//! or when nobody waits for the start any more. Who finds no slot waits ([`desk`] says for which); the number of those
+//! whom no engine that runs can serve soon is the fleet's demand, and what the fleet can do about it ([`Outlook`])
+//! decides how long they wait.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+mod desk;
+#[cfg(test)]
+mod simulation;
+mod trial;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use acemux_engine::{Endpoint, Engine, Infohash, Journal, Timings};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
+use self::desk::{Decision, Desk, Floor, Full, GIVING_WAY, View};
+use self::trial::Deliveries;
+pub use self::trial::Trial;
 use crate::member::{Contained, EngineKey, Health, Member};
 
-/// How long a stream that nobody watches may take to give its slot up: as long as its engine may take to answer the
-/// stop. Only then another engine is asked for.
-const GIVING_WAY: Duration = Duration::from_secs(3);
+/// A wait that ends so much later than it was to end did so because this program stood still, not the engines.
+const STANDSTILL: Duration = Duration::from_secs(2);
 
 /// How engines are used.
 #[derive(Clone, Debug)]
@@ -74,11 +83,53 @@ pub enum Lack {
 /// Who is served first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Priority {
-    /// A stream that begins: in the order of asking.
+    /// A stream that begins: in turns over the address groups that wait, in a group by arrival.
     #[default]
     Start,
     /// A stream that has stopped under so many viewers: before those that begin, and many viewers before few.
     Recovery(usize),
+    /// A second source beside one that is silent: only while nobody waits.
+    Hedge,
+}
+
+/// An address group, by its first address: whoever counts by address makes these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Group(IpAddr);
+
+impl From<IpAddr> for Group {
+    fn from(first: IpAddr) -> Self {
+        Self(first)
+    }
+}
+
+/// Who holds a slot or waits for one: a stream, and those who watch it. Asked while a lock is held, so it must answer at
+/// once.
+pub trait Occupant: fmt::Debug + Send + Sync {
+    /// The groups of those who wait for it or watch it: some, if there are many; none when there is nobody.
+    fn groups(&self) -> Vec<Group>;
+
+    /// Since when nobody watches it or waits for it, and in which group the last one was. `None` when somebody does, or
+    /// when it is over.
+    fn idle(&self) -> Option<(Instant, Group)>;
+
+    /// Has it end if nobody watches it, or wait in the queue again if it has not begun to play. False when it cannot
+    /// listen now.
+    fn make_room(&self) -> bool;
+}
+
+/// Who asks for a slot, and for what.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The stream, if its infohash is known.
+    pub stream: Option<Infohash>,
+    /// Engines that have just failed with it.
+    pub exclude: Vec<EngineKey>,
+    /// Who goes first.
+    pub priority: Priority,
+    /// Since when it is waited for.
+    pub asked: Instant,
+    /// Who will hold it.
+    pub occupant: Arc<dyn Occupant>,
 }
 
 /// Why there is no slot.
@@ -93,6 +144,9 @@ pub enum NoSlot {
     /// All slots are taken.
     #[error("every engine runs as many streams as MAX_STREAMS_PER_ENGINE allows")]
     AllBusy,
+    /// So many wait already that the address that waits for most loses its newest.
+    #[error("too many streams wait for an engine, most of them asked for from this address")]
+    QueueFull,
     /// An engine was to come, and did not in time.
     #[error("no engine became ready in time")]
     NotInTime,
@@ -111,27 +165,23 @@ pub enum NoSlot {
 pub struct Engines {
     options: DispatchOptions,
     members: RwLock<Arc<[Arc<Member>]>>,
-    queue: Mutex<Queue>,
+    hall: Mutex<Hall>,
     outlook: watch::Sender<Outlook>,
     /// The number of those who wait has changed.
     demand: Notify,
+    /// It was decided anew: who is to be refused may have prospects, or none any more.
+    decided: Notify,
+    /// When time alone changes what is decided next.
+    due: watch::Sender<Option<Instant>>,
+    deliveries: Deliveries,
 }
 
-/// Who waits, in order.
-#[derive(Debug, Default)]
-struct Queue {
-    waiters: BTreeMap<u64, Waiter>,
-    last: u64,
-}
-
+/// Who waits, and where each is told.
 #[derive(Debug)]
-struct Waiter {
-    priority: Priority,
-    stream: Option<Infohash>,
-    exclude: Vec<EngineKey>,
-    grant: oneshot::Sender<Slot>,
-    /// Whether another engine should be created for it. Not while a stream that nobody watches gives way to it.
-    is_demand: bool,
+struct Hall {
+    desk: Desk,
+    grants: HashMap<u64, oneshot::Sender<Slot>>,
+    decided_at: Instant,
 }
 
 /// The right to run one playback on an engine. Dropping it returns the right, and the next in line gets it.
@@ -139,6 +189,7 @@ struct Waiter {
 pub struct Slot {
     member: Arc<Member>,
     engines: Arc<Engines>,
+    tenure: u64,
 }
 
 /// A place in the queue, given up when dropped.
@@ -147,11 +198,30 @@ struct Ticket<'a> {
     number: u64,
 }
 
+/// A stream that another program runs: nothing is known of who watches it.
+#[derive(Debug)]
+struct Foreign;
+
+impl Occupant for Foreign {
+    fn groups(&self) -> Vec<Group> {
+        Vec::new()
+    }
+
+    fn idle(&self) -> Option<(Instant, Group)> {
+        None
+    }
+
+    fn make_room(&self) -> bool {
+        false
+    }
+}
+
 impl Priority {
     fn weight(self) -> usize {
         match self {
-            Self::Start => 0,
-            Self::Recovery(viewers) => viewers.max(1),
+            Self::Hedge => 0,
+            Self::Start => 1,
+            Self::Recovery(viewers) => viewers.saturating_add(2),
         }
     }
 }
@@ -161,20 +231,69 @@ impl Slot {
     pub fn member(&self) -> &Arc<Member> {
         &self.member
     }
+
+    /// Its playback is being ended: it comes back when the engine has answered.
+    pub fn leaving(&self) {
+        self.engines.hall.lock().desk.leaving(self.tenure);
+    }
+
+    /// A start on it begins; what comes of it tells something about the engine.
+    pub fn trial(&self, stream: &str) -> Trial {
+        Trial::new(Arc::clone(&self.engines), Arc::clone(&self.member), self.tenure, stream)
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         self.member.return_slot();
+        self.engines.hall.lock().desk.release(self.tenure, Instant::now());
         self.engines.serve();
     }
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        if self.engines.queue.lock().waiters.remove(&self.number).is_some() {
+        let mut hall = self.engines.hall.lock();
+        let was_waiting = hall.desk.withdraw(self.number);
+        let grant = hall.grants.remove(&self.number);
+        drop(hall);
+        drop(grant);
+        if was_waiting {
             self.engines.demand.notify_one();
         }
+    }
+}
+
+/// The engines while it is decided.
+struct Members<'a>(&'a [Arc<Member>]);
+
+impl Members<'_> {
+    fn find(&self, engine: &EngineKey) -> Option<&Arc<Member>> {
+        self.0.iter().find(|member| member.key == *engine)
+    }
+
+    /// Those that may be given streams.
+    fn views(&self) -> Vec<View> {
+        let open = self.0.iter().filter(|member| member.may_serve() && !member.is_cordoned());
+        let view = |member: &Arc<Member>| View {
+            key: member.key.clone(),
+            free: member.free(),
+            used: member.used(),
+            calls: member.engine.wanted_calls(),
+            is_doubtful: member.is_doubtful(),
+            trust: member.trust(),
+        };
+        open.map(view).collect()
+    }
+}
+
+impl Floor for Members<'_> {
+    fn is_closing(&self, engine: &EngineKey, stream: Infohash) -> bool {
+        self.find(engine).is_some_and(|member| member.engine.is_closing(stream))
+    }
+
+    fn take(&self, engine: &EngineKey) -> bool {
+        self.find(engine).is_some_and(|member| member.take_slot())
     }
 }
 
@@ -189,9 +308,16 @@ impl Engines {
         Arc::new(Self {
             members: RwLock::new(members),
             options,
-            queue: Mutex::default(),
+            hall: Mutex::new(Hall {
+                desk: Desk::default(),
+                grants: HashMap::new(),
+                decided_at: Instant::now(),
+            }),
             outlook: watch::Sender::new(outlook),
             demand: Notify::new(),
+            decided: Notify::new(),
+            due: watch::Sender::new(None),
+            deliveries: Deliveries::default(),
         })
     }
 
@@ -217,7 +343,7 @@ impl Engines {
 
     /// Streams that wait for a slot which no engine that runs is about to give up.
     pub fn waiting(&self) -> usize {
-        self.queue.lock().waiters.values().filter(|waiter| waiter.is_demand).count()
+        self.hall.lock().desk.demand()
     }
 
     /// Returns when [`Self::waiting`] has changed since the last call.
@@ -228,96 +354,91 @@ impl Engines {
     /// Engines to ask something that needs no slot, the best first: those that answer, then by load.
     pub fn to_ask(&self) -> Vec<Arc<Member>> {
         let mut all: Vec<_> = self.all().iter().filter(|member| member.may_serve()).cloned().collect();
-        all.sort_by_key(|member| (member.is_doubtful(), member.is_ejected(), member.used()));
+        all.sort_by_key(|member| (member.is_doubtful(), member.trust(), member.used()));
         all
     }
 
-    /// A stream started on this engine: what failed elsewhere before was those engines' fault.
-    pub fn started(&self, on: &Member, stream: &str) {
-        on.started();
-        self.all()
-            .iter()
-            .filter(|other| other.key != on.key)
-            .for_each(|other| other.started_elsewhere(stream));
-    }
-
-    /// A slot for `stream` on the least loaded engine not in `exclude`. Of one priority those who asked before are served
-    /// before. Calls `relieve` when all are busy: streams that nobody watches give way.
-    ///
-    /// An engine where a stop of the same stream is pending is taken only if there is no other: the start would have
-    /// to wait for the stop's answer.
-    pub async fn slot(
-        self: &Arc<Self>,
-        stream: Option<Infohash>,
-        exclude: &[EngineKey],
-        priority: Priority,
-        relieve: impl Fn() -> bool,
-    ) -> Result<Slot, NoSlot> {
-        self.refuse_at_once(exclude)?;
-        let (grant, granted) = oneshot::channel();
-        let exclude_keys = exclude.to_vec();
-        let waiter = Waiter { priority, stream, exclude: exclude_keys, grant, is_demand: false };
-        let ticket = self.enqueue(waiter);
-        self.serve();
-        let result = self.wait(granted, &ticket, exclude, relieve).await;
-        drop(ticket);
-        result
-    }
-
-    /// A slot that nobody else needs: on an engine not in `exclude`, while nobody waits and another slot stays free.
-    pub fn spare_slot(self: &Arc<Self>, stream: Option<Infohash>, exclude: &[EngineKey]) -> Option<Slot> {
-        let members = self.all();
-        let free: usize = members.iter().map(|member| member.free()).sum();
-        if free < 2 || !self.queue.lock().waiters.is_empty() {
-            return None;
+    /// A slot as the request wants it. An engine where a stop of the same stream is pending is taken only if there is no
+    /// other: the start would have to wait for the stop's answer.
+    pub async fn slot(self: &Arc<Self>, request: Request) -> Result<Slot, NoSlot> {
+        self.refuse_at_once(&request.exclude)?;
+        let (priority, exclude) = (request.priority, request.exclude.clone());
+        if priority == Priority::Hedge && self.hall.lock().desk.is_awaited() {
+            return Err(NoSlot::AllBusy);
         }
-        let member = choose(&members, stream, exclude)?;
-        Some(Slot { member, engines: Arc::clone(self) })
+        let (grant, granted) = oneshot::channel();
+        let ticket = self.enqueue(request, grant);
+        self.serve();
+        match priority {
+            Priority::Hedge => self.spare(granted, &ticket).await,
+            Priority::Start | Priority::Recovery(_) => self.wait(granted, &ticket, &exclude).await,
+        }
     }
 
     /// A slot on this engine, if it has one now: for what somebody else runs there.
     pub fn slot_on(self: &Arc<Self>, member: &Arc<Member>) -> Option<Slot> {
-        member.take_slot().then(|| Slot { member: Arc::clone(member), engines: Arc::clone(self) })
+        let mut hall = self.hall.lock();
+        if !member.take_slot() {
+            return None;
+        }
+        let tenure = hall.desk.enter(member.key.clone(), Arc::new(Foreign), Instant::now());
+        hall.desk.delivered(tenure);
+        Some(Slot { member: Arc::clone(member), engines: Arc::clone(self), tenure })
     }
 
-    async fn wait(
-        &self,
-        mut granted: oneshot::Receiver<Slot>,
-        ticket: &Ticket<'_>,
-        exclude: &[EngineKey],
-        relieve: impl Fn() -> bool,
-    ) -> Result<Slot, NoSlot> {
-        let began = Instant::now();
-        let (selection, startup) = (began + self.options.selection, began + self.options.startup);
+    /// Only what is free, or comes because nobody watches.
+    async fn spare(&self, mut granted: oneshot::Receiver<Slot>, ticket: &Ticket<'_>) -> Result<Slot, NoSlot> {
         if let Ok(slot) = granted.try_recv() {
             return Ok(slot);
         }
-        if relieve() {
-            tokio::select! {
-                biased;
-                Ok(slot) = &mut granted => return Ok(slot),
-                () = sleep_until(selection.min(began + GIVING_WAY)) => {}
-            }
+        if !self.hall.lock().desk.has_claim(ticket.number) {
+            return Err(NoSlot::AllBusy);
         }
-        self.register_demand(ticket);
-        let mut outlook = self.outlook.subscribe();
-        tokio::select! {
-            biased;
-            Ok(slot) = &mut granted => return Ok(slot),
-            () = sleep_until(selection) => {}
-        }
+        timeout(GIVING_WAY, granted).await.ok().and_then(Result::ok).ok_or(NoSlot::AllBusy)
+    }
+
+    async fn wait(
+        self: &Arc<Self>,
+        mut granted: oneshot::Receiver<Slot>,
+        ticket: &Ticket<'_>,
+        exclude: &[EngineKey],
+    ) -> Result<Slot, NoSlot> {
+        let began = Instant::now();
+        let (mut selection, mut startup) = (began + self.options.selection, began + self.options.startup);
+        let (mut outlook, mut due) = (self.outlook.subscribe(), self.due.subscribe());
         loop {
-            relieve();
-            if let Some(refusal) = self.hopeless(&outlook.borrow_and_update(), exclude) {
+            let decided = self.decided.notified();
+            let (now, last) = (Instant::now(), startup.max(selection));
+            let is_due = selection <= now;
+            let refusal =
+                is_due.then(|| self.refusal(&outlook.borrow_and_update(), ticket, exclude)).flatten();
+            if let Some(refusal) = refusal.or_else(|| (last <= now).then_some(NoSlot::NotInTime)) {
                 return granted.try_recv().or(Err(refusal));
             }
+            let next = if is_due { last } else { selection };
+            let wake_at = due.borrow_and_update().filter(|at| *at > now).map_or(next, |at| at.min(next));
             tokio::select! {
                 biased;
-                Ok(slot) = &mut granted => return Ok(slot),
-                () = sleep_until(startup.max(selection)) => return Err(NoSlot::NotInTime),
-                Ok(()) = outlook.changed() => {}
+                slot = &mut granted => return slot.map_err(|_| NoSlot::QueueFull),
+                () = decided, if is_due => {}
+                Ok(()) = outlook.changed(), if is_due => {}
+                Ok(()) = due.changed() => {}
+                () = sleep_until(wake_at) => {
+                    let late = wake_at.elapsed();
+                    if late > STANDSTILL {
+                        (selection, startup) = (selection + late, startup + late);
+                    }
+                    self.serve_since(wake_at);
+                }
             }
         }
+    }
+
+    /// Why it is not waited any longer. Never while a slot is free or its stream unwatched.
+    fn refusal(&self, outlook: &Outlook, ticket: &Ticket<'_>, exclude: &[EngineKey]) -> Option<NoSlot> {
+        let refusal = self.hopeless(outlook, exclude)?;
+        let views = Members(&self.all()).views();
+        (!self.hall.lock().desk.has_prospects(ticket.number, &views)).then_some(refusal)
     }
 
     fn hopeless(&self, outlook: &Outlook, exclude: &[EngineKey]) -> Option<NoSlot> {
@@ -343,53 +464,68 @@ impl Engines {
         Ok(())
     }
 
-    fn enqueue(&self, waiter: Waiter) -> Ticket<'_> {
-        let mut queue = self.queue.lock();
-        queue.last += 1;
-        let number = queue.last;
-        queue.waiters.insert(number, waiter);
+    fn enqueue(&self, request: Request, grant: oneshot::Sender<Slot>) -> Ticket<'_> {
+        let mut hall = self.hall.lock();
+        let (number, full) = hall.desk.ask(request);
+        hall.grants.insert(number, grant);
+        let turned_away = full.and_then(|Full(victim)| hall.grants.remove(&victim));
+        drop(hall);
+        drop(turned_away);
         Ticket { engines: self, number }
     }
 
-    /// From now on another engine should be created for it.
-    fn register_demand(&self, ticket: &Ticket<'_>) {
-        if let Some(waiter) = self.queue.lock().waiters.get_mut(&ticket.number) {
-            waiter.is_demand = true;
+    /// Gives out what is free, and has room made for those who find nothing. To be called whenever anything has changed:
+    /// a slot, an engine, who watches.
+    pub fn serve(self: &Arc<Self>) {
+        let members = self.all();
+        let mut hall = self.hall.lock();
+        hall.decided_at = Instant::now();
+        if !hall.desk.is_awaited() {
+            return;
         }
-        self.demand.notify_one();
+        let demand = hall.desk.demand();
+        let floor = Members(&members);
+        let now = hall.decided_at;
+        let decisions = hall.desk.decide(&mut floor.views(), &floor, now);
+        let has_changed = demand != hall.desk.demand();
+        let due = hall.desk.due(now);
+        let decisions: Vec<_> =
+            decisions.into_iter().filter_map(|decision| self.to_do(&mut hall, &floor, decision)).collect();
+        drop(hall);
+        if has_changed {
+            self.demand.notify_one();
+        }
+        self.due.send_if_modified(|known| std::mem::replace(known, due) != due);
+        self.decided.notify_waiters();
+        decisions.into_iter().for_each(|to_do| self.perform(to_do));
     }
 
-    /// Gives out the slots that are free, in the order of asking.
-    pub(crate) fn serve(self: &Arc<Self>) {
-        let members = self.all();
-        let mut grants = Vec::new();
-        {
-            let mut queue = self.queue.lock();
-            let mut served = HashSet::new();
-            let mut in_turn: Vec<_> = queue.waiters.iter().collect();
-            in_turn.sort_by_key(|(number, waiter)| (Reverse(waiter.priority.weight()), **number));
-            for (number, waiter) in in_turn {
-                if let Some(member) = choose(&members, waiter.stream, &waiter.exclude) {
-                    grants.push((*number, member));
-                    served.insert(*number);
-                }
+    /// The same, unless it was done since.
+    fn serve_since(self: &Arc<Self>, at: Instant) {
+        if self.hall.lock().decided_at < at {
+            self.serve();
+        }
+    }
+
+    fn to_do(self: &Arc<Self>, hall: &mut Hall, floor: &Members<'_>, decision: Decision) -> Option<ToDo> {
+        match decision {
+            Decision::MakeRoom { tenure, occupant } => Some(ToDo::MakeRoom { tenure, occupant }),
+            Decision::Grant { waiter, engine, tenure } => {
+                let member = Arc::clone(floor.find(&engine)?);
+                let slot = Slot { member, engines: Arc::clone(self), tenure };
+                Some(ToDo::Grant(hall.grants.remove(&waiter), slot))
             }
-            let waiters = std::mem::take(&mut queue.waiters);
-            let (given, waiting): (BTreeMap<_, _>, BTreeMap<_, _>) =
-                waiters.into_iter().partition(|(number, _)| served.contains(number));
-            queue.waiters = waiting;
-            drop(queue);
-            self.hand_over(grants, given);
         }
     }
 
     /// Outside of the lock: a slot that nobody takes any more comes back here.
-    fn hand_over(self: &Arc<Self>, grants: Vec<(u64, Arc<Member>)>, mut given: BTreeMap<u64, Waiter>) {
-        for (number, member) in grants {
-            let slot = Slot { member, engines: Arc::clone(self) };
-            let Some(waiter) = given.remove(&number) else { continue };
-            if waiter.grant.send(slot).is_ok() {
-                self.demand.notify_one();
+    fn perform(&self, to_do: ToDo) {
+        match to_do {
+            ToDo::Grant(grant, slot) => drop(grant.map(|grant| grant.send(slot))),
+            ToDo::MakeRoom { tenure, occupant } => {
+                if !occupant.make_room() {
+                    self.hall.lock().desk.stays(tenure);
+                }
             }
         }
     }
@@ -423,28 +559,16 @@ impl Engines {
     }
 }
 
-/// Takes a slot for the waiter on the best engine that has one. Engines that streams have shown to be bad are used
-/// only when there is no other at all, for one bad engine is better than none.
-fn choose(members: &[Arc<Member>], stream: Option<Infohash>, exclude: &[EngineKey]) -> Option<Arc<Member>> {
-    let eligible = |member: &&Arc<Member>| member.may_serve() && !exclude.contains(&member.key);
-    let mut eligible: Vec<_> = members
-        .iter()
-        .filter(eligible)
-        .map(|member| {
-            let closing = stream.is_some_and(|stream| member.engine.is_closing(stream));
-            let is_doubtful = member.is_doubtful();
-            ((is_doubtful, closing, member.used()), member.is_ejected(), member)
-        })
-        .collect();
-    if eligible.iter().any(|((is_doubtful, ..), ejected, _)| !is_doubtful && !ejected) {
-        eligible.retain(|(_, ejected, _)| !ejected);
-    }
-    eligible.sort_by_key(|(rank, ..)| *rank);
-    eligible.into_iter().map(|(.., member)| member).find(|member| member.take_slot()).cloned()
+/// What is done after the lock was given back.
+enum ToDo {
+    Grant(Option<oneshot::Sender<Slot>>, Slot),
+    MakeRoom { tenure: u64, occupant: Arc<dyn Occupant> },
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn options(slots: usize) -> DispatchOptions {
@@ -464,8 +588,57 @@ mod tests {
         Engines::new(&endpoints, options(slots), outlook)
     }
 
+    /// A stream and those who wait for it or watch it, as a test says.
+    #[derive(Debug, Default)]
+    struct Crowd {
+        groups: Mutex<Vec<Group>>,
+        last: Mutex<Option<(Instant, Group)>>,
+        asked: AtomicUsize,
+    }
+
+    impl Occupant for Crowd {
+        fn groups(&self) -> Vec<Group> {
+            self.groups.lock().clone()
+        }
+
+        fn idle(&self) -> Option<(Instant, Group)> {
+            *self.last.lock()
+        }
+
+        fn make_room(&self) -> bool {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            true
+        }
+    }
+
+    impl Crowd {
+        fn of(home: u8) -> Arc<Self> {
+            Arc::new(Self { groups: Mutex::new(vec![group(home)]), ..Self::default() })
+        }
+
+        /// Everybody is gone.
+        fn leaves(&self, engines: &Arc<Engines>) {
+            let group = self.groups.lock().pop().unwrap();
+            *self.last.lock() = Some((Instant::now(), group));
+            engines.serve();
+        }
+
+        fn asked(&self) -> usize {
+            self.asked.load(Ordering::Relaxed)
+        }
+    }
+
+    fn group(home: u8) -> Group {
+        Group::from(IpAddr::from([192, 0, 2, home]))
+    }
+
+    fn request(occupant: &Arc<Crowd>, exclude: &[EngineKey], priority: Priority) -> Request {
+        let occupant = Arc::clone(occupant) as Arc<dyn Occupant>;
+        Request { stream: None, exclude: exclude.to_vec(), priority, asked: Instant::now(), occupant }
+    }
+
     async fn slot(engines: &Arc<Engines>, exclude: &[EngineKey]) -> Result<Slot, NoSlot> {
-        engines.slot(None, exclude, Priority::Start, || false).await
+        engines.slot(request(&Crowd::of(1), exclude, Priority::Start)).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -507,23 +680,205 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_nobody_watches_gives_way_before_another_engine_is_asked_for() {
         let engines = engines(1, 1, Outlook::Growing);
-        let lingering = slot(&engines, &[]).await.unwrap();
-        let waiting = engines.slot(None, &[], Priority::Start, || true);
+        let zapper = Crowd::of(1);
+        let lingering = engines.slot(request(&zapper, &[], Priority::Start)).await.unwrap();
+        zapper.leaves(&engines);
+        let waiting = slot(&engines, &[]);
         tokio::pin!(waiting);
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
-        assert_eq!(engines.waiting(), 0, "no demand yet");
+        assert_eq!((engines.waiting(), zapper.asked()), (0, 1), "no demand yet");
         tokio::time::sleep(Duration::from_secs(1)).await;
         drop(lingering);
         assert!(waiting.await.is_ok());
+    }
 
-        let stuck = slot(&engines, &[]).await.unwrap();
-        let waiting = engines.slot(None, &[], Priority::Start, || true);
+    #[tokio::test(start_paused = true)]
+    async fn one_that_takes_too_long_to_give_way_is_demand_after_all() {
+        let engines = engines(1, 1, Outlook::Growing);
+        let zapper = Crowd::of(1);
+        let _stuck = engines.slot(request(&zapper, &[], Priority::Start)).await.unwrap();
+        zapper.leaves(&engines);
+        let waiting = slot(&engines, &[]);
         tokio::pin!(waiting);
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         tokio::time::sleep(GIVING_WAY).await;
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         assert_eq!(engines.waiting(), 1, "it did not give way in time");
-        drop(stuck);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_first_is_served_as_soon_as_a_stream_loses_its_viewers() {
+        for is_own in [true, false] {
+            let engines = engines(1, 1, Outlook::Static);
+            let leaver = Crowd::of(if is_own { 1 } else { 2 });
+            let held = engines.slot(request(&leaver, &[], Priority::Start)).await.unwrap();
+            held.trial("a").delivered();
+            let waiting = slot(&engines, &[]);
+            tokio::pin!(waiting);
+            assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let left = Instant::now();
+            leaver.leaves(&engines);
+            let stop = async {
+                while leaver.asked() == 0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                drop(held);
+            };
+            let (got, ()) = tokio::join!(waiting, stop);
+            assert!(got.is_ok());
+            let kept = if is_own { Duration::ZERO } else { Duration::from_secs(1) };
+            let waited = left.elapsed();
+            assert!(waited >= kept && waited < kept + Duration::from_millis(100), "{is_own} {waited:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_slot_of_a_zap_is_the_zappers_though_others_have_waited_longer() {
+        let engines = engines(1, 1, Outlook::Static);
+        let zapper = Crowd::of(1);
+        let held = engines.slot(request(&zapper, &[], Priority::Start)).await.unwrap();
+        held.trial("a").delivered();
+        let other = Crowd::of(2);
+        let waiting = engines.slot(request(&other, &[], Priority::Start));
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        zapper.leaves(&engines);
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        let next = slot(&engines, &[]);
+        tokio::pin!(next);
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+        assert_eq!(zapper.asked(), 1);
+        // The engine takes its time to answer the stop: the promise outlives the second.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        drop(held);
+        let slot = next.await.unwrap();
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        drop(slot);
+        assert!(waiting.await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_address_that_starts_more_than_its_share_makes_room_for_another() {
+        let engines = engines(1, 3, Outlook::Static);
+        let greedy: Vec<_> = (0..3).map(|_| Crowd::of(1)).collect();
+        let mut held = Vec::new();
+        for crowd in &greedy {
+            held.push(engines.slot(request(crowd, &[], Priority::Start)).await.unwrap());
+        }
+        let newcomer = engines.slot(request(&Crowd::of(2), &[], Priority::Start));
+        tokio::pin!(newcomer);
+        assert!(futures_util::poll!(newcomer.as_mut()).is_pending());
+        assert_eq!(greedy.iter().map(|crowd| crowd.asked()).sum::<usize>(), 0, "each has its fair try");
+        let made_room = async {
+            while greedy[0].asked() == 0 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            drop(held.remove(0));
+        };
+        let (got, ()) = tokio::join!(newcomer, made_room);
+        assert!(got.is_ok());
+        assert_eq!(greedy.iter().map(|crowd| crowd.asked()).sum::<usize>(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_addresses_are_served_in_turns_and_each_in_its_order() {
+        let engines = engines(1, 1, Outlook::Growing);
+        let held = slot(&engines, &[]).await.unwrap();
+        let order = Mutex::new(Vec::new());
+        let wait = async |name, home| {
+            let slot = engines.slot(request(&Crowd::of(home), &[], Priority::Start)).await.unwrap();
+            order.lock().push(name);
+            drop(slot);
+        };
+        let greedy = async { tokio::join!(wait("a1", 1), wait("a2", 1), wait("a3", 1)) };
+        let modest = async { tokio::join!(wait("b1", 2), wait("b2", 2)) };
+        tokio::join!(greedy, modest, async { drop(held) });
+        assert_eq!(
+            order.into_inner(),
+            ["b1", "a1", "b2", "a2", "a3"],
+            "the first turn was the first address's"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_costs_the_address_that_waits_for_most_its_newest() {
+        let engines = engines(1, 1, Outlook::Growing);
+        let _held = slot(&engines, &[]).await.unwrap();
+        let mut flood: Vec<_> = (0..desk::MOST_WAITING).map(|_| Box::pin(slot(&engines, &[]))).collect();
+        for waiting in &mut flood {
+            assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        }
+        let modest = engines.slot(request(&Crowd::of(2), &[], Priority::Start));
+        tokio::pin!(modest);
+        assert!(futures_util::poll!(modest.as_mut()).is_pending());
+        let newest = flood.pop().unwrap().await;
+        assert_eq!(newest.unwrap_err(), NoSlot::QueueFull);
+        let one_more = slot(&engines, &[]).await;
+        assert_eq!(one_more.unwrap_err(), NoSlot::QueueFull, "the newest is its own");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_refused_while_a_stream_is_unwatched() {
+        let engines = engines(1, 1, Outlook::Static);
+        let zapper = Crowd::of(2);
+        let held = engines.slot(request(&zapper, &[], Priority::Start)).await.unwrap();
+        held.trial("a").delivered();
+        let waiting = slot(&engines, &[]);
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        // At the very moment at which it would be refused the slot is kept for somebody else.
+        tokio::time::sleep(Duration::from_millis(4900)).await;
+        zapper.leaves(&engines);
+        let stop = async {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            assert_eq!(zapper.asked(), 1);
+            drop(held);
+        };
+        let (got, ()) = tokio::join!(waiting, stop);
+        assert!(got.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn engines_on_which_starts_hang_are_not_preferred_for_being_idle() {
+        let engines = engines(2, 3, Outlook::Static);
+        let bad = engines.all()[0].clone();
+        let first = engines.slot_on(&bad).unwrap();
+        let trial = first.trial("a");
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        drop((trial, first));
+        assert_eq!(bad.trust(), crate::trouble::Trust::Noted);
+        let others = [slot(&engines, &[]).await.unwrap(), slot(&engines, &[]).await.unwrap()];
+        assert!(others.iter().all(|slot| slot.member().key != bad.key));
+        // What it delivers clears the note.
+        let again = engines.slot_on(&bad).unwrap();
+        again.trial("b").delivered();
+        assert_eq!(bad.trust(), crate::trouble::Trust::Full);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hang_is_the_engines_fault_when_the_channel_plays_elsewhere() {
+        let engines = engines(2, 3, Outlook::Static);
+        let [bad, good] = [0, 1].map(|n| engines.all()[n].clone());
+        let elsewhere = engines.slot_on(&good).unwrap();
+        let playing = elsewhere.trial("a");
+        playing.delivered();
+        for _ in 0..3 {
+            let slot = engines.slot_on(&bad).unwrap();
+            let trial = slot.trial("a");
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            drop((trial, slot));
+        }
+        assert!(bad.is_ejected());
+        // Different channels that hang and play nowhere blame nobody.
+        for stream in ["x", "y", "z", "u", "v"] {
+            let slot = engines.slot_on(&good).unwrap();
+            let trial = slot.trial(stream);
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            drop((trial, slot));
+        }
+        assert!(!good.is_ejected());
+        drop(playing);
     }
 
     #[tokio::test(start_paused = true)]
@@ -566,7 +921,7 @@ mod tests {
     async fn an_ejected_engine_is_used_only_when_there_is_no_other() {
         let engines = engines(2, 3, Outlook::Static);
         let all = engines.all();
-        (0..3).for_each(|_| all[0].failed("a", true));
+        (0..3).for_each(|_| all[0].failed("a", crate::trouble::Fault::Failed, true));
         let held: Vec<_> = [slot(&engines, &[]).await, slot(&engines, &[]).await, slot(&engines, &[]).await]
             .into_iter()
             .map(Result::unwrap)
@@ -597,7 +952,7 @@ mod tests {
         let held = slot(&engines, &[]).await.unwrap();
         let order = Mutex::new(Vec::new());
         let wait = async |priority| {
-            let slot = engines.slot(None, &[], priority, || false).await.unwrap();
+            let slot = engines.slot(request(&Crowd::of(1), &[], priority)).await.unwrap();
             order.lock().push(priority);
             drop(slot);
         };
@@ -608,12 +963,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_spare_slot_is_never_the_last_free_one() {
-        let engines = engines(2, 2, Outlook::Static);
+    async fn a_second_source_takes_a_free_or_unwatched_slot_but_nothing_that_somebody_waits_for() {
+        let engines = engines(2, 1, Outlook::Static);
+        let spare = async |exclude: &[EngineKey]| {
+            engines.slot(request(&Crowd::of(1), exclude, Priority::Hedge)).await
+        };
         let first = slot(&engines, &[]).await.unwrap();
-        let second = engines.spare_slot(None, std::slice::from_ref(&first.member().key)).unwrap();
-        assert_ne!(first.member().key, second.member().key);
-        let _third = slot(&engines, &[]).await.unwrap();
-        assert!(engines.spare_slot(None, &[]).is_none());
+        let key = first.member().key.clone();
+        let second = spare(std::slice::from_ref(&key)).await.unwrap();
+        assert_ne!(key, second.member().key);
+        assert_eq!(spare(&[]).await.unwrap_err(), NoSlot::AllBusy);
+        drop(second);
+        let lingering = Crowd::of(2);
+        let third = engines.slot(request(&lingering, &[], Priority::Start)).await.unwrap();
+        lingering.leaves(&engines);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let hedge = spare(std::slice::from_ref(&key));
+        let (hedge, ()) = tokio::join!(hedge, async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(lingering.asked(), 1);
+            drop(third);
+        });
+        assert!(hedge.is_ok());
+        let waiting = slot(&engines, &[]);
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        assert_eq!(spare(&[]).await.unwrap_err(), NoSlot::AllBusy, "somebody waits");
     }
 }

@@ -39,4 +39,4 @@ pub mod provisioner;
 pub mod recipe;
 mod reconcile;
 pub mod spec;
-mod trouble;
+pub mod trouble;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::ident::ContainerId;
 use crate::provisioner::Usage;
-use crate::trouble::Trouble;
+use crate::trouble::{Fault, Trouble, Trust};
 
 /// Probes in a row that must succeed before an unhealthy engine is called healthy again.
 const HITS: u32 = 2;
@@ -235,6 +235,16 @@ impl Member {
         self.trouble.lock().ejected_until(Instant::now()).is_some()
     }
 
+    /// How much streams have shown it to be worth.
+    pub fn trust(&self) -> Trust {
+        self.trouble.lock().trust(Instant::now())
+    }
+
+    /// Since when streams have shown it to be bad, if no stream has delivered on it since.
+    pub(crate) fn ejected_since(&self) -> Option<Instant> {
+        self.trouble.lock().ejected_since(Instant::now())
+    }
+
     /// Whether streams may start on it. One that somebody else runs may be tried before its first probe.
     pub(crate) fn may_serve(&self) -> bool {
         let known = self.knowledge.lock();
@@ -300,19 +310,19 @@ impl Member {
         self.knowledge.lock().usage = Some(usage);
     }
 
-    /// A stream has started on it.
-    pub(crate) fn started(&self) {
+    /// A stream has delivered on it.
+    pub(crate) fn delivered(&self) {
         self.knowledge.lock().last_stream = Some(Timestamp::now());
         self.trouble.lock().succeeded(Instant::now());
     }
 
-    pub(crate) fn started_elsewhere(&self, stream: &str) {
-        self.trouble.lock().succeeded_elsewhere(stream, Instant::now());
+    pub(crate) fn delivered_elsewhere(&self, stream: &str, took: Duration) {
+        self.trouble.lock().succeeded_elsewhere(stream, took, Instant::now());
     }
 
-    /// A stream did not start on it, or broke. `is_blamed`: certainly by the engine's fault.
-    pub fn failed(&self, stream: &str, is_blamed: bool) {
-        self.trouble.lock().failed(stream, is_blamed, Instant::now());
+    /// A stream did not start on it, hung, or broke. `is_blamed`: certainly by the engine's fault.
+    pub(crate) fn failed(&self, stream: &str, fault: Fault, is_blamed: bool) {
+        self.trouble.lock().failed(stream, fault, is_blamed, Instant::now());
     }
 
     /// One probe's result. True when it has just become healthy.

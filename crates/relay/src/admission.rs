@@ -1,10 +1,50 @@
 //! How many viewers there may be, in all and per client address. Checked before any engine is touched.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+
+/// Leading bits of an IPv6 address that name a network: what a home is given at the least (RFC 6177), and what its
+/// devices number themselves within.
+const NETWORK_BITS: u32 = 64;
+
+/// Who counts as one client: an IPv4 address, or all 2^64 addresses of an IPv6 network. An IPv4 address written as
+/// IPv6 (`::ffff:a.b.c.d`, what a socket for both shows) is that IPv4 address.
+///
+/// Whatever counts by address counts by this, because whoever has a network has every address in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AddressGroup(IpAddr);
+
+impl From<IpAddr> for AddressGroup {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                let network = u128::MAX << (u128::BITS - NETWORK_BITS);
+                Ipv6Addr::from_bits(v6.to_bits() & network).into()
+            }
+            v4 @ IpAddr::V4(_) => v4,
+        })
+    }
+}
+
+impl AddressGroup {
+    /// Its first address, which names it.
+    pub fn first(self) -> IpAddr {
+        self.0
+    }
+}
+
+impl fmt::Display for AddressGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => write!(f, "{address}"),
+            IpAddr::V6(first) => write!(f, "{first}/{NETWORK_BITS}"),
+        }
+    }
+}
 
 /// Why one more viewer is refused. Running viewers are never touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,28 +66,57 @@ pub struct Admission {
 #[derive(Debug, Default)]
 struct Seats {
     taken: usize,
-    per_address: HashMap<IpAddr, usize>,
+    per_address: AddressCounts,
+}
+
+/// How many of something each client has.
+#[derive(Debug, Default)]
+pub struct AddressCounts(HashMap<AddressGroup, usize>);
+
+impl AddressCounts {
+    /// One more for this client. False when it has `most` already.
+    pub fn add(&mut self, group: AddressGroup, most: usize) -> bool {
+        let count = self.0.get(&group).copied().unwrap_or(0);
+        let has_room = count < most;
+        if has_room {
+            self.0.insert(group, count + 1);
+        }
+        has_room
+    }
+
+    /// One less. Nothing is remembered of who has none.
+    pub fn remove(&mut self, group: AddressGroup) {
+        if let Some(count) = self.0.get_mut(&group) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(&group);
+            }
+        }
+    }
+
+    /// Clients that have at least one.
+    pub fn clients(&self) -> usize {
+        self.0.len()
+    }
 }
 
 impl Admission {
-    /// At most `most` viewers, at most `most_per_address` from one address.
+    /// At most `most` viewers, at most `most_per_address` of one client.
     pub fn new(most: usize, most_per_address: usize) -> Arc<Self> {
         Arc::new(Self { most, most_per_address, seats: Mutex::default() })
     }
 
-    /// A seat for a viewer at `address`.
-    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Seat, Refusal> {
+    /// A seat for a viewer of this client.
+    pub fn admit(self: &Arc<Self>, client: AddressGroup) -> Result<Seat, Refusal> {
         let mut seats = self.seats.lock();
         if seats.taken >= self.most {
             return Err(Refusal::ServerFull);
         }
-        let here = seats.per_address.entry(address).or_default();
-        if *here >= self.most_per_address {
+        if !seats.per_address.add(client, self.most_per_address) {
             return Err(Refusal::AddressFull);
         }
-        *here += 1;
         seats.taken += 1;
-        Ok(Seat { admission: Arc::clone(self), address })
+        Ok(Seat { admission: Arc::clone(self), client })
     }
 
     /// Seats taken at this moment.
@@ -55,15 +124,10 @@ impl Admission {
         self.seats.lock().taken
     }
 
-    fn release(&self, address: IpAddr) {
+    fn release(&self, client: AddressGroup) {
         let mut seats = self.seats.lock();
         seats.taken -= 1;
-        if let Some(here) = seats.per_address.get_mut(&address) {
-            *here -= 1;
-            if *here == 0 {
-                seats.per_address.remove(&address);
-            }
-        }
+        seats.per_address.remove(client);
     }
 }
 
@@ -71,12 +135,12 @@ impl Admission {
 #[derive(Debug)]
 pub struct Seat {
     admission: Arc<Admission>,
-    address: IpAddr,
+    client: AddressGroup,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.admission.release(self.address);
+        self.admission.release(self.client);
     }
 }
 
@@ -84,26 +148,52 @@ impl Drop for Seat {
 mod tests {
     use super::*;
 
-    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-    const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+    fn group(address: &str) -> AddressGroup {
+        address.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn one_household_is_one_group_however_its_addresses_are_written() {
+        let same = [
+            ("192.0.2.7", "::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+            ("::1", "::2", "::/64"),
+        ];
+        for (one, other, written) in same {
+            assert_eq!(group(one), group(other), "{one} {other}");
+            assert_eq!(group(one).to_string(), written);
+        }
+        let apart = [
+            ("192.0.2.7", "192.0.2.8"),
+            ("::ffff:192.0.2.7", "::ffff:192.0.2.8"),
+            ("2001:db8:1:2::1", "2001:db8:1:3::1"),
+            ("127.0.0.1", "::1"),
+        ];
+        for (one, other) in apart {
+            assert_ne!(group(one), group(other), "{one} {other}");
+        }
+    }
 
     #[test]
     fn a_seat_given_back_is_free_again() {
+        let (home, elsewhere) = (group("192.0.2.1"), group("192.0.2.2"));
         let admission = Admission::new(3, 2);
-        let first = admission.admit(HOME).unwrap();
-        let _second = admission.admit(HOME).unwrap();
-        assert_eq!(admission.admit(HOME).unwrap_err(), Refusal::AddressFull);
-        let _third = admission.admit(ELSEWHERE).unwrap();
-        assert_eq!(admission.admit(ELSEWHERE).unwrap_err(), Refusal::ServerFull);
+        let first = admission.admit(home).unwrap();
+        let _second = admission.admit(home).unwrap();
+        assert_eq!(admission.admit(home).unwrap_err(), Refusal::AddressFull);
+        let _third = admission.admit(elsewhere).unwrap();
+        assert_eq!(admission.admit(elsewhere).unwrap_err(), Refusal::ServerFull);
         drop(first);
-        assert!(admission.admit(HOME).is_ok());
+        assert!(admission.admit(home).is_ok());
     }
 
     #[test]
     fn nothing_is_remembered_of_an_address_that_left() {
-        let admission = Admission::new(3, 2);
-        drop(admission.admit(HOME).unwrap());
+        let admission = Admission::new(3, 1);
+        let seat = admission.admit(group("2001:db8::1")).unwrap();
+        assert_eq!(admission.admit(group("2001:db8::2")).unwrap_err(), Refusal::AddressFull);
+        drop(seat);
         assert_eq!(admission.taken(), 0);
-        assert!(admission.seats.lock().per_address.is_empty());
+        assert_eq!(admission.seats.lock().per_address.clients(), 0);
     }
 }

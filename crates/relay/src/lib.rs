@@ -18,17 +18,19 @@
 //! * [`session`] is a single-owner state machine: `select().await` yields a step, a synchronous `apply` decides.
 //!   Every state has a deadline, so a session cannot wait for ever on a peer.
 //! * [`relay`] maps stream keys to sessions. Any number of simultaneous first requests make one session.
-//! * [`viewer`] is the right to watch: a guard whose drop gives the place back.
+//! * [`viewer`] is the right to watch: a guard whose drop gives the place back. [`mod@line`] is all that joins it to its
+//!   connection.
 
 pub mod admission;
 pub mod budget;
 pub mod event;
+pub mod line;
 pub mod origin;
 pub mod output;
 pub mod relay;
 pub mod ring;
 pub mod session;
-mod starts;
+mod standstill;
 pub mod viewer;
 
 pub use relay::{Relay, RelayConfig, StreamKey};

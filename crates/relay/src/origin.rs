@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,8 +15,10 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::admission::AddressGroup;
 use crate::output::recording::Recording;
 use crate::relay::StreamKey;
+use crate::session::Shared;
 
 /// Opens streams.
 pub trait Origin: Send + Sync + 'static {
@@ -24,6 +26,9 @@ pub trait Origin: Send + Sync + 'static {
     ///
     /// Cancel safe: when the future is dropped, what it has begun at the source is ended.
     fn open(&self, request: OpenRequest) -> BoxFuture<'static, Result<Upstream, OpenError>>;
+
+    /// A session has lost its last viewer: who waits for a place may have its one. Must not block.
+    fn unwatched(&self) {}
 }
 
 /// What to open.
@@ -37,8 +42,10 @@ pub struct OpenRequest {
     pub urgency: Urgency,
     /// Where the origin tells how far it is.
     pub progress: Progress,
-    /// Asks the relay to end a stream nobody watches, so that its slot gets free.
-    pub pressure: Pressure,
+    /// When its first viewer asked.
+    pub asked: Instant,
+    /// The session that asks, and will hold the place.
+    pub tenant: Tenant,
 }
 
 /// Who waits for a stream to be opened.
@@ -90,6 +97,8 @@ pub struct Upstream {
     pub media: Media,
     /// Where to ask what the source last said about the stream.
     pub report: Arc<dyn Report>,
+    /// Told when the stream can be played.
+    pub evidence: Box<dyn Evidence>,
     /// Set for a recording: it is read through this, and `media` stays silent.
     pub recording: Option<Arc<dyn Recording>>,
 }
@@ -98,6 +107,17 @@ pub struct Upstream {
 pub trait Report: Send + Sync {
     /// Its newest words, `None` before the first.
     fn stats(&self) -> Option<SourceStats>;
+}
+
+/// What comes of a start, for the origin that judges its sources by it. Dropped untold, the stream gave nothing to play.
+pub trait Evidence: Send + Sync {
+    /// Something that can be played has come from the source.
+    fn delivered(&self);
+}
+
+/// For sources that are not judged.
+impl Evidence for () {
+    fn delivered(&self) {}
 }
 
 /// Where a stream plays, for the operator's pages.
@@ -154,6 +174,8 @@ pub struct LivePosition {
 pub enum Lack {
     /// Room on the sources there are.
     Room,
+    /// Room in the queue of those who wait.
+    Queue,
     /// Addresses for another one.
     Addresses,
     /// The program that another one would run.
@@ -245,15 +267,44 @@ pub struct Progress(Arc<Mutex<Course>>);
 struct Course {
     entered: Vec<(Stage, Instant)>,
     source: Option<SourceId>,
+    /// When the source was asked. Kept when the stages have been told.
+    called: Option<Instant>,
+    is_doubtful: bool,
+}
+
+/// How far an attempt is, for who decides whether another one is made beside it.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// The stage entered last.
+    pub stage: Stage,
+    /// When the source was asked; `None` while it waits for a place.
+    pub called: Option<Instant>,
+    /// The source may not be able to give the stream: another one should be asked soon.
+    pub is_doubtful: bool,
 }
 
 impl Progress {
     /// `stage` begins now.
     pub fn enter(&self, stage: Stage) {
-        let entered = &mut self.0.lock().entered;
-        if entered.last().is_none_or(|(last, _)| *last != stage) {
-            entered.push((stage, Instant::now()));
+        let mut course = self.0.lock();
+        if stage == Stage::Call {
+            course.called = Some(Instant::now());
         }
+        if course.entered.last().is_none_or(|(last, _)| *last != stage) {
+            course.entered.push((stage, Instant::now()));
+        }
+    }
+
+    /// The source that is asked may be a bad one.
+    pub fn doubt(&self) {
+        self.0.lock().is_doubtful = true;
+    }
+
+    /// How far it is.
+    pub fn standing(&self) -> Standing {
+        let course = self.0.lock();
+        let stage = course.entered.last().map_or(Stage::Slot, |(stage, _)| *stage);
+        Standing { stage, called: course.called, is_doubtful: course.is_doubtful }
     }
 
     /// It is this source that is asked.
@@ -290,22 +341,43 @@ impl Progress {
     }
 }
 
-/// Ends streams that only linger, so that somebody who waits for a slot gets one.
+/// The session behind a request, as its origin may know it. Holds nothing that must be given back.
 #[derive(Clone)]
-pub struct Pressure(Arc<dyn Fn() -> bool + Send + Sync>);
+pub struct Tenant(Weak<Shared>);
 
-impl Pressure {
-    pub(crate) fn new(give_way: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(give_way))
+/// Groups that are told of one session; who has more of them is not known better by naming all.
+const GROUPS: usize = 16;
+
+impl Tenant {
+    pub(crate) fn new(session: &Arc<Shared>) -> Self {
+        Self(Arc::downgrade(session))
     }
 
-    /// For an origin's own tests: there is nothing to end.
-    pub fn none() -> Self {
-        Self::new(|| false)
+    /// For an origin's own tests: nobody.
+    pub fn nobody() -> Self {
+        Self(Weak::new())
     }
 
-    /// Ends the stream that has lingered longest. False when none lingers.
-    pub fn relieve(&self) -> bool {
-        (self.0)()
+    /// The address groups of those who wait for the stream or watch it, at most sixteen.
+    pub fn groups(&self) -> Vec<AddressGroup> {
+        self.0.upgrade().map(|session| session.viewers.groups(GROUPS)).unwrap_or_default()
+    }
+
+    /// Since when nobody watches or waits, and who was the last. `None` when somebody does, or the session is over.
+    pub fn idle(&self) -> Option<(Instant, AddressGroup)> {
+        self.0.upgrade().filter(|session| !session.is_over())?.viewers.idle()
+    }
+
+    /// Has the session end if nobody watches, or ask for a place again if it does not play yet. False when it has too
+    /// much to do to listen.
+    pub fn make_room(&self) -> bool {
+        self.0.upgrade().is_some_and(|session| session.make_room())
+    }
+}
+
+impl fmt::Debug for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.0.upgrade().map(|session| session.key());
+        f.debug_tuple("Tenant").field(&key).finish()
     }
 }

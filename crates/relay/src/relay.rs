@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,8 +20,7 @@ use crate::output::hls::{HlsOptions, Tokens};
 use crate::ring::{Ring, RingLimits};
 use crate::session::state::Timings;
 use crate::session::task::Task;
-use crate::session::{Command, EndReason, Phase, SessionSnapshot, Shared, StartError};
-use crate::starts::Starts;
+use crate::session::{EndReason, Phase, SessionSnapshot, Shared, StartError};
 use crate::viewer::{Viewer, ViewerGuard, ViewerId, ViewerInfo};
 
 /// Identity of one shared session. Two requests with equal keys watch the same stream.
@@ -98,7 +96,6 @@ pub(crate) struct Inner {
     pub(crate) hls: Tokens,
     next_viewer: AtomicU64,
     waiting: AtomicUsize,
-    starts: Starts,
 }
 
 /// Bytes since the process began.
@@ -143,7 +140,6 @@ impl Relay {
             hls: Tokens::default(),
             next_viewer: AtomicU64::new(1),
             waiting: AtomicUsize::new(0),
-            starts: Starts::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -153,7 +149,7 @@ impl Relay {
         if self.inner.stop.is_cancelled() {
             return Err(StartError::Draining);
         }
-        let seat = self.inner.admission.admit(info.address).map_err(StartError::from)?;
+        let seat = self.inner.admission.admit(info.address.into()).map_err(StartError::from)?;
         Ok(Admitted { seat: Arc::new(seat), at: Instant::now() })
     }
 
@@ -172,7 +168,7 @@ impl Relay {
         let mut key = key;
         for _ in 0..MOST_MOVES {
             let guard = self.inner.enter(&key, &info, &admitted)?;
-            match self.inner.wait(guard, info.address).await? {
+            match self.inner.wait(guard).await? {
                 Waited::Joined(viewer) => return Ok(viewer),
                 Waited::Again(other) => key = other,
             }
@@ -192,10 +188,10 @@ impl Relay {
         self.inner.sessions.lock().get(key).map(|shared| shared.snapshot())
     }
 
-    /// Throws a viewer out: its connection is cut, its place is free. One that still waits for its stream's start goes as
-    /// soon as that is decided. False when no viewer has this number.
+    /// Throws a viewer out, also one that still waits for its stream's start: its connection is cut, its place is free.
+    /// False when no viewer has this number.
     pub fn kick(&self, viewer: u64) -> bool {
-        self.inner.distinct().iter().any(|shared| shared.viewers.kick(ViewerId(viewer)))
+        self.inner.distinct().iter().any(|shared| shared.kick(ViewerId(viewer)))
     }
 
     /// Every source that a stream plays on, once.
@@ -300,12 +296,12 @@ impl Inner {
         Ok(shared)
     }
 
-    async fn wait(&self, guard: ViewerGuard, address: IpAddr) -> Result<Waited, StartError> {
+    async fn wait(&self, guard: ViewerGuard) -> Result<Waited, StartError> {
         let shared = Arc::clone(guard.shared());
         let known = shared.phase.borrow().clone();
         let decided = match known {
             // Boxed, so that a request which need not wait does not carry the room for waiting.
-            Phase::Opening => Box::pin(self.decided(&shared, address)).await?,
+            Phase::Opening => Box::pin(self.decided(&shared)).await,
             decided => Some(decided),
         };
         match decided {
@@ -317,18 +313,12 @@ impl Inner {
         }
     }
 
-    async fn decided(&self, shared: &Arc<Shared>, address: IpAddr) -> Result<Option<Phase>, StartError> {
+    async fn decided(&self, shared: &Arc<Shared>) -> Option<Phase> {
         let _waiting = Waiting::new(&self.waiting);
-        let ticket = self.starts.enter(address, shared);
         let mut phase = shared.phase.subscribe();
         let longest = self.config.timings.start_budget + WAITER_GRACE;
-        tokio::select! {
-            biased;
-            phase = timeout(longest, phase.wait_for(|phase| *phase != Phase::Opening)) => {
-                Ok(phase.ok().and_then(Result::ok).map(|phase| phase.clone()))
-            }
-            () = ticket.outdated() => Err(StartError::Outdated),
-        }
+        let phase = timeout(longest, phase.wait_for(|phase| *phase != Phase::Opening)).await;
+        phase.ok().and_then(Result::ok).map(|phase| phase.clone())
     }
 
     fn seat(&self, guard: ViewerGuard) -> Viewer {
@@ -360,19 +350,6 @@ impl Inner {
                 Claim::Mine
             }
         }
-    }
-
-    /// Asks the session that has lingered longest to end. False when none lingers.
-    pub(crate) fn give_way(&self) -> bool {
-        let longest = self
-            .distinct()
-            .into_iter()
-            .filter_map(|shared| Some((shared.lingering_since()?, shared)))
-            .min_by_key(|(since, _)| *since);
-        let Some((_, shared)) = longest else { return false };
-        // The next caller must find another one.
-        shared.lingers(None);
-        shared.commands.try_send(Command::GiveWay).is_ok()
     }
 
     /// A place in the memory budget.
@@ -423,7 +400,7 @@ fn after_the_end(reason: EndReason, key: StreamKey) -> Result<Waited, StartError
         EndReason::NotStarted(error) => Err(error),
         EndReason::Shutdown => Err(StartError::Draining),
         EndReason::Merged(other) => Ok(Waited::Again(other)),
-        EndReason::Lost => Err(StartError::Gone),
+        EndReason::Lost | EndReason::Stuck => Err(StartError::Gone),
         EndReason::Idle
         | EndReason::Abandoned
         | EndReason::GaveWay

@@ -13,8 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::admission::Seat;
+use crate::admission::{AddressGroup, Seat};
 use crate::event::Event;
+use crate::line::Line;
 use crate::relay::{Inner, StreamKey};
 use crate::ring::{Cursor, Read};
 use crate::session::{EndReason, Shared};
@@ -45,6 +46,8 @@ pub struct ViewerInfo {
     pub user_agent: String,
     /// How it named the channel, lower case; the first viewer's form is shown as the session's `ace_id`.
     pub label: String,
+    /// How its connection is reached, from its request on.
+    pub line: Line,
 }
 
 /// Why a viewer is gone.
@@ -103,7 +106,8 @@ pub struct ViewerSnapshot {
 /// What is known of one viewer; written on the data path, so only counters.
 pub(crate) struct Record {
     id: ViewerId,
-    info: ViewerInfo,
+    address: IpAddr,
+    user_agent: String,
     since: Timestamp,
     asked: Instant,
     playing: AtomicBool,
@@ -113,17 +117,8 @@ pub(crate) struct Record {
     next_chunk: AtomicU64,
     first_byte_ms: AtomicU64,
     leaving: AtomicU8,
-    exit: Mutex<Exit>,
-}
-
-/// How a viewer is thrown out.
-enum Exit {
-    /// Its connection has not said yet.
-    Unknown,
-    /// Calling this ends its connection.
-    Known(Box<dyn Fn() + Send + Sync>),
-    /// It was to go before its connection had said how.
-    Wanted,
+    /// Its connection, while it has one of its own.
+    line: Mutex<Option<Line>>,
 }
 
 /// Not a time: no first byte yet.
@@ -133,11 +128,13 @@ const NO_FIRST_BYTE: u64 = u64::MAX;
 pub(crate) struct Viewers {
     records: Mutex<BTreeMap<ViewerId, Arc<Record>>>,
     count: watch::Sender<usize>,
+    /// When a viewer last left, and whose it was.
+    last: Mutex<Option<(Instant, AddressGroup)>>,
 }
 
 impl Default for Viewers {
     fn default() -> Self {
-        Self { records: Mutex::default(), count: watch::Sender::new(0) }
+        Self { records: Mutex::default(), count: watch::Sender::new(0), last: Mutex::default() }
     }
 }
 
@@ -157,33 +154,79 @@ impl Viewers {
         self.records.lock().values().map(|record| record.snapshot(next)).collect()
     }
 
+    /// The groups of some of them, at most so many.
+    pub(crate) fn groups(&self, most: usize) -> Vec<AddressGroup> {
+        let mut groups = Vec::new();
+        for record in self.records.lock().values() {
+            let group = AddressGroup::from(record.address);
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+            if groups.len() == most {
+                break;
+            }
+        }
+        groups
+    }
+
+    /// Since when there is nobody, and who was the last.
+    pub(crate) fn idle(&self) -> Option<(Instant, AddressGroup)> {
+        let records = self.records.lock();
+        let last = *self.last.lock();
+        last.filter(|_| records.is_empty())
+    }
+
     fn enter(&self, record: Arc<Record>) {
         let mut records = self.records.lock();
         records.insert(record.id, record);
         self.count.send_replace(records.len());
     }
 
-    /// Throws one out. False when it is not here.
-    pub(crate) fn kick(&self, id: ViewerId) -> bool {
-        let record = self.records.lock().get(&id).cloned();
-        record.is_some_and(|record| {
-            record.cut(LeaveReason::Kicked);
-            true
-        })
+    /// Takes note that one is to go and cuts its connection. False when it is not here. It cannot leave meanwhile, so the
+    /// connection is not somebody else's yet.
+    fn kick(&self, id: ViewerId) -> bool {
+        let line = {
+            let records = self.records.lock();
+            let Some(record) = records.get(&id) else { return false };
+            record.order_out(LeaveReason::Kicked)
+        };
+        if let Some(line) = line {
+            line.wake();
+        }
+        true
     }
 
-    fn leave(&self, id: ViewerId) {
+    /// True when it was the last.
+    fn leave(&self, id: ViewerId) -> bool {
         let mut records = self.records.lock();
-        records.remove(&id);
+        let left = records.remove(&id);
+        if let Some(record) = &left {
+            *self.last.lock() = Some((Instant::now(), record.address.into()));
+        }
         self.count.send_replace(records.len());
+        left.is_some() && records.is_empty()
+    }
+}
+
+impl Shared {
+    /// Throws a viewer out. False when it is not here.
+    pub(crate) fn kick(&self, id: ViewerId) -> bool {
+        let is_here = self.viewers.kick(id);
+        let packager = self.hls.lock().upgrade();
+        if let Some(packager) = packager.filter(|_| is_here) {
+            packager.expel_kicked();
+        }
+        is_here
     }
 }
 
 impl Record {
     fn new(id: ViewerId, info: ViewerInfo) -> Arc<Self> {
+        let ViewerInfo { address, user_agent, line, label: _ } = info;
         Arc::new(Self {
             id,
-            info,
+            address,
+            user_agent,
             since: Timestamp::now(),
             asked: Instant::now(),
             playing: AtomicBool::new(false),
@@ -193,18 +236,26 @@ impl Record {
             next_chunk: AtomicU64::new(0),
             first_byte_ms: AtomicU64::new(NO_FIRST_BYTE),
             leaving: AtomicU8::new(LeaveReason::Left as u8),
-            exit: Mutex::new(Exit::Unknown),
+            line: Mutex::new(Some(line)),
         })
     }
 
-    /// Its connection ends now, or as soon as it has said how it ends.
-    fn cut(&self, reason: LeaveReason) {
+    /// It is about to go for this reason.
+    fn leaves(&self, reason: LeaveReason) {
         self.leaving.store(reason as u8, Ordering::Relaxed);
-        let mut exit = self.exit.lock();
-        match &*exit {
-            Exit::Known(end) => end(),
-            Exit::Unknown | Exit::Wanted => *exit = Exit::Wanted,
-        }
+    }
+
+    /// It is to go for this reason. Its connection, if there is one, ends when its line is woken.
+    pub(crate) fn order_out(&self, reason: LeaveReason) -> Option<Line> {
+        self.leaves(reason);
+        let line = self.line.lock().clone()?;
+        line.mark();
+        Some(line)
+    }
+
+    /// It is to go because an operator said so.
+    pub(crate) fn is_kicked(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) == LeaveReason::Kicked as u8
     }
 
     fn snapshot(&self, next: u64) -> ViewerSnapshot {
@@ -212,8 +263,8 @@ impl Record {
         let began = first_byte != NO_FIRST_BYTE;
         ViewerSnapshot {
             id: self.id,
-            address: self.info.address,
-            user_agent: self.info.user_agent.clone(),
+            address: self.address,
+            user_agent: self.user_agent.clone(),
             since: self.since,
             playing: self.playing.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
@@ -233,6 +284,9 @@ impl Record {
     }
 
     fn leave_reason(&self) -> LeaveReason {
+        if self.line.lock().as_ref().is_some_and(Line::is_stalled) {
+            return LeaveReason::Stalled;
+        }
         let reason = self.leaving.load(Ordering::Relaxed);
         LeaveReason::ALL.into_iter().find(|known| *known as u8 == reason).unwrap_or(LeaveReason::Left)
     }
@@ -266,9 +320,29 @@ impl ViewerGuard {
         &self.shared
     }
 
-    /// For whoever knows why the viewer goes.
-    pub(crate) fn farewell(&self) -> Farewell {
-        Farewell(Arc::clone(&self.record))
+    /// What is known of the viewer. It holds nothing but figures and its line.
+    pub(crate) fn record(&self) -> Arc<Record> {
+        Arc::clone(&self.record)
+    }
+
+    /// Its address.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.record.address
+    }
+
+    /// The viewer is about to go for this reason.
+    pub(crate) fn leaves(&self, reason: LeaveReason) {
+        self.record.leaves(reason);
+    }
+
+    /// An operator throws it out.
+    pub(crate) fn is_kicked(&self) -> bool {
+        self.record.is_kicked()
+    }
+
+    /// The viewer stays when the connection ends that it came by, which others may use from now on.
+    pub(crate) fn outlives_its_connection(&self) {
+        let _dropped_after_unlocking = self.record.line.lock().take();
     }
 
     /// So many bytes went to the viewer.
@@ -280,7 +354,9 @@ impl ViewerGuard {
 
 impl Drop for ViewerGuard {
     fn drop(&mut self) {
-        self.shared.viewers.leave(self.record.id);
+        if self.shared.viewers.leave(self.record.id) {
+            self.relay.origin.unwatched();
+        }
         if self.record.playing.load(Ordering::Relaxed) {
             self.relay.observe(&Event::ViewerLeft {
                 key: &self.shared.key(),
@@ -298,31 +374,6 @@ pub struct Viewer {
     guard: ViewerGuard,
     cursor: Cursor,
     prelude: Option<Bytes>,
-}
-
-/// Tells a viewer's record why the viewer goes; held by whoever sees the connection break.
-#[derive(Clone)]
-pub struct Farewell(Arc<Record>);
-
-impl Farewell {
-    /// The viewer is about to go for this reason.
-    pub fn because(&self, reason: LeaveReason) {
-        self.0.leaving.store(reason as u8, Ordering::Relaxed);
-    }
-
-    /// Ends the viewer's connection, for this reason.
-    pub(crate) fn cut(&self, reason: LeaveReason) {
-        self.0.cut(reason);
-    }
-
-    /// What ends the viewer's connection when an operator throws it out. Called at once when that was wanted already.
-    pub fn when_kicked(&self, end: impl Fn() + Send + Sync + 'static) {
-        let mut exit = self.0.exit.lock();
-        if matches!(*exit, Exit::Wanted) {
-            end();
-        }
-        *exit = Exit::Known(Box::new(end));
-    }
 }
 
 impl Viewer {
@@ -346,11 +397,6 @@ impl Viewer {
         self.guard.shared.key()
     }
 
-    /// For the connection, which knows why it breaks.
-    pub fn farewell(&self) -> Farewell {
-        self.guard.farewell()
-    }
-
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.guard.shared
     }
@@ -372,7 +418,7 @@ impl Viewer {
             }
             Read::Lagged { skipped, prelude } => Ok(self.skipped(skipped, prelude)),
             Read::End(reason) => {
-                self.farewell().because(LeaveReason::StreamOver);
+                self.guard.leaves(LeaveReason::StreamOver);
                 Err(reason)
             }
         })

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use acemux_relay::line::Line;
 use acemux_relay::origin::{
     Lack, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage, Upstream,
 };
-use acemux_relay::output::hls::HlsOptions;
+use acemux_relay::output::hls::{HlsError, HlsOptions, Token};
 use acemux_relay::session::state::Timings;
 use acemux_relay::session::{Phase, StartError};
 use acemux_relay::viewer::{Viewer, ViewerInfo};
@@ -104,8 +105,8 @@ impl Script {
                 }
             });
             let report = Arc::new(Silent);
-            let upstream =
-                Upstream { key, source: place(&source), media: media.boxed(), report, recording: None };
+            let (source, media) = (place(&source), media.boxed());
+            let upstream = Upstream { key, source, media, report, evidence: Box::new(()), recording: None };
             async move { Ok(upstream) }.boxed()
         });
     }
@@ -136,7 +137,8 @@ fn upstream(key: StreamKey, source: &str, pause: Duration, piece: usize, closing
     });
     // Without an end: a source that is only silent after its clip.
     let media = media.chain(stream::pending()).boxed();
-    Upstream { key, source: place(source), media, report: Arc::new(Silent), recording: None }
+    let (source, report) = (place(source), Arc::new(Silent));
+    Upstream { key, source, media, report, evidence: Box::new(()), recording: None }
 }
 
 fn place(name: &str) -> Source {
@@ -154,7 +156,7 @@ fn config() -> RelayConfig {
     RelayConfig {
         timings: Timings {
             start_budget: Duration::from_secs(30),
-            start_hedge: Duration::from_secs(12),
+            hedge: Duration::from_secs(12),
             idle: Duration::from_mins(1),
             stall: Duration::from_secs(5),
             hold: Duration::from_secs(30),
@@ -175,14 +177,30 @@ fn relay(script: &Arc<Script>) -> Relay {
     Relay::new(config(), Arc::new(Scripted(Arc::clone(script))), Arc::new(()))
 }
 
-async fn join(relay: &Relay, key: &str) -> Result<Viewer, StartError> {
-    let info = ViewerInfo {
+fn somebody(key: &str) -> ViewerInfo {
+    ViewerInfo {
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         user_agent: String::new(),
         label: key.to_owned(),
-    };
+        line: Line::default(),
+    }
+}
+
+async fn join(relay: &Relay, key: &str) -> Result<Viewer, StartError> {
+    let info = somebody(key);
     let admitted = relay.admit(&info)?;
     relay.join(StreamKey::new(key), info, admitted).await
+}
+
+async fn join_hls(relay: &Relay, info: ViewerInfo) -> Result<Token, StartError> {
+    let admitted = relay.admit(&info)?;
+    relay.join_hls(StreamKey::new(info.label.clone()), info, admitted).await
+}
+
+/// Throws out the only viewer of the only session.
+fn kick_the_only_one(relay: &Relay) {
+    let viewers = relay.sessions().remove(0).viewers;
+    assert!(viewers.len() == 1 && relay.kick(viewers[0].id.get()));
 }
 
 async fn next(viewer: &mut Viewer) -> Result<Bytes, String> {
@@ -217,6 +235,40 @@ async fn a_viewers_lag_is_what_it_has_not_been_given() {
         next(&mut viewer).await.expect("the rest");
     }
     assert!(relay.sessions()[0].viewers[0].lag_chunks < session.viewers[0].lag_chunks);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_fetches_pieces_and_is_thrown_out_while_the_stream_starts_has_no_place_in_it_afterwards() {
+    let script = Arc::new(Script::default());
+    script.plays("a", "one", Duration::from_secs(2));
+    let relay = relay(&script);
+    let info = somebody("a");
+    let line = info.line.clone();
+    let mut joining = Box::pin(join_hls(&relay, info));
+    assert!((&mut joining).now_or_never().is_none(), "it waits");
+    kick_the_only_one(&relay);
+    assert!(line.is_cut(), "its connection is told at once");
+    // Nobody has heard it: the request goes on to its end.
+    let token = joining.await.expect("the stream starts");
+    assert_eq!(relay.hls_playlist(&token, |_| String::new()).await, Err(HlsError::UnknownToken));
+    assert_eq!(relay.viewers(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_thrown_out_while_it_waits_for_a_piece_is_told_at_once() {
+    let script = Arc::new(Script::default());
+    script.plays("a", "one", Duration::from_secs(2));
+    let relay = relay(&script);
+    let info = somebody("a");
+    let line = info.line.clone();
+    let token = join_hls(&relay, info).await.expect("it plays");
+    let mut asking = Box::pin(relay.hls_playlist(&token, |_| String::new()));
+    assert!((&mut asking).now_or_never().is_none(), "there is no piece yet");
+    let began = Instant::now();
+    kick_the_only_one(&relay);
+    assert_eq!(asking.await, Err(HlsError::UnknownToken));
+    assert_eq!((began.elapsed(), relay.viewers()), (Duration::ZERO, 0));
+    assert!(!line.is_cut(), "the connection it came by may be another client's by now");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,11 @@
 //! Everything put together: which parts there are, who owns them, in which order they start and stop.
 //!
 //! [`Service::build`] makes the parts and binds the listener; nothing runs yet. [`Service::run`] runs them until told
-//! to stop. Order of a stop: `/readyz` says 503 and accepting ends, streams end so that their bodies finish, playbacks
-//! are closed on their engines, and a hard deadline stands around all of it.
+//! to stop, or until one has ended that it cannot do without ([`crate::supervise`]). Order of a stop: `/readyz` says 503
+//! and accepting ends, streams end so that their bodies finish, playbacks are closed on their engines, and a hard deadline
+//! stands around all of it; then the store is closed, which has its own.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +23,11 @@ use acemux_store::{OpenError, Store, StoreError};
 use axum::Router;
 use axum::extract::FromRef;
 use axum::routing::{delete, get, patch, post};
-use socket2::{Domain, Protocol, Socket, Type};
+use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::api::{
     custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, loops, proxy,
@@ -36,7 +36,7 @@ use crate::api::{
 use crate::archive::{Archive, PlaybackJournal};
 use crate::auth::Gate;
 use crate::client::TrustedProxies;
-use crate::config::{Config, ListenHost};
+use crate::config::Config;
 use crate::control;
 use crate::custom::{Custom, Recipes};
 use crate::edge::edge;
@@ -47,10 +47,9 @@ use crate::metrics::Metrics;
 use crate::origins::EngineOrigin;
 use crate::play::{getstream, hls};
 use crate::reported::Reported;
-use crate::serve::{ServeOptions, serve};
-
-/// Between a deadline inside and the one around it.
-const GRACE: Duration = Duration::from_secs(4);
+use crate::serve::{ServeOptions, Server, bind, listen};
+use crate::shutdown;
+use crate::supervise::{Essential, Failure, Outages, Renewable, Supervisor};
 
 /// What every request handler may use.
 #[derive(Clone)]
@@ -77,8 +76,10 @@ pub struct App {
     pub store: Store,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Cancelled when the service is told to stop.
+    /// Cancelled when the service stops.
     pub stop: CancellationToken,
+    /// What does not run at this moment.
+    pub outages: Arc<Outages>,
     /// When the service was built.
     pub began: Instant,
     /// Settings that pages show.
@@ -201,6 +202,7 @@ pub struct Service {
     fleet: Option<FleetTask>,
     playbacks: Arc<PlaybackJournal>,
     listener: TcpListener,
+    address: SocketAddr,
     options: ServeOptions,
 }
 
@@ -234,6 +236,7 @@ impl App {
             store,
             metrics,
             stop,
+            outages: Arc::default(),
             began,
             settings,
             trusted,
@@ -317,7 +320,7 @@ fn custom_routes() -> Router<App> {
 impl Service {
     /// Makes every part and binds the listener.
     pub async fn build(config: &Config, stop: CancellationToken) -> Result<Self, BuildError> {
-        let listener = listener(config)?;
+        let bound = bound(config)?;
         let mut parts = Parts::new(config).await?;
         let mut task = None;
         if config.fleet.is_docker {
@@ -326,7 +329,7 @@ impl Service {
             let recipes = Recipes::new(config, instance, docker.own_networks().await);
             task = Some(parts.create_fleet(config, recipes, Arc::new(docker)).await);
         }
-        Ok(Self::assemble(config, listener, parts, task, stop))
+        Ok(Self::assemble(config, bound, parts, task, stop))
     }
 
     /// The same with another provisioner in Docker's place, for tests.
@@ -335,28 +338,33 @@ impl Service {
         provisioner: Arc<dyn Provisioner>,
         stop: CancellationToken,
     ) -> Result<Self, BuildError> {
-        let listener = listener(config)?;
+        let bound = bound(config)?;
         let mut parts = Parts::new(config).await?;
         let recipes = Recipes::new(config, parts.instance(config), None);
         let task = parts.create_fleet(config, recipes, provisioner).await;
-        Ok(Self::assemble(config, listener, parts, Some(task), stop))
+        Ok(Self::assemble(config, bound, parts, Some(task), stop))
     }
 
     fn assemble(
         config: &Config,
-        listener: TcpListener,
+        (listener, address): (TcpListener, SocketAddr),
         parts: Parts,
         fleet: Option<FleetTask>,
         stop: CancellationToken,
     ) -> Self {
         let playbacks = Arc::clone(&parts.playbacks);
         let options = serve_options(config);
-        Self { app: App::new(config, parts, stop), fleet, playbacks, listener, options }
+        Self { app: App::new(config, parts, stop), fleet, playbacks, listener, address, options }
     }
 
     /// Where it listens.
-    pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it listens with, until that breaks.
+    pub fn listener(&self) -> &TcpListener {
+        &self.listener
     }
 
     /// The parts, for pages and tests.
@@ -364,60 +372,80 @@ impl Service {
         &self.app
     }
 
-    /// Runs until the service is told to stop, then ends everything in order.
-    pub async fn run(self) {
-        let tasks = TaskTracker::new();
-        let Self { app, fleet, playbacks, listener, options } = self;
+    /// Runs until the service is told to stop, then ends everything in order. An error names what it could not do
+    /// without; everything has ended in order then too.
+    pub async fn run(self) -> Result<(), Failure> {
+        let drain_timeout = self.options.drain_timeout;
+        let app = self.app.clone();
+        let mut supervisor = Supervisor::new(Arc::clone(&app.outages), app.stop.clone());
+        let server = self.start(&mut supervisor);
+        let outcome = supervisor.watch().await;
+        tracing::info!("stopping: no new viewers, streams end");
+        let rest = async {
+            let streams = shutdown::end_streams(&app.relay, &app.engines, drain_timeout);
+            let (_served, ()) = tokio::join!(server.drain(), streams);
+            supervisor.ended().await;
+        };
+        shutdown::in_order(drain_timeout + shutdown::ENGINE_DRAIN, rest, app.store.close()).await;
+        outcome
+    }
+
+    fn start(self, supervisor: &mut Supervisor) -> Arc<Server> {
+        let Self { app, fleet, playbacks, listener, address, options } = self;
         let stop = app.stop.clone();
-        tasks.spawn(async move {
+        supervisor.errand("giving up what an earlier run left open", async move {
             if timeout(ENGINES_MET, stop.cancelled()).await.is_err() {
                 playbacks.give_up_the_rest();
             }
         });
         // Without a fleet nobody listens to which engine has become healthy.
         let healthy = fleet.as_ref().map_or_else(|| mpsc::channel(1).0, FleetTask::healthy);
-        tasks.spawn(probe::run(Arc::clone(&app.engines), healthy, app.stop.clone()));
         if let Some(fleet) = fleet {
-            tasks.spawn(fleet.run(app.stop.clone()));
+            supervisor.run(Essential::Fleet, fleet.run(app.stop.clone()));
         }
-        tasks.spawn(crate::loops::run(app.relay.clone(), Arc::clone(&app.loops), app.stop.clone()));
-        tasks.spawn(evacuate::run(app.relay.clone(), Arc::clone(&app.engines), app.stop.clone()));
-        let deadline = options.drain_timeout + GRACE;
-        let serving = tasks.spawn(serve(listener, app.router(), options, app.stop.clone()));
-        app.stop.cancelled().await;
-        tracing::info!("stopping: no new viewers, streams end");
-        let finish = async {
-            app.relay.shutdown().await;
-            for member in app.engines.all().iter() {
-                member.engine.drain(GRACE).await;
-            }
-            // An error means the accept loop panicked; its connections are gone with it.
-            let _ended = serving.await;
-            tasks.close();
-            tasks.wait().await;
-            if let Err(error) = app.store.close().await {
-                tracing::warn!(%error, "not everything could be saved");
-            }
-        };
-        if timeout(deadline, finish).await.is_err() {
-            tracing::warn!(seconds = deadline.as_secs(), "not everything ended in time");
-        }
+        let server = Arc::new(Server::new(app.router(), options));
+        supervisor
+            .keep(Renewable::Listener, listening(Arc::clone(&server), (listener, address), app.stop.clone()));
+        let App { relay, engines, loops, stop, .. } = app;
+        supervisor.keep(Renewable::Loops, {
+            let (relay, stop) = (relay.clone(), stop.clone());
+            move || crate::loops::run(relay.clone(), Arc::clone(&loops), stop.clone())
+        });
+        supervisor.keep(Renewable::Evacuation, {
+            let (engines, stop) = (Arc::clone(&engines), stop.clone());
+            move || evacuate::run(relay.clone(), Arc::clone(&engines), stop.clone())
+        });
+        supervisor
+            .keep(Renewable::Probes, move || probe::run(Arc::clone(&engines), healthy.clone(), stop.clone()));
+        server
+    }
+}
+
+/// The listener, and another one at the same address whenever it breaks.
+fn listening(
+    server: Arc<Server>,
+    (first, address): (TcpListener, SocketAddr),
+    stop: CancellationToken,
+) -> impl FnMut() -> BoxFuture<'static, std::io::Result<()>> {
+    let mut first = Some(first);
+    move || {
+        let (first, server, stop) = (first.take(), Arc::clone(&server), stop.clone());
+        Box::pin(async move {
+            let listener = first.map_or_else(|| bind(address), Ok)?;
+            server.accept(listener, &stop).await
+        })
     }
 }
 
 /// After so long an engine that an earlier run used is there or gone for good.
 const ENGINES_MET: Duration = Duration::from_mins(1);
 
-/// How long a start may be silent before a second engine is tried beside the first. Engines collect 5–15 s of a stream
-/// before they send any of it; most that play at all have begun by then.
-const START_HEDGE: Duration = Duration::from_secs(12);
-
 fn relay_config(config: &Config) -> RelayConfig {
     let streams = &config.streams;
     RelayConfig {
         timings: Timings {
             start_budget: streams.empty_stream_timeout,
-            start_hedge: START_HEDGE,
+            hedge: streams.hedge_after,
             stall: streams.stall_timeout,
             idle: streams.idle_timeout,
             hold: streams.hold_timeout,
@@ -451,32 +479,9 @@ fn serve_options(config: &Config) -> ServeOptions {
 /// Connections for pages that one address may have beside its viewers.
 const PAGES_PER_ADDRESS: usize = 64;
 
-/// Connections that wait in the kernel to be accepted: a herd of players at kick-off, not a backlog of work.
-const BACKLOG: i32 = 1024;
-
-fn listener(config: &Config) -> Result<TcpListener, BuildError> {
+fn bound(config: &Config) -> Result<(TcpListener, SocketAddr), BuildError> {
     let (host, port) = (config.listen.host, config.listen.port);
-    listen(host, port)
-        .map_err(|source| BuildError::Listen { address: format!("port {port}: {source}"), source })
-}
-
-/// All addresses means IPv6 and IPv4 on one socket, or IPv4 alone on machines without IPv6.
-fn listen(host: ListenHost, port: u16) -> std::io::Result<TcpListener> {
-    match host {
-        ListenHost::Address(address) => bind(SocketAddr::new(address, port)),
-        ListenHost::All => bind(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port))
-            .or_else(|_| bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))),
-    }
-}
-
-fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    let listener = listen(host, port);
+    let bound = listener.and_then(|listener| listener.local_addr().map(|address| (listener, address)));
+    bound.map_err(|source| BuildError::Listen { address: format!("port {port}: {source}"), source })
 }

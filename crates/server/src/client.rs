@@ -96,19 +96,11 @@ impl fmt::Display for TrustedProxies {
     }
 }
 
-/// The address that limits are counted by: an IPv4 address, or the /64 of an IPv6 one, because a single
-/// household has 2^64 addresses to choose from.
-pub fn address_group(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Network { base: v6.into(), prefix: 64 }.first(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 /// What is remembered of a client, for pages and logs only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientInfo {
-    /// Where it connects from, see [`TrustedProxies::client_address`].
+    /// Where it connects from, see [`TrustedProxies::client_address`]. For limits it is an
+    /// [`AddressGroup`](acemux_relay::admission::AddressGroup).
     pub address: IpAddr,
     /// What it calls itself: at most 256 bytes without control characters, empty when it says nothing.
     pub user_agent: String,
@@ -381,13 +373,6 @@ mod tests {
             let error = format!("127.0.0.1, {item}").parse::<TrustedProxies>().unwrap_err();
             assert!(error.to_string().contains(item), "{error}");
         }
-    }
-
-    #[test]
-    fn limits_count_an_ipv6_household_as_one() {
-        assert_eq!(address_group(address("2001:db8:1:2:3:4:5:6")), address("2001:db8:1:2::"));
-        assert_eq!(address_group(address("192.0.2.7")), address("192.0.2.7"));
-        assert_eq!(address_group(address("::ffff:192.0.2.7")), address("192.0.2.7"));
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! (404, 405, what an extractor refuses) and the fence around a panic. Refuses to know any route, except that
 //! pages under `/ace/` are media and readable from any origin.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use tokio::time::Sleep;
 use tracing::error;
 
 use crate::api::problem::{Code, Problem, RequestId};
+use crate::supervise::reason_of;
 
 /// Longest path and query, in bytes. A request of ours needs about 100; players add a few hundred.
 pub const MAX_URI: usize = 8 * 1024;
@@ -115,11 +115,6 @@ async fn run_fenced(next: Next, request: Request, id: RequestId) -> Response {
             Problem::new(Code::Internal).into_response()
         }
     }
-}
-
-fn reason_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown")
 }
 
 /// What an extractor refuses is plain text that may repeat the input; it becomes a problem of the same kind.

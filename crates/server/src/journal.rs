@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use acemux_relay::event::{Event, Observer};
-use acemux_relay::session::StartError;
+use acemux_relay::session::{EndReason, StartError};
 
 use acemux_fleet::event::Event as FleetEvent;
 use acemux_store::Store;
@@ -130,6 +130,9 @@ impl Journal {
             }
             Event::SessionEnded { key, reason, lasted } => {
                 self.metrics.sessions.ended(reason.as_str());
+                if matches!(reason, EndReason::Lost | EndReason::Stuck) {
+                    tracing::error!(stream = %key, reason = reason.as_str(), "internal error: a stream's session failed");
+                }
                 tracing::info!(stream = %key, reason = reason.as_str(), seconds = lasted.as_secs(), "stream ended");
                 let message = format!("stream ended: {}", reason.as_str());
                 let details = json!({ "reason": reason.as_str(), "seconds": lasted.as_secs() });
@@ -203,13 +206,13 @@ impl From<&StartError> for Code {
                 Lack::Room => Self::NoEngine,
                 Lack::Addresses => Self::NoPorts,
                 Lack::Program => Self::ImageUnavailable,
+                Lack::Queue => Self::ServerFull,
             },
             StartError::Open(OpenError::Unreachable { .. }) => Self::NoEngine,
             StartError::Open(OpenError::Failed { .. }) | StartError::Gone => Self::EngineError,
             StartError::Open(OpenError::BadReply { .. }) => Self::EngineBadReply,
             StartError::Timeout { .. } => Self::StartTimeout,
             StartError::Recording => Self::InvalidParam,
-            StartError::Outdated => Self::TooManyRequests,
             StartError::ServerFull | StartError::MemoryFull => Self::ServerFull,
             StartError::TooManyViewers => Self::TooManyViewers,
             StartError::Draining => Self::Draining,

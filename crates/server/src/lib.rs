@@ -5,7 +5,8 @@
 //!                                                 └► api::{proxy, engines, health}   (snapshots, never questions)
 //! ```
 //!
-//! [`app`] says which parts there are and in which order they start and stop. [`origins`] is where the data plane meets
+//! [`app`] says which parts there are and in which order they start and stop, [`supervise`] what the end of each means.
+//! [`origins`] is where the data plane meets
 //! the engines. [`journal`] is where facts become log lines and metrics.
 
 pub mod api;
@@ -30,6 +31,9 @@ pub mod origins;
 pub mod play;
 mod refusals;
 pub mod reported;
+mod rivals;
 mod saved;
 pub mod serve;
+mod shutdown;
 pub mod simargs;
+pub mod supervise;

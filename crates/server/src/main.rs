@@ -23,6 +23,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Longest wait for the answer of `acemux healthcheck`.
 const HEALTH_DEADLINE: Duration = Duration::from_secs(3);
 
+/// How long the end of the process waits for what blocks a thread, such as a look-up of a name.
+const LOOKUPS: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     if let Some(run) = simargs::from_process() {
         return run_sim_image(run);
@@ -103,11 +106,10 @@ async fn run_service(config: Config) -> Exit {
             return if is_address { Exit::CannotListen } else { Exit::Configuration };
         }
     };
-    if let Ok(address) = service.address() {
-        tracing::info!(%address, engines = config.engines.external.len(), "serving");
-    }
+    tracing::info!(address = %service.address(), engines = config.engines.external.len(), "serving");
     tokio::select! {
-        () = service.run() => Exit::Success,
+        // Why it failed is in the log.
+        ended = service.run() => if ended.is_ok() { Exit::Success } else { Exit::Internal },
         exit = told_twice(stop) => exit,
     }
 }
@@ -240,7 +242,11 @@ fn simulate(options: SimOptions, boot: Duration) -> Exit {
 
 fn with_runtime(run: impl FnOnce(&Runtime) -> Exit) -> Exit {
     match Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => run(&runtime),
+        Ok(runtime) => {
+            let exit = run(&runtime);
+            runtime.shutdown_timeout(LOOKUPS);
+            exit
+        }
         Err(error) => {
             eprintln!("cannot start the runtime: {error}");
             Exit::Internal

@@ -10,19 +10,22 @@ use acemux_engine::{
 };
 use acemux_relay::StreamKey;
 use acemux_relay::origin::{
-    Lack, LivePosition, Media, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage,
-    Upstream, Urgency,
+    Evidence, Lack, LivePosition, Media, OpenError, OpenRequest, Origin, Report, Source, SourceId,
+    SourceStats, Stage, Tenant, Upstream, Urgency,
 };
 use acemux_relay::output::recording::{ByteRange, Extent, Part, Recording};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
-use acemux_fleet::dispatch::{Engines, Lack as Missing, NoSlot, Priority, Slot};
+use acemux_fleet::dispatch::{
+    Engines, Group, Lack as Missing, NoSlot, Occupant, Priority, Request, Slot, Trial,
+};
 use acemux_fleet::member::{EngineKey, Member};
 
 use crate::refusals::Refusals;
+use crate::rivals::Rivals;
 
 /// Marks the key of a channel whose infohash no engine could tell yet.
 const UNRESOLVED: &str = "id:";
@@ -39,16 +42,77 @@ pub struct EngineOrigin {
     engines: Arc<Engines>,
     identities: Arc<Identities>,
     refusals: Arc<Refusals>,
+    rivals: Arc<Rivals>,
 }
 
-/// A playback with the slot it holds; the slot is returned when the engine has answered the stop. Shared, because a
-/// start that is tried in a second form keeps its slot in between.
-type Playing = Playback<Arc<Slot>>;
+/// A playback with the slot it holds; the slot is returned when the engine has answered the stop. The slot is shared,
+/// because a start that is made again keeps it in between.
+struct Playing {
+    /// Taken when it is over without a stop.
+    playback: Option<Playback>,
+    slot: Arc<Slot>,
+}
+
+impl Playing {
+    fn new(playback: Playback, slot: Arc<Slot>) -> Self {
+        Self { playback: Some(playback), slot }
+    }
+
+    fn get(&self) -> &Playback {
+        self.playback.as_ref().expect("only `forsake` takes it, and that takes self")
+    }
+
+    /// Another client's session has taken its place on the engine: it is not stopped, because that would end the other.
+    fn forsake(mut self) -> Arc<Slot> {
+        if let Some(playback) = self.playback.take() {
+            playback.forsake();
+        }
+        Arc::clone(&self.slot)
+    }
+}
+
+impl Drop for Playing {
+    /// Before the playback's own drop: who waits for the slot is to know that it comes.
+    fn drop(&mut self) {
+        let Some(playback) = self.playback.take() else { return };
+        if playback.is_superseded() {
+            return playback.forsake();
+        }
+        self.slot.leaving();
+    }
+}
+
+/// A session of the relay as the dispatch knows it.
+#[derive(Debug)]
+struct Session(Tenant);
+
+impl Occupant for Session {
+    fn groups(&self) -> Vec<Group> {
+        self.0.groups().into_iter().map(|group| Group::from(group.first())).collect()
+    }
+
+    fn idle(&self) -> Option<(Instant, Group)> {
+        self.0.idle().map(|(since, last)| (since, Group::from(last.first())))
+    }
+
+    fn make_room(&self) -> bool {
+        self.0.make_room()
+    }
+}
+
+/// A start as evidence about its engine.
+struct Shown(Arc<Trial>);
+
+impl Evidence for Shown {
+    fn delivered(&self) {
+        self.0.delivered();
+    }
+}
 
 impl EngineOrigin {
     /// Opens streams on `engines`, and remembers channels in `identities`.
     pub fn new(engines: Arc<Engines>, identities: Arc<Identities>) -> Self {
-        Self { engines, identities, refusals: Arc::default() }
+        Self { engines, identities, refusals: Arc::default(), rivals: Arc::default() }
     }
 
     /// The one key of a channel, whatever form the request has.
@@ -100,30 +164,46 @@ impl EngineOrigin {
 
     async fn open_somewhere(self, request: OpenRequest) -> Result<Upstream, OpenError> {
         let content = content_of(&request.key);
-        let stream = if let ContentId::Infohash(infohash) = content { Some(infohash) } else { None };
         let mut exclude: Vec<EngineKey> = request.exclude.iter().map(key_in).collect();
         self.avoid_refusals(&request, content, &mut exclude)?;
-        let slot = self.slot(&request, stream, &exclude).await.map_err(|error| no_slot(&error))?;
+        self.avoid_rivals(content, &mut exclude)?;
+        let slot = self.slot(&request, content, exclude).await.map_err(|error| no_slot(&error))?;
         let member = Arc::clone(slot.member());
         request.progress.at(source_of(&member));
+        let trial = Arc::new(slot.trial(request.key.as_str()));
+        if trial.wants_company() {
+            request.progress.doubt();
+        }
         request.progress.enter(Stage::Call);
-        match self.start(&member, content, slot).await {
-            Ok(playback) => {
-                self.engines.started(&member, request.key.as_str());
+        match start(&member, content, Arc::new(slot)).await {
+            Ok(playing) => {
+                trial.answered();
                 self.refusals.forget(hash_of(content));
-                Ok(self.upstream(&member, &request.key, playback))
+                Ok(self.upstream(&member, &request.key, playing, trial))
             }
-            Err(error) => {
-                let is_blamed = matches!(error.source_side(), SourceSide::Upstream)
-                    && matches!(error, EngineError::Unreachable { .. } | EngineError::Timeout { .. });
-                member.failed(request.key.as_str(), is_blamed);
-                let refused = matches!(error, EngineError::Refused { .. });
-                let error = open_error(&error, &source_of(&member));
-                if refused {
-                    self.refusals.note(hash_of(content), &member.key, &error);
-                }
-                Err(error)
-            }
+            Err(error) => Err(self.refused(&member, content, &trial, &error)),
+        }
+    }
+
+    fn refused(&self, member: &Member, content: ContentId, trial: &Trial, error: &EngineError) -> OpenError {
+        let is_silent = matches!(error, EngineError::Unreachable { .. } | EngineError::Timeout { .. });
+        trial.failed(is_silent && matches!(error.source_side(), SourceSide::Upstream));
+        let open_error = open_error(error, &source_of(member));
+        if matches!(error, EngineError::Refused { .. }) {
+            self.refusals.note(hash_of(content), &member.key, &open_error);
+        }
+        open_error
+    }
+
+    /// Engines on which another program keeps starting this channel are left to it.
+    fn avoid_rivals(&self, content: ContentId, exclude: &mut Vec<EngineKey>) -> Result<(), OpenError> {
+        let members = self.engines.all();
+        let is_contested = |member: &&Arc<Member>| self.rivals.is_contested(hash_of(content), &member.key);
+        let contested: Vec<_> = members.iter().filter(is_contested).collect();
+        exclude.extend(contested.iter().map(|member| member.key.clone()));
+        match contested.first() {
+            Some(member) if contested.len() == members.len() => Err(rivalled(&source_of(member))),
+            _ => Ok(()),
         }
     }
 
@@ -154,34 +234,27 @@ impl EngineOrigin {
     async fn slot(
         &self,
         request: &OpenRequest,
-        stream: Option<Infohash>,
-        exclude: &[EngineKey],
+        content: ContentId,
+        exclude: Vec<EngineKey>,
     ) -> Result<Slot, NoSlot> {
         let priority = match request.urgency {
-            Urgency::Hedge => return self.engines.spare_slot(stream, exclude).ok_or(NoSlot::AllBusy),
+            Urgency::Hedge => Priority::Hedge,
             Urgency::Start => Priority::Start,
             Urgency::Recovery { viewers } => Priority::Recovery(viewers),
         };
-        self.engines.slot(stream, exclude, priority, || request.pressure.relieve()).await
+        let stream = if let ContentId::Infohash(infohash) = content { Some(infohash) } else { None };
+        let occupant = Arc::new(Session(request.tenant.clone()));
+        self.engines.slot(Request { stream, exclude, priority, asked: request.asked, occupant }).await
     }
 
-    /// A value that no engine could resolve is started as a content id, then once as an infohash.
-    async fn start(&self, member: &Member, content: ContentId, slot: Slot) -> Result<Playing, EngineError> {
-        let (engine, slot) = (&member.engine, Arc::new(slot));
-        let hash = match content {
-            ContentId::Infohash(infohash) => return engine.open(StartBy::Infohash(infohash), slot).await,
-            ContentId::Id(hash) => hash,
-        };
-        match engine.open(StartBy::ContentId(hash), Arc::clone(&slot)).await {
-            Err(EngineError::Refused { .. }) => {
-                engine.open(StartBy::Infohash(Infohash::new(hash)), slot).await
-            }
-            decided => decided,
-        }
-    }
-
-    fn upstream(&self, member: &Member, asked: &StreamKey, playback: Playing) -> Upstream {
-        let started = playback.started();
+    fn upstream(
+        &self,
+        member: &Arc<Member>,
+        asked: &StreamKey,
+        playing: Playing,
+        trial: Arc<Trial>,
+    ) -> Upstream {
+        let started = playing.get().started();
         let key = started.infohash.map_or_else(|| asked.clone(), key_of);
         if let (ContentId::Id(hash), Some(infohash)) = (content_of(asked), started.infohash) {
             self.identities.remember(hash, infohash);
@@ -196,25 +269,46 @@ impl EngineOrigin {
             is_live: started.is_live != Liveness::Vod,
         };
         let session = started.playback_session_id.clone();
-        let report = Arc::new(EngineReport { stats: playback.stats(), session });
+        let report = Arc::new(EngineReport { stats: playing.get().stats(), session });
+        let evidence = Box::new(Shown(trial));
         if source.is_live {
-            return Upstream {
-                key,
-                source,
-                media: media(source_of(member), playback),
-                report,
-                recording: None,
+            let contested = Contested {
+                member: Arc::clone(member),
+                content: content_of(asked),
+                rivals: Arc::clone(&self.rivals),
             };
+            let media = media(contested, playing);
+            return Upstream { key, source, media, report, evidence, recording: None };
         }
-        let recording = EngineRecording { id: source_of(member), playback: Arc::new(playback) };
+        let recording = EngineRecording { id: source_of(member), playing: Arc::new(playing) };
         let media = stream::pending().boxed();
-        Upstream { key, source, media, report, recording: Some(Arc::new(recording)) }
+        Upstream { key, source, media, report, evidence, recording: Some(Arc::new(recording)) }
     }
 }
 
 impl Origin for EngineOrigin {
     fn open(&self, request: OpenRequest) -> BoxFuture<'static, Result<Upstream, OpenError>> {
         self.clone().open_somewhere(request).boxed()
+    }
+
+    fn unwatched(&self) {
+        self.engines.serve();
+    }
+}
+
+/// A value that no engine could resolve is started as a content id, then once as an infohash.
+async fn start(member: &Member, content: ContentId, slot: Arc<Slot>) -> Result<Playing, EngineError> {
+    let open = async |by| {
+        let playback = member.engine.open(by, Arc::clone(&slot)).await?;
+        Ok(Playing::new(playback, Arc::clone(&slot)))
+    };
+    let hash = match content {
+        ContentId::Infohash(infohash) => return open(StartBy::Infohash(infohash)).await,
+        ContentId::Id(hash) => hash,
+    };
+    match open(StartBy::ContentId(hash)).await {
+        Err(EngineError::Refused { .. }) => open(StartBy::Infohash(Infohash::new(hash))).await,
+        decided => decided,
     }
 }
 
@@ -248,59 +342,125 @@ fn content_of(key: &StreamKey) -> ContentId {
     if resolved { ContentId::Infohash(Infohash::new(hash)) } else { ContentId::Id(hash) }
 }
 
+/// A start that may have to be made again, because another client of the engine began the same channel.
+struct Contested {
+    member: Arc<Member>,
+    content: ContentId,
+    rivals: Arc<Rivals>,
+}
+
+/// How long the other client gets before the channel is started once more.
+const RIVAL_PAUSE: Duration = Duration::from_millis(500);
+
+impl Contested {
+    /// The media of the playback, or of the one that is started once more when another client's start ended this one at
+    /// once.
+    async fn body(&self, playing: Playing) -> Result<(Playing, Body), OpenError> {
+        let slot = match self.first_body(playing).await? {
+            Ok(opened) => return Ok(opened),
+            Err(slot) => slot,
+        };
+        sleep(RIVAL_PAUSE).await;
+        let again = start(&self.member, self.content, slot).await.map_err(|error| self.describe(&error))?;
+        self.first_body(again).await?.map_err(|_slot| rivalled(&source_of(&self.member)))
+    }
+
+    /// The slot alone when the session was superseded, and it may be worth another try.
+    async fn first_body(&self, playing: Playing) -> Result<Result<(Playing, Body), Arc<Slot>>, OpenError> {
+        let error = match playing.get().body().await {
+            Ok(body) => return Ok(Ok((playing, body))),
+            Err(error) => error,
+        };
+        if !is_forgotten(&error) && !playing.get().ask_whether_superseded().await {
+            return Err(self.describe(&error));
+        }
+        let slot = playing.forsake();
+        if self.rivals.superseded(hash_of(self.content), &self.member.key) {
+            return Err(rivalled(&source_of(&self.member)));
+        }
+        Ok(Err(slot))
+    }
+
+    /// The playback has ended while it was read: by another client's start of the channel?
+    async fn ended(&self, playing: Playing, error: Option<EngineError>) -> Option<OpenError> {
+        let error = error.map(|error| self.describe(&error));
+        if !playing.get().ask_whether_superseded().await {
+            return error;
+        }
+        playing.forsake();
+        if self.rivals.superseded(hash_of(self.content), &self.member.key) {
+            return Some(rivalled(&source_of(&self.member)));
+        }
+        error
+    }
+
+    fn describe(&self, error: &EngineError) -> OpenError {
+        open_error(error, &source_of(&self.member))
+    }
+}
+
+fn rivalled(id: &SourceId) -> OpenError {
+    let detail = "another program uses this engine: it has started the same channel there twice in a minute";
+    OpenError::Failed { detail: detail.into(), source_id: Some(id.clone()) }
+}
+
+/// What the engine has just given us it does not know any more.
+fn is_forgotten(error: &EngineError) -> bool {
+    matches!(error, EngineError::Status { code: 404, .. })
+}
+
 /// The body is asked for when the session first reads, so that its wait counts as the wait for the first byte.
-fn media(id: SourceId, playback: Playing) -> Media {
+fn media(contested: Contested, playing: Playing) -> Media {
     let opened = stream::once(async move {
-        let body = playback.body().await;
-        (playback, body)
+        let opened = contested.body(playing).await;
+        (contested, opened)
     });
-    let bytes = opened.flat_map(move |(playback, body)| read(id.clone(), playback, body));
-    Box::pin(bytes)
+    Box::pin(opened.flat_map(|(contested, opened)| match opened {
+        Ok((playing, body)) => read(contested, playing, body).left_stream(),
+        Err(error) => stream::once(async move { Err(error) }).right_stream(),
+    }))
 }
 
 /// The playback travels with the stream: dropping the stream ends the playback on its engine.
 fn read(
-    id: SourceId,
-    playback: Playing,
-    body: Result<Body, EngineError>,
+    contested: Contested,
+    playing: Playing,
+    body: Body,
 ) -> impl futures_util::Stream<Item = Result<bytes::Bytes, OpenError>> + Send {
-    stream::unfold((playback, Some(body)), move |(playback, body)| {
-        let id = id.clone();
-        async move {
-            let mut body = match body? {
-                Ok(body) => body,
-                Err(error) => return Some((Err(open_error(&error, &id)), (playback, None))),
-            };
-            match body.next().await? {
-                Ok(bytes) => Some((Ok(bytes), (playback, Some(Ok(body))))),
-                Err(error) => Some((Err(open_error(&error, &id)), (playback, None))),
-            }
-        }
+    stream::unfold(Some((contested, playing, body)), async |reading| {
+        let (contested, playing, mut body) = reading?;
+        let ended = match body.next().await {
+            Some(Ok(bytes)) => return Some((Ok(bytes), Some((contested, playing, body)))),
+            Some(Err(error)) => Some(error),
+            None => None,
+        };
+        let error = contested.ended(playing, ended).await?;
+        Some((Err(error), None))
     })
 }
 
 /// A recording on an engine. The playback lives as long as the session or a part that is being read.
 struct EngineRecording {
     id: SourceId,
-    playback: Arc<Playing>,
+    playing: Arc<Playing>,
 }
 
 impl Recording for EngineRecording {
     fn open(&self, range: Option<ByteRange>) -> BoxFuture<'static, Result<Part, OpenError>> {
-        let (id, playback) = (self.id.clone(), Arc::clone(&self.playback));
+        let (id, playing) = (self.id.clone(), Arc::clone(&self.playing));
         let opened = async move {
-            let opened = timeout(FILE_HEAD, playback.file(range.map(range_in))).await;
+            let opened = timeout(FILE_HEAD, playing.get().file(range.map(range_in))).await;
             let file = match opened {
                 Ok(file) => file.map_err(|error| open_error(&error, &id))?,
                 Err(_late) => return Err(late(id)),
             };
             let (length, media_type) = (file.length, file.media_type);
             let extent = extent_of(file.extent);
-            let bytes = stream::unfold((file.body, playback), move |(mut body, playback)| {
+            let bytes = stream::unfold((file.body, playing), move |(mut body, playing)| {
                 let id = id.clone();
                 async move {
                     let bytes = body.next().await?.map_err(|error| open_error(&error, &id));
-                    Some((bytes, (body, playback)))
+                    Some((bytes, (body, playing)))
                 }
             });
             Ok(Part { extent, length, media_type, media: bytes.boxed() })
@@ -378,6 +538,7 @@ fn no_slot(error: &NoSlot) -> OpenError {
     let lack = match error {
         NoSlot::Stuck { lack: Missing::Ports, .. } => Lack::Addresses,
         NoSlot::Stuck { lack: Missing::Image, .. } => Lack::Program,
+        NoSlot::QueueFull => Lack::Queue,
         _ => Lack::Room,
     };
     OpenError::NoCapacity { lack, detail: error.to_string() }

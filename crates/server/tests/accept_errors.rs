@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use acemux_server::serve::{ServeOptions, serve};
+use acemux_server::serve::{ServeOptions, Server};
 use axum::Router;
 use axum::routing::get;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,7 +35,9 @@ async fn running_out_of_descriptors_delays_clients_and_does_not_end_the_loop() {
     let address = listener.local_addr().unwrap();
     let app = Router::new().route("/", get(async || "hello"));
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve(listener, app, options, CancellationToken::new()));
+    tasks.spawn(async move {
+        Server::new(app, options).accept(listener, &CancellationToken::new()).await.unwrap();
+    });
     let mut viewer = TcpStream::connect(address).await.unwrap();
     ask(&mut viewer).await;
 

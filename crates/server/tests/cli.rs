@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 /// A clean environment and a folder without settings files.
 fn acemux(arguments: &[&str], settings: &[(&str, &str)]) -> Command {
@@ -25,8 +25,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A running service that is killed if the test fails.
-struct Running(Child);
+/// A running service that is killed if the test fails, and its log.
+struct Running(Child, BufReader<ChildStderr>);
 
 impl Running {
     /// Starts it and waits until its log names the address it listens on.
@@ -34,8 +34,8 @@ impl Running {
         let mut child =
             acemux(arguments, settings).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("runs");
         let log = BufReader::new(child.stderr.take().expect("it is piped"));
-        let running = Self(child);
-        let address = log.lines().map_while(Result::ok).find_map(|line| {
+        let mut running = Self(child, log);
+        let address = running.1.by_ref().lines().map_while(Result::ok).find_map(|line| {
             let after = line.split("address").nth(1)?.trim_start_matches(['=', '"', ':']).to_owned();
             Some(after.split([' ', '"', ',']).next().unwrap_or_default().to_owned())
         });
@@ -118,4 +118,33 @@ fn without_engines_it_serves_answers_503_and_stops_when_told() {
     assert!(told.success());
     assert_eq!(running.0.wait().expect("it ends").code(), Some(0));
     assert_eq!(run(&["healthcheck"], &health).status.code(), Some(1));
+}
+
+/// The real process, because whoever starts it again looks at nothing but its code.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_service_that_has_lost_its_port_for_good_ends_with_70_and_one_sentence() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (library, broken) = (folder.path().join("listener.so"), folder.path().join("broken"));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/preload/listener.c");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
+    assert!(compiled.expect("what links Rust programs compiles C").success());
+    let settings = [
+        ("APP_HOST", "127.0.0.1"),
+        ("APP_PORT", "0"),
+        ("ENGINE_PROVISIONER", "none"),
+        ("DB_PATH", ":memory:"),
+        ("LD_PRELOAD", library.to_str().expect("text")),
+        ("BREAK", broken.to_str().expect("text")),
+    ];
+    let (mut running, address) = Running::start(&["serve"], &settings);
+    assert!(get(&address, "/livez").starts_with("HTTP/1.1 200"));
+    std::fs::write(&broken, "").expect("a file");
+    // The next connection is what it finds out by.
+    let _refused_or_reset = TcpStream::connect(&address);
+    let mut log = String::new();
+    running.1.read_to_string(&mut log).expect("its log, to its end");
+    assert_eq!(running.0.wait().expect("it ends").code(), Some(70), "{log}");
+    let why: Vec<_> = log.lines().filter(|line| line.contains("The service stops")).collect();
+    assert!(why.len() == 1 && why[0].contains("the listener failed: Address"), "{log}");
 }

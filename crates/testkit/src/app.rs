@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use acemux_server::app::{App, Service};
 use acemux_server::config::Config;
+use acemux_server::supervise::Failure;
 use acemux_sim::{CloseReason, Ledger, SimEngine, SimOptions};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -72,6 +73,11 @@ impl Setup {
 
     /// Starts everything.
     pub async fn start(self) -> TestApp {
+        self.start_and(|_| ()).await.0
+    }
+
+    /// The same, and takes something of the service before it runs.
+    pub async fn start_and<T>(self, take: impl FnOnce(&Service) -> T) -> (TestApp, T) {
         let ledger = Ledger::new();
         let mut engines = Vec::new();
         for options in self.engines {
@@ -91,7 +97,10 @@ impl Setup {
         let list = own.chain(self.addresses).collect::<Vec<_>>().join(",");
         let settings = self.settings.into_iter().chain([("ENGINES", list)]);
         let config = Config::from_pairs(settings).expect("the test's settings can be used");
-        TestApp::run(&config, engines, proxies, ledger).await
+        let stop = CancellationToken::new();
+        let service = Service::build(&config, stop.clone()).await.expect("a port is free");
+        let taken = take(&service);
+        (TestApp::run(service, stop, engines, proxies, ledger), taken)
     }
 }
 
@@ -113,7 +122,7 @@ pub struct TestApp {
     pub app: App,
     address: SocketAddr,
     stop: CancellationToken,
-    running: JoinHandle<()>,
+    running: JoinHandle<Result<(), Failure>>,
 }
 
 impl TestApp {
@@ -121,11 +130,14 @@ impl TestApp {
         clippy::disallowed_methods,
         reason = "the handle is the owner: stop() awaits it, drop aborts it"
     )]
-    async fn run(config: &Config, engines: Vec<SimEngine>, proxies: Vec<FaultProxy>, ledger: Ledger) -> Self {
-        let stop = CancellationToken::new();
-        let service = Service::build(config, stop.clone()).await.expect("a port is free");
-        let address = service.address().expect("it is bound");
-        let app = service.app().clone();
+    fn run(
+        service: Service,
+        stop: CancellationToken,
+        engines: Vec<SimEngine>,
+        proxies: Vec<FaultProxy>,
+        ledger: Ledger,
+    ) -> Self {
+        let (address, app) = (service.address(), service.app().clone());
         Self { engines, proxies, ledger, app, address, stop, running: tokio::spawn(service.run()) }
     }
 
@@ -170,9 +182,14 @@ impl TestApp {
     }
 
     /// Tells it to stop and waits until it has.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         self.stop.cancel();
-        (&mut self.running).await.expect("the service does not panic");
+        self.ended().await.expect("nothing failed");
+    }
+
+    /// Waits until it has stopped, and returns why it did if nobody told it to.
+    pub async fn ended(mut self) -> Result<(), Failure> {
+        (&mut self.running).await.expect("the service does not panic")
     }
 }
 

@@ -21,6 +21,7 @@ pub mod oracle;
 pub mod process;
 pub mod rawengine;
 pub mod viewer;
+pub mod witness;
 
 pub use app::{Setup, TestApp};
 pub use faultproxy::FaultProxy;
@@ -30,3 +31,4 @@ pub use oracle::Oracle;
 pub use process::Process;
 pub use rawengine::RawEngine;
 pub use viewer::StrictViewer;
+pub use witness::Witness;

@@ -71,7 +71,7 @@ impl StrictViewer {
 
     /// Watches for this long; tells how the body ended if it did.
     pub async fn watch(&mut self, time: Duration) -> Option<BodyEnd> {
-        let until = Instant::now() + time;
+        let until = self.look_again() + time;
         loop {
             match timeout_at(until, self.reply.next()).await {
                 Err(_) => {
@@ -87,7 +87,7 @@ impl StrictViewer {
 
     /// Watches for this long and takes at most so many bytes a second; tells how the body ended if it did.
     pub async fn watch_slowly(&mut self, bytes_per_second: u64, time: Duration) -> Option<BodyEnd> {
-        let (began, before) = (Instant::now(), self.report().bytes);
+        let (began, before) = (self.look_again(), self.report().bytes);
         let mut due = began;
         while due < began + time {
             match timeout_at(began + time, self.reply.next()).await {
@@ -133,7 +133,7 @@ impl StrictViewer {
         self.first_byte
     }
 
-    /// The longest time without a byte.
+    /// The longest time without a byte while it was watched.
     pub fn longest_silence(&self) -> Duration {
         self.longest_silence
     }
@@ -164,6 +164,12 @@ impl StrictViewer {
         let report = self.report();
         assert!(report.media > 0, "no media: {report:?}");
         assert!(report.is_clean() && report.starts_clean, "{report:#?}");
+    }
+
+    /// What came while the test did something else waits in the socket: that is no silence.
+    fn look_again(&mut self) -> Instant {
+        self.last_byte = Instant::now();
+        self.last_byte
     }
 
     fn take(&mut self, bytes: &[u8]) {

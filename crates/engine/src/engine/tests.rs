@@ -81,7 +81,7 @@ impl Bench {
         self.server.journal()
     }
 
-    async fn open(&self, hex: &str) -> Result<Playback<Permit>, EngineError> {
+    async fn open(&self, hex: &str) -> Result<Playback, EngineError> {
         self.engine.open(by(hex), self.permit()).await
     }
 
@@ -246,12 +246,14 @@ async fn given_up_start() -> (Bench, Arc<Notify>) {
 }
 
 #[tokio::test]
-async fn a_start_given_up_is_stopped_when_the_engine_has_answered() {
+async fn a_start_given_up_frees_its_slot_at_once_and_is_stopped_when_the_engine_has_answered() {
     let (bench, gate) = given_up_start().await;
-    assert_eq!(bench.journal().count("permit back"), 0, "the engine still works on it");
+    assert_eq!(bench.story(), ["start", "permit"]);
+    assert_eq!(bench.engine.calls(), (1, 1));
     gate.notify_one();
     bench.drained().await;
-    assert_eq!(bench.story(), ["start", "stop", "stopped", "permit"]);
+    assert_eq!(bench.story(), ["start", "permit", "stop", "stopped"]);
+    assert_eq!(bench.engine.calls(), (0, 0));
     assert_eq!(bench.counts(), (1, 1, 0));
 }
 
@@ -260,12 +262,56 @@ async fn a_start_given_up_does_not_stop_the_one_that_is_watched() {
     let (bench, gate) = given_up_start().await;
     let watched = bench.open(FIRST).await.unwrap();
     gate.notify_one();
-    bench.journal().reaches("permit back", 1).await;
-    assert_eq!(bench.story(), ["start", "start", "permit"]);
+    while bench.counts().1 == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.story(), ["start", "permit", "start"]);
     drop(watched);
     bench.drained().await;
     assert_eq!(bench.journal().count("GET /ace/cmd/"), 1);
     assert_eq!(bench.counts(), (2, 2, 0));
+}
+
+#[tokio::test]
+async fn a_start_of_the_same_channel_takes_over_the_call_that_was_given_up() {
+    let (bench, gate) = given_up_start().await;
+    let by_id = StartBy::ContentId(infohash(FIRST).hash());
+    let again = bench.engine.open(by_id, bench.permit());
+    tokio::pin!(again);
+    assert!(futures_util::poll!(again.as_mut()).is_pending());
+    assert_eq!(bench.engine.calls(), (1, 0));
+    gate.notify_one();
+    let playback = again.await.unwrap();
+    assert_eq!(bench.story(), ["start", "permit"], "the one call's answer is the new start's");
+    drop(playback);
+    bench.drained().await;
+    assert_eq!(bench.counts(), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn eight_starts_that_nobody_waits_for_do_not_hold_up_the_ninth() {
+    let gate = Arc::new(Notify::new());
+    let bench = Bench::new(Behaviour { id_gate: Some(gate), ..Behaviour::default() }).await;
+    for digit in 0..12_u8 {
+        let by_id = StartBy::ContentId(format!("{digit:040x}").parse().unwrap());
+        let given_up = bench.engine.open(by_id, bench.permit());
+        assert!(timeout(Duration::from_millis(5), given_up).await.is_err());
+    }
+    assert_eq!(bench.journal().count("permit back"), 12);
+    assert_eq!(bench.engine.calls(), (8, 8));
+    let playback = timeout(Duration::from_secs(5), bench.open(FIRST)).await.expect("it is not held up");
+    assert_eq!(bench.engine.calls(), (7, 7));
+    drop(playback);
+}
+
+#[tokio::test]
+async fn a_forsaken_playback_is_not_stopped_and_gives_its_permit_back() {
+    let bench = Bench::new(Behaviour::default()).await;
+    bench.open(FIRST).await.unwrap().forsake();
+    bench.drained().await;
+    assert_eq!(bench.story(), ["start", "permit"]);
+    assert_eq!(bench.counts(), (1, 1, 0));
+    assert!(!bench.engine.is_closing(infohash(FIRST)));
 }
 
 #[tokio::test]

@@ -100,10 +100,16 @@ impl Reconciler {
             (ContainerState::Running, Some(member)) => {
                 let known = member.knowledge();
                 let since = now.saturating_sub(known.for_how_long());
-                match known.health {
-                    Health::Unknown => Standing::Starting { since: seen.running_since },
-                    Health::Healthy => Standing::Ready,
-                    Health::Unhealthy => Standing::Unhealthy { since, why: "its API does not answer".into() },
+                match (known.health, member.ejected_since()) {
+                    (Health::Healthy, Some(ejected)) => Standing::Unhealthy {
+                        since: now.saturating_sub(ejected.elapsed()),
+                        why: "streams that fail on it play on other engines".into(),
+                    },
+                    (Health::Unknown, _) => Standing::Starting { since: seen.running_since },
+                    (Health::Healthy, None) => Standing::Ready,
+                    (Health::Unhealthy, _) => {
+                        Standing::Unhealthy { since, why: "its API does not answer".into() }
+                    }
                 }
             }
         }

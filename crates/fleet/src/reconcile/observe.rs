@@ -31,7 +31,7 @@ impl Reconciler {
     pub(super) fn look(&mut self, now: Moment) {
         let since = self.last_list.map(|at| now.saturating_sub(at));
         let is_due =
-            since.is_none_or(|since| since >= self.options.monitor || (self.is_stale && since >= LIST_PAUSE));
+            since.is_none_or(|since| since >= LIST_PAUSE && (self.is_stale || since >= self.options.monitor));
         if is_due && !self.is_listing {
             (self.is_listing, self.is_stale, self.last_list) = (true, false, Some(now));
             let provisioner = self.provisioner();

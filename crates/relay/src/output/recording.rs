@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::origin::{Media, OpenError};
 use crate::session::{EndReason, Phase, Shared};
-use crate::viewer::{Farewell, LeaveReason, Viewer, ViewerGuard};
+use crate::viewer::{LeaveReason, Record, Viewer, ViewerGuard};
 
 /// How long a player that seeks is waited for: it opens a new connection and then closes the old one, or never does.
 const HAND_OVER: Duration = Duration::from_secs(3);
@@ -79,7 +79,15 @@ pub struct Busy;
 /// The one place for a reader.
 pub(crate) struct Desk {
     seat: Arc<Semaphore>,
-    reader: Mutex<Option<(IpAddr, Farewell)>>,
+    /// Who sits there.
+    reader: Mutex<Option<(IpAddr, Weak<Record>)>>,
+}
+
+/// The right to read. Dropped, somebody else may.
+struct DeskSeat {
+    shared: Arc<Shared>,
+    /// Held for its drop, after the reader's name is gone.
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Default for Desk {
@@ -90,19 +98,36 @@ impl Default for Desk {
 
 impl Desk {
     /// A new request from the same address is the same viewer, who seeks: its old connection is cut, because a player
-    /// that does not read it any more would never notice another end.
-    async fn sit_down(&self, address: IpAddr, farewell: Farewell) -> Result<OwnedSemaphorePermit, Busy> {
-        let is_taken = self.seat.available_permits() == 0;
-        let reader = self.reader.lock().clone().filter(|_| is_taken);
-        match reader {
-            Some((reader, old)) if reader == address => old.cut(LeaveReason::Left),
+    /// that does not read it any more would never notice another end. The exact address: two devices of one home are two
+    /// viewers wherever they can be told apart.
+    fn ask_for_the_seat(&self, address: IpAddr) -> Result<(), Busy> {
+        let line = match &*self.reader.lock() {
+            // Under the lock, so that the reader cannot leave meanwhile and its connection is not another request's yet.
+            Some((reader, old)) if *reader == address => {
+                old.upgrade().and_then(|old| old.order_out(LeaveReason::Left))
+            }
             Some(_) => return Err(Busy),
-            None => {}
+            None => None,
+        };
+        if let Some(line) = line {
+            line.wake();
         }
-        let seat = timeout(HAND_OVER, Arc::clone(&self.seat).acquire_owned()).await;
-        let seat = seat.ok().and_then(Result::ok).ok_or(Busy)?;
-        *self.reader.lock() = Some((address, farewell));
-        Ok(seat)
+        Ok(())
+    }
+}
+
+async fn sit_down(guard: &ViewerGuard) -> Result<DeskSeat, Busy> {
+    let shared = Arc::clone(guard.shared());
+    shared.desk.ask_for_the_seat(guard.address())?;
+    let permit = timeout(HAND_OVER, Arc::clone(&shared.desk.seat).acquire_owned()).await;
+    let permit = permit.ok().and_then(Result::ok).ok_or(Busy)?;
+    *shared.desk.reader.lock() = Some((guard.address(), Arc::downgrade(&guard.record())));
+    Ok(DeskSeat { shared, _permit: permit })
+}
+
+impl Drop for DeskSeat {
+    fn drop(&mut self) {
+        *self.shared.desk.reader.lock() = None;
     }
 }
 
@@ -110,7 +135,7 @@ impl Desk {
 pub struct Reader {
     guard: ViewerGuard,
     recording: Arc<dyn Recording>,
-    _seat: OwnedSemaphorePermit,
+    _seat: DeskSeat,
 }
 
 /// Why a body of a recording ends before its end.
@@ -131,10 +156,10 @@ impl Viewer {
     }
 
     /// The viewer as a reader. Waits a moment for its own last connection to end.
-    pub async fn read(self, address: IpAddr) -> Result<Reader, Busy> {
+    pub async fn read(self) -> Result<Reader, Busy> {
         let recording = self.shared().recording().ok_or(Busy)?;
         let guard = self.into_guard();
-        let seat = guard.shared().desk.sit_down(address, guard.farewell()).await?;
+        let seat = sit_down(&guard).await?;
         Ok(Reader { guard, recording, _seat: seat })
     }
 }
@@ -149,7 +174,7 @@ impl Reader {
         let shared = Arc::clone(self.guard.shared());
         let stopped = Box::pin(async move { end_of(&shared).await });
         let head = Part { extent, length, media_type, media: Box::pin(futures_util::stream::empty()) };
-        Ok((head, Body { reader: self, media, stopped }))
+        Ok((head, Body { media, stopped, reader: self }))
     }
 }
 
@@ -164,9 +189,10 @@ async fn end_of(shared: &Shared) -> EndReason {
 
 /// The bytes of a part, on their way to the reader.
 pub struct Body {
-    reader: Reader,
+    /// Before the reader, so dropped before it: the next one may open a part when this one is closed.
     media: Media,
     stopped: BoxFuture<'static, EndReason>,
+    reader: Reader,
 }
 
 impl http_body::Body for Body {
@@ -179,7 +205,7 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         if let Poll::Ready(reason) = this.stopped.as_mut().poll(context) {
-            this.reader.guard.farewell().because(LeaveReason::StreamOver);
+            this.reader.guard.leaves(LeaveReason::StreamOver);
             return Poll::Ready(Some(Err(Broken::Over(reason))));
         }
         this.media.as_mut().poll_next(context).map(|bytes| {

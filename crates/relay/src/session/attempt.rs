@@ -22,6 +22,8 @@ const OVERLAP_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Attempt {
     pub(crate) progress: Progress,
     line: Line,
+    /// The origin knows that it can be played.
+    has_delivered: bool,
 }
 
 enum Line {
@@ -37,12 +39,21 @@ pub(crate) enum Happened {
 
 impl Attempt {
     pub(crate) fn new(progress: Progress, start: Start) -> Self {
-        Self { progress, line: Line::Opening(start) }
+        Self { progress, line: Line::Opening(start), has_delivered: false }
     }
 
     /// The source has accepted the stream.
     pub(crate) fn opened(&mut self, upstream: Upstream) {
         self.line = Line::Open(upstream);
+        self.has_delivered = false;
+    }
+
+    /// Something of it can be played.
+    pub(crate) fn delivered(&mut self) {
+        if let (Line::Open(upstream), false) = (&self.line, self.has_delivered) {
+            upstream.evidence.delivered();
+            self.has_delivered = true;
+        }
     }
 
     pub(crate) fn upstream(&self) -> Option<&Upstream> {

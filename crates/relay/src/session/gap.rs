@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::origin::{OpenError, SourceId};
+use super::hedge::Hedge;
+use super::state::Timings;
+use crate::origin::{OpenError, SourceId, Standing};
 
 /// Pauses before another attempt to heal a gap; the first one is made at once, the last pause repeats.
 const PAUSES: [Duration; 5] = [
@@ -53,6 +55,8 @@ pub struct Gap {
     next: Next,
     /// The source that was taken up last. If it brings nothing it is avoided as well.
     taken_up: Option<SourceId>,
+    /// Whether another source is tried beside the one that is to heal it.
+    hedge: Hedge,
     spread: f64,
 }
 
@@ -70,7 +74,18 @@ impl Gap {
     pub fn new(cause: Cause, failure: OpenError, until: Instant, now: Instant) -> Self {
         let was_silent = cause == Cause::Silent;
         let (exclude, next) = (Vec::new(), Next::Retry(now));
-        Self { cause, until, failure, was_silent, exclude, attempts: 0, next, taken_up: None, spread: 1.0 }
+        Self {
+            cause,
+            until,
+            failure,
+            was_silent,
+            exclude,
+            attempts: 0,
+            next,
+            taken_up: None,
+            hedge: Hedge::Unasked,
+            spread: 1.0,
+        }
     }
 
     /// Sources that have failed with this stream lately.
@@ -90,9 +105,49 @@ impl Gap {
     }
 
     /// When there is something to decide.
-    pub fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self, timings: &Timings, standing: Standing, now: Instant) -> Instant {
+        let hedge_at = match self.next {
+            Next::Attempt(_) if self.taken_up.is_none() => self.hedge.due_at(standing, timings, now),
+            Next::Attempt(_) | Next::Retry(_) => None,
+        };
+        hedge_at.map_or(self.due_at(), |at| at.min(self.due_at()))
+    }
+
+    fn due_at(&self) -> Instant {
         let (Next::Attempt(at) | Next::Retry(at)) = self.next;
         at.min(self.until)
+    }
+
+    /// Whether the attempt or the pause is over.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due_at() <= now
+    }
+
+    /// The sources to avoid when another one is to be asked beside the one that is to heal the gap.
+    pub(super) fn hedge(
+        &mut self,
+        timings: &Timings,
+        standing: Standing,
+        now: Instant,
+    ) -> Option<Vec<SourceId>> {
+        let is_asked = matches!(self.next, Next::Attempt(at) if at > now) && self.taken_up.is_none();
+        let is_due = is_asked && self.hedge.is_due(standing, timings, now);
+        if is_due {
+            self.next = Next::Attempt(now + ATTEMPT);
+        }
+        is_due.then(|| self.exclude.clone())
+    }
+
+    /// There was no room for a second source.
+    pub(super) fn no_room(&mut self, now: Instant) {
+        self.hedge.no_room(now);
+    }
+
+    /// This program stood still for so long: viewers are held for as long as they would have been.
+    pub(super) fn excuse(&mut self, late: Duration) {
+        let (Next::Attempt(at) | Next::Retry(at)) = &mut self.next;
+        *at += late;
+        self.until += late;
     }
 
     /// Begins the next attempt if it is due: the sources to avoid.
@@ -102,6 +157,7 @@ impl Gap {
             return None;
         }
         self.attempts += 1;
+        self.hedge = Hedge::Unasked;
         self.exclude.extend(self.taken_up.take());
         self.next = Next::Attempt(now + ATTEMPT);
         Some(self.exclude.clone())

@@ -6,6 +6,7 @@
 
 mod attempt;
 pub mod gap;
+mod hedge;
 pub mod ingest;
 pub mod opening;
 mod repeats;
@@ -13,8 +14,8 @@ pub mod state;
 mod stuffing;
 pub(crate) mod task;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use acemux_media::clock::Bitrate;
@@ -55,6 +56,8 @@ pub enum EndReason {
     Shutdown,
     /// The session's task vanished (a bug; its viewers must not hang).
     Lost,
+    /// The session had nothing left to wait for and did not end (a bug; see [`crate::session`]).
+    Stuck,
 }
 
 impl EndReason {
@@ -72,6 +75,7 @@ impl EndReason {
             Self::Merged(_) => "merged",
             Self::Shutdown => "shutdown",
             Self::Lost => "lost",
+            Self::Stuck => "stuck",
         }
     }
 }
@@ -99,9 +103,6 @@ pub enum StartError {
     /// `MAX_VIEWERS_PER_IP` are watching from this address.
     #[error("as many viewers as MAX_VIEWERS_PER_IP allows are watching from this address")]
     TooManyViewers,
-    /// Newer starts from the same address have taken its place.
-    #[error("newer streams were asked for from this address than can be started at once")]
-    Outdated,
     /// It is no broadcast, so it is not cut into pieces.
     #[error("this is a recording: it is played at /ace/getstream, where it can be sought in")]
     Recording,
@@ -137,8 +138,8 @@ pub enum Phase {
 pub(crate) enum Command {
     /// Another session opened this very channel on its source: use it or close it.
     Offer(Box<Upstream>),
-    /// End now if nobody watches.
-    GiveWay,
+    /// Somebody waits for its place: end if nobody watches, ask for a place again if it does not play yet.
+    MakeRoom,
     /// End, for this reason.
     End(EndReason),
     /// Play on another source, if there is one, for this reason. It names the source to leave.
@@ -158,7 +159,7 @@ pub(crate) struct Shared {
     /// Milliseconds since `opened` at which a byte last came from the source or a viewer last joined.
     pub(crate) last_progress: AtomicU64,
     /// Cuts the stream for viewers who fetch pieces, while there are any.
-    pub(crate) hls: Mutex<Option<Arc<Packager>>>,
+    pub(crate) hls: Mutex<Weak<Packager>>,
     /// Who reads it, if it is a recording.
     pub(crate) desk: Desk,
     /// Number of the next segment.
@@ -276,6 +277,15 @@ impl Shared {
     /// False when it has too much to do to listen.
     pub(crate) fn end(&self, reason: EndReason) -> bool {
         self.commands.try_send(Command::End(reason)).is_ok()
+    }
+
+    /// False when it has too much to do to listen.
+    pub(crate) fn make_room(&self) -> bool {
+        self.commands.try_send(Command::MakeRoom).is_ok()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Ended(_))
     }
 
     /// False when it has too much to do to listen.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::hedge::Hedge;
 use super::state::{Order, Timings, silent};
 use super::{EndReason, StartError};
-use crate::origin::{OpenError, SourceId, Stage};
+use crate::origin::{Lack, OpenError, SourceId, Standing};
 
 /// How many sources one start may try: the first, and one more when it fails explicitly before any data.
 const ATTEMPTS: u32 = 2;
@@ -19,20 +20,20 @@ pub struct Opening {
     exclude: Vec<SourceId>,
     failure: Option<OpenError>,
     unwatched_since: Option<Instant>,
-    /// When a second source is tried beside the first; only once.
-    hedge_at: Option<Instant>,
+    /// Whether a second source is tried beside the first.
+    hedge: Hedge,
 }
 
 impl Opening {
     /// The first attempt begins now, for somebody who asked at `asked` and is about to arrive.
-    pub(super) fn new(timings: &Timings, asked: Instant, now: Instant) -> Self {
+    pub(super) fn new(asked: Instant, now: Instant) -> Self {
         Self {
             since: asked,
             attempt: 1,
             exclude: Vec::new(),
             failure: None,
             unwatched_since: Some(now),
-            hedge_at: Some(now + timings.start_hedge),
+            hedge: Hedge::Unasked,
         }
     }
 
@@ -40,9 +41,9 @@ impl Opening {
         self.unwatched_since = (viewers == 0).then(|| self.unwatched_since.unwrap_or(now));
     }
 
-    pub(super) fn tick(&mut self, timings: &Timings, stage: Stage, now: Instant) -> Order {
+    pub(super) fn tick(&mut self, timings: &Timings, standing: Standing, now: Instant) -> Order {
         if self.since + timings.start_budget <= now {
-            let waited = timings.start_budget;
+            let (stage, waited) = (standing.stage, timings.start_budget);
             let error = self.failure.clone().map_or(StartError::Timeout { stage, waited }, StartError::from);
             return Order::End { reason: EndReason::NotStarted(error), if_unwatched: false };
         }
@@ -50,17 +51,21 @@ impl Opening {
             Some(since) if since + timings.abandon <= now => {
                 Order::End { reason: EndReason::Abandoned, if_unwatched: true }
             }
-            _ => self.hedge(stage, now, timings.start_hedge),
+            _ if self.hedge.is_due(standing, timings, now) => {
+                Order::Hedge { exclude: self.exclude.clone(), error: silent(timings.hedge, None) }
+            }
+            _ => Order::Wait,
         }
     }
 
-    pub(super) fn deadline(&self, timings: &Timings) -> Instant {
+    pub(super) fn deadline(&self, timings: &Timings, standing: Standing, now: Instant) -> Instant {
         let budget = self.since + timings.start_budget;
         let abandoned = self.unwatched_since.map(|since| since + timings.abandon);
-        [abandoned, self.hedge_at].into_iter().flatten().fold(budget, Instant::min)
+        let hedge_at = self.hedge.due_at(standing, timings, now);
+        [abandoned, hedge_at].into_iter().flatten().fold(budget, Instant::min)
     }
 
-    pub(super) fn failed(&mut self, error: OpenError, hedge_at: Instant) -> Order {
+    pub(super) fn failed(&mut self, error: OpenError) -> Order {
         let lasting = matches!(error, OpenError::NoCapacity { .. });
         let first = self.failure.get_or_insert_with(|| error.clone()).clone();
         self.exclude.extend(error.source_id().cloned());
@@ -68,19 +73,30 @@ impl Opening {
             return Order::End { reason: EndReason::NotStarted(first.into()), if_unwatched: false };
         }
         self.attempt += 1;
-        self.hedge_at = Some(hedge_at);
+        self.again(error)
+    }
+
+    /// Somebody with less than his share needs the place: the start waits for one again, for as long as it has left.
+    pub(super) fn make_room(&mut self) -> Order {
+        self.again(OpenError::NoCapacity {
+            lack: Lack::Room,
+            detail: "another address waited for the place".into(),
+        })
+    }
+
+    fn again(&mut self, error: OpenError) -> Order {
+        self.hedge = Hedge::Unasked;
         Order::Open { exclude: self.exclude.clone(), error, beside: false }
     }
 
-    /// A second source beside the first, when that has been asked and is silent. Who waits for a place is not silent.
-    fn hedge(&mut self, stage: Stage, now: Instant, again: Duration) -> Order {
-        if self.hedge_at.is_none_or(|at| at > now) {
-            return Order::Wait;
-        }
-        self.hedge_at = (stage == Stage::Slot).then_some(now + again);
-        if stage == Stage::Slot {
-            return Order::Wait;
-        }
-        Order::Open { exclude: self.exclude.clone(), error: silent(again, None), beside: true }
+    /// There was no room for a second source.
+    pub(super) fn no_room(&mut self, now: Instant) {
+        self.hedge.no_room(now);
+    }
+
+    /// This program stood still for so long.
+    pub(super) fn excuse(&mut self, late: Duration) {
+        self.since += late;
+        self.unwatched_since = self.unwatched_since.map(|since| since + late);
     }
 }

@@ -18,15 +18,16 @@ use tokio::time::Instant;
 use super::EndReason;
 use super::gap::{Cause, Gap};
 use super::opening::Opening;
-use crate::origin::{OpenError, SourceId, Stage};
+use crate::origin::{OpenError, SourceId, Standing};
 
 /// The deadlines of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct Timings {
     /// Longest wait for the first decodable data, all attempts together (`EMPTY_STREAM_TIMEOUT`).
     pub start_budget: Duration,
-    /// How long a start is silent before a second source is tried beside the first.
-    pub start_hedge: Duration,
+    /// How long a start, also one that is to heal a gap, is silent before a second source is tried beside the first
+    /// (`HEDGE_AFTER`).
+    pub hedge: Duration,
     /// How long a stream stays warm without viewers (`STREAM_IDLE_TIMEOUT`).
     pub idle: Duration,
     /// Silence of a watched stream before another source is tried (`STALL_TIMEOUT`).
@@ -76,8 +77,10 @@ pub enum Step {
     Finished,
     /// So many watch or wait now.
     Viewers(usize),
-    /// Somebody else needs the slot.
-    GiveWay,
+    /// Somebody else needs the place.
+    MakeRoom,
+    /// There was no room for the second source that was to be asked beside the first.
+    NoRoom,
     /// It is to end, for this reason.
     End(EndReason),
     /// The service stops.
@@ -88,6 +91,7 @@ pub enum Step {
 
 /// What the task has to do.
 #[derive(Clone, Debug, PartialEq)]
+#[must_use = "an order that is not obeyed is lost: the machine will not give it again"]
 pub enum Order {
     /// Nothing.
     Wait,
@@ -99,6 +103,13 @@ pub enum Order {
         error: OpenError,
         /// Whether what is open now goes on until the new one delivers. If not, it is closed.
         beside: bool,
+    },
+    /// Ask another source beside the one that is asked or used, avoiding these too.
+    Hedge {
+        /// Sources that failed.
+        exclude: Vec<SourceId>,
+        /// What is wrong with the one that is asked, for the log.
+        error: OpenError,
     },
     /// The source in use is good: whatever was opened beside it is closed.
     Settle,
@@ -154,7 +165,7 @@ impl Machine {
     pub fn new(timings: Timings, asked: Instant, now: Instant) -> Self {
         Self {
             timings,
-            state: State::Opening(Opening::new(&timings, asked, now)),
+            state: State::Opening(Opening::new(asked, now)),
             viewers: 0,
             is_recording: false,
             last_data: now,
@@ -181,21 +192,38 @@ impl Machine {
         self.viewers
     }
 
-    /// When [`Step::Tick`] is due.
-    pub fn deadline(&self) -> Option<Instant> {
+    /// When [`Step::Tick`] is due. `standing` is how far the attempt is that is waited for.
+    pub fn deadline(&self, standing: Standing, now: Instant) -> Option<Instant> {
         match &self.state {
-            State::Opening(opening) => Some(opening.deadline(&self.timings)),
+            State::Opening(opening) => Some(opening.deadline(&self.timings, standing, now)),
             State::Live if self.is_recording => None,
             State::Live => Some(self.last_data + self.timings.stall),
             State::Lingering { until } if self.is_recording => Some(*until),
             State::Lingering { until } => Some((*until).min(self.last_data + self.timings.hold)),
-            State::Recovering(gap) => Some(gap.deadline()),
+            State::Recovering(gap) => Some(gap.deadline(&self.timings, standing, now)),
             State::Ended => None,
         }
     }
 
-    /// Takes one step. `stage` is the stage a start has reached, for the error that names it.
-    pub fn apply(&mut self, step: Step, stage: Stage, now: Instant) -> Order {
+    /// Whether it goes on by itself: it plays, or there is a moment at which it decides something.
+    pub fn has_a_future(&self) -> bool {
+        !matches!(self.state, State::Ended)
+    }
+
+    /// This program stood still for so long (a suspended machine, a stopped process): what was silent meanwhile gets its
+    /// time again.
+    pub fn excuse(&mut self, late: Duration, now: Instant) {
+        (self.last_data, self.last_sound) = (now, now);
+        match &mut self.state {
+            State::Opening(opening) => opening.excuse(late),
+            State::Recovering(gap) => gap.excuse(late),
+            State::Lingering { until } => *until += late,
+            State::Live | State::Ended => {}
+        }
+    }
+
+    /// Takes one step. `standing` is how far the attempt is that is waited for.
+    pub fn apply(&mut self, step: Step, standing: Standing, now: Instant) -> Order {
         match step {
             Step::Opened(Ok(())) => Order::Wait,
             Step::Opened(Err(error)) => self.attempt_failed(error, now),
@@ -208,10 +236,11 @@ impl Machine {
             Step::Leave(why) => self.leave(why, now),
             Step::Finished => self.end(EndReason::UpstreamEnded),
             Step::Viewers(count) => self.viewers(count, now),
-            Step::GiveWay => self.give_way(),
+            Step::MakeRoom => self.make_room(),
+            Step::NoRoom => self.no_room(now),
             Step::End(reason) => self.end(reason),
             Step::Shutdown => self.end(EndReason::Shutdown),
-            Step::Tick => self.tick(stage, now),
+            Step::Tick => self.tick(standing, now),
         }
     }
 
@@ -272,7 +301,7 @@ impl Machine {
 
     fn attempt_failed(&mut self, error: OpenError, now: Instant) -> Order {
         match &mut self.state {
-            State::Opening(opening) => opening.failed(error, now + self.timings.start_hedge),
+            State::Opening(opening) => opening.failed(error),
             State::Recovering(gap) if gap.is_hopeless(&error) => {
                 self.plays(now);
                 Order::Settle
@@ -308,7 +337,7 @@ impl Machine {
             }
             (State::Recovering(gap), error) => {
                 gap.lost(error.unwrap_or_else(|| ended(source)), until, now);
-                self.recovering_tick(now)
+                self.attempt_recovery(now)
             }
         }
     }
@@ -338,16 +367,27 @@ impl Machine {
             gap.hesitate(now);
         }
         self.state = State::Recovering(gap);
-        self.recovering_tick(now)
+        self.attempt_recovery(now)
     }
 
-    fn recovering_tick(&mut self, now: Instant) -> Order {
+    fn recovering_tick(&mut self, standing: Standing, now: Instant) -> Order {
+        let State::Recovering(gap) = &mut self.state else { return Order::Wait };
+        if self.viewers > 0
+            && gap.until > now
+            && let Some(exclude) = gap.hedge(&self.timings, standing, now)
+        {
+            return Order::Hedge { exclude, error: silent(self.timings.hedge, None) };
+        }
+        self.attempt_recovery(now)
+    }
+
+    fn attempt_recovery(&mut self, now: Instant) -> Order {
         let State::Recovering(gap) = &mut self.state else { return Order::Wait };
         if gap.until <= now {
             return self.unhealed(now);
         }
         let error = gap.failure.clone();
-        if self.viewers == 0 && gap.deadline() <= now {
+        if self.viewers == 0 && gap.is_due(now) {
             // Nobody is held: nothing is started for nobody.
             return Order::End { reason: EndReason::UpstreamFailed(error), if_unwatched: true };
         }
@@ -377,17 +417,30 @@ impl Machine {
         }
     }
 
-    fn give_way(&mut self) -> Order {
-        match self.state {
-            State::Lingering { .. } => Order::End { reason: EndReason::GaveWay, if_unwatched: true },
-            _ => Order::Wait,
+    fn make_room(&mut self) -> Order {
+        match &mut self.state {
+            State::Opening(opening) if self.viewers > 0 => opening.make_room(),
+            State::Opening(_) => Order::End { reason: EndReason::Abandoned, if_unwatched: true },
+            State::Ended => Order::Wait,
+            State::Live | State::Lingering { .. } | State::Recovering(_) => {
+                Order::End { reason: EndReason::GaveWay, if_unwatched: true }
+            }
         }
     }
 
-    fn tick(&mut self, stage: Stage, now: Instant) -> Order {
+    fn no_room(&mut self, now: Instant) -> Order {
         match &mut self.state {
-            State::Opening(opening) => opening.tick(&self.timings, stage, now).or_end(self),
-            State::Recovering(_) => self.recovering_tick(now),
+            State::Opening(opening) => opening.no_room(now),
+            State::Recovering(gap) => gap.no_room(now),
+            State::Live | State::Lingering { .. } | State::Ended => {}
+        }
+        Order::Wait
+    }
+
+    fn tick(&mut self, standing: Standing, now: Instant) -> Order {
+        match &mut self.state {
+            State::Opening(opening) => opening.tick(&self.timings, standing, now).or_end(self),
+            State::Recovering(_) => self.recovering_tick(standing, now),
             State::Live if !self.is_recording && self.last_data + self.timings.stall <= now => {
                 self.interrupted(Cause::Silent, silent(self.timings.stall, self.source.clone()), now)
             }

@@ -1,8 +1,8 @@
 //! The task that owns a session: waits for the next thing to happen, lets the machine decide, does it.
 //!
-//! The attempt in use ([`Task::current`]) feeds the ring ([`feed`]). Another one may run beside it
-//! ([`Task::challenger`]): a second source for a start that is silent, or the one that is to heal a gap. It takes the
-//! first one's place once it has shown that it delivers ([`challenge`]).
+//! The attempt in use ([`Task::current`]) feeds the ring ([`feed`]). Others may run beside it ([`Task::challengers`]): a
+//! second source for a start that is silent, the one that is to heal a gap, a second one for that. The first to show that
+//! it delivers takes the place ([`challenge`]).
 
 mod attempts;
 mod challenge;
@@ -28,9 +28,10 @@ use super::stuffing::Stuffing;
 use super::{Command, EndReason, Phase, Shared};
 use crate::budget::Lease;
 use crate::event::{Event, Healed};
-use crate::origin::Stage;
+use crate::origin::{Stage, Standing};
 use crate::relay::Inner;
 use crate::ring::Producer;
+use crate::standstill::stood_still;
 
 /// One session's owner.
 pub(crate) struct Task {
@@ -42,7 +43,8 @@ pub(crate) struct Task {
     stuffing: Stuffing,
     repeats: Repeats,
     current: Option<Attempt>,
-    challenger: Option<Challenger>,
+    /// The first one first: at most two.
+    challengers: Vec<Challenger>,
     commands: mpsc::Receiver<Command>,
     viewers: watch::Receiver<usize>,
     stop: CancellationToken,
@@ -50,6 +52,8 @@ pub(crate) struct Task {
     interrupted_at: Option<Instant>,
     /// How the source that is to heal the gap goes on.
     healing: Healed,
+    /// What was last said to be wrong.
+    told: Option<String>,
     /// The ring's place in the memory budget.
     lease: Lease,
 }
@@ -58,7 +62,8 @@ pub(crate) struct Task {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Current,
-    Challenger,
+    /// The one at this place.
+    Challenger(usize),
 }
 
 /// What the task waited for.
@@ -86,11 +91,12 @@ impl Task {
             stuffing: Stuffing::new(now),
             repeats: Repeats::default(),
             current: None,
-            challenger: None,
+            challengers: Vec::new(),
             viewers: shared.viewers.count_changes(),
             stop: relay.stop.clone(),
             interrupted_at: None,
             healing: Healed::ByItself,
+            told: None,
             producer: Some(producer),
             relay,
             shared,
@@ -104,26 +110,53 @@ impl Task {
         self.open(Vec::new(), false);
         loop {
             let happening = self.select().await;
-            let order = self.handle(happening);
-            if let ControlFlow::Break(reason) = self.execute(order) {
+            if let ControlFlow::Break(reason) = self.step(happening) {
                 return self.close(reason);
             }
-            self.seal_due();
         }
+    }
+
+    fn step(&mut self, happening: Happening) -> ControlFlow<EndReason> {
+        let order = self.handle(happening);
+        self.execute(order)?;
+        let order = self.seal_due();
+        self.execute(order)?;
+        if self.machine.has_a_future() {
+            return ControlFlow::Continue(());
+        }
+        // A bug: the machine has ended and its order to end was not obeyed. Nobody may wait for a corpse.
+        self.relay.retire(&self.shared, false);
+        ControlFlow::Break(EndReason::Stuck)
     }
 
     async fn select(&mut self) -> Happening {
         let now = Instant::now();
         let resume_at = self.ingest.resume_at(now, self.lease.share());
         let stuffing_at = self.is_stuffed().then(|| self.stuffing.due_at()).filter(|_| resume_at.is_none());
-        let wake_at = earliest([self.machine.deadline(), self.ingest.seal_at(), resume_at, stuffing_at]);
-        let Self { current, challenger, .. } = self;
+        let deadline = self.machine.deadline(self.standing(), now);
+        let wake_at = earliest([deadline, self.ingest.seal_at(), resume_at, stuffing_at]);
+        let happening = self.happening(now, resume_at.is_none(), wake_at).await;
+        self.excuse(wake_at);
+        happening
+    }
+
+    /// When this was waked much later than it was to be, this program stood still, and nobody is to blame for his silence.
+    fn excuse(&mut self, wake_at: Option<Instant>) {
+        if let Some(late) = wake_at.and_then(stood_still) {
+            let now = Instant::now();
+            self.machine.excuse(late, now);
+            self.stuffing.media(now);
+        }
+    }
+
+    async fn happening(&mut self, now: Instant, read: bool, wake_at: Option<Instant>) -> Happening {
+        let Self { current, challengers, .. } = self;
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Happening::Stopped,
             Some(command) = self.commands.recv() => Happening::Told(command),
             Ok(()) = self.viewers.changed() => Happening::Viewers,
-            (side, happened) = poll_fn(|context| poll(current, challenger, resume_at.is_none(), context)) => {
+            (side, happened) = poll_fn(|context| poll(current, challengers, read, context)) => {
                 Happening::Attempt(side, happened)
             }
             () = sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => Happening::Timer,
@@ -135,19 +168,18 @@ impl Task {
             Happening::Stopped => self.apply(Step::Shutdown),
             Happening::Told(command) => self.told(command),
             Happening::Viewers => self.viewers_changed(),
-            Happening::Attempt(Side::Current, Happened::Opened(result)) => self.opened(Side::Current, result),
+            Happening::Attempt(side, Happened::Opened(result)) => self.opened(side, result),
             Happening::Attempt(Side::Current, Happened::Media(media)) => self.media(media),
-            Happening::Attempt(Side::Challenger, Happened::Opened(result)) => {
-                self.opened(Side::Challenger, result)
+            Happening::Attempt(Side::Challenger(at), Happened::Media(media)) => {
+                self.challenger_media(at, media)
             }
-            Happening::Attempt(Side::Challenger, Happened::Media(media)) => self.challenger_media(media),
             Happening::Timer => self.timer(),
         }
     }
 
     fn told(&mut self, command: Command) -> Order {
         match command {
-            Command::GiveWay => self.apply(Step::GiveWay),
+            Command::MakeRoom => self.make_room(),
             Command::End(reason) => self.apply(Step::End(reason)),
             Command::Offer(upstream) => self.offered(*upstream),
             Command::Leave(why) => {
@@ -155,6 +187,19 @@ impl Task {
                 if is_there { self.apply(Step::Leave(why)) } else { Order::Wait }
             }
         }
+    }
+
+    /// By who watches at this moment, not when the machine was last told. Of two sources of a start the second is closed.
+    fn make_room(&mut self) -> Order {
+        let order = self.viewers_changed();
+        if order != Order::Wait {
+            return order;
+        }
+        let is_starting = matches!(self.machine.state(), State::Opening(_));
+        if is_starting && self.machine.viewers_now() > 0 && self.challengers.pop().is_some() {
+            return self.apply(Step::NoRoom);
+        }
+        self.apply(Step::MakeRoom)
     }
 
     /// Media that we leave in the socket ourselves is no silence of the source.
@@ -186,7 +231,7 @@ impl Task {
     }
 
     fn apply(&mut self, step: Step) -> Order {
-        let order = self.machine.apply(step, self.stage(), Instant::now());
+        let order = self.machine.apply(step, self.standing(), Instant::now());
         let lingering = matches!(self.machine.state(), State::Lingering { .. });
         if lingering != self.shared.lingering_since().is_some() {
             self.shared.lingers(lingering.then(Instant::now));
@@ -194,11 +239,15 @@ impl Task {
         order
     }
 
-    /// What a start is waiting for; of two that run, the one that was asked first.
-    fn stage(&self) -> Stage {
-        let attempt =
-            self.current.as_ref().or(self.challenger.as_ref().map(|challenger| &challenger.attempt));
-        attempt.map_or(Stage::Slot, |attempt| attempt.progress.stage())
+    /// How far the attempt is that is waited for; of two the one that was asked first.
+    fn standing(&self) -> Standing {
+        let challenger = self.challengers.first().map(|challenger| &challenger.attempt);
+        let waited_for = match self.machine.state() {
+            State::Opening(_) => self.current.as_ref().or(challenger),
+            _ => challenger,
+        };
+        let unasked = Standing { stage: Stage::Slot, called: None, is_doubtful: false };
+        waited_for.map_or(unasked, |attempt| attempt.progress.standing())
     }
 
     fn execute(&mut self, order: Order) -> ControlFlow<EndReason> {
@@ -207,6 +256,11 @@ impl Task {
             Order::Open { exclude, error, beside } => {
                 self.report_opening(&error);
                 self.open(exclude, beside);
+                ControlFlow::Continue(())
+            }
+            Order::Hedge { exclude, error } => {
+                self.report_opening(&error);
+                self.hedge(exclude);
                 ControlFlow::Continue(())
             }
             Order::Settle => {
@@ -252,6 +306,7 @@ impl Drop for Task {
     /// After a panic the session must not stay in the relay as a corpse that viewers join.
     fn drop(&mut self) {
         self.relay.retire(&self.shared, false);
+        self.shared.forget_recording();
         self.shared.phase.send_if_modified(|phase| {
             let lost = !matches!(phase, Phase::Ended(_));
             if lost {
@@ -266,17 +321,17 @@ fn earliest<const N: usize>(instants: [Option<Instant>; N]) -> Option<Instant> {
     instants.into_iter().flatten().min()
 }
 
-/// The challenger first: it has little to say, and the other must not drown it out.
+/// The challengers first: they have little to say, and the other must not drown them out.
 fn poll(
     current: &mut Option<Attempt>,
-    challenger: &mut Option<Challenger>,
+    challengers: &mut [Challenger],
     read: bool,
     context: &mut Context<'_>,
 ) -> Poll<(Side, Happened)> {
-    if let Some(Challenger { attempt, .. }) = challenger
-        && let Poll::Ready(happened) = attempt.poll(context, true)
-    {
-        return Poll::Ready((Side::Challenger, happened));
+    for (at, challenger) in challengers.iter_mut().enumerate() {
+        if let Poll::Ready(happened) = challenger.attempt.poll(context, true) {
+            return Poll::Ready((Side::Challenger(at), happened));
+        }
     }
     match current {
         Some(attempt) => attempt.poll(context, read).map(|happened| (Side::Current, happened)),

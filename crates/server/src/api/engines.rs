@@ -28,6 +28,11 @@ pub struct EngineState {
     last_seen: Option<Timestamp>,
     streams: Vec<String>,
     health_status: &'static str,
+    /// What streams have shown of it: `full`, `noted` (a start hung lately), `suspected` (one start at a time), `ejected`,
+    /// `on_trial` (one start, with another engine beside it).
+    trust: &'static str,
+    /// Why, in one line; null when nothing is held against it.
+    trust_reason: Option<&'static str>,
     last_health_check: Option<Timestamp>,
     last_stream_usage: Option<Timestamp>,
     vpn_container: Option<String>,
@@ -167,6 +172,8 @@ fn engine_state(member: &Member, sessions: &[SessionSnapshot]) -> EngineState {
         last_seen: known.last_seen,
         streams: streams.map(|session| session.label.clone()).collect(),
         health_status: known.health.as_str(),
+        trust: member.trust().as_str(),
+        trust_reason: member.trust().why(),
         last_health_check: known.last_check,
         last_stream_usage: known.last_stream,
         vpn_container,

@@ -29,10 +29,13 @@ pub async fn livez() -> Response {
     (StatusCode::OK, [(CACHE_CONTROL, "no-store")], "ok\n").into_response()
 }
 
-/// A stream may be started: an engine answers and the service is not stopping.
+/// A stream may be started: an engine answers, every part of the service runs, and it is not stopping.
 pub async fn readyz(State(app): State<App>) -> Result<Response, Problem> {
     if app.stop.is_cancelled() {
         return Err(Problem::new(Code::Draining));
+    }
+    if let Some(outage) = app.outages.first() {
+        return Err(Problem::new(Code::NotReady).with_detail(&outage));
     }
     if app.engines.any_healthy() {
         return Ok(livez().await);
@@ -52,8 +55,9 @@ pub async fn readyz(State(app): State<App>) -> Result<Response, Problem> {
 pub async fn health(State(app): State<App>) -> Json<HealthPage> {
     let engines = app.engines.all();
     let healthy = engines.iter().filter(|member| member.knowledge().health.as_str() == "healthy").count();
+    let all_parts_run = app.outages.first().is_none();
     Json(HealthPage {
-        status: if healthy > 0 { "healthy" } else { "degraded" },
+        status: if healthy > 0 && all_parts_run { "healthy" } else { "degraded" },
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: app.began.elapsed().as_secs(),
         engines: engines.len(),

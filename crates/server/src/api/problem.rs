@@ -125,6 +125,8 @@ codes! {
         "The server has as many viewers or streams as it may have."
     Draining             "draining"               SERVICE_UNAVAILABLE
         "The server is shutting down."
+    NotReady             "not_ready"              SERVICE_UNAVAILABLE
+        "A part of the service does not run at the moment."
     StartTimeout         "start_timeout"          GATEWAY_TIMEOUT
         "The channel sent nothing playable in time."
     StorageFull          "storage_full"           INSUFFICIENT_STORAGE

@@ -81,6 +81,8 @@ pub struct Streams {
     pub chunk_bytes: usize,
     /// `JOIN_BURST`, in media time.
     pub join_burst: Duration,
+    /// `HEDGE_AFTER`.
+    pub hedge_after: Duration,
     /// `STALL_TIMEOUT`.
     pub stall_timeout: Duration,
     /// `HOLD_TIMEOUT`.
@@ -453,8 +455,38 @@ mod tests {
             ("MAX_VIEWERS", "-1"),
             ("PORT_RANGE_HOST", "7000-9000"),
             ("PORT_RANGE_HOST", "9000-7000"),
+            // Each would be asked of Docker, or done to engines, without a pause.
+            ("MONITOR_INTERVAL_S", "0"),
+            ("MONITOR_INTERVAL_S", "0.9"),
+            ("STARTUP_TIMEOUT_S", "0"),
+            ("ENGINE_MAX_AGE", "0"),
+            ("ENGINE_MAX_AGE", "59s"),
+            ("ENGINE_MAX_MEMORY", "0"),
+            ("CIRCUIT_BREAKER_RECOVERY_TIMEOUT_S", "0"),
+            ("GLUETUN_HEALTH_CHECK_INTERVAL_S", "0"),
+            ("VPN_UNHEALTHY_RESTART_TIMEOUT_S", "1ms"),
+            ("VIEWER_STALL_TIMEOUT", "1ms"),
         ] {
             assert!(refused(&[(name, value)]).contains(name), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn the_least_that_is_accepted_is_said_and_is_accepted() {
+        for (_, setting) in table::SETTINGS {
+            let (table::Kind::Duration(least) | table::Kind::DurationOrNever(least)) = setting.kind else {
+                continue;
+            };
+            let with =
+                |value: Duration| Config::from_pairs([(setting.name, format!("{}ms", value.as_millis()))]);
+            assert!(with(least).is_ok(), "{}", setting.name);
+            if let Some(less) = least.checked_sub(Duration::from_millis(1)).filter(|less| !less.is_zero()) {
+                let problem = with(less).unwrap_err().to_string();
+                assert!(problem.contains(&format!("from {least:?}")), "{problem}");
+            }
+            let is_never = matches!(setting.kind, table::Kind::DurationOrNever(_));
+            let zero = with(Duration::ZERO).is_ok();
+            assert_eq!(zero, is_never || least.is_zero(), "{}=0", setting.name);
         }
     }
 

@@ -84,10 +84,15 @@ pub fn settings_page() -> String {
             if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
         line(
             &mut page,
-            format_args!("| `{}` | {default} | {}{} |", setting.name, setting.meaning, effect(setting)),
+            format_args!("| `{}` | {default} | {}{} |", setting.name, meaning(setting), effect(setting)),
         );
     }
     page
+}
+
+fn meaning(setting: &Setting) -> String {
+    let limit = setting.kind.limit().map(|limit| format!(" ({limit})")).unwrap_or_default();
+    format!("{}{limit}.", setting.meaning.trim_end_matches('.'))
 }
 
 fn effect(setting: &Setting) -> &'static str {
@@ -115,7 +120,7 @@ pub fn env_example() -> String {
         }
         // Shells read the file too, and end a value at a blank.
         let default = setting.default.replace(' ', "");
-        let (name, meaning) = (setting.name, setting.meaning);
+        let (name, meaning) = (setting.name, meaning(setting));
         match name {
             // The compose files require one; this one counts as none until it is changed.
             "API_KEY" => line(

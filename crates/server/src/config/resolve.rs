@@ -46,7 +46,10 @@ struct Resolver<'a> {
 /// Whether `text` is a value of this kind.
 pub(super) fn is_valid(kind: Kind, text: &str) -> bool {
     match kind {
-        Kind::Duration => value::duration(text).is_some(),
+        Kind::Duration(least) => value::duration(text).is_some_and(|duration| duration >= least),
+        Kind::DurationOrNever(least) => {
+            value::duration(text).is_some_and(|duration| duration.is_zero() || duration >= least)
+        }
         Kind::Size => value::size(text).is_some(),
         Kind::Count(least) => {
             text.parse::<u64>().is_ok_and(|number| (least..=LARGEST_COUNT).contains(&number))
@@ -128,6 +131,7 @@ impl Resolver<'_> {
             buffer_bytes: self.size("STREAM_BUFFER_SIZE"),
             chunk_bytes: self.size("COPY_CHUNK_SIZE").min(LARGEST_CHUNK),
             join_burst: self.duration("JOIN_BURST"),
+            hedge_after: self.duration("HEDGE_AFTER"),
             stall_timeout: self.duration("STALL_TIMEOUT"),
             hold_timeout: self.duration("HOLD_TIMEOUT"),
             memory: self.get("STREAM_MEMORY", value::size).unwrap_or_else(super::memory::for_streams),
@@ -275,9 +279,6 @@ impl Resolver<'_> {
         self.check_streams(&config.streams);
         let viewers = &config.viewers;
         self.require("VIEWER_SNDBUF", SEND_BUFFERS.contains(&viewers.sndbuf), "4 KiB to 16 MiB");
-        self.require("HLS_VIEWER_TIMEOUT", !viewers.hls_timeout.is_zero(), "more than 0");
-        self.require("HEADER_TIMEOUT", !config.listen.header_timeout.is_zero(), "more than 0");
-        self.check_loops(config.loops);
         self.check_acexy();
         self.check_fleet(config);
         self.check_vpn(&config.vpn);
@@ -286,19 +287,8 @@ impl Resolver<'_> {
     fn check_streams(&mut self, streams: &Streams) {
         let chunk = self.size("COPY_CHUNK_SIZE");
         self.require("COPY_CHUNK_SIZE", (SMALLEST_CHUNK..=1 << 20).contains(&chunk), "1316 bytes to 1 MiB");
-        self.require("EMPTY_STREAM_TIMEOUT", !streams.empty_stream_timeout.is_zero(), "more than 0");
-        self.require("STALL_TIMEOUT", !streams.stall_timeout.is_zero(), "more than 0");
-        self.require("HOLD_TIMEOUT", !streams.hold_timeout.is_zero(), "more than 0");
-        let enough = streams.buffer_seconds >= Duration::from_secs(2);
-        self.require("STREAM_BUFFER_SECONDS", enough, "at least 2s");
         self.require("STREAM_BUFFER_SIZE", streams.buffer_bytes >= 1 << 20, "at least 1 MiB");
         self.require("STREAM_MEMORY", streams.memory >= LEAST_RING, "at least 4 MiB, what one stream needs");
-    }
-
-    fn check_loops(&mut self, loops: Rules) {
-        let (threshold, every) = (Duration::from_mins(1), Duration::from_secs(5));
-        self.require("STREAM_LOOP_DETECTION_THRESHOLD_S", loops.threshold >= threshold, "at least 60s");
-        self.require("STREAM_LOOP_CHECK_INTERVAL_S", loops.every >= every, "at least 5s");
     }
 
     /// Both halves may be fine as texts and still be no engine's address.
@@ -323,6 +313,9 @@ impl Resolver<'_> {
         self.require("INSTANCE_ID", is_name, "1 to 64 letters, digits, dots, underscores and dashes");
         let memory = fleet.engine.memory.is_none_or(|bytes| bytes >= 32 << 20);
         self.require("ENGINE_MEMORY_LIMIT", memory, "0 for none, or at least 32 MiB");
+        // Every engine uses more than a few bytes, and would be replaced for it as soon as it is idle.
+        let most = fleet.engine.max_memory.is_none_or(|bytes| bytes >= 32 << 20);
+        self.require("ENGINE_MAX_MEMORY", most, "at least 32 MiB");
     }
 
     fn check_vpn(&mut self, vpn: &Vpn) {

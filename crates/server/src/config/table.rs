@@ -1,5 +1,7 @@
 //! The one table of settings. Parsing, checks, `config show`, `docs/settings.md` and `.env.example` all come from it.
 
+use std::time::Duration;
+
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
@@ -18,8 +20,10 @@ pub struct Setting {
 /// What a value looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `30`, `30s`, `5m`.
-    Duration,
+    /// `30`, `30s`, `5m`; at least this long, because less would harm.
+    Duration(Duration),
+    /// The same, or 0 for never.
+    DurationOrNever(Duration),
     /// `65536`, `64 KiB`, `4MiB`.
     Size,
     /// A whole number from this to [`LARGEST_COUNT`].
@@ -68,7 +72,9 @@ impl Kind {
     /// What is accepted, for people.
     pub fn accepts(self) -> String {
         match self {
-            Self::Duration => "a duration of at most a year: 30, 30s, 250ms, 5m, 1h".into(),
+            Self::Duration(Duration::ZERO) => "a duration of at most a year: 30, 30s, 250ms, 5m, 1h".into(),
+            Self::Duration(least) => format!("a duration from {least:?} to a year: 30, 30s, 250ms, 5m, 1h"),
+            Self::DurationOrNever(least) => format!("0, or a duration from {least:?} to a year"),
             Self::Size => "a size: 65536, 64 KiB, 4MiB, 512m".into(),
             Self::Count(least) => format!("a whole number from {least} to {LARGEST_COUNT}"),
             Self::Port => "a port: 0-65535".into(),
@@ -84,11 +90,32 @@ impl Kind {
             Self::Label => "key=value".into(),
         }
     }
+
+    /// What the reference page says beside the meaning: the least that is accepted, where less would harm.
+    pub fn limit(self) -> Option<String> {
+        match self {
+            Self::Duration(least) | Self::DurationOrNever(least) if !least.is_zero() => {
+                Some(format!("at least {least:?}"))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The setting of this name.
 pub fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().map(|(_, setting)| setting).find(|setting| setting.name == name)
+}
+
+/// Any length, 0 included.
+const DURATION: Kind = Kind::Duration(Duration::ZERO);
+
+const fn from_ms(least: u64) -> Kind {
+    Kind::Duration(Duration::from_millis(least))
+}
+
+const fn from_s(least: u64) -> Kind {
+    Kind::Duration(Duration::from_secs(least))
 }
 
 const fn now(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Setting {
@@ -136,27 +163,28 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (SERVICE, now("API_KEY", Kind::Secret, "", "Key for pages that change something; without it they answer only to this machine. API_KEY_FILE names a file to read it from.")),
     (SERVICE, now("LOG_LEVEL", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info", "How much is logged, to standard error.")),
     (SERVICE, now("LOG_FORMAT", Kind::Choice(&["text", "json"]), "text", "How log lines look.")),
-    (SERVICE, now("HEADER_TIMEOUT", Kind::Duration, "10s", "Longest wait for a request's head, also on an idle connection.")),
-    (SERVICE, now("DRAIN_TIMEOUT", Kind::Duration, "10s", "How long a stop waits for connections to end.")),
+    (SERVICE, now("HEADER_TIMEOUT", from_ms(100), "10s", "Longest wait for a request's head, also on an idle connection.")),
+    (SERVICE, now("DRAIN_TIMEOUT", DURATION, "10s", "How long a stop waits for connections to end.")),
     (SERVICE, now("MAX_CONNECTIONS", Kind::Count(1), "", "Most connections at a time, viewers and pages together; MAX_VIEWERS and 256 when not set.")),
     (SERVICE, now("DB_PATH", Kind::Text, "./data/acemux.db", "Embedded database; its folder is the data directory. :memory: keeps nothing.")),
-    (STREAMS, now("EMPTY_STREAM_TIMEOUT", Kind::Duration, "30s", "Longest wait for the first decodable data of a stream, all attempts together.")),
-    (STREAMS, now("STREAM_IDLE_TIMEOUT", Kind::Duration, "300s", "How long a stream stays warm without viewers; it gives its slot up at once when another stream needs it.")),
-    (STREAMS, now("STREAM_BUFFER_SECONDS", Kind::Duration, "30s", "History per stream in media time; with STREAM_BUFFER_SIZE the smaller one counts.")),
+    (STREAMS, now("EMPTY_STREAM_TIMEOUT", from_ms(500), "30s", "Longest wait for the first decodable data of a stream, all attempts together.")),
+    (STREAMS, now("STREAM_IDLE_TIMEOUT", DURATION, "300s", "How long a stream stays warm without viewers; it gives its slot up at once when another stream needs it.")),
+    (STREAMS, now("STREAM_BUFFER_SECONDS", from_s(2), "30s", "History per stream in media time; with STREAM_BUFFER_SIZE the smaller one counts.")),
     (STREAMS, now("STREAM_BUFFER_SIZE", Kind::Size, "32 MiB", "History per stream in bytes.")),
     (STREAMS, now("STREAM_MEMORY", Kind::Size, "", "All streams' history together; 25 % of the cgroup's or machine's memory, at least 64 MiB. When short, every history shrinks evenly, down to 4 MiB.")),
     (STREAMS, now("COPY_CHUNK_SIZE", Kind::Size, "64 KiB", "Largest chunk; more than 64 KiB means 64 KiB. A chunk is never held back longer than 60 ms.")),
-    (STREAMS, now("JOIN_BURST", Kind::Duration, "5s", "How far behind live a joining player starts.")),
-    (STREAMS, now("HOLD_TIMEOUT", Kind::Duration, "30s", "How long viewers are held while a live stream is silent or its engine is replaced.")),
-    (STREAMS, now("STALL_TIMEOUT", Kind::Duration, "5s", "Silence of a watched stream before another engine is tried.")),
+    (STREAMS, now("JOIN_BURST", DURATION, "5s", "How far behind live a joining player starts.")),
+    (STREAMS, now("HOLD_TIMEOUT", from_s(1), "30s", "How long viewers are held while a live stream is silent or its engine is replaced.")),
+    (STREAMS, now("HEDGE_AFTER", from_s(1), "12s", "Silence of a start, or of the attempt to heal a gap, before a second engine with room is tried beside the first; 6 s at most when the start call itself is not answered.")),
+    (STREAMS, now("STALL_TIMEOUT", from_ms(500), "5s", "Silence of a watched stream before another engine is tried.")),
     (STREAMS, now("STREAM_LOOP_DETECTION_ENABLED", Kind::Bool, "false", "Whether channels are ended and blocked whose newest piece is older than the threshold: their swarm plays the end again and again.")),
-    (STREAMS, now("STREAM_LOOP_DETECTION_THRESHOLD_S", Kind::Duration, "1h", "How old the newest piece of a broadcast may be, at least a minute.")),
-    (STREAMS, now("STREAM_LOOP_CHECK_INTERVAL_S", Kind::Duration, "10s", "Between two looks at the age of what is broadcast, at least five seconds.")),
+    (STREAMS, now("STREAM_LOOP_DETECTION_THRESHOLD_S", from_s(60), "1h", "How old the newest piece of a broadcast may be.")),
+    (STREAMS, now("STREAM_LOOP_CHECK_INTERVAL_S", from_s(5), "10s", "Between two looks at the age of what is broadcast.")),
     (STREAMS, now("STREAM_LOOP_RETENTION_MINUTES", Kind::Count(0), "0", "How many minutes a looping channel stays blocked; 0 is until it is cleared or the service stops.")),
     (VIEWERS, now("MAX_VIEWERS", Kind::Count(1), "5000", "Most viewers; lowered at start when the descriptor limit is too small.")),
-    (VIEWERS, now("MAX_VIEWERS_PER_IP", Kind::Count(1), "256", "Most viewers from one address.")),
-    (VIEWERS, now("VIEWER_STALL_TIMEOUT", Kind::Duration, "60s", "A viewer whose socket makes no progress for so long is cut; 0 means never.")),
-    (VIEWERS, now("HLS_VIEWER_TIMEOUT", Kind::Duration, "30s", "How long an HLS viewer stays without asking for a playlist or a segment.")),
+    (VIEWERS, now("MAX_VIEWERS_PER_IP", Kind::Count(1), "256", "Most viewers from one address. All addresses of one IPv6 /64 are one.")),
+    (VIEWERS, now("VIEWER_STALL_TIMEOUT", Kind::DurationOrNever(Duration::from_millis(500)), "60s", "A viewer whose socket makes no progress for so long is cut; 0 means never.")),
+    (VIEWERS, now("HLS_VIEWER_TIMEOUT", from_s(1), "30s", "How long an HLS viewer stays without asking for a playlist or a segment.")),
     (VIEWERS, now("VIEWER_SNDBUF", Kind::Size, "256 KiB", "Kernel send buffer per viewer.")),
     (VIEWERS, now("TRUSTED_PROXIES", Kind::Networks, "", "Proxies whose X-Forwarded-For counts as the client's address.")),
     (ENGINES, now("ENGINES", Kind::Endpoints, "", "Engines that somebody else runs.")),
@@ -164,9 +192,9 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (ENGINES, alias("ACEXY_PORT", Kind::Port, "ENGINES", "The engine's port, as acexy has it; 6878 when only ACEXY_HOST is set.")),
     (ENGINES, now("MAX_STREAMS_PER_ENGINE", Kind::Count(1), "3", "Most streams on one engine at a time. A hard cap.")),
     (ENGINES, alias("ACEXY_MAX_STREAMS_PER_ENGINE", Kind::Count(1), "MAX_STREAMS_PER_ENGINE", "Another name of MAX_STREAMS_PER_ENGINE.")),
-    (ENGINES, now("ENGINE_SELECTION_TIMEOUT", Kind::Duration, "5s", "Longest wait for a free slot on the running engines.")),
+    (ENGINES, now("ENGINE_SELECTION_TIMEOUT", DURATION, "5s", "Longest wait for a free slot on the running engines.")),
     (FLEET, now("ENGINE_PROVISIONER", Kind::Choice(&["docker", "none"]), "", "Who creates engines: docker, or none when only ENGINES is set.")),
-    (FLEET, now("STARTUP_TIMEOUT_S", Kind::Duration, "25s", "Longest wait for a new engine to become ready.")),
+    (FLEET, now("STARTUP_TIMEOUT_S", from_s(1), "25s", "Longest wait for a new engine to become ready.")),
     (FLEET, now("MIN_REPLICAS", Kind::Count(0), "2", "Engines kept; when not set, at most MAX_REPLICAS.")),
     (FLEET, now("MAX_REPLICAS", Kind::Count(1), "20", "Engines allowed. A hard cap.")),
     (FLEET, now("MIN_FREE_REPLICAS", Kind::Count(0), "1", "Engines kept idle; when not set, at most MAX_REPLICAS.")),
@@ -175,7 +203,7 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (FLEET, now("ENGINE_MEMORY_LIMIT", Kind::Size, "", "Memory limit per engine.")),
     (FLEET, now("ENGINE_ARM32_VERSION", Kind::Text, "arm32-v3.2.13", "Image tag on 32-bit ARM.")),
     (FLEET, now("ENGINE_ARM64_VERSION", Kind::Text, "arm64-v3.2.13", "Image tag on 64-bit ARM.")),
-    (FLEET, now("ENGINE_GRACE_PERIOD_S", Kind::Duration, "30s", "Idle time before an engine may be removed.")),
+    (FLEET, now("ENGINE_GRACE_PERIOD_S", DURATION, "30s", "Idle time before an engine may be removed.")),
     (FLEET, now("PORT_RANGE_HOST", Kind::Ports, "19000-19999", "Host ports for engines.")),
     (FLEET, now("ACE_HTTPS_RANGE", Kind::Ports, "45000-49999", "Engine HTTPS ports inside containers.")),
     (FLEET, now("ACE_MAP_HTTPS", Kind::Bool, "false", "Also publish the engine's HTTPS port.")),
@@ -183,7 +211,7 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (FLEET, now("DOCKER_NETWORK", Kind::Text, "", "Docker network for engines; our own when not set.")),
     (FLEET, now("CONTAINER_LABEL", Kind::Label, "orchestrator.managed=acestream", "Label put on every engine.")),
     (FLEET, now("INSTANCE_ID", Kind::Text, "", "Which containers are ours; random and kept beside the database when not set.")),
-    (FLEET, now("ENGINE_MAX_AGE", Kind::Duration, "", "Age at which an idle engine is replaced; never when not set.")),
+    (FLEET, now("ENGINE_MAX_AGE", from_s(60), "", "Age at which an idle engine is replaced; never when not set.")),
     (FLEET, now("ENGINE_MAX_MEMORY", Kind::Size, "", "Memory in use at which an idle engine is replaced; never when not set.")),
     (FLEET, now("ENGINE_CPUS", Kind::Decimal, "", "CPUs that one engine may use, e.g. 1.5; all of them when not set.")),
     (FLEET, now("ENGINE_PIDS_LIMIT", Kind::Count(16), "512", "Processes and threads that one engine may have.")),
@@ -192,25 +220,25 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (FLEET, now("ENGINE_WRITABLE_ROOTFS", Kind::Bool, "false", "Relaxation: a writable root file system also where the image does without.")),
     (FLEET, now("AUTO_DELETE", Kind::Bool, "true", "Whether idle engines are removed.")),
     (FLEET, now("STOP_ENGINES_ON_EXIT", Kind::Bool, "false", "Whether a stop of the service stops its engines.")),
-    (FLEET, now("MONITOR_INTERVAL_S", Kind::Duration, "10s", "Period of the pass that repairs what an event missed.")),
+    (FLEET, now("MONITOR_INTERVAL_S", from_s(1), "10s", "Period of the pass that repairs what an event missed.")),
     (FLEET, now("HEALTH_FAILURE_THRESHOLD", Kind::Count(1), "3", "Failed checks in a row that make an engine unhealthy.")),
-    (FLEET, now("HEALTH_UNHEALTHY_GRACE_PERIOD_S", Kind::Duration, "60s", "How long an unhealthy engine may recover.")),
+    (FLEET, now("HEALTH_UNHEALTHY_GRACE_PERIOD_S", DURATION, "60s", "How long an unhealthy engine may recover.")),
     (FLEET, now("CIRCUIT_BREAKER_FAILURE_THRESHOLD", Kind::Count(1), "5", "Failed creations that stop further ones.")),
-    (FLEET, now("CIRCUIT_BREAKER_RECOVERY_TIMEOUT_S", Kind::Duration, "300s", "How long they stay stopped.")),
+    (FLEET, now("CIRCUIT_BREAKER_RECOVERY_TIMEOUT_S", from_s(1), "300s", "How long they stay stopped.")),
     (FLEET, now("CIRCUIT_BREAKER_REPLACEMENT_THRESHOLD", Kind::Count(1), "3", "Failed replacements that stop further ones.")),
-    (FLEET, now("CIRCUIT_BREAKER_REPLACEMENT_TIMEOUT_S", Kind::Duration, "180s", "How long they stay stopped.")),
+    (FLEET, now("CIRCUIT_BREAKER_REPLACEMENT_TIMEOUT_S", from_s(1), "180s", "How long they stay stopped.")),
     (FLEET, now("MAX_CONCURRENT_PROVISIONS", Kind::Count(1), "2", "Engines created at the same time.")),
-    (FLEET, now("MIN_PROVISION_INTERVAL_S", Kind::Duration, "0.5s", "Least time between two creations.")),
+    (FLEET, now("MIN_PROVISION_INTERVAL_S", DURATION, "0.5s", "Least time between two creations.")),
     (VPN, vpn("VPN_MODE", Kind::Choice(&["off", "single", "redundant"]), "off", "Whether engines run behind gluetun.")),
     (VPN, vpn("GLUETUN_CONTAINER_NAME", Kind::Text, "", "The VPN container.")),
     (VPN, vpn("GLUETUN_CONTAINER_NAME_2", Kind::Text, "", "The second VPN container.")),
     (VPN, vpn("GLUETUN_API_PORT", Kind::Port, "8001", "Port of gluetun's control server.")),
-    (VPN, vpn("GLUETUN_HEALTH_CHECK_INTERVAL_S", Kind::Duration, "5s", "Period of VPN checks.")),
-    (VPN, vpn("GLUETUN_PORT_CACHE_TTL_S", Kind::Duration, "60s", "How long a forwarded port is taken as known.")),
+    (VPN, vpn("GLUETUN_HEALTH_CHECK_INTERVAL_S", from_s(1), "5s", "Period of VPN checks.")),
+    (VPN, vpn("GLUETUN_PORT_CACHE_TTL_S", DURATION, "60s", "How long a forwarded port is taken as known.")),
     (VPN, vpn("GLUETUN_PORT_RANGE_1", Kind::Ports, "", "Engine ports behind the first VPN.")),
     (VPN, vpn("GLUETUN_PORT_RANGE_2", Kind::Ports, "", "Engine ports behind the second VPN.")),
     (VPN, vpn("VPN_RESTART_ENGINES_ON_RECONNECT", Kind::Bool, "true", "Whether engines are recreated after the VPN came back.")),
-    (VPN, vpn("VPN_UNHEALTHY_RESTART_TIMEOUT_S", Kind::Duration, "60s", "Unhealthy time before the VPN container is restarted.")),
+    (VPN, vpn("VPN_UNHEALTHY_RESTART_TIMEOUT_S", from_s(10), "60s", "Unhealthy time before the VPN container is restarted.")),
     (VPN, vpn("MAX_ACTIVE_REPLICAS", Kind::Count(1), "20", "Engines allowed behind VPNs.")),
     (OLD, ignored("ENGINE_CACHE_TTL", "The list of engines is never stale.")),
     (OLD, ignored("IDLE_TTL_S", "It had no effect in the system that this one replaces.")),

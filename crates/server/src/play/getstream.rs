@@ -7,11 +7,12 @@ use std::convert::Infallible;
 
 use acemux_engine::{ContentId, Selector};
 use acemux_relay::StreamKey;
+use acemux_relay::line::Line;
 use acemux_relay::origin::OpenError;
 use acemux_relay::output::ts::{Body as TsBody, StreamOver};
 use acemux_relay::relay::Admitted;
 use acemux_relay::session::{EndReason, StartError};
-use acemux_relay::viewer::{LeaveReason, Viewer, ViewerInfo};
+use acemux_relay::viewer::{Viewer, ViewerInfo};
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
@@ -38,13 +39,10 @@ pub async fn play(
     switch: AbortSwitch,
 ) -> Result<Response, Problem> {
     let content = Selector::from_query(query.as_deref())?;
-    let address = client.address;
-    let viewer = join(&app, content, client).await?;
-    switch.on_cut(farewell(&viewer));
-    viewer.farewell().when_kicked(switch.cutter());
+    let viewer = join(&app, content, client, switch.line()).await?;
     if viewer.is_recording() {
         // Boxed, because this future is as large as its largest way, and thousands may wait for a broadcast at once.
-        let seat = Seat { address, range: recording::range(&headers), switch };
+        let seat = Seat { range: recording::range(&headers), switch };
         return Box::pin(recording::play(viewer, seat)).await;
     }
     let body = AbortOnError::new(TsBody::new(viewer), switch);
@@ -71,8 +69,8 @@ pub async fn preflight() -> Response {
     (StatusCode::NO_CONTENT, headers).into_response()
 }
 
-async fn join(app: &App, content: ContentId, client: ClientInfo) -> Result<Viewer, Problem> {
-    let Asked { key, info, admitted } = ask(app, content, client).await?;
+async fn join(app: &App, content: ContentId, client: ClientInfo, line: Line) -> Result<Viewer, Problem> {
+    let Asked { key, info, admitted } = ask(app, content, client, line).await?;
     Ok(app.relay.join(key, info, admitted).await?)
 }
 
@@ -83,12 +81,14 @@ pub(super) struct Asked {
     pub(super) admitted: Admitted,
 }
 
-pub(super) async fn ask(app: &App, content: ContentId, client: ClientInfo) -> Result<Asked, Problem> {
-    let info = ViewerInfo {
-        address: client.address,
-        user_agent: client.user_agent,
-        label: content.hash().to_string(),
-    };
+pub(super) async fn ask(
+    app: &App,
+    content: ContentId,
+    client: ClientInfo,
+    line: Line,
+) -> Result<Asked, Problem> {
+    let ClientInfo { address, user_agent } = client;
+    let info = ViewerInfo { address, user_agent, label: content.hash().to_string(), line };
     let admitted = app.relay.admit(&info)?;
     let deadline = app.relay.deadline(&admitted);
     let key = timeout_at(deadline, app.origin.key(content)).await.map_err(|_elapsed| unresolved(deadline))?;
@@ -114,11 +114,6 @@ fn golden_headers() -> HeaderMap {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("X-Request-Id"));
     headers
-}
-
-fn farewell(viewer: &Viewer) -> impl Fn() + Send + Sync + 'static {
-    let farewell = viewer.farewell();
-    move || farewell.because(LeaveReason::Stalled)
 }
 
 impl EndsHard for StreamOver {

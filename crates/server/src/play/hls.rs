@@ -15,6 +15,7 @@ use super::getstream::{self, Asked};
 use crate::api::problem::{Code, Problem};
 use crate::app::App;
 use crate::client::ClientInfo;
+use crate::serve::AbortSwitch;
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 
@@ -27,9 +28,10 @@ pub async fn manifest(
     State(app): State<App>,
     RawQuery(query): RawQuery,
     client: ClientInfo,
+    switch: AbortSwitch,
 ) -> Result<Response, Problem> {
     let content = Selector::from_query(query.as_deref())?;
-    let Asked { key, info, admitted } = getstream::ask(&app, content, client).await?;
+    let Asked { key, info, admitted } = getstream::ask(&app, content, client, switch.line()).await?;
     let token = app.relay.join_hls(key.clone(), info, admitted).await?;
     let measured = app.relay.session(&key).and_then(|session| session.bitrate);
     let rate = measured.map_or(USUAL_BITRATE, u64::from);

@@ -1,7 +1,5 @@
 //! A recording at `GET /ace/getstream`: a file that one viewer reads, as far and from where it likes (RFC 9110 §14).
 
-use std::net::IpAddr;
-
 use acemux_relay::output::recording::{Broken, ByteRange, Extent, Part};
 use acemux_relay::viewer::Viewer;
 use axum::body::Body;
@@ -17,15 +15,13 @@ use crate::serve::{AbortOnError, AbortSwitch, EndsHard};
 
 /// What is asked for, and by which connection.
 pub(super) struct Seat {
-    /// Tells a viewer that seeks from another one.
-    pub(super) address: IpAddr,
     pub(super) range: Option<ByteRange>,
     pub(super) switch: AbortSwitch,
 }
 
 /// The part that was asked for, or why there is none.
 pub(super) async fn play(viewer: Viewer, seat: Seat) -> Result<Response, Problem> {
-    let reader = viewer.read(seat.address).await;
+    let reader = viewer.read().await;
     let reader = reader.map_err(|busy| Problem::new(Code::StreamFull).with_detail(&busy.to_string()))?;
     let (part, body) = reader.open(seat.range).await?;
     let status = match part.extent {

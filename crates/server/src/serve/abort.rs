@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use acemux_relay::line::Line;
 use axum::extract::FromRequestParts;
 use http::header::CONNECTION;
 use http::request::Parts;
@@ -41,22 +42,9 @@ impl AbortSwitch {
         }
     }
 
-    /// What to do when the connection is cut because its client stopped reading, see
-    /// [`ConnectionControl::on_stall`].
-    pub fn on_cut(&self, tell: impl Fn() + Send + Sync + 'static) {
-        if let Some(control) = &self.control {
-            control.on_stall(tell);
-        }
-    }
-
-    /// Ends the connection now, for an operator who throws its viewer out.
-    pub fn cutter(&self) -> impl Fn() + Send + Sync + 'static {
-        let control = self.control.clone();
-        move || {
-            if let Some(control) = &control {
-                control.cut();
-            }
-        }
+    /// For the viewer that the reply serves. One that nothing can reach when there is no connection.
+    pub fn line(&self) -> Line {
+        self.control.as_ref().map(ConnectionControl::line).unwrap_or_default()
     }
 
     /// The body is torn off: its client must notice.

@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::Context;
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
+use acemux_relay::line::Line;
 use tokio::time::Instant;
 
 /// A shared handle on one client connection.
@@ -23,13 +22,11 @@ struct Shared {
     opened: Instant,
     order: AtomicU8,
     reset: AtomicBool,
-    task: AtomicWaker,
+    /// What the connection and its viewer tell each other.
+    line: Line,
     written: AtomicU64,
     /// Milliseconds from `opened` to the write that did not go through, plus one; 0 while writes go through.
     blocked_at: AtomicU64,
-    /// Called when the connection is cut because its peer stopped reading. Locked only then and when a stream
-    /// begins.
-    on_stall: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
 }
 
 /// What a connection is to do. Orders only get stricter.
@@ -51,10 +48,9 @@ impl ConnectionControl {
             opened: Instant::now(),
             order: AtomicU8::new(Order::Run as u8),
             reset: AtomicBool::new(false),
-            task: AtomicWaker::new(),
+            line: Line::default(),
             written: AtomicU64::new(0),
             blocked_at: AtomicU64::new(0),
-            on_stall: Mutex::default(),
         }))
     }
 
@@ -81,29 +77,23 @@ impl ConnectionControl {
         self.0.reset.store(true, Ordering::Relaxed);
     }
 
-    /// What to do when the connection is cut because its peer stopped reading, before the running reply is
-    /// dropped: the one end that the reply itself cannot see. Replaces what an earlier request of the
-    /// connection asked for.
-    pub fn on_stall(&self, tell: impl Fn() + Send + Sync + 'static) {
-        *self.0.on_stall.lock() = Some(Box::new(tell));
-    }
-
-    /// Ends the connection now, whatever it is doing, with a reset: the viewer is thrown out.
-    pub fn cut(&self) {
-        self.give(Order::Cut);
+    /// For a viewer that this connection serves: how it is thrown out, and how it learns that its client stopped
+    /// reading, the one end that the running reply cannot see.
+    pub fn line(&self) -> Line {
+        self.0.line.clone()
     }
 
     pub(super) fn give(&self, order: Order) {
-        if order == Order::Cut {
-            self.abort();
-        }
         self.0.order.fetch_max(order as u8, Ordering::Release);
-        self.0.task.wake();
+        self.0.line.wake();
     }
 
     /// The standing order. The task of `cx` is woken when it changes.
     pub(super) fn order(&self, cx: &Context<'_>) -> Order {
-        self.0.task.register(cx.waker());
+        self.0.line.listen(cx);
+        if self.0.line.is_cut() {
+            return Order::Cut;
+        }
         match self.0.order.load(Ordering::Acquire) {
             0 => Order::Run,
             1 => Order::Finish,
@@ -111,15 +101,15 @@ impl ConnectionControl {
         }
     }
 
+    /// The connection ends because its peer stopped reading.
     pub(super) fn stalled(&self) {
-        let tell = self.0.on_stall.lock().take();
-        if let Some(tell) = tell {
-            tell();
-        }
+        self.0.line.stalled();
     }
 
+    /// Whether its peer is to see a reset: who is cut would see nothing of an orderly end.
     pub(super) fn is_aborted(&self) -> bool {
-        self.0.reset.load(Ordering::Relaxed)
+        let is_cut = || self.0.line.is_cut() || self.0.order.load(Ordering::Relaxed) == Order::Cut as u8;
+        self.0.reset.load(Ordering::Relaxed) || is_cut()
     }
 
     /// Only the connection's own task writes, so no atomic addition is needed.
@@ -174,6 +164,14 @@ mod tests {
         control.give(Order::Cut);
         control.give(Order::Finish);
         assert_eq!(control.order(&cx), Order::Cut);
+        assert!(control.is_aborted());
+    }
+
+    #[tokio::test]
+    async fn a_viewer_that_is_thrown_out_takes_its_connection_with_it() {
+        let control = control();
+        control.line().cut();
+        assert_eq!(control.order(&Context::from_waker(std::task::Waker::noop())), Order::Cut);
         assert!(control.is_aborted());
     }
 }

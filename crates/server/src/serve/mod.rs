@@ -17,6 +17,7 @@
 
 mod abort;
 mod control;
+mod listen;
 mod refusal;
 mod seats;
 mod viewer_io;
@@ -48,6 +49,7 @@ use tracing::{debug, info, warn};
 pub use self::abort::{AbortOnError, AbortSwitch, EndsHard};
 pub use self::control::ConnectionControl;
 use self::control::Order;
+pub use self::listen::{bind, listen};
 use self::refusal::Refusals;
 use self::seats::{Seat, Seats};
 use self::viewer_io::ViewerIo;
@@ -158,24 +160,8 @@ pub struct Served {
     pub cut: usize,
 }
 
-/// Serves `app` on `listener` until `stop`, then drains: the port closes at once, idle connections are
-/// closed, running replies may end until `drain_timeout`, and the rest is cut. Returns when every
-/// connection's task has ended.
-///
-/// Endless bodies do not drain by themselves; whoever stops the loop ends them too. No error ends the loop.
-pub async fn serve(
-    listener: TcpListener,
-    app: Router,
-    options: ServeOptions,
-    stop: CancellationToken,
-) -> Served {
-    let server = Server::new(app, options);
-    stop.run_until_cancelled(server.accept_forever(&listener)).await;
-    drop(listener);
-    server.drain().await
-}
-
-struct Server {
+/// The loop, and every connection it has taken.
+pub struct Server {
     app: Router,
     http: http1::Builder,
     options: ServeOptions,
@@ -185,7 +171,8 @@ struct Server {
 }
 
 impl Server {
-    fn new(app: Router, options: ServeOptions) -> Self {
+    /// A server of `app` without connections.
+    pub fn new(app: Router, options: ServeOptions) -> Self {
         Self {
             app,
             http: http1_of(&options),
@@ -196,7 +183,28 @@ impl Server {
         }
     }
 
-    async fn accept_forever(&self, listener: &TcpListener) {
+    /// Takes connections until `stop`, when the port closes at once. Connections go on. An error says that the listener
+    /// is none any more; a shortage of descriptors or memory does not end it.
+    pub async fn accept(&self, listener: TcpListener, stop: &CancellationToken) -> io::Result<()> {
+        stop.run_until_cancelled(self.accept_forever(&listener)).await.map_or(Ok(()), Err)
+    }
+
+    /// Idle connections are closed, running replies may end until `drain_timeout`, and the rest is cut. Returns when
+    /// every connection's task has ended.
+    ///
+    /// Endless bodies do not drain by themselves; whoever stops the loop ends them too.
+    pub async fn drain(&self) -> Served {
+        self.tasks.close();
+        self.seats.order(Order::Finish);
+        let mut cut = 0;
+        if tokio::time::timeout(self.options.drain_timeout, self.tasks.wait()).await.is_err() {
+            cut = self.seats.order(Order::Cut);
+            self.tasks.wait().await;
+        }
+        Served { accepted: self.options.counters.accepted.load(Ordering::Relaxed), cut }
+    }
+
+    async fn accept_forever(&self, listener: &TcpListener) -> io::Error {
         let mut trouble = AcceptTrouble::default();
         loop {
             match listener.accept().await {
@@ -206,6 +214,9 @@ impl Server {
                 }
                 Err(error) => {
                     self.options.counters.accept_errors.fetch_add(1, Ordering::Relaxed);
+                    if listen::is_broken(listener, &error) {
+                        return error;
+                    }
                     tokio::time::sleep(trouble.pause_after(&error)).await;
                 }
             }
@@ -228,17 +239,6 @@ impl Server {
         let connection = self.http.serve_connection(TokioIo::new(io), application);
         let counters = Arc::clone(&self.options.counters);
         self.tasks.spawn(Conversing { connection, control, counters, finishing: false, _seat: seat });
-    }
-
-    async fn drain(self) -> Served {
-        self.tasks.close();
-        self.seats.order(Order::Finish);
-        let mut cut = 0;
-        if tokio::time::timeout(self.options.drain_timeout, self.tasks.wait()).await.is_err() {
-            cut = self.seats.order(Order::Cut);
-            self.tasks.wait().await;
-        }
-        Served { accepted: self.options.counters.accepted.load(Ordering::Relaxed), cut }
     }
 }
 

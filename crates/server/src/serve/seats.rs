@@ -3,20 +3,20 @@
 //! A connection holds a [`Seat`]; dropping it gives the place back, on every way a connection can end.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use acemux_relay::admission::{AddressCounts, AddressGroup};
 use parking_lot::Mutex;
 
 use super::{ConnectionControl, Counters, Order, ServeOptions};
-use crate::client::{TrustedProxies, address_group};
+use crate::client::TrustedProxies;
 
 /// Every place there is, and who sits where.
 #[derive(Debug)]
 pub(super) struct Seats {
     all: usize,
-    per_group: usize,
+    per_client: usize,
     trusted: TrustedProxies,
     counters: Arc<Counters>,
     taken: Mutex<Taken>,
@@ -25,8 +25,10 @@ pub(super) struct Seats {
 #[derive(Debug, Default)]
 struct Taken {
     next: u64,
+    /// What whoever comes late is told too.
+    standing: Option<Order>,
     controls: HashMap<u64, ConnectionControl>,
-    groups: HashMap<IpAddr, usize>,
+    clients: AddressCounts,
 }
 
 /// The right to one connection. Dropped, it is free again.
@@ -34,7 +36,7 @@ struct Taken {
 pub(super) struct Seat {
     seats: Arc<Seats>,
     number: u64,
-    group: Option<IpAddr>,
+    client: Option<AddressGroup>,
 }
 
 /// Why there is no seat.
@@ -50,7 +52,7 @@ impl Seats {
     pub(super) fn new(options: &ServeOptions) -> Self {
         Self {
             all: options.max_connections,
-            per_group: options.max_connections_per_ip,
+            per_client: options.max_connections_per_ip,
             trusted: options.trusted_proxies.clone(),
             counters: Arc::clone(&options.counters),
             taken: Mutex::default(),
@@ -60,37 +62,40 @@ impl Seats {
     /// A seat for the connection of `control`, counted for its peer's address unless that is a trusted proxy.
     pub(super) fn take(seats: &Arc<Self>, control: &ConnectionControl) -> Result<Seat, Full> {
         let address = control.peer().ip();
-        let group = (!seats.trusted.contains(address)).then(|| address_group(address));
-        let number = seats.enter(group, control).inspect_err(|full| seats.count_refusal(*full))?;
+        let client = (!seats.trusted.contains(address)).then(|| address.into());
+        let number = seats.enter(client, control).inspect_err(|full| seats.count_refusal(*full))?;
         seats.counters.accepted.fetch_add(1, Ordering::Relaxed);
         seats.counters.open.fetch_add(1, Ordering::Relaxed);
-        Ok(Seat { seats: Arc::clone(seats), number, group })
+        Ok(Seat { seats: Arc::clone(seats), number, client })
     }
 
-    /// Gives every connection an order and says how many there are.
+    /// Gives every connection an order, also those that are just coming, and says how many there are.
     pub(super) fn order(&self, order: Order) -> usize {
-        let controls: Vec<_> = self.taken.lock().controls.values().cloned().collect();
+        let controls: Vec<_> = {
+            let mut taken = self.taken.lock();
+            taken.standing = Some(order);
+            taken.controls.values().cloned().collect()
+        };
         for control in &controls {
             control.give(order);
         }
         controls.len()
     }
 
-    fn enter(&self, group: Option<IpAddr>, control: &ConnectionControl) -> Result<u64, Full> {
+    fn enter(&self, client: Option<AddressGroup>, control: &ConnectionControl) -> Result<u64, Full> {
         let mut taken = self.taken.lock();
         if taken.controls.len() >= self.all {
             return Err(Full::Server);
         }
-        if let Some(group) = group {
-            let count = taken.groups.entry(group).or_default();
-            if *count >= self.per_group {
-                return Err(Full::Address);
-            }
-            *count += 1;
+        if client.is_some_and(|client| !taken.clients.add(client, self.per_client)) {
+            return Err(Full::Address);
         }
         let number = taken.next;
         taken.next += 1;
         taken.controls.insert(number, control.clone());
+        if let Some(order) = taken.standing {
+            control.give(order);
+        }
         Ok(number)
     }
 
@@ -103,23 +108,12 @@ impl Seats {
     }
 }
 
-impl Taken {
-    fn leave_group(&mut self, group: IpAddr) {
-        if let Some(count) = self.groups.get_mut(&group) {
-            *count -= 1;
-            if *count == 0 {
-                self.groups.remove(&group);
-            }
-        }
-    }
-}
-
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = self.seats.taken.lock();
         taken.controls.remove(&self.number);
-        if let Some(group) = self.group {
-            taken.leave_group(group);
+        if let Some(client) = self.client {
+            taken.clients.remove(client);
         }
         self.seats.counters.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -127,12 +121,14 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
-    fn seats(all: usize, per_group: usize, trusted: &str) -> Arc<Seats> {
+    fn seats(all: usize, per_client: usize, trusted: &str) -> Arc<Seats> {
         Arc::new(Seats::new(&ServeOptions {
             max_connections: all,
-            max_connections_per_ip: per_group,
+            max_connections_per_ip: per_client,
             trusted_proxies: trusted.parse().unwrap(),
             ..ServeOptions::default()
         }))
@@ -156,6 +152,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_comes_after_an_order_has_it_too() {
+        let seats = seats(9, 9, "");
+        assert_eq!(seats.order(Order::Finish), 0);
+        let control = ConnectionControl::new(([192, 0, 2, 1], 1).into());
+        let _seat = Seats::take(&seats, &control).unwrap();
+        assert_eq!(control.order(&std::task::Context::from_waker(std::task::Waker::noop())), Order::Finish);
+    }
+
+    #[tokio::test]
     async fn an_address_has_its_own_limit_and_loopback_is_no_exception() {
         let seats = seats(9, 1, "");
         for (one, other) in [
@@ -168,7 +173,11 @@ mod tests {
             drop(held);
             drop(take(&seats, other).unwrap());
         }
-        assert!(seats.taken.lock().groups.is_empty(), "no address is remembered after its last connection");
+        assert_eq!(
+            seats.taken.lock().clients.clients(),
+            0,
+            "no address is remembered after its last connection"
+        );
     }
 
     #[tokio::test]

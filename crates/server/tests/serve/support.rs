@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use acemux_server::serve::{ServeOptions, Served, serve};
+use acemux_server::serve::{ServeOptions, Served, Server};
 use axum::Router;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -27,7 +27,12 @@ impl Running {
         let port = listener.local_addr().unwrap().port();
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
-        task.spawn(serve(listener, app, options, stop.clone()));
+        let until = stop.clone();
+        task.spawn(async move {
+            let server = Server::new(app, options);
+            server.accept(listener, &until).await.unwrap();
+            server.drain().await
+        });
         Self { address: ([127, 0, 0, 1], port).into(), stop, task }
     }
 

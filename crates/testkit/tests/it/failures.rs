@@ -135,7 +135,7 @@ async fn replies_that_only_look_odd_play() {
     for fault in odd {
         let app = Setup::new().set("STREAM_IDLE_TIMEOUT", "50ms").start().await;
         let what = format!("{fault:?}");
-        app.engine().set_fault(Target::content(ID), fault);
+        app.engine().set_fault(Target::content(ID), fault.clone());
         let mut viewer = within(Duration::from_secs(3), &what, StrictViewer::open(app.address(), ID)).await;
         viewer.watch(Duration::from_millis(150)).await;
         viewer.assert_perfect();
@@ -173,11 +173,13 @@ async fn an_explicit_failure_is_tried_once_more_on_another_engine() {
     for (fault, _, _) in explicit() {
         let app = Setup::with_engines([SimOptions::fast(), SimOptions::fast()]).start().await;
         let what = format!("{fault:?}");
-        app.engine().set_fault(Target::content(ID), fault);
+        app.engine().set_fault(Target::content(ID), fault.clone());
         let mut viewer = within(Duration::from_secs(3), &what, StrictViewer::open(app.address(), ID)).await;
         viewer.watch(Duration::from_millis(150)).await;
         viewer.assert_perfect();
-        assert_eq!(app.ledger.counts().starts, 2, "{what}");
+        // A playback that the engine has forgotten at once is started there once more first.
+        let starts = if matches!(fault, Fault::PlaybackStatus { status: 404 }) { 3 } else { 2 };
+        assert_eq!(app.ledger.counts().starts, starts, "{what}");
         until("one playback is left", || app.ledger.open_sessions() == 1).await;
     }
 }

@@ -44,6 +44,34 @@ async fn viewers_behind_a_trusted_proxy_count_by_their_own_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_addresses_of_one_ipv6_network_are_one_client_whatever_is_asked_for() {
+    let settings = [("MAX_VIEWERS_PER_IP", "3"), ("TRUSTED_PROXIES", "127.0.0.1")];
+    let app = settings.into_iter().fold(Setup::new(), |setup, (name, value)| setup.set(name, value));
+    let app = app.start().await;
+    let ask = async |path: &str, address: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {address}\r\n\r\n");
+        send(app.address(), &request).await
+    };
+    let manifest = format!("/ace/manifest.m3u8?id={ID}");
+    for host in 1..=3 {
+        assert_eq!(ask(&manifest, &format!("2001:db8:1:2::{host}")).await.status, 200, "{host}");
+    }
+    let mut others = Vec::new();
+    for path in [&manifest, &stream(ID)] {
+        let mut refused = ask(path, "2001:db8:1:2:ffff:ffff:ffff:ffff").await;
+        assert_eq!((refused.status, code(&mut refused).await.as_str()), (429, "too_many_viewers"));
+        assert!(refused.header("retry-after").is_some());
+        // Nobody else is in the same network, however its address is written.
+        for other in ["2001:db8:1:3::1", "192.0.2.1"] {
+            others.push(ask(path, other).await);
+            assert_eq!(others.last().map(|reply| reply.status), Some(200), "{other}");
+        }
+    }
+    assert_eq!(ask(&manifest, "::ffff:192.0.2.1").await.status, 200, "its third");
+    assert_eq!(ask(&manifest, "192.0.2.1").await.status, 429, "the same as its mapped form");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_free_slot_the_answer_comes_in_time_and_names_the_setting() {
     let app = Setup::new()
         .set("MAX_STREAMS_PER_ENGINE", "1")

@@ -1,9 +1,11 @@
 //! What an operator can ask and change through pages, without a fleet; `containers` has the rest.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
+use acemux_sim::{Fault, Target, VOD_ID};
 use acemux_testkit::app::{Setup, TestApp, until};
-use acemux_testkit::http::BodyEnd;
+use acemux_testkit::http::{BodyEnd, try_send};
 use acemux_testkit::{Reply, StrictViewer, get, send};
 use serde_json::{Value, json};
 
@@ -171,6 +173,26 @@ async fn a_viewer_that_is_thrown_out_goes_at_once_and_the_others_go_on() {
     assert!(
         String::from_utf8_lossy(&metrics).contains("acemux_proxy_viewers_left_total{reason=\"kicked\"} 1")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_that_still_waits_for_its_stream_can_be_thrown_out_whatever_it_asked_for() {
+    let app = Setup::new().set("EMPTY_STREAM_TIMEOUT", "60s").start().await;
+    let slow = Fault::SlowStart { json_ms: 0, headers_ms: 60_000, first_byte_ms: 0 };
+    app.engine().set_fault(Target::All, slow);
+    for path in [crate::stream(ID), format!("/ace/manifest.m3u8?id={ID}"), crate::stream(VOD_ID)] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let kick = async {
+            until("it waits", || app.app.relay.waiting() == 1).await;
+            let sessions = app.app.relay.sessions();
+            let viewer = sessions.iter().flat_map(|session| &session.viewers).next().expect("one waits");
+            assert!(app.app.relay.kick(viewer.id.get()));
+            until("its place is free", || app.app.relay.viewers() == 0).await;
+        };
+        let (reply, ()) = tokio::join!(try_send(app.address(), &request), kick);
+        assert_eq!(reply.err().map(|error| error.kind()), Some(ErrorKind::ConnectionReset), "{path}");
+        until("nobody waits", || app.app.relay.waiting() == 0).await;
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ mod rope;
 mod token;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use acemux_media::hls::Segment;
@@ -57,15 +57,15 @@ pub enum HlsError {
 
 /// Which stream each token belongs to.
 #[derive(Default)]
-pub(crate) struct Tokens(Mutex<HashMap<Token, Arc<Packager>>>);
+pub(crate) struct Tokens(Mutex<HashMap<Token, Weak<Packager>>>);
 
 impl Tokens {
     fn find(&self, token: &Token) -> Result<Arc<Packager>, HlsError> {
-        self.0.lock().get(token).cloned().ok_or(HlsError::UnknownToken)
+        self.0.lock().get(token).and_then(Weak::upgrade).ok_or(HlsError::UnknownToken)
     }
 
     pub(crate) fn forget(&self, token: &Token) {
-        let _forgotten_after_unlocking = self.0.lock().remove(token);
+        self.0.lock().remove(token);
     }
 }
 
@@ -83,22 +83,22 @@ impl Relay {
             return Err(StartError::Recording);
         }
         let token = Token::random();
-        self.inner.package(token.clone(), viewer)?;
+        self.inner.package(&token, viewer)?;
         Ok(token)
     }
 
     /// The token's playlist, `uri` giving the address of each segment by its number. Waits for the first segment.
     pub async fn hls_playlist(&self, token: &Token, uri: impl Fn(u64) -> String) -> Result<String, HlsError> {
         let packager = self.inner.hls.find(token)?;
-        packager.asks_for_playlist(token)?;
-        packager.playlist(uri).await
+        let viewer = packager.asks_for_playlist(token)?;
+        packager.playlist(&viewer, uri).await
     }
 
     /// One segment. Waits a while for the one that comes next.
     pub async fn hls_segment(&self, token: &Token, number: u64) -> Result<Segment, HlsError> {
         let packager = self.inner.hls.find(token)?;
-        packager.asks(token)?;
-        let segment = packager.segment(number).await?;
+        let viewer = packager.asks(token)?;
+        let segment = packager.segment(&viewer, number).await?;
         packager.gets(token, segment.size());
         Ok(segment)
     }
@@ -106,19 +106,21 @@ impl Relay {
 
 impl Inner {
     /// Makes the viewer one of its stream's packager, which begins to run with its first viewer.
-    fn package(self: &Arc<Self>, token: Token, viewer: Viewer) -> Result<(), StartError> {
+    fn package(self: &Arc<Self>, token: &Token, viewer: Viewer) -> Result<(), StartError> {
         let shared = Arc::clone(viewer.shared());
         let mut running = shared.hls.lock();
-        let packager = if let Some(packager) = &*running {
-            Arc::clone(packager)
+        let packager = if let Some(packager) = running.upgrade() {
+            packager
         } else {
             let lease = self.lease().ok_or(StartError::MemoryFull)?;
             let packager = Packager::new(self, Arc::clone(&shared));
             self.tasks.spawn(Arc::clone(&packager).run(lease));
-            running.insert(packager).clone()
+            *running = Arc::downgrade(&packager);
+            packager
         };
-        packager.enter(token.clone(), viewer.into_guard());
-        self.hls.0.lock().insert(token, packager);
+        // Known before its viewer is there, who may be thrown out at once and must not leave its name behind.
+        self.hls.0.lock().insert(token.clone(), Arc::downgrade(&packager));
+        packager.enter(token, viewer.into_guard());
         Ok(())
     }
 }

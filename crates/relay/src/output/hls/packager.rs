@@ -18,7 +18,8 @@ use crate::budget::Lease;
 use crate::relay::Inner;
 use crate::ring::{Cursor, Read};
 use crate::session::{EndReason, Shared};
-use crate::viewer::{LeaveReason, ViewerGuard};
+use crate::standstill::stood_still;
+use crate::viewer::{LeaveReason, Record, ViewerGuard};
 
 /// Between two looks at who is still there and what is still needed.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -33,7 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// Playlists that one viewer may ask for in a second. Players ask once in a few seconds.
 const PLAYLISTS_A_SECOND: u32 = 20;
 
-/// One stream, cut.
+/// One stream, cut. Owned by its task; the stream and the relay only know of it, because it holds the stream and, with
+/// its viewers, the relay.
 pub(crate) struct Packager {
     relay: Weak<Inner>,
     shared: Arc<Shared>,
@@ -87,34 +89,34 @@ impl Packager {
     }
 
     /// One more viewer. Called while the stream's place for its packager is locked, so that it does not end meanwhile.
-    pub(crate) fn enter(self: &Arc<Self>, token: Token, guard: ViewerGuard) {
-        let (packager, name) = (Arc::downgrade(self), token.clone());
-        guard.farewell().when_kicked(move || {
-            if let Some(packager) = packager.upgrade() {
-                packager.expel(&name);
-            }
-        });
-        let now = Instant::now();
-        self.viewers.lock().insert(token, Fetcher { guard, last_seen: now, asked: (now, 0) });
+    pub(crate) fn enter(&self, token: &Token, guard: ViewerGuard) {
+        guard.outlives_its_connection();
+        let (now, record) = (Instant::now(), guard.record());
+        self.viewers.lock().insert(token.clone(), Fetcher { guard, last_seen: now, asked: (now, 0) });
+        // Whoever threw it out until now has looked for it here in vain.
+        if record.is_kicked() {
+            self.leaves(token, LeaveReason::Kicked);
+        }
     }
 
     /// The viewer is there.
-    pub(crate) fn asks(&self, token: &Token) -> Result<(), HlsError> {
+    pub(crate) fn asks(&self, token: &Token) -> Result<Arc<Record>, HlsError> {
         let mut viewers = self.viewers.lock();
-        viewers.get_mut(token).ok_or(HlsError::UnknownToken)?.last_seen = Instant::now();
-        Ok(())
+        let fetcher = viewers.get_mut(token).ok_or(HlsError::UnknownToken)?;
+        fetcher.last_seen = Instant::now();
+        Ok(fetcher.guard.record())
     }
 
     /// The viewer is there, and wants to know what is new.
-    pub(crate) fn asks_for_playlist(&self, token: &Token) -> Result<(), HlsError> {
-        self.asks(token)?;
+    pub(crate) fn asks_for_playlist(&self, token: &Token) -> Result<Arc<Record>, HlsError> {
+        let record = self.asks(token)?;
         let mut viewers = self.viewers.lock();
         let (began, count) = &mut viewers.get_mut(token).ok_or(HlsError::UnknownToken)?.asked;
         if began.elapsed() >= Duration::from_secs(1) {
             (*began, *count) = (Instant::now(), 0);
         }
         *count += 1;
-        if *count > PLAYLISTS_A_SECOND { Err(HlsError::TooOften) } else { Ok(()) }
+        if *count > PLAYLISTS_A_SECOND { Err(HlsError::TooOften) } else { Ok(record) }
     }
 
     /// So many bytes go to the viewer.
@@ -125,15 +127,19 @@ impl Packager {
     }
 
     /// The playlist as it is, as soon as it has a segment.
-    pub(crate) async fn playlist(&self, uri: impl Fn(u64) -> String) -> Result<String, HlsError> {
-        self.wait_for(|playlist| (playlist.listed().len() > 0).then(|| playlist.text(&uri)))
+    pub(crate) async fn playlist(
+        &self,
+        viewer: &Record,
+        uri: impl Fn(u64) -> String,
+    ) -> Result<String, HlsError> {
+        self.wait_for(viewer, |playlist| (playlist.listed().len() > 0).then(|| playlist.text(&uri)))
             .await?
             .ok_or(HlsError::NotReady)
     }
 
     /// A segment that is there, or the next one.
-    pub(crate) async fn segment(&self, number: u64) -> Result<Segment, HlsError> {
-        let found = self.wait_for(|playlist| match playlist.segment(number) {
+    pub(crate) async fn segment(&self, viewer: &Record, number: u64) -> Result<Segment, HlsError> {
+        let found = self.wait_for(viewer, |playlist| match playlist.segment(number) {
             Ok(segment) => Some(Ok(segment.clone())),
             Err(Missing::NotYet) if playlist.segment(number.saturating_sub(1)).is_ok() => None,
             Err(_) => Some(Err(HlsError::Gone)),
@@ -142,14 +148,21 @@ impl Packager {
     }
 
     /// Looks at the playlist until it has an answer, or for a target duration. A stream that broke has no playlist any
-    /// more; a recording that is over keeps its own.
-    async fn wait_for<T>(&self, look: impl Fn(&Playlist) -> Option<T>) -> Result<Option<T>, HlsError> {
+    /// more; a recording that is over keeps its own. A viewer that is thrown out meanwhile gets none either.
+    async fn wait_for<T>(
+        &self,
+        viewer: &Record,
+        look: impl Fn(&Playlist) -> Option<T>,
+    ) -> Result<Option<T>, HlsError> {
         let deadline = Instant::now() + PATIENCE;
         let mut news = self.news.subscribe();
         loop {
             let end = news.borrow_and_update().clone();
             if let Some(reason) = end.filter(|reason| *reason != EndReason::UpstreamEnded) {
                 return Err(HlsError::Over(reason));
+            }
+            if viewer.is_kicked() {
+                return Err(HlsError::UnknownToken);
             }
             if let Some(answer) = look(&self.playlist.lock()) {
                 return Ok(Some(answer));
@@ -179,7 +192,10 @@ impl Packager {
                     let _ended = self.sweep();
                     return;
                 }
-                _ = sweep.tick() => {
+                at = sweep.tick() => {
+                    if let Some(late) = stood_still(at) {
+                        self.excuse(late);
+                    }
                     self.release(&mut cutting);
                     self.shed(&lease);
                     if self.sweep().is_break() {
@@ -229,6 +245,11 @@ impl Packager {
         self.news.send_modify(|news| *news = end.or(news.take()));
     }
 
+    /// Viewers could not ask while this program stood still.
+    fn excuse(&self, late: Duration) {
+        self.viewers.lock().values_mut().for_each(|fetcher| fetcher.last_seen += late);
+    }
+
     fn shed(&self, lease: &Lease) {
         let mut playlist = self.playlist.lock();
         playlist.expire(self.shared.opened.elapsed());
@@ -251,14 +272,25 @@ impl Packager {
         if !self.viewers.lock().is_empty() {
             return ControlFlow::Continue(());
         }
-        if running.as_ref().is_some_and(|running| Arc::ptr_eq(running, self)) {
-            *running = None;
+        if running.ptr_eq(&Arc::downgrade(self)) {
+            *running = Weak::new();
         }
         ControlFlow::Break(())
     }
 
-    fn expel(&self, token: &Token) {
-        self.leaves(token, LeaveReason::Kicked);
+    /// Lets those go whom an operator throws out, also while they wait for an answer.
+    pub(crate) fn expel_kicked(&self) {
+        let kicked: Vec<Token> = {
+            let viewers = self.viewers.lock();
+            let kicked = viewers.iter().filter(|(_, fetcher)| fetcher.guard.is_kicked());
+            kicked.map(|(token, _)| token.clone()).collect()
+        };
+        for token in &kicked {
+            self.leaves(token, LeaveReason::Kicked);
+        }
+        if !kicked.is_empty() {
+            self.news.send_modify(|_| {});
+        }
     }
 
     fn leaves(&self, token: &Token, reason: LeaveReason) {
@@ -267,7 +299,16 @@ impl Packager {
         }
         let fetcher = self.viewers.lock().remove(token);
         if let Some(fetcher) = fetcher {
-            fetcher.guard.farewell().because(reason);
+            fetcher.guard.leaves(reason);
+        }
+    }
+}
+
+impl Drop for Packager {
+    /// The names of those who are still there, if its task has ended by a panic.
+    fn drop(&mut self) {
+        if let Some(relay) = self.relay.upgrade() {
+            self.viewers.get_mut().keys().for_each(|token| relay.hls.forget(token));
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The machine alone, on a clock that only the test moves.
 
 use super::*;
+use crate::origin::Stage;
 use crate::session::StartError;
 
 const TIMINGS: Timings = Timings {
     start_budget: Duration::from_secs(30),
-    start_hedge: Duration::from_secs(12),
+    hedge: Duration::from_secs(12),
     idle: Duration::from_mins(5),
     stall: Duration::from_secs(5),
     hold: Duration::from_secs(20),
@@ -17,24 +18,42 @@ struct Bench {
     machine: Machine,
     now: Instant,
     media: Duration,
+    standing: Standing,
 }
 
 impl Bench {
     fn opening() -> Self {
         let now = Instant::now();
-        let mut bench = Self { machine: Machine::new(TIMINGS, now, now), now, media: Duration::ZERO };
-        bench.step(Step::Viewers(1));
+        let standing = Standing { stage: Stage::FirstByte, called: Some(now), is_doubtful: false };
+        let machine = Machine::new(TIMINGS, now, now);
+        let mut bench = Self { machine, now, media: Duration::ZERO, standing };
+        bench.takes(Step::Viewers(1));
         bench
     }
 
     fn live() -> Self {
         let mut bench = Self::opening();
-        bench.starts();
+        drop(bench.starts());
         bench
     }
 
     fn step(&mut self, step: Step) -> Order {
-        self.machine.apply(step, Stage::FirstByte, self.now)
+        self.machine.apply(step, self.standing, self.now)
+    }
+
+    /// A step after which nothing is to be looked at.
+    fn takes(&mut self, step: Step) {
+        drop(self.step(step));
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.machine.deadline(self.standing, self.now)
+    }
+
+    /// From now on another source is asked, at this stage.
+    fn asks(&mut self, stage: Stage) {
+        let called = (stage != Stage::Slot).then_some(self.now);
+        self.standing = Standing { stage, called, is_doubtful: false };
     }
 
     /// The source `a` has begun to play.
@@ -86,7 +105,7 @@ fn an_explicit_failure_is_retried_once_and_elsewhere() {
 #[test]
 fn when_no_other_engine_is_left_the_first_failure_is_what_the_viewer_reads() {
     let mut bench = Bench::opening();
-    bench.step(Step::Opened(Err(refused("a"))));
+    bench.takes(Step::Opened(Err(refused("a"))));
     let nowhere = OpenError::NoCapacity { lack: crate::origin::Lack::Room, detail: "none left".into() };
     let order = bench.step(Step::Opened(Err(nowhere)));
     assert_eq!(order, ends_with(EndReason::NotStarted(refused("a").into())));
@@ -103,7 +122,7 @@ fn an_end_before_any_playable_data_counts_as_a_failed_attempt() {
 fn after_twelve_silent_seconds_a_second_engine_is_asked_beside_the_first_and_only_once() {
     let mut bench = Bench::opening();
     assert_eq!(bench.after(Duration::from_secs(11)), Order::Wait);
-    assert!(matches!(bench.after(Duration::from_secs(1)), Order::Open { beside: true, .. }));
+    assert!(matches!(bench.after(Duration::from_secs(1)), Order::Hedge { .. }));
     assert_eq!(bench.after(Duration::from_secs(17)), Order::Wait);
     let Order::End { reason: EndReason::NotStarted(error), .. } = bench.after(Duration::from_secs(1)) else {
         panic!("the budget is over");
@@ -112,18 +131,88 @@ fn after_twelve_silent_seconds_a_second_engine_is_asked_beside_the_first_and_onl
 }
 
 #[test]
+fn a_start_call_that_is_not_answered_has_a_second_one_beside_it_after_six_seconds() {
+    let mut bench = Bench::opening();
+    bench.asks(Stage::Call);
+    assert_eq!(bench.after(Duration::from_millis(5900)), Order::Wait);
+    assert!(matches!(bench.after(Duration::from_millis(100)), Order::Hedge { .. }));
+}
+
+#[test]
+fn a_source_that_may_be_a_bad_one_has_another_beside_it_after_a_second() {
+    let mut bench = Bench::opening();
+    bench.standing.is_doubtful = true;
+    assert!(matches!(bench.after(Duration::from_secs(1)), Order::Hedge { .. }));
+}
+
+#[test]
+fn without_room_for_a_second_source_it_is_looked_for_again() {
+    let mut bench = Bench::opening();
+    assert!(matches!(bench.after(Duration::from_secs(12)), Order::Hedge { .. }));
+    bench.takes(Step::NoRoom);
+    assert_eq!(bench.after(Duration::from_secs(1)), Order::Wait);
+    assert!(matches!(bench.after(Duration::from_secs(1)), Order::Hedge { .. }));
+}
+
+#[test]
+fn an_attempt_to_heal_a_gap_that_hangs_has_another_one_beside_it() {
+    for (stage, patience) in [(Stage::Call, 6), (Stage::FirstByte, 12)] {
+        let mut bench = Bench::live();
+        assert!(matches!(bench.step(broken("a")), Order::Open { .. }));
+        bench.asks(stage);
+        assert_eq!(bench.after(Duration::from_secs(patience - 1)), Order::Wait);
+        let order = bench.after(Duration::from_secs(1));
+        assert!(matches!(order, Order::Hedge { exclude, .. } if exclude == [engine("a")]));
+        assert_eq!(bench.after(Duration::from_secs(7)), Order::Wait, "both get their time");
+    }
+}
+
+#[test]
 fn who_waits_for_a_place_is_not_silent() {
     let mut bench = Bench::opening();
-    bench.now += Duration::from_secs(12);
-    assert_eq!(bench.machine.apply(Step::Tick, Stage::Slot, bench.now), Order::Wait);
-    assert!(bench.machine.deadline() > Some(bench.now));
+    bench.asks(Stage::Slot);
+    assert_eq!(bench.after(Duration::from_secs(12)), Order::Wait);
+    assert!(bench.deadline() > Some(bench.now));
+}
+
+#[test]
+fn who_makes_room_for_another_address_asks_for_a_place_again_and_keeps_his_budget() {
+    let mut bench = Bench::opening();
+    assert_eq!(bench.after(Duration::from_secs(5)), Order::Wait);
+    assert!(matches!(bench.step(Step::MakeRoom), Order::Open { beside: false, .. }));
+    bench.asks(Stage::Slot);
+    assert_eq!(bench.after(Duration::from_secs(24)), Order::Wait);
+    assert!(matches!(bench.after(Duration::from_secs(1)), Order::End { .. }));
+}
+
+#[test]
+fn when_this_program_stood_still_nobody_is_cut_for_that() {
+    let long = Duration::from_secs(40);
+    // Live: silent for longer than viewers are held.
+    let mut bench = Bench::live();
+    bench.now += long;
+    bench.machine.excuse(long, bench.now);
+    assert_eq!(bench.after(Duration::from_secs(4)), Order::Wait);
+    assert!(matches!(bench.after(Duration::from_secs(1)), Order::Open { beside: true, .. }));
+    // A gap.
+    let mut bench = Bench::live();
+    bench.takes(broken("a"));
+    bench.now += long;
+    bench.machine.excuse(long, bench.now);
+    assert!(!matches!(bench.after(Duration::from_secs(1)), Order::End { .. }));
+    // A start.
+    let mut bench = Bench::opening();
+    bench.now += long;
+    bench.machine.excuse(long, bench.now);
+    assert!(!matches!(bench.after(Duration::from_secs(1)), Order::End { .. }));
 }
 
 #[test]
 fn a_retry_gets_what_is_left_of_the_budget_and_no_more() {
     let mut bench = Bench::opening();
-    bench.after(Duration::from_secs(20));
-    bench.step(Step::Opened(Err(refused("a"))));
+    drop(bench.after(Duration::from_secs(20)));
+    bench.takes(Step::Opened(Err(refused("a"))));
+    bench.asks(Stage::FirstByte);
     assert_eq!(bench.after(Duration::from_secs(9)), Order::Wait);
     assert!(matches!(bench.after(Duration::from_secs(1)), Order::End { .. }));
 }
@@ -131,11 +220,11 @@ fn a_retry_gets_what_is_left_of_the_budget_and_no_more() {
 #[test]
 fn a_start_without_waiters_ends_after_a_second_unless_somebody_comes() {
     let mut bench = Bench::opening();
-    bench.step(Step::Viewers(0));
+    bench.takes(Step::Viewers(0));
     assert_eq!(bench.after(Duration::from_millis(900)), Order::Wait);
-    bench.step(Step::Viewers(1));
+    bench.takes(Step::Viewers(1));
     assert_eq!(bench.after(Duration::from_secs(5)), Order::Wait);
-    bench.step(Step::Viewers(0));
+    bench.takes(Step::Viewers(0));
     let order = bench.after(Duration::from_secs(1));
     assert_eq!(order, Order::End { reason: EndReason::Abandoned, if_unwatched: true });
 }
@@ -143,10 +232,10 @@ fn a_start_without_waiters_ends_after_a_second_unless_somebody_comes() {
 #[test]
 fn an_unwatched_stream_stays_warm_and_then_ends() {
     let mut bench = Bench::live();
-    bench.step(Step::Viewers(0));
+    bench.takes(Step::Viewers(0));
     for _ in 0..29 {
         assert_eq!(bench.after(Duration::from_secs(10)), Order::Wait);
-        bench.plays();
+        drop(bench.plays());
     }
     let order = bench.after(Duration::from_secs(10));
     assert_eq!(order, Order::End { reason: EndReason::Idle, if_unwatched: true });
@@ -155,19 +244,31 @@ fn an_unwatched_stream_stays_warm_and_then_ends() {
 #[test]
 fn a_viewer_who_comes_back_finds_it_warm() {
     let mut bench = Bench::live();
-    bench.step(Step::Viewers(0));
+    bench.takes(Step::Viewers(0));
     assert!(matches!(bench.machine.state(), State::Lingering { .. }));
-    bench.step(Step::Viewers(1));
+    bench.takes(Step::Viewers(1));
     assert!(matches!(bench.machine.state(), State::Live));
 }
 
 #[test]
-fn only_a_lingering_stream_gives_way() {
+fn a_stream_gives_way_only_if_nobody_watches() {
+    let gives_way = Order::End { reason: EndReason::GaveWay, if_unwatched: true };
     let mut bench = Bench::live();
-    assert_eq!(bench.step(Step::GiveWay), Order::Wait);
-    bench.step(Step::Viewers(0));
-    let order = bench.step(Step::GiveWay);
-    assert_eq!(order, Order::End { reason: EndReason::GaveWay, if_unwatched: true });
+    assert_eq!(
+        bench.step(Step::MakeRoom),
+        gives_way,
+        "the machine may not know yet that the last viewer left"
+    );
+    bench.takes(Step::Viewers(0));
+    assert_eq!(bench.step(Step::MakeRoom), gives_way);
+    let mut bench = Bench::live();
+    bench.takes(broken("a"));
+    bench.takes(Step::Viewers(0));
+    assert_eq!(bench.step(Step::MakeRoom), gives_way);
+    let mut bench = Bench::opening();
+    bench.takes(Step::Viewers(0));
+    let abandoned = Order::End { reason: EndReason::Abandoned, if_unwatched: true };
+    assert_eq!(bench.step(Step::MakeRoom), abandoned);
 }
 
 #[test]
@@ -197,6 +298,7 @@ fn a_silent_engine_without_an_alternative_is_started_again_after_ten_seconds_and
         let order = bench.after(Duration::from_millis(100));
         match order {
             Order::Open { beside: true, .. } => asked_elsewhere += 1,
+            Order::Hedge { .. } => continue,
             Order::Open { beside: false, exclude, .. } => {
                 assert!(exclude.is_empty(), "the same engine may be taken");
                 restarted.get_or_insert(bench.now);
@@ -204,7 +306,7 @@ fn a_silent_engine_without_an_alternative_is_started_again_after_ten_seconds_and
             Order::End { reason, .. } => break reason,
             Order::Wait | Order::Settle => continue,
         }
-        bench.step(nowhere());
+        bench.takes(nowhere());
     };
     assert!((3..=6).contains(&asked_elsewhere), "{asked_elsewhere}");
     let since = bench.now - restarted.unwrap();
@@ -225,7 +327,7 @@ fn an_engine_that_is_left_plays_on_until_the_other_one_does_and_stays_when_there
 #[test]
 fn an_engine_that_breaks_while_it_is_left_is_a_gap() {
     let mut bench = Bench::live();
-    bench.step(Step::Leave(refused("a")));
+    bench.takes(Step::Leave(refused("a")));
     assert_eq!(bench.step(broken("a")), Order::Wait, "the other one is being opened already");
     let failed = Step::Opened(Err(refused("b")));
     assert_eq!(bench.step(failed), Order::Wait);
@@ -241,12 +343,12 @@ fn a_picture_that_stands_still_after_each_start_holds_nobody_for_ever() {
         match bench.after(Duration::from_millis(100)) {
             Order::Open { .. } => {
                 // Each start brings one second of the same.
-                bench.step(Step::TakenUp(engine("b")));
-                bench.starts();
-                bench.plays();
+                bench.takes(Step::TakenUp(engine("b")));
+                drop(bench.starts());
+                drop(bench.plays());
             }
             Order::End { reason, .. } => break reason,
-            Order::Wait | Order::Settle => {}
+            Order::Wait | Order::Settle | Order::Hedge { .. } => {}
         }
         assert!(bench.now - frozen < Duration::from_mins(1), "this never ends");
     };
@@ -256,12 +358,12 @@ fn a_picture_that_stands_still_after_each_start_holds_nobody_for_ever() {
 #[test]
 fn nothing_is_started_for_a_gap_that_nobody_watches_any_more() {
     let mut bench = Bench::live();
-    bench.step(broken("a"));
-    bench.step(nowhere());
-    bench.step(Step::Viewers(0));
+    bench.takes(broken("a"));
+    bench.takes(nowhere());
+    bench.takes(Step::Viewers(0));
     let order = bench.after(Duration::from_millis(500));
     assert!(matches!(order, Order::End { reason: EndReason::UpstreamFailed(_), if_unwatched: true }));
-    bench.step(Step::Viewers(1));
+    bench.takes(Step::Viewers(1));
     assert!(matches!(bench.after(Duration::ZERO), Order::Open { .. }), "somebody came in between");
 }
 
@@ -270,31 +372,31 @@ fn a_stream_that_its_viewers_left_in_a_gap_does_not_play_on_for_nobody() {
     let ways: [fn(&mut Bench) -> Order; 3] = [
         // The silent source came back.
         |bench| {
-            bench.after(Duration::from_secs(5));
-            bench.step(Step::Viewers(0));
+            drop(bench.after(Duration::from_secs(5)));
+            bench.takes(Step::Viewers(0));
             bench.plays()
         },
         // There was nowhere to move to.
         |bench| {
-            bench.step(Step::Leave(refused("a")));
-            bench.step(Step::Viewers(0));
+            bench.takes(Step::Leave(refused("a")));
+            bench.takes(Step::Viewers(0));
             bench.step(nowhere())
         },
         // The new source plays.
         |bench| {
-            bench.step(broken("a"));
-            bench.step(Step::Viewers(0));
+            bench.takes(broken("a"));
+            bench.takes(Step::Viewers(0));
             bench.starts()
         },
     ];
     for way in ways {
         let mut bench = Bench::live();
-        way(&mut bench);
+        drop(way(&mut bench));
         assert!(matches!(bench.machine.state(), State::Lingering { .. }), "{:?}", bench.machine.state());
         let idle = TIMINGS.idle.as_secs();
         for _ in 0..idle - 1 {
             bench.now += Duration::from_secs(1);
-            bench.plays();
+            drop(bench.plays());
         }
         let end = Order::End { reason: EndReason::Idle, if_unwatched: true };
         assert_eq!(bench.after(Duration::from_secs(1)), end);
@@ -305,7 +407,7 @@ fn a_stream_that_its_viewers_left_in_a_gap_does_not_play_on_for_nobody() {
 fn a_source_that_was_taken_up_and_brought_nothing_is_avoided_by_the_next_attempt() {
     let mut bench = Bench::live();
     assert!(matches!(bench.step(broken("a")), Order::Open { .. }));
-    bench.step(Step::TakenUp(engine("b")));
+    bench.takes(Step::TakenUp(engine("b")));
     let order = bench.after(Duration::from_secs(15));
     let avoided = [engine("a"), engine("b")];
     assert!(matches!(order, Order::Open { exclude, beside: false, .. } if exclude == avoided));
@@ -314,13 +416,13 @@ fn a_source_that_was_taken_up_and_brought_nothing_is_avoided_by_the_next_attempt
 #[test]
 fn every_state_but_the_last_has_a_deadline() {
     let mut bench = Bench::opening();
-    assert!(bench.machine.deadline().is_some());
-    bench.starts();
-    assert!(bench.machine.deadline().is_some());
-    bench.step(Step::Viewers(0));
-    assert!(bench.machine.deadline().is_some());
-    bench.step(Step::Shutdown);
-    assert!(bench.machine.deadline().is_none());
+    assert!(bench.deadline().is_some());
+    drop(bench.starts());
+    assert!(bench.deadline().is_some());
+    bench.takes(Step::Viewers(0));
+    assert!(bench.deadline().is_some());
+    bench.takes(Step::Shutdown);
+    assert!(bench.deadline().is_none());
 }
 
 fn broken(name: &str) -> Step {
@@ -339,7 +441,7 @@ fn a_watched_stream_whose_source_breaks_is_opened_elsewhere_at_once() {
         let mut bench = Bench::live();
         let order = bench.step(over);
         assert!(matches!(order, Order::Open { exclude, .. } if exclude == [engine("a")]));
-        bench.starts();
+        drop(bench.starts());
         assert!(matches!(bench.machine.state(), State::Live));
     }
 }
@@ -347,7 +449,7 @@ fn a_watched_stream_whose_source_breaks_is_opened_elsewhere_at_once() {
 #[test]
 fn when_there_is_nowhere_else_the_same_engine_is_tried_again_after_a_pause() {
     let mut bench = Bench::live();
-    bench.step(broken("a"));
+    bench.takes(broken("a"));
     assert_eq!(bench.step(nowhere()), Order::Wait);
     assert_eq!(bench.after(Duration::from_millis(400)), Order::Wait);
     let order = bench.after(Duration::from_millis(100));
@@ -359,8 +461,8 @@ fn streams_that_lost_their_engines_together_do_not_come_back_together() {
     for (spread, pause) in [(0.75, 375), (1.25, 625)] {
         let mut bench = Bench::live();
         bench.machine = bench.machine.spread_by(spread);
-        bench.step(broken("a"));
-        bench.step(nowhere());
+        bench.takes(broken("a"));
+        bench.takes(nowhere());
         assert_eq!(bench.after(Duration::from_millis(pause - 1)), Order::Wait);
         assert!(matches!(bench.after(Duration::from_millis(1)), Order::Open { .. }), "{pause} ms");
     }
@@ -369,13 +471,13 @@ fn streams_that_lost_their_engines_together_do_not_come_back_together() {
 #[test]
 fn a_gap_that_is_not_healed_in_time_ends_the_stream_with_what_broke_it() {
     let mut bench = Bench::live();
-    bench.step(broken("a"));
-    bench.step(nowhere());
+    bench.takes(broken("a"));
+    bench.takes(nowhere());
     let mut attempts = 0;
     for _ in 0..190 {
         if matches!(bench.after(Duration::from_millis(100)), Order::Open { .. }) {
             attempts += 1;
-            bench.step(nowhere());
+            bench.takes(nowhere());
         }
     }
     assert!((4..=10).contains(&attempts), "{attempts}");
@@ -391,7 +493,7 @@ fn a_source_that_dies_again_and_again_is_started_more_slowly() {
     let mut bench = Bench::live();
     for _ in 0..3 {
         assert!(matches!(bench.step(broken("a")), Order::Open { .. }));
-        bench.starts();
+        drop(bench.starts());
         bench.plays_for(5);
     }
     assert_eq!(bench.step(broken("a")), Order::Wait);
@@ -401,7 +503,7 @@ fn a_source_that_dies_again_and_again_is_started_more_slowly() {
 #[test]
 fn nobody_is_held_who_is_not_there_and_a_recording_ends_when_it_is_over() {
     let mut bench = Bench::live();
-    bench.step(Step::Viewers(0));
+    bench.takes(Step::Viewers(0));
     assert!(matches!(bench.step(broken("a")), Order::End { reason: EndReason::UpstreamFailed(_), .. }));
     assert_eq!(Bench::live().step(Step::Finished), ends_with(EndReason::UpstreamEnded));
 }

@@ -11,53 +11,68 @@ use super::super::state::{Order, State, Step};
 use super::super::{Command, EndReason, Shared};
 use super::{Side, Task};
 use crate::event::{Event, Healed};
-use crate::origin::{OpenError, OpenRequest, Pressure, Progress, SourceId, Stage, Upstream, Urgency};
+use crate::origin::{OpenError, OpenRequest, Progress, SourceId, Stage, Tenant, Upstream, Urgency};
 use crate::output::recording::Recording;
 use crate::relay::Claim;
 
 impl Task {
     /// Asks for another source. An attempt that is under way and not to go on beside it is closed first.
     pub(super) fn open(&mut self, mut exclude: Vec<SourceId>, beside: bool) {
-        let urgency = self.urgency(beside);
-        exclude.extend(self.challenger.take().and_then(|challenger| challenger.attempt.source()));
+        exclude.extend(self.challengers.drain(..).filter_map(|challenger| challenger.attempt.source()));
         if beside {
             exclude.extend(self.current.as_ref().and_then(Attempt::source));
         } else {
             self.interrupt();
         }
+        let urgency = self.urgency();
+        let attempt = self.ask(exclude, urgency);
+        if urgency == Urgency::Start {
+            self.current = Some(attempt);
+        } else {
+            self.challengers.push(Challenger { attempt, joining: Joining::Unproven(Vec::new()) });
+        }
+    }
+
+    /// Asks another source beside those that are asked or used.
+    pub(super) fn hedge(&mut self, mut exclude: Vec<SourceId>) {
+        let asked = self.challengers.iter().map(|challenger| &challenger.attempt).chain(&self.current);
+        exclude.extend(asked.filter_map(Attempt::source));
+        let attempt = self.ask(exclude, Urgency::Hedge);
+        let joining = self.joining();
+        self.challengers.push(Challenger { attempt, joining });
+    }
+
+    fn ask(&self, exclude: Vec<SourceId>, urgency: Urgency) -> Attempt {
         let progress = Progress::default();
         progress.enter(Stage::Slot);
-        let relay = Arc::downgrade(&self.relay);
         let request = OpenRequest {
             key: self.shared.key(),
             exclude,
             urgency,
             progress: progress.clone(),
-            pressure: Pressure::new(move || relay.upgrade().is_some_and(|relay| relay.give_way())),
+            asked: self.shared.opened,
+            tenant: Tenant::new(&self.shared),
         };
-        let attempt = Attempt::new(progress, self.relay.origin.open(request));
-        if urgency == Urgency::Start {
-            self.current = Some(attempt);
-        } else {
-            let joining = self.joining(urgency);
-            self.challenger = Some(Challenger { attempt, joining });
-        }
+        Attempt::new(progress, self.relay.origin.open(request))
     }
 
-    fn urgency(&self, beside: bool) -> Urgency {
+    fn urgency(&self) -> Urgency {
         match self.machine.state() {
-            State::Opening(_) if beside => Urgency::Hedge,
             State::Opening(_) => Urgency::Start,
             _ => Urgency::Recovery { viewers: self.machine.viewers_now() },
         }
     }
 
-    pub(super) fn joining(&self, urgency: Urgency) -> Joining {
+    /// How a second source of a start, or of a gap's healing, gets into the ring.
+    fn joining(&self) -> Joining {
         let config = &self.relay.config;
-        let ingest = || Ingest::new(config.chunk_bytes, config.join_burst, config.ring_media, Instant::now());
-        match urgency {
-            Urgency::Hedge => Joining::Start(Box::new(ingest())),
-            Urgency::Start | Urgency::Recovery { .. } => Joining::Unproven(Vec::new()),
+        match self.machine.state() {
+            State::Opening(_) => {
+                let now = Instant::now();
+                let ingest = Ingest::new(config.chunk_bytes, config.join_burst, config.ring_media, now);
+                Joining::Start(Box::new(ingest))
+            }
+            _ => Joining::Unproven(Vec::new()),
         }
     }
 
@@ -73,7 +88,7 @@ impl Task {
     }
 
     pub(super) fn settle(&mut self) {
-        self.challenger = None;
+        self.challengers.clear();
         if let (Some(source), Some(since)) = (self.shared.source(), self.interrupted_at.take()) {
             let (key, gap) = (&self.shared.key(), since.elapsed());
             let healed = Healed::ByItself;
@@ -95,7 +110,7 @@ impl Task {
     fn use_upstream(&mut self, side: Side, upstream: Upstream) -> Order {
         let attempt = match side {
             Side::Current => self.current.as_mut(),
-            Side::Challenger => self.challenger.as_mut().map(|challenger| &mut challenger.attempt),
+            Side::Challenger(at) => self.challengers.get_mut(at).map(|challenger| &mut challenger.attempt),
         };
         let Some(attempt) = attempt else { return Order::Wait };
         attempt.progress.enter(Stage::FirstByte);
@@ -113,44 +128,48 @@ impl Task {
     /// There is nothing to wait for: viewers open the recording where they like.
     fn records(&mut self, recording: Arc<dyn Recording>) -> Order {
         let Some(source) = self.current.as_ref().and_then(Attempt::source) else { return Order::Wait };
-        self.challenger = None;
+        self.challengers.clear();
         self.shared.records(recording);
         let order = self.apply(Step::Recording(source.clone()));
         self.report_start(&source);
         order
     }
 
-    /// Of two attempts one may fail: the other goes on. Only the last one's failure is the stream's.
+    /// Of several attempts one may fail: the others go on. Only the last one's failure is the stream's.
     pub(super) fn attempt_failed(&mut self, side: Side, error: OpenError) -> Order {
+        self.report_unhealed(&error);
+        let is_starting = matches!(self.machine.state(), State::Opening(_));
         match side {
-            Side::Current => self.current = None,
-            Side::Challenger => {
-                let was_for_start =
-                    self.challenger.take().is_some_and(|lost| matches!(lost.joining, Joining::Start(_)));
-                if was_for_start && self.current.is_some() {
+            Side::Current => {
+                self.current = None;
+                if self.promote() {
+                    return Order::Wait;
+                }
+            }
+            Side::Challenger(at) => {
+                self.challengers.remove(at);
+                let goes_on = !self.challengers.is_empty() || (is_starting && self.current.is_some());
+                if goes_on && matches!(error, OpenError::NoCapacity { .. }) {
+                    return self.apply(Step::NoRoom);
+                }
+                if goes_on {
                     return Order::Wait;
                 }
             }
         }
-        if side == Side::Current && self.promote() {
-            return Order::Wait;
-        }
         self.apply(Step::Opened(Err(error)))
     }
 
-    /// The second source of a start goes on alone.
+    /// The second source of a start goes on alone, from where it is: what it has sent is no place to begin yet.
     pub(super) fn promote(&mut self) -> bool {
-        match self.challenger.take() {
-            Some(Challenger { attempt, joining: Joining::Start(ingest) }) => {
-                self.take_up(attempt);
-                self.ingest = *ingest;
-                true
-            }
-            other => {
-                self.challenger = other;
-                false
-            }
+        let is_for_start = |challenger: &Challenger| matches!(challenger.joining, Joining::Start(_));
+        let Some(at) = self.challengers.iter().position(is_for_start) else { return false };
+        let Challenger { attempt, joining } = self.challengers.remove(at);
+        if let Joining::Start(ingest) = joining {
+            self.ingest = *ingest;
         }
+        self.take_up(attempt);
+        true
     }
 
     /// Another session opened this channel. On one engine a new playback has superseded the old one, so it must take

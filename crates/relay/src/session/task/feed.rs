@@ -65,6 +65,9 @@ impl Task {
             self.look_for_repeats(chunk);
         }
         let published = self.publish(chunks);
+        if let Some(current) = self.current.as_mut().filter(|_| published) {
+            current.delivered();
+        }
         if published && !self.repeats.is_repeating() {
             self.stuffing.reached(self.ingest.media_time(), Instant::now());
         }
@@ -86,10 +89,10 @@ impl Task {
         self.shared.progressed();
     }
 
-    pub(super) fn seal_due(&mut self) {
+    pub(super) fn seal_due(&mut self) -> Order {
         let chunks = self.ingest.seal_due(Instant::now()).collect();
         let published = self.publish_new(chunks);
-        self.after_publishing(published);
+        self.after_publishing(published)
     }
 
     pub(super) fn after_publishing(&mut self, published: bool) -> Order {
@@ -115,7 +118,10 @@ impl Task {
 
     fn started(&mut self) -> Order {
         let Some(source) = self.current.as_ref().and_then(Attempt::source) else { return Order::Wait };
-        self.challenger = None;
+        self.challengers.clear();
+        if let Some(current) = &mut self.current {
+            current.delivered();
+        }
         let order = self.apply(Step::Started { source: source.clone(), media: self.ingest.media_time() });
         self.report_start(&source);
         order

@@ -28,6 +28,18 @@ impl Task {
         if self.interrupted_at.is_none() {
             self.interrupted_at = Some(self.stuffing.last_media());
             self.relay.observe(&Event::Interrupted { key, source, error: &text });
+            self.told = Some(text);
+        }
+    }
+
+    /// Why the gap is not healed yet, once for each reason.
+    pub(super) fn report_unhealed(&mut self, error: &OpenError) {
+        let is_held = matches!(self.machine.state(), State::Recovering(_)) && self.interrupted_at.is_some();
+        let text = error.to_string();
+        if is_held && self.told.as_ref() != Some(&text) {
+            let (key, source) = (&self.shared.key(), error.source_id());
+            self.relay.observe(&Event::Interrupted { key, source, error: &text });
+            self.told = Some(text);
         }
     }
 
