@@ -378,7 +378,7 @@ async fn rivalry(apart: Duration) {
     let played = rivals.play(apart, Instant::now() + Duration::from_secs(16)).await;
     let starts = rivals.starts();
     println!("{apart:?} apart: {} starts at {starts:?} ms: {played:?}", starts.len());
-    assert!(starts.len() <= 8, "{apart:?} apart: {} starts", starts.len());
+    assert!(starts.len() <= 10, "{apart:?} apart: {} starts", starts.len());
     assert!(starts.iter().all(|at| *at < 8_000), "after eight seconds it is over: {starts:?}");
     let plays = |player: &Played| player.silent.is_some_and(|silent| silent < Duration::from_secs(2));
     assert!(played.iter().any(plays), "one of them plays on");
@@ -392,7 +392,7 @@ async fn two_gateways_on_two_engines_end_up_on_one_each() {
     let played = rivals.play(Duration::from_secs(1), Instant::now() + Duration::from_secs(14)).await;
     let starts = rivals.starts();
     println!("{} starts at {starts:?} ms: {played:?}", starts.len());
-    assert!(starts.len() <= 8 && starts.iter().all(|at| *at < 8_000), "{starts:?}");
+    assert!(starts.len() <= 10 && starts.iter().all(|at| *at < 8_000), "{starts:?}");
     assert!(played.iter().all(|player| player.opened == 1 && player.cut == 0), "nobody is cut");
     let silent: Vec<Duration> = played.iter().filter_map(|player| player.silent).collect();
     assert!(silent.iter().all(|silent| *silent < Duration::from_secs(2)), "both play on: {silent:?}");

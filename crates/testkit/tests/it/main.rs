@@ -20,6 +20,7 @@ mod players;
 mod players_failover;
 mod recordings;
 mod sharing;
+mod soak;
 mod stagnation;
 mod standstill;
 mod starts;
