@@ -140,6 +140,7 @@ impl Reconciler {
             replacement: Breaker::new(options.replacement.0, options.replacement.1),
             last_creation: None,
             names_taken: BTreeMap::new(),
+            last_weeding: None,
         };
         let wall = Timestamp::now();
         let first = Snapshot {

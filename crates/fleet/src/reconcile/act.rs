@@ -34,14 +34,17 @@ impl Reconciler {
                 let creation = Creation { place: *place, name: name.clone(), port: *port };
                 self.create(creation, *purpose, reason, &Extra::default(), None, now);
             }
-            Action::Cordon { id, reason } => self.cordon(id, true, reason),
-            Action::Uncordon { id, reason } => self.cordon(id, false, reason),
+            Action::Cordon { id, reason } => self.cordon(id, true, reason, now),
+            Action::Uncordon { id, reason } => self.cordon(id, false, reason, now),
             Action::Remove { id, reason, .. } => self.remove_if_unused(id, reason, now),
         }
     }
 
-    fn cordon(&self, id: &ContainerId, is_cordoned: bool, reason: &Reason) {
+    fn cordon(&mut self, id: &ContainerId, is_cordoned: bool, reason: &Reason, now: Moment) {
         let (Some(member), Some(seen)) = (self.engines.find(id.as_str()), self.seen.get(id)) else { return };
+        if is_cordoned && reason.is_weeding() {
+            self.memory.last_weeding = Some(now);
+        }
         member.cordon(is_cordoned);
         self.engines.serve();
         let engine = name_of(&seen.container);

@@ -2,9 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
-
-use jiff::Timestamp;
 
 use super::{Daemon, Reconciler, Seen};
 use crate::backoff::Moment;
@@ -63,7 +60,6 @@ impl Reconciler {
     fn view(&self, seen: &Seen, now: Moment) -> EngineView {
         let container = &seen.container;
         let member = self.engines.find(container.id.as_str());
-        let age = Timestamp::now().duration_since(container.created);
         EngineView {
             id: container.id.clone(),
             name: container.name.clone(),
@@ -75,7 +71,6 @@ impl Reconciler {
                 .and_then(|member| member.idle_since())
                 .map(|since| since.saturating_duration_since(self.epoch)),
             known_since: seen.known_since,
-            age: Duration::try_from(age).unwrap_or_default(),
             memory: member.as_ref().and_then(|member| member.knowledge().usage).map(|usage| usage.memory),
             recipe: container.labels.get(label::RECIPE).cloned().unwrap_or_default(),
             cordoned: member.is_some_and(|member| member.is_cordoned()),
