@@ -29,6 +29,9 @@ const YOUNGEST_TO_REMOVE: Duration = Duration::from_mins(1);
 /// How long a name is avoided that another container had.
 pub const NAME_AVOIDED: Duration = Duration::from_mins(10);
 
+/// What the names of engines begin with; a number follows.
+pub(crate) const NAME_PREFIX: &str = "acestream-";
+
 /// Least time between two engines that are replaced though they work, for their age or their memory: a limit that every
 /// engine is beyond must not make the fleet replace one after the other.
 pub const WEEDING_PAUSE: Duration = Duration::from_mins(1);
@@ -695,7 +698,7 @@ fn tolerate_all_but_one(all: &mut [(&EngineView, Role)]) {
 
 /// The names that engines get, without the taken ones, in order: as many as can be needed at once.
 pub(crate) fn free_names(taken: &BTreeSet<String>) -> impl Iterator<Item = String> {
-    let names = (1..=taken.len() + NAMES).map(|number| format!("acestream-{number}"));
+    let names = (1..=taken.len() + NAMES).map(|number| format!("{NAME_PREFIX}{number}"));
     names.filter(|name| !taken.contains(name))
 }
 

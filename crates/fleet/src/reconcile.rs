@@ -27,7 +27,7 @@ use crate::ident::ContainerId;
 use crate::member::Health;
 use crate::plan::{Creation, Demand, Memory, Plan, Purpose, Reason};
 use crate::ports::{PortPool, ephemeral_range};
-use crate::provisioner::{Container, PostMortem, ProvisionError, Provisioner};
+use crate::provisioner::{Container, Neighbours, PostMortem, ProvisionError, Provisioner};
 use crate::spec::EngineSpec;
 
 /// Passes come every second; one so late means that this process stood still, and what looks late is not.
@@ -45,7 +45,7 @@ pub(crate) enum Outcome {
     Inspected { id: ContainerId, result: Result<Option<Container>, ProvisionError> },
     Created { job: Box<Job>, result: Result<ContainerId, ProvisionError> },
     Removed { removal: Box<Removal>, result: Result<(), ProvisionError> },
-    Strangers(Result<Vec<Container>, ProvisionError>),
+    Neighbours(Result<Neighbours, ProvisionError>),
 }
 
 /// A creation under way.
@@ -117,7 +117,7 @@ pub(crate) struct Reconciler {
     is_listing: bool,
     is_stale: bool,
     last_list: Option<Moment>,
-    strangers_at: Option<Moment>,
+    neighbours: Asked,
     strangers: Vec<StrangerNote>,
     image: Option<ImageTrouble>,
     /// What `POST /scale` asked for.
@@ -125,6 +125,15 @@ pub(crate) struct Reconciler {
     failures: VecDeque<FailureNote>,
     rollout: Rollout,
     snapshot: watch::Sender<Arc<Snapshot>>,
+}
+
+/// What is known of other containers.
+#[derive(Default)]
+struct Asked {
+    at: Option<Moment>,
+    is_under_way: bool,
+    /// Whether the names that they have are known well enough to choose another one.
+    is_known: bool,
 }
 
 impl Reconciler {
@@ -183,7 +192,7 @@ impl Reconciler {
             is_listing: false,
             is_stale: true,
             last_list: None,
-            strangers_at: None,
+            neighbours: Asked::default(),
             strangers: Vec::new(),
             image: None,
             floor: None,
@@ -252,10 +261,11 @@ impl Reconciler {
             Ok(Outcome::Inspected { id, result }) => self.inspected(&id, result, now),
             Ok(Outcome::Created { job, result }) => self.created(*job, result, now),
             Ok(Outcome::Removed { removal, result }) => self.removed(*removal, result, now),
-            Ok(Outcome::Strangers(result)) => self.met(result),
+            Ok(Outcome::Neighbours(result)) => self.met(result, now),
             Err(error) => {
                 tracing::error!(%error, "a task of the fleet ended without a result");
                 self.is_listing = false;
+                self.neighbours.is_under_way = false;
             }
         }
     }

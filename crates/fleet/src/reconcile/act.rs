@@ -24,6 +24,9 @@ const IMAGE_PAUSE: Duration = Duration::from_secs(5);
 
 const LONGEST_IMAGE_PAUSE: Duration = Duration::from_mins(1);
 
+/// Names that were looked at so long before a creation may have been taken since.
+const FRESH_NAMES: Duration = Duration::from_secs(1);
+
 /// Failures kept for the operator's page.
 const FAILURES_KEPT: usize = 20;
 
@@ -108,6 +111,9 @@ impl Reconciler {
                 })
             }
             Err(error) => {
+                if let ProvisionError::NameTaken { name } = &error {
+                    self.name_was_taken(name, began, now);
+                }
                 self.not_created(&creation, purpose, &error, now);
                 Err(error.into())
             }
@@ -122,10 +128,7 @@ impl Reconciler {
         let why = error.to_string();
         self.emit(&Event::CreationFailed { name: creation.name.clone(), why: why.clone() });
         match error {
-            ProvisionError::NameTaken { name } => {
-                self.memory.names_taken.insert(name.clone(), now + NAME_AVOIDED);
-                self.breaker(purpose).inconclusive(now);
-            }
+            ProvisionError::NameTaken { .. } => self.breaker(purpose).inconclusive(now),
             ProvisionError::PortTaken { port } => {
                 self.ports.quarantine(*port, now);
                 self.breaker(purpose).inconclusive(now);
@@ -143,6 +146,19 @@ impl Reconciler {
                 self.creation_failed(purpose, now);
             }
         }
+    }
+
+    /// Somebody has taken the name since the names were looked at. They are looked at again before another one is
+    /// chosen, and that creation may begin at once: this one has cost the daemon nothing. Only one that was refused
+    /// though its name had just been free counts as begun, or a daemon that refuses every name would be stormed.
+    fn name_was_taken(&mut self, name: &str, began: Moment, now: Moment) {
+        let is_news = self.neighbours.at.is_none_or(|at| began.saturating_sub(at) >= FRESH_NAMES);
+        if is_news && self.memory.last_creation == Some(began) {
+            self.memory.last_creation = None;
+        }
+        self.memory.names_taken.insert(name.to_owned(), now + NAME_AVOIDED);
+        self.neighbours.is_known = false;
+        self.ask_for_neighbours(now);
     }
 
     /// An engine that still has streams stays; the next plan decides again.

@@ -40,8 +40,11 @@ impl Reconciler {
         if let Daemon::Down { why, .. } = &self.daemon {
             return Some(Hold::DockerDown { why: why.clone() });
         }
-        let image = self.image.as_ref().filter(|trouble| trouble.until > now)?;
-        Some(Hold::ImageUnavailable { why: image.why.clone() })
+        if let Some(image) = self.image.as_ref().filter(|trouble| trouble.until > now) {
+            return Some(Hold::ImageUnavailable { why: image.why.clone() });
+        }
+        // It takes milliseconds, and spares a creation for every name that is taken.
+        (!self.neighbours.is_known).then_some(Hold::OneAfterTheOther)
     }
 
     /// Keeps a few free ports at hand; each is probed again when it is used.

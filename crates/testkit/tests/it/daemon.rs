@@ -121,6 +121,20 @@ async fn a_foreign_container_is_never_touched_even_with_our_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_taken_are_not_tried() {
+    let daemon = FakeDockerd::start(&[FAST], true);
+    for number in 1..=20 {
+        daemon.add_foreign(&format!("acestream-{number}"), &[]);
+    }
+    let host = daemon.host.clone();
+    let program = Program::start("names", "24320-24339", &[("DOCKER_HOST", &host)]).await;
+    program.until_healthy(2).await;
+    assert_eq!(daemon.calls(Call::Create), 2);
+    let names = daemon.containers().into_iter().map(|(_, name, _)| name);
+    assert_eq!(names.filter(|name| name == "acestream-21" || name == "acestream-22").count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_engines_cost_a_fiftieth_of_a_core_and_their_page_is_there_at_once() {
     let settings = [
         ("MIN_REPLICAS", "100"),
