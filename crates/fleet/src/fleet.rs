@@ -56,6 +56,8 @@ pub struct FleetOptions {
     pub replacement: (u32, Duration),
     /// Whether a stop of the service removes its engines (`STOP_ENGINES_ON_EXIT`).
     pub stop_on_exit: bool,
+    /// What `POST /scale` asked an earlier run for.
+    pub floor: Option<usize>,
 }
 
 /// The fleet. Cheap to clone.
@@ -93,6 +95,8 @@ pub struct Snapshot {
     pub creating: Vec<String>,
     /// Engines kept at least.
     pub min: usize,
+    /// `MIN_REPLICAS`; less than `min` after `POST /scale`.
+    pub min_replicas: usize,
     /// Engines allowed at most.
     pub max: usize,
     /// Both breakers: growth, replacement.

@@ -160,6 +160,7 @@ impl Reconciler {
             containers: Vec::new(),
             creating: Vec::new(),
             min: options.policy.min,
+            min_replicas: options.policy.min,
             max: options.policy.max,
             breakers: [&memory.growth, &memory.replacement]
                 .map(|one| breaker_note(one, Moment::ZERO, |_| wall)),
@@ -170,6 +171,7 @@ impl Reconciler {
         let (snapshot, snapshots) = watch::channel(Arc::new(first));
         engines.set_outlook(Outlook::Growing);
         let ports = PortPool::new(options.ports.clone(), ephemeral_range());
+        let floor = options.floor;
         let reconciler = Self {
             tasks: JoinSet::new(),
             options,
@@ -195,7 +197,7 @@ impl Reconciler {
             neighbours: Asked::default(),
             strangers: Vec::new(),
             image: None,
-            floor: None,
+            floor,
             failures: VecDeque::new(),
             rollout: Rollout::default(),
             snapshot,

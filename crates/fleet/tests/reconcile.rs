@@ -166,6 +166,10 @@ struct Service {
 
 impl Service {
     fn start(daemon: &FakeDaemon, min: usize) -> Self {
+        Self::start_with(daemon, options(min))
+    }
+
+    fn start_with(daemon: &FakeDaemon, options: FleetOptions) -> Self {
         let dispatch = DispatchOptions {
             slots: 1,
             misses_allowed: 3,
@@ -175,7 +179,7 @@ impl Service {
             journal: None,
         };
         let engines = Engines::new(&[], dispatch, Outlook::Growing);
-        let (fleet, task) = Fleet::new(options(min), engines, Arc::new(daemon.clone()), Arc::new(Nobody));
+        let (fleet, task) = Fleet::new(options, engines, Arc::new(daemon.clone()), Arc::new(Nobody));
         let (stop, mut running) = (CancellationToken::new(), JoinSet::new());
         running.spawn(task.run(stop.clone()));
         Self { fleet, stop, running }
@@ -243,6 +247,7 @@ fn options(min: usize) -> FleetOptions {
         growth: (5, Duration::from_mins(5)),
         replacement: (3, Duration::from_mins(3)),
         stop_on_exit: false,
+        floor: None,
     }
 }
 
@@ -284,5 +289,19 @@ async fn a_daemon_that_refuses_every_name_is_not_stormed() {
     sleep(Duration::from_mins(1)).await;
     let tried = daemon.asked().len();
     assert!((10..=130).contains(&tried), "{tried} creations in a minute");
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_run_was_asked_to_keep_is_kept() {
+    let daemon = FakeDaemon::default();
+    let service = Service::start_with(&daemon, FleetOptions { floor: Some(3), ..options(1) });
+    service.has(3).await;
+    let snapshot = service.fleet.snapshot();
+    assert_eq!((snapshot.min, snapshot.min_replicas), (3, 1));
+    service.stop().await;
+    // Within the bounds of now, whatever they were then.
+    let service = Service::start_with(&daemon, FleetOptions { floor: Some(300), ..options(1) });
+    service.has(10).await;
     service.stop().await;
 }

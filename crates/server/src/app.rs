@@ -37,7 +37,6 @@ use crate::archive::{Archive, PlaybackJournal};
 use crate::auth::Gate;
 use crate::client::TrustedProxies;
 use crate::config::{Config, ListenHost};
-use crate::control;
 use crate::custom::{Custom, Recipes};
 use crate::edge::edge;
 use crate::evacuate;
@@ -48,6 +47,7 @@ use crate::origins::EngineOrigin;
 use crate::play::{getstream, hls};
 use crate::reported::Reported;
 use crate::serve::{ServeOptions, serve};
+use crate::{control, scaling};
 
 /// Between a deadline inside and the one around it.
 const GRACE: Duration = Duration::from_secs(4);
@@ -180,8 +180,9 @@ impl Parts {
         provisioner: Arc<dyn Provisioner>,
     ) -> FleetTask {
         let recipe = recipes.current(&*self.custom.state().await);
+        let floor = scaling::kept(&self.store, config.fleet.min_replicas).await;
         let (engines, observer) = (Arc::clone(&self.engines), Arc::clone(&self.journal));
-        let (fleet, task) = control::fleet(config, recipe, engines, provisioner, observer);
+        let (fleet, task) = control::fleet(config, recipe, floor, engines, provisioner, observer);
         (self.fleet, self.recipes) = (Some(fleet), Some(Arc::new(recipes)));
         task
     }

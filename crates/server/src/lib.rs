@@ -31,5 +31,6 @@ pub mod play;
 mod refusals;
 pub mod reported;
 mod saved;
+mod scaling;
 pub mod serve;
 pub mod simargs;

@@ -164,6 +164,7 @@ impl Reconciler {
             containers,
             creating: self.creating.iter().map(|creation| creation.name.clone()).collect(),
             min: policy.min,
+            min_replicas: self.options.policy.min,
             max: policy.max,
             breakers: [&self.memory.growth, &self.memory.replacement]
                 .map(|breaker| breaker_note(breaker, now, |at| self.wall(at))),
