@@ -5,6 +5,7 @@ mod act;
 mod command;
 mod decide;
 mod observe;
+mod rivalry;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use crate::plan::{Creation, Demand, Memory, Plan, Purpose, Reason};
 use crate::ports::{PortPool, ephemeral_range};
 use crate::provisioner::{Container, Neighbours, PostMortem, ProvisionError, Provisioner};
 use crate::spec::EngineSpec;
+
+use self::rivalry::Rivalry;
 
 /// Passes come every second; one so late means that this process stood still, and what looks late is not.
 const STANDSTILL: Duration = Duration::from_secs(5);
@@ -119,6 +122,7 @@ pub(crate) struct Reconciler {
     last_list: Option<Moment>,
     neighbours: Asked,
     strangers: Vec<StrangerNote>,
+    rivalry: Rivalry,
     image: Option<ImageTrouble>,
     /// What `POST /scale` asked for.
     floor: Option<usize>,
@@ -165,6 +169,7 @@ impl Reconciler {
             breakers: [&memory.growth, &memory.replacement]
                 .map(|one| breaker_note(one, Moment::ZERO, |_| wall)),
             strangers: Vec::new(),
+            rival: None,
             failures: Vec::new(),
             rollout: Rollout::default(),
         };
@@ -196,6 +201,7 @@ impl Reconciler {
             last_list: None,
             neighbours: Asked::default(),
             strangers: Vec::new(),
+            rivalry: Rivalry::default(),
             image: None,
             floor,
             failures: VecDeque::new(),
@@ -220,6 +226,7 @@ impl Reconciler {
         self.allow_for_standstill(now);
         self.look(now);
         self.follow_health(now);
+        self.tell_of_rivals(now);
         if matches!(self.daemon, Daemon::Unknown) {
             return;
         }

@@ -15,7 +15,7 @@ use acemux_fleet::provisioner::{
     Container, ContainerState, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage,
 };
 use acemux_fleet::recipe::{Reach, Recipe};
-use acemux_fleet::spec::{EngineSpec, Limits, Network};
+use acemux_fleet::spec::{EngineSpec, Limits, Network, label};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -54,6 +54,10 @@ impl FakeDaemon {
 
     fn asked(&self) -> Vec<(Instant, String)> {
         self.0.lock().asked.clone()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.lock().containers.values().map(|container| container.name.clone()).collect()
     }
 
     /// As our daemon creates it, from whatever process.
@@ -150,23 +154,38 @@ impl Provisioner for FakeDaemon {
     }
 }
 
-/// Keeps nothing.
-struct Nobody;
+/// Keeps what is told.
+#[derive(Default)]
+struct Diary(Mutex<Vec<(Instant, Event)>>);
 
-impl Observer for Nobody {
-    fn observe(&self, _event: &Event) {}
+impl Observer for Diary {
+    fn observe(&self, event: &Event) {
+        self.0.lock().push((Instant::now(), event.clone()));
+    }
+}
+
+impl Diary {
+    fn rivals(&self) -> Vec<(Instant, Vec<String>)> {
+        let told = self.0.lock();
+        let rivals = told.iter().filter_map(|(at, event)| match event {
+            Event::Rival { engines, .. } => Some((*at, engines.clone())),
+            _ => None,
+        });
+        rivals.collect()
+    }
 }
 
 /// One service.
 struct Service {
     fleet: Fleet,
+    diary: Arc<Diary>,
     stop: CancellationToken,
     running: JoinSet<()>,
 }
 
 impl Service {
-    fn start(daemon: &FakeDaemon, min: usize) -> Self {
-        Self::start_with(daemon, options(min))
+    fn start(daemon: &FakeDaemon, run: &str, min: usize) -> Self {
+        Self::start_with(daemon, FleetOptions { run: run.to_owned(), ..options(min) })
     }
 
     fn start_with(daemon: &FakeDaemon, options: FleetOptions) -> Self {
@@ -179,10 +198,12 @@ impl Service {
             journal: None,
         };
         let engines = Engines::new(&[], dispatch, Outlook::Growing);
-        let (fleet, task) = Fleet::new(options, engines, Arc::new(daemon.clone()), Arc::new(Nobody));
+        let diary = Arc::new(Diary::default());
+        let observer = Arc::clone(&diary);
+        let (fleet, task) = Fleet::new(options, engines, Arc::new(daemon.clone()), observer);
         let (stop, mut running) = (CancellationToken::new(), JoinSet::new());
         running.spawn(task.run(stop.clone()));
-        Self { fleet, stop, running }
+        Self { fleet, diary, stop, running }
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&Snapshot) -> bool) {
@@ -201,6 +222,12 @@ impl Service {
         self.stop.cancel();
         while self.running.join_next().await.is_some() {}
     }
+}
+
+/// The labels of an engine that this run has made, or somebody's hand.
+fn made_by(run: Option<&str>, port: u16) -> BTreeMap<String, String> {
+    let run = run.map(|run| (label::RUN.to_owned(), run.to_owned()));
+    [(label::HTTP_PORT.to_owned(), port.to_string())].into_iter().chain(run).collect()
 }
 
 /// Ports of this service's own: tests run beside each other, and ports are probed for real.
@@ -247,6 +274,7 @@ fn options(min: usize) -> FleetOptions {
         growth: (5, Duration::from_mins(5)),
         replacement: (3, Duration::from_mins(3)),
         stop_on_exit: false,
+        run: "this".into(),
         floor: None,
     }
 }
@@ -256,7 +284,7 @@ async fn names_that_other_containers_have_are_known_before_the_first_creation() 
     let daemon = FakeDaemon::default();
     daemon.take_names(1..=20);
     let began = Instant::now();
-    let service = Service::start(&daemon, 1);
+    let service = Service::start(&daemon, "this", 1);
     service.has(1).await;
     assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
     let names: Vec<String> = daemon.asked().into_iter().map(|(_, name)| name).collect();
@@ -267,7 +295,7 @@ async fn names_that_other_containers_have_are_known_before_the_first_creation() 
 #[tokio::test(start_paused = true)]
 async fn a_name_that_was_taken_meanwhile_costs_no_pause() {
     let daemon = FakeDaemon::default();
-    let service = Service::start(&daemon, 0);
+    let service = Service::start(&daemon, "this", 0);
     sleep(Duration::from_secs(5)).await;
     // Twenty containers begin after the names were looked at.
     daemon.take_names(1..=20);
@@ -285,7 +313,7 @@ async fn a_name_that_was_taken_meanwhile_costs_no_pause() {
 async fn a_daemon_that_refuses_every_name_is_not_stormed() {
     let daemon = FakeDaemon::default();
     daemon.0.lock().refuses_names = true;
-    let service = Service::start(&daemon, 1);
+    let service = Service::start(&daemon, "this", 1);
     sleep(Duration::from_mins(1)).await;
     let tried = daemon.asked().len();
     assert!((10..=130).contains(&tried), "{tried} creations in a minute");
@@ -303,5 +331,78 @@ async fn what_an_earlier_run_was_asked_to_keep_is_kept() {
     // Within the bounds of now, whatever they were then.
     let service = Service::start_with(&daemon, FleetOptions { floor: Some(300), ..options(1) });
     service.has(10).await;
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_services_with_one_instance_id_notice_each_other() {
+    let daemon = FakeDaemon::default();
+    let first = Service::start(&daemon, "first", 2);
+    first.has(2).await;
+    let second = Service::start(&daemon, "second", 2);
+    second.has(2).await;
+    sleep(Duration::from_mins(1)).await;
+    assert!(first.fleet.snapshot().rival.is_none() && second.fleet.snapshot().rival.is_none());
+    // Whoever of the two creates next, the other one notices.
+    for (one, other, engines) in [(&first, &second, 3), (&second, &first, 4)] {
+        assert_eq!(one.fleet.scale(engines).await, Ok(engines));
+        other.until("it notices", |snapshot| snapshot.rival.is_some()).await;
+        let rival = other.fleet.snapshot().rival.clone().expect("it was there");
+        assert_eq!((rival.instance.as_str(), rival.engines), ("test", vec![format!("acestream-{engines}")]));
+        assert_eq!(other.diary.rivals().len(), 1);
+        other.has(engines).await;
+    }
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rival_is_told_of_once_a_minute_with_all_its_engines() {
+    let daemon = FakeDaemon::default();
+    let service = Service::start(&daemon, "this", 0);
+    sleep(Duration::from_mins(1)).await;
+    for number in 1..=8 {
+        daemon.add(&format!("acestream-{number}"), made_by(Some("other"), 30_000 + number));
+        sleep(Duration::from_secs(15)).await;
+    }
+    sleep(Duration::from_mins(2)).await;
+    let told = service.diary.rivals();
+    let named: Vec<&String> = told.iter().flat_map(|(_, engines)| engines).collect();
+    assert_eq!(named.len(), 8, "{told:?}");
+    assert!((2..=3).contains(&told.len()), "{told:?}");
+    let pauses = told.windows(2).map(|pair| pair[1].0 - pair[0].0);
+    assert!(pauses.min() >= Some(Duration::from_mins(1)), "{told:?}");
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rival_that_was_met_is_told_of_at_once_and_forgotten_when_it_has_gone() {
+    let daemon = FakeDaemon::default();
+    let service = Service::start(&daemon, "this", 0);
+    service.fleet.has_rival(true).await.expect("the loop runs");
+    service.until("it is shown", |snapshot| snapshot.rival.is_some()).await;
+    sleep(Duration::from_mins(5)).await;
+    assert_eq!(service.diary.rivals().len(), 1, "it is told of once");
+    service.fleet.has_rival(false).await.expect("the loop runs");
+    service.until("it is forgotten", |snapshot| snapshot.rival.is_none()).await;
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn engines_of_an_earlier_run_and_those_made_by_hand_are_no_rivals() {
+    let daemon = FakeDaemon::default();
+    let earlier = Service::start(&daemon, "earlier", 2);
+    earlier.has(2).await;
+    earlier.stop().await;
+    let service = Service::start(&daemon, "this", 3);
+    service.has(3).await;
+    // A creation that the earlier run had begun comes to its end.
+    daemon.add("acestream-8", made_by(Some("earlier"), 30_000));
+    service.has(4).await;
+    sleep(Duration::from_mins(1)).await;
+    daemon.add("by-hand", made_by(None, 30_001));
+    service.has(5).await;
+    assert_eq!(daemon.names().len(), 5);
+    assert!(service.fleet.snapshot().rival.is_none() && service.diary.rivals().is_empty());
     service.stop().await;
 }

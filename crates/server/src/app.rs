@@ -47,7 +47,7 @@ use crate::origins::EngineOrigin;
 use crate::play::{getstream, hls};
 use crate::reported::Reported;
 use crate::serve::{ServeOptions, serve};
-use crate::{control, scaling};
+use crate::{claim, control, scaling};
 
 /// Between a deadline inside and the one around it.
 const GRACE: Duration = Duration::from_secs(4);
@@ -380,6 +380,9 @@ impl Service {
         tasks.spawn(probe::run(Arc::clone(&app.engines), healthy, app.stop.clone()));
         if let Some(fleet) = fleet {
             tasks.spawn(fleet.run(app.stop.clone()));
+        }
+        if let (Some(recipes), Some(fleet)) = (&app.recipes, &app.fleet) {
+            tasks.spawn(claim::run(recipes.claim(), fleet.clone(), app.stop.clone()));
         }
         tasks.spawn(crate::loops::run(app.relay.clone(), Arc::clone(&app.loops), app.stop.clone()));
         tasks.spawn(evacuate::run(app.relay.clone(), Arc::clone(&app.engines), app.stop.clone()));

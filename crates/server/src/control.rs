@@ -67,6 +67,7 @@ pub fn fleet(
         growth: settings.growth,
         replacement: settings.replacement,
         stop_on_exit: settings.stop_on_exit,
+        run: format!("{:016x}", rand::random::<u64>()),
         floor,
     };
     Fleet::new(options, engines, provisioner, observer)

@@ -12,6 +12,7 @@ pub mod api;
 pub mod app;
 pub mod archive;
 pub mod auth;
+mod claim;
 pub mod cli;
 pub mod client;
 pub mod config;

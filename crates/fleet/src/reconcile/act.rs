@@ -14,7 +14,7 @@ use crate::plan::{Action, Creation, NAME_AVOIDED, Purpose, Reason};
 use crate::ports::is_free_here;
 use crate::provisioner::{Container, ContainerState, PostMortem, ProvisionError};
 use crate::recipe::{EnginePorts, Extra};
-use crate::spec::EngineSpec;
+use crate::spec::{EngineSpec, label};
 
 /// Pause before a failed removal is tried again.
 const REMOVAL_PAUSE: Duration = Duration::from_secs(5);
@@ -76,7 +76,8 @@ impl Reconciler {
         self.memory.last_creation = Some(now);
         self.breaker(purpose).begin(now);
         let ports = EnginePorts { http: creation.port, https: self.https_port(creation.port), p2p: None };
-        let spec = self.options.recipe.spec(creation.place, &creation.name, ports, extra);
+        let mut spec = self.options.recipe.spec(creation.place, &creation.name, ports, extra);
+        spec.labels.insert(label::RUN.to_owned(), self.options.run.clone());
         self.creating.push(creation.clone());
         let job = Box::new(Job { creation, purpose, spec, began: now, answer });
         let provisioner = self.provisioner();

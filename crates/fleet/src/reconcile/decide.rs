@@ -169,6 +169,7 @@ impl Reconciler {
             breakers: [&self.memory.growth, &self.memory.replacement]
                 .map(|breaker| breaker_note(breaker, now, |at| self.wall(at))),
             strangers: self.strangers.clone(),
+            rival: self.rival(),
             failures: self.failures.iter().cloned().collect(),
             rollout: self.rollout.clone(),
         };

@@ -64,6 +64,7 @@ impl Reconciler {
             Err(error) => return self.daemon_failed(&error, now),
         };
         self.daemon_answered(now);
+        self.rivalry.began.get_or_insert(now);
         self.gone.retain(|_, at| *at >= began);
         let listed: BTreeSet<ContainerId> = containers.iter().map(|container| container.id.clone()).collect();
         for container in containers {
@@ -151,6 +152,7 @@ impl Reconciler {
         let is_running = matches!(container.state, ContainerState::Running | ContainerState::Paused);
         if is_running {
             self.emit(&Event::Adopted { engine: name_of(&container) });
+            self.note_rival(&container, now);
         }
         self.insert(container, Purpose::Growth, now);
     }

@@ -167,6 +167,28 @@ async fn what_scale_has_asked_for_survives_a_restart_until_the_minimum_is_change
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_service_with_the_same_instance_id_is_noticed_and_said() {
+    let (daemon, program) = start("rival", "24380-24399", &[]).await;
+    program.until_healthy(2).await;
+    let settings = [("DOCKER_HOST", daemon.host.as_str()), ("INSTANCE_ID", program.instance.as_str())];
+    let second = Program::start("rival2", "24400-24419", &settings).await;
+    second.until_healthy(2).await;
+    // A restart may overlap for half a minute. Neither creates anything meanwhile.
+    let says_so = async |one: &Program| {
+        one.page("/orchestrator/status").await["warnings"].to_string().contains(&program.instance)
+    };
+    for one in [&program, &second] {
+        one.until_it("notices", says_so).await;
+        assert_eq!(one.page("/orchestrator/status").await["status"], "degraded");
+        assert_eq!(one.events("shared_instance").await.len(), 1, "{}", one.log());
+    }
+    drop(second);
+    let is_silent = async |one: &Program| !says_so(one).await;
+    program.until_it("notices that it has gone", is_silent).await;
+    assert_eq!(program.page("/orchestrator/status").await["status"], "healthy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_engines_cost_a_fiftieth_of_a_core_and_their_page_is_there_at_once() {
     let settings = [
         ("MIN_REPLICAS", "100"),
