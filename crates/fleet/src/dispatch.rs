@@ -497,7 +497,9 @@ impl Engines {
         }
         self.due.send_if_modified(|known| std::mem::replace(known, due) != due);
         self.decided.notify_waiters();
-        decisions.into_iter().for_each(|to_do| self.perform(to_do));
+        for to_do in decisions {
+            self.perform(to_do);
+        }
     }
 
     /// The same, unless it was done since.

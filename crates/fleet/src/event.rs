@@ -139,6 +139,13 @@ pub enum Event {
         /// How many.
         engines: usize,
     },
+    /// Another service uses our instance id.
+    Rival {
+        /// The id.
+        instance: String,
+        /// Engines that it has created while we run, by name.
+        engines: Vec<String>,
+    },
     /// An operator asked for so many engines.
     Scaled {
         /// Engines to keep.

@@ -12,6 +12,7 @@
 //! container missing in a list is believed only after it was asked for that container by its id.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,10 @@ pub struct FleetOptions {
     pub replacement: (u32, Duration),
     /// Whether a stop of the service removes its engines (`STOP_ENGINES_ON_EXIT`).
     pub stop_on_exit: bool,
+    /// Tells this run of the service from others, of the same instance too.
+    pub run: String,
+    /// What `POST /scale` asked an earlier run for.
+    pub floor: Option<usize>,
 }
 
 /// The fleet. Cheap to clone.
@@ -93,12 +98,16 @@ pub struct Snapshot {
     pub creating: Vec<String>,
     /// Engines kept at least.
     pub min: usize,
+    /// `MIN_REPLICAS`; less than `min` after `POST /scale`.
+    pub min_replicas: usize,
     /// Engines allowed at most.
     pub max: usize,
     /// Both breakers: growth, replacement.
     pub breakers: [BreakerNote; 2],
     /// Engines of other instances on this daemon, with the line that adopts them.
     pub strangers: Vec<StrangerNote>,
+    /// Another service with our instance id.
+    pub rival: Option<RivalNote>,
     /// The last failures, newest first, with the last lines of their logs.
     pub failures: Vec<FailureNote>,
     /// A rolling replacement that an operator asked for.
@@ -169,6 +178,23 @@ pub struct StrangerNote {
     pub adopt_with: String,
 }
 
+/// Another service that uses our instance id: both take each other's engines for their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RivalNote {
+    /// The id.
+    pub instance: String,
+    /// When it was noticed, or an engine of its making was last seen to appear.
+    pub at: Timestamp,
+    /// Engines of its making that have appeared since we began, by name.
+    pub engines: Vec<String>,
+}
+
+impl fmt::Display for RivalNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&of_rival(&self.instance, &self.engines))
+    }
+}
+
 /// An engine that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FailureNote {
@@ -201,6 +227,7 @@ pub(crate) enum Command {
     Recipe(Box<Recipe>, oneshot::Sender<usize>),
     Policy(Box<Policy>, oneshot::Sender<()>),
     ResetBreakers(Option<Purpose>, oneshot::Sender<()>),
+    HasRival(bool, oneshot::Sender<()>),
 }
 
 /// An engine that an operator asked for.
@@ -315,6 +342,11 @@ impl Fleet {
         self.ask(|answer| Command::ResetBreakers(which, answer)).await
     }
 
+    /// Another service with our instance id uses the same daemon, or does so no more.
+    pub async fn has_rival(&self, is_here: bool) -> Result<(), CommandError> {
+        self.ask(|answer| Command::HasRival(is_here, answer)).await
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, CommandError> {
         let (answer, answered) = oneshot::channel();
         self.send(command(answer)).await?;
@@ -392,6 +424,19 @@ impl Changes {
             }
         }
     }
+}
+
+/// Another service with this instance id, in one line.
+pub fn of_rival(instance: &str, engines: &[String]) -> String {
+    let does = if engines.is_empty() {
+        "uses the same Docker".to_owned()
+    } else {
+        format!("has created {}", engines.join(", "))
+    };
+    format!(
+        "another service with INSTANCE_ID={instance} {does}: both take each other's engines for their own, so give each \
+         an INSTANCE_ID of its own"
+    )
 }
 
 pub(crate) fn breaker_note(

@@ -29,6 +29,13 @@ const YOUNGEST_TO_REMOVE: Duration = Duration::from_mins(1);
 /// How long a name is avoided that another container had.
 pub const NAME_AVOIDED: Duration = Duration::from_mins(10);
 
+/// What the names of engines begin with; a number follows.
+pub(crate) const NAME_PREFIX: &str = "acestream-";
+
+/// Least time between two engines that are replaced though they work, for their age or their memory: a limit that every
+/// engine is beyond must not make the fleet replace one after the other.
+pub const WEEDING_PAUSE: Duration = Duration::from_mins(1);
+
 /// What the operator wants.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -94,10 +101,8 @@ pub struct EngineView {
     pub used: usize,
     /// Since when it has no stream.
     pub idle_since: Option<Moment>,
-    /// Since when it is known to us.
+    /// Since when it is known to us. Its age counts from here: the daemon's clock may be another one than ours.
     pub known_since: Moment,
-    /// Its age by the daemon's clock.
-    pub age: Duration,
     /// Memory in use, in bytes.
     pub memory: Option<u64>,
     /// Fingerprint of the recipe it was made from.
@@ -165,6 +170,8 @@ pub struct Memory {
     pub last_creation: Option<Moment>,
     /// Names that other containers have, and until when we avoid them.
     pub names_taken: BTreeMap<String, Moment>,
+    /// When the last engine was given up that works, for its age or its memory.
+    pub last_weeding: Option<Moment>,
 }
 
 /// What to do next.
@@ -277,7 +284,7 @@ pub enum Reason {
     },
     /// It was made from another recipe: settings have changed.
     Outdated,
-    /// It is idle and older than `ENGINE_MAX_AGE`.
+    /// It is idle and has been known for longer than `ENGINE_MAX_AGE`.
     Old,
     /// It is idle and uses more than `ENGINE_MAX_MEMORY`.
     Fat,
@@ -371,6 +378,13 @@ impl fmt::Display for Hold {
     }
 }
 
+impl Reason {
+    /// Whether it is why an engine goes that works and whose settings are the present ones.
+    pub fn is_weeding(&self) -> bool {
+        matches!(self, Self::Old | Self::Fat)
+    }
+}
+
 impl Action {
     /// Why.
     pub fn reason(&self) -> &Reason {
@@ -430,7 +444,7 @@ struct Need {
 impl<'a> Cast<'a> {
     fn new(policy: &Policy, world: &World<'a>) -> Self {
         let mut all: Vec<_> =
-            world.engines.iter().map(|engine| (engine, role(policy, world.now, engine))).collect();
+            world.engines.iter().map(|engine| (engine, role(policy, world, engine))).collect();
         tolerate_all_but_one(&mut all);
         Self { all }
     }
@@ -630,7 +644,8 @@ fn remove(engine: &EngineView, reason: Reason) -> Action {
     Action::Remove { id: engine.id.clone(), place: engine.place, reason }
 }
 
-fn role(policy: &Policy, now: Moment, engine: &EngineView) -> Role {
+fn role(policy: &Policy, world: &World<'_>, engine: &EngineView) -> Role {
+    let now = world.now;
     match &engine.standing {
         Standing::Leaving => Role::Leaving,
         Standing::Ended { why } => Role::Lost(Reason::Ended { why: why.clone() }),
@@ -643,19 +658,21 @@ fn role(policy: &Policy, now: Moment, engine: &EngineView) -> Role {
             Role::Replaceable(Reason::Unhealthy { why: why.clone() })
         }
         Standing::Unhealthy { .. } => Role::Suspect,
-        Standing::Ready => ready_role(policy, engine),
+        Standing::Ready => ready_role(policy, world, engine),
     }
 }
 
-fn ready_role(policy: &Policy, engine: &EngineView) -> Role {
-    let is_idle = engine.used == 0;
-    let is_old = policy.max_age.is_some_and(|limit| engine.age > limit);
+fn ready_role(policy: &Policy, world: &World<'_>, engine: &EngineView) -> Role {
+    let age = world.now.saturating_sub(engine.known_since);
+    let is_too_soon = world.memory.last_weeding.is_some_and(|last| world.now < last + WEEDING_PAUSE);
+    let may_go = engine.used == 0 && (engine.cordoned || !is_too_soon);
+    let is_old = policy.max_age.is_some_and(|limit| age > limit);
     let is_fat = policy.max_memory.is_some_and(|limit| engine.memory.is_some_and(|used| used > limit));
     if engine.recipe != policy.recipe {
         Role::Replaceable(Reason::Outdated)
-    } else if is_idle && is_old {
+    } else if may_go && is_old {
         Role::Replaceable(Reason::Old)
-    } else if is_idle && is_fat {
+    } else if may_go && is_fat {
         Role::Replaceable(Reason::Fat)
     } else {
         Role::Serving
@@ -681,7 +698,7 @@ fn tolerate_all_but_one(all: &mut [(&EngineView, Role)]) {
 
 /// The names that engines get, without the taken ones, in order: as many as can be needed at once.
 pub(crate) fn free_names(taken: &BTreeSet<String>) -> impl Iterator<Item = String> {
-    let names = (1..=taken.len() + NAMES).map(|number| format!("acestream-{number}"));
+    let names = (1..=taken.len() + NAMES).map(|number| format!("{NAME_PREFIX}{number}"));
     names.filter(|name| !taken.contains(name))
 }
 

@@ -3,7 +3,7 @@
 //! A provisioner acts on containers of its own instance only; it re-reads the label before anything destructive. It
 //! chooses nothing and retries nothing that the fleet could decide about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -18,8 +18,8 @@ pub trait Provisioner: Send + Sync + 'static {
     /// Every container of this instance, in any state. A failure is never an empty list.
     fn list(&self) -> BoxFuture<'_, Result<Vec<Container>, ProvisionError>>;
 
-    /// Engines with our product label that belong to other instances: only to report them.
-    fn strangers(&self) -> BoxFuture<'_, Result<Vec<Container>, ProvisionError>>;
+    /// What others have on this daemon, read and never touched.
+    fn neighbours(&self) -> BoxFuture<'_, Result<Neighbours, ProvisionError>>;
 
     /// One own container by its full id; `None` when it is gone or not ours.
     fn inspect<'a>(&'a self, id: &'a ContainerId)
@@ -44,6 +44,15 @@ pub trait Provisioner: Send + Sync + 'static {
 
     /// Which daemon it is, when it answers: version and API version.
     fn daemon(&self) -> BoxFuture<'_, Result<Daemon, ProvisionError>>;
+}
+
+/// What others have on this daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Neighbours {
+    /// Engines with our product label that belong to other instances: only to report them.
+    pub engines: Vec<Container>,
+    /// Names like those of engines that other containers have: a new engine cannot have them.
+    pub names: BTreeSet<String>,
 }
 
 /// A container as the daemon lists it.

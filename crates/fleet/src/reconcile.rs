@@ -5,6 +5,7 @@ mod act;
 mod command;
 mod decide;
 mod observe;
+mod rivalry;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,8 +28,10 @@ use crate::ident::ContainerId;
 use crate::member::Health;
 use crate::plan::{Creation, Demand, Memory, Plan, Purpose, Reason};
 use crate::ports::{PortPool, ephemeral_range};
-use crate::provisioner::{Container, PostMortem, ProvisionError, Provisioner};
+use crate::provisioner::{Container, Neighbours, PostMortem, ProvisionError, Provisioner};
 use crate::spec::EngineSpec;
+
+use self::rivalry::Rivalry;
 
 /// Passes come every second; one so late means that this process stood still, and what looks late is not.
 const STANDSTILL: Duration = Duration::from_secs(5);
@@ -45,7 +48,7 @@ pub(crate) enum Outcome {
     Inspected { id: ContainerId, result: Result<Option<Container>, ProvisionError> },
     Created { job: Box<Job>, result: Result<ContainerId, ProvisionError> },
     Removed { removal: Box<Removal>, result: Result<(), ProvisionError> },
-    Strangers(Result<Vec<Container>, ProvisionError>),
+    Neighbours(Result<Neighbours, ProvisionError>),
 }
 
 /// A creation under way.
@@ -117,14 +120,24 @@ pub(crate) struct Reconciler {
     is_listing: bool,
     is_stale: bool,
     last_list: Option<Moment>,
-    strangers_at: Option<Moment>,
+    neighbours: Asked,
     strangers: Vec<StrangerNote>,
+    rivalry: Rivalry,
     image: Option<ImageTrouble>,
     /// What `POST /scale` asked for.
     floor: Option<usize>,
     failures: VecDeque<FailureNote>,
     rollout: Rollout,
     snapshot: watch::Sender<Arc<Snapshot>>,
+}
+
+/// What is known of other containers.
+#[derive(Default)]
+struct Asked {
+    at: Option<Moment>,
+    is_under_way: bool,
+    /// Whether the names that they have are known well enough to choose another one.
+    is_known: bool,
 }
 
 impl Reconciler {
@@ -140,6 +153,7 @@ impl Reconciler {
             replacement: Breaker::new(options.replacement.0, options.replacement.1),
             last_creation: None,
             names_taken: BTreeMap::new(),
+            last_weeding: None,
         };
         let wall = Timestamp::now();
         let first = Snapshot {
@@ -150,16 +164,19 @@ impl Reconciler {
             containers: Vec::new(),
             creating: Vec::new(),
             min: options.policy.min,
+            min_replicas: options.policy.min,
             max: options.policy.max,
             breakers: [&memory.growth, &memory.replacement]
                 .map(|one| breaker_note(one, Moment::ZERO, |_| wall)),
             strangers: Vec::new(),
+            rival: None,
             failures: Vec::new(),
             rollout: Rollout::default(),
         };
         let (snapshot, snapshots) = watch::channel(Arc::new(first));
         engines.set_outlook(Outlook::Growing);
         let ports = PortPool::new(options.ports.clone(), ephemeral_range());
+        let floor = options.floor;
         let reconciler = Self {
             tasks: JoinSet::new(),
             options,
@@ -182,10 +199,11 @@ impl Reconciler {
             is_listing: false,
             is_stale: true,
             last_list: None,
-            strangers_at: None,
+            neighbours: Asked::default(),
             strangers: Vec::new(),
+            rivalry: Rivalry::default(),
             image: None,
-            floor: None,
+            floor,
             failures: VecDeque::new(),
             rollout: Rollout::default(),
             snapshot,
@@ -208,6 +226,7 @@ impl Reconciler {
         self.allow_for_standstill(now);
         self.look(now);
         self.follow_health(now);
+        self.tell_of_rivals(now);
         if matches!(self.daemon, Daemon::Unknown) {
             return;
         }
@@ -251,10 +270,11 @@ impl Reconciler {
             Ok(Outcome::Inspected { id, result }) => self.inspected(&id, result, now),
             Ok(Outcome::Created { job, result }) => self.created(*job, result, now),
             Ok(Outcome::Removed { removal, result }) => self.removed(*removal, result, now),
-            Ok(Outcome::Strangers(result)) => self.met(result),
+            Ok(Outcome::Neighbours(result)) => self.met(result, now),
             Err(error) => {
                 tracing::error!(%error, "a task of the fleet ended without a result");
                 self.is_listing = false;
+                self.neighbours.is_under_way = false;
             }
         }
     }

@@ -28,6 +28,8 @@ pub mod label {
     pub const PLACE: &str = "io.acemux.place";
     /// Fingerprint of the recipe it was made from; another one means outdated.
     pub const RECIPE: &str = "io.acemux.recipe";
+    /// Which run of the service created it: another one than ours made it when it appears while we run.
+    pub const RUN: &str = "io.acemux.run";
 }
 
 /// One engine container, completely.

@@ -312,7 +312,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_ejected_engine_is_on_trial_until_it_delivers_and_one_more_failure_ejects_it_again() {
         let (mut trouble, now) = (Trouble::default(), Instant::now());
-        ["a", "b", "c"].into_iter().for_each(|stream| trouble.failed(stream, Fault::Failed, true, now));
+        for stream in ["a", "b", "c"] {
+            trouble.failed(stream, Fault::Failed, true, now);
+        }
         assert_eq!(trouble.trust(now), Trust::Ejected);
         let later = now + FIRST;
         assert_eq!(trouble.trust(later), Trust::OnTrial);

@@ -108,6 +108,7 @@ impl Model {
             replacement: Breaker::new(3, s(180)),
             last_creation: None,
             names_taken: BTreeMap::new(),
+            last_weeding: None,
         };
         Self {
             now: Moment::ZERO,
@@ -229,7 +230,6 @@ impl Model {
                 used: 0,
                 idle_since: Some(now),
                 known_since: now,
-                age: s(0),
                 memory: None,
                 recipe: self.policy.recipe.clone(),
                 cordoned: false,
@@ -296,7 +296,12 @@ impl Model {
                 self.created.entry(*place).or_default().push(now);
                 self.creating.push((creation, now + s(2), *purpose));
             }
-            Action::Cordon { id, .. } => self.own(id).view.cordoned = true,
+            Action::Cordon { id, reason } => {
+                self.own(id).view.cordoned = true;
+                if reason.is_weeding() {
+                    self.memory.last_weeding = Some(now);
+                }
+            }
             Action::Uncordon { id, .. } => self.own(id).view.cordoned = false,
             Action::Remove { id, place, .. } => {
                 self.removed.entry(*place).or_default().push(now);
@@ -521,8 +526,7 @@ fn ready(place: usize) -> EngineView {
         standing: Standing::Ready,
         used: 0,
         idle_since: Some(s(0)),
-        known_since: s(0),
-        age: s(60),
+        known_since: s(900),
         memory: Some(100),
         recipe: "a".into(),
         cordoned: false,
@@ -531,7 +535,12 @@ fn ready(place: usize) -> EngineView {
 
 /// What is decided about these engines a thousand seconds in, in words: `create 3`, `cordon 1`, `remove 1`.
 fn decided(policy: &Policy, engines: &[EngineView]) -> Vec<String> {
-    let memory = Model::new(policy.clone()).memory;
+    decided_after(None, policy, engines)
+}
+
+/// The same, when the last engine was given up for its age or its memory at that moment.
+fn decided_after(last_weeding: Option<Moment>, policy: &Policy, engines: &[EngineView]) -> Vec<String> {
+    let memory = Memory { last_weeding, ..Model::new(policy.clone()).memory };
     let (creating, ports) = (Vec::new(), [19_000, 19_001]);
     let demand = Demand { waiting: 0 };
     let world = World {
@@ -556,8 +565,10 @@ fn decided(policy: &Policy, engines: &[EngineView]) -> Vec<String> {
 
 #[test]
 fn an_idle_engine_that_is_old_or_fat_goes_when_its_replacement_is_ready() {
-    let policy = Policy { max_age: Some(s(3_600)), max_memory: Some(1_000), ..policy(2, 4, 0, 1) };
-    for tired in [EngineView { age: s(4_000), ..ready(1) }, EngineView { memory: Some(2_000), ..ready(1) }] {
+    let policy = Policy { max_age: Some(s(600)), max_memory: Some(1_000), ..policy(2, 4, 0, 1) };
+    let [old, fat] =
+        [EngineView { known_since: s(0), ..ready(1) }, EngineView { memory: Some(2_000), ..ready(1) }];
+    for tired in [old, fat] {
         assert_eq!(decided(&policy, &[tired.clone(), ready(2)]), ["cordon 1", "create 3"]);
         let cordoned = EngineView { cordoned: true, ..tired.clone() };
         let coming = EngineView { standing: Standing::Starting { since: s(999) }, ..ready(3) };
@@ -566,6 +577,28 @@ fn an_idle_engine_that_is_old_or_fat_goes_when_its_replacement_is_ready() {
         let busy = EngineView { used: 1, idle_since: None, ..tired };
         assert!(decided(&policy, &[busy, ready(2)]).is_empty(), "in use, it stays");
     }
+}
+
+#[test]
+fn engines_that_work_are_given_up_at_least_a_minute_apart() {
+    let policy = Policy { max_age: Some(s(600)), ..policy(2, 4, 0, 1) };
+    let old = |place| EngineView { known_since: s(0), ..ready(place) };
+    assert!(decided_after(Some(s(941)), &policy, &[old(1), old(2)]).is_empty());
+    assert_eq!(decided_after(Some(s(940)), &policy, &[old(1), old(2)]), ["cordon 1", "create 3"]);
+    let given_up = EngineView { cordoned: true, ..old(1) };
+    assert_eq!(decided_after(Some(s(990)), &policy, &[given_up, old(2), ready(3)]), ["remove 1"]);
+}
+
+/// As engines are that all need more memory than they may.
+#[test]
+fn a_limit_that_every_engine_is_beyond_replaces_one_a_minute() {
+    let mut model = Model::new(Policy { max_memory: Some(1), ..policy(2, 4, 0, 1) });
+    for _ in 0..3_600 {
+        model.engines.iter_mut().for_each(|engine| engine.view.memory = Some(2));
+        model.step();
+    }
+    let created: usize = model.created.values().map(Vec::len).sum();
+    assert!((30..=62).contains(&created), "{created} engines in an hour");
 }
 
 #[test]

@@ -37,7 +37,6 @@ use crate::archive::{Archive, PlaybackJournal};
 use crate::auth::Gate;
 use crate::client::TrustedProxies;
 use crate::config::Config;
-use crate::control;
 use crate::custom::{Custom, Recipes};
 use crate::edge::edge;
 use crate::evacuate;
@@ -50,6 +49,7 @@ use crate::reported::Reported;
 use crate::serve::{ServeOptions, Server, bind, listen};
 use crate::shutdown;
 use crate::supervise::{Essential, Failure, Outages, Renewable, Supervisor};
+use crate::{claim, control, scaling};
 
 /// What every request handler may use.
 #[derive(Clone)]
@@ -181,8 +181,9 @@ impl Parts {
         provisioner: Arc<dyn Provisioner>,
     ) -> FleetTask {
         let recipe = recipes.current(&*self.custom.state().await);
+        let floor = scaling::kept(&self.store, config.fleet.min_replicas).await;
         let (engines, observer) = (Arc::clone(&self.engines), Arc::clone(&self.journal));
-        let (fleet, task) = control::fleet(config, recipe, engines, provisioner, observer);
+        let (fleet, task) = control::fleet(config, recipe, floor, engines, provisioner, observer);
         (self.fleet, self.recipes) = (Some(fleet), Some(Arc::new(recipes)));
         task
     }
@@ -402,6 +403,10 @@ impl Service {
         let healthy = fleet.as_ref().map_or_else(|| mpsc::channel(1).0, FleetTask::healthy);
         if let Some(fleet) = fleet {
             supervisor.run(Essential::Fleet, fleet.run(app.stop.clone()));
+        }
+        if let (Some(recipes), Some(fleet)) = (&app.recipes, &app.fleet) {
+            let (claim, fleet, stop) = (recipes.claim(), fleet.clone(), app.stop.clone());
+            supervisor.keep(Renewable::Claim, move || claim::run(claim.clone(), fleet.clone(), stop.clone()));
         }
         let server = Arc::new(Server::new(app.router(), options));
         supervisor

@@ -48,10 +48,11 @@ pub fn is_custom(config: &Config) -> bool {
     config.fleet.engine.variant == Some(Variant::Custom)
 }
 
-/// The fleet on a provisioner.
+/// The fleet on a provisioner. `floor` is what `POST /scale` asked an earlier run for.
 pub fn fleet(
     config: &Config,
     recipe: Recipe,
+    floor: Option<usize>,
     engines: Arc<Engines>,
     provisioner: Arc<dyn Provisioner>,
     observer: Arc<dyn Observer>,
@@ -66,6 +67,8 @@ pub fn fleet(
         growth: settings.growth,
         replacement: settings.replacement,
         stop_on_exit: settings.stop_on_exit,
+        run: format!("{:016x}", rand::random::<u64>()),
+        floor,
     };
     Fleet::new(options, engines, provisioner, observer)
 }

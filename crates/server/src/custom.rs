@@ -9,6 +9,7 @@ use acemux_fleet::recipe::Recipe;
 use acemux_store::{Store, StoreError};
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::claim::Claim;
 use crate::config::Config;
 use crate::{control, saved};
 
@@ -43,6 +44,11 @@ impl Recipes {
     /// With these settings, for engines of this instance.
     pub fn new(config: &Config, instance: InstanceId, own_networks: Option<Vec<String>>) -> Self {
         Self { config: config.clone(), instance, own_networks }
+    }
+
+    /// What tells this service from others on this machine.
+    pub(crate) fn claim(&self) -> Claim {
+        Claim::new(&self.instance, self.config.fleet.docker_host.as_deref())
     }
 
     /// What engines are made from now: the custom variant where it is switched on, else what the settings say.

@@ -1,6 +1,7 @@
 //! What happens to engines, as one sentence with its kind: for the log and for the event history.
 
 use acemux_fleet::event::{EngineName, Event};
+use acemux_fleet::fleet::of_rival;
 use acemux_fleet::plan::Purpose;
 use acemux_store::events::{EventKind, NewEvent};
 use jiff::Timestamp;
@@ -82,6 +83,7 @@ fn classify(event: &Event) -> (EventKind, &'static str, Level) {
         Event::DockerDown { .. } => (System, "docker_down", Level::ERROR),
         Event::DockerUp { .. } => (System, "docker_up", Level::INFO),
         Event::Strangers { .. } => (System, "strangers", Level::WARN),
+        Event::Rival { .. } => (System, "shared_instance", Level::WARN),
         Event::Scaled { .. } => (System, "scaling", Level::INFO),
     }
 }
@@ -172,6 +174,9 @@ fn of_the_system(event: &Event) -> (String, Value) {
                 "{engines} engine(s) of another instance run here and are left alone; INSTANCE_ID={instance} adopts them"
             );
             (text, json!({ "instance": instance, "engines": engines }))
+        }
+        Event::Rival { instance, engines } => {
+            (of_rival(instance, engines), json!({ "instance": instance, "engines": engines }))
         }
         Event::Scaled { to } => (format!("at least {to} engines are kept from now on"), json!({ "to": to })),
         _ => (String::new(), Value::Null),

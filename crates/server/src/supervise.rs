@@ -42,6 +42,8 @@ pub enum Renewable {
     Loops,
     /// Tells streams to leave engines.
     Evacuation,
+    /// Looks for another service with our instance id.
+    Claim,
 }
 
 impl Essential {
@@ -54,7 +56,7 @@ impl Essential {
 
 impl Renewable {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Listener, Self::Probes, Self::Loops, Self::Evacuation];
+    pub const ALL: [Self; 5] = [Self::Listener, Self::Probes, Self::Loops, Self::Evacuation, Self::Claim];
 
     fn name(self) -> &'static str {
         match self {
@@ -62,6 +64,7 @@ impl Renewable {
             Self::Probes => "the probe of the engines",
             Self::Loops => "the search for loops",
             Self::Evacuation => "the watch over streams' engines",
+            Self::Claim => "the look-out for a second service",
         }
     }
 
@@ -74,7 +77,7 @@ impl Renewable {
                 proves_itself_in: Duration::ZERO,
             },
             // Streams play on without it.
-            Self::Probes | Self::Loops | Self::Evacuation => Patience {
+            Self::Probes | Self::Loops | Self::Evacuation | Self::Claim => Patience {
                 pauses: (Duration::from_millis(100), Duration::from_secs(30)),
                 most: None,
                 proves_itself_in: STEADY,

@@ -82,6 +82,17 @@ impl Program {
         Duration::from_millis(ticks * 10)
     }
 
+    /// Sends a request without a body; its reply's status.
+    pub async fn post(&self, path: &str) -> u16 {
+        let request = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+        try_send(self.address, &request).await.expect("a reply").status
+    }
+
+    /// Has this setting when it is started again.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Ends the process as a crash would.
     pub async fn kill(&mut self) {
         self.child.kill().await.expect("it runs");

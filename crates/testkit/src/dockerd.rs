@@ -377,9 +377,10 @@ impl World {
     fn list(&self, query: &HashMap<String, String>) -> Response {
         let filters: Value =
             query.get("filters").and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        let wanted = labels_of(&filters);
+        let (labels, names) = (wanted(&filters, "label"), wanted(&filters, "name"));
+        let is_named = |one: &Container| names.is_empty() || names.iter().any(|name| one.name.contains(name));
         let contents = self.state.lock();
-        let all = contents.containers.iter().filter(|(_, one)| has_all(&one.body, &wanted));
+        let all = contents.containers.iter().filter(|(_, one)| has_all(&one.body, &labels) && is_named(one));
         let list: Vec<Value> = all.map(|(id, one)| summary(id, one)).collect();
         reply(&json!(list))
     }
@@ -481,10 +482,10 @@ async fn engine(id: &str, port: u16) -> SimEngine {
     SimEngine::start(options).await.expect("the fleet has probed the port")
 }
 
-fn labels_of(filters: &Value) -> Vec<String> {
-    match &filters["label"] {
-        Value::Array(labels) => labels.iter().filter_map(|label| label.as_str().map(str::to_owned)).collect(),
-        Value::Object(labels) => labels.keys().cloned().collect(),
+fn wanted(filters: &Value, kind: &str) -> Vec<String> {
+    match &filters[kind] {
+        Value::Array(values) => values.iter().filter_map(|value| value.as_str().map(str::to_owned)).collect(),
+        Value::Object(values) => values.keys().cloned().collect(),
         _ => Vec::new(),
     }
 }

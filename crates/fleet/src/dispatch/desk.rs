@@ -168,12 +168,12 @@ impl Desk {
 
     /// The newest waiter of the group that waits for most.
     fn too_many(&self) -> Option<Full> {
-        let mut groups: HashMap<Option<Group>, (usize, Option<(Instant, u64)>)> = HashMap::new();
+        let mut groups: HashMap<Option<Group>, Vec<(Instant, u64)>> = HashMap::new();
         for (number, waiter) in self.starts() {
-            let (count, newest) = groups.entry(waiter.groups.first().copied()).or_default();
-            (*count, *newest) = (*count + 1, (*newest).max(Some((waiter.ask.asked, *number))));
+            groups.entry(waiter.groups.first().copied()).or_default().push((waiter.ask.asked, *number));
         }
-        groups.into_values().max().and_then(|(_, newest)| newest).map(|(_, number)| Full(number))
+        let most = groups.into_values().max_by_key(Vec::len)?;
+        most.into_iter().max().map(|(_, number)| Full(number))
     }
 
     fn starts(&self) -> impl Iterator<Item = (&u64, &Waiter)> {
@@ -295,7 +295,9 @@ impl Desk {
         let is_kept = |tenure: &Tenure| tenure.is_asked && !tenure.is_leaving && tenure.is_used_again();
         let kept: Vec<u64> =
             self.tenures.iter().filter(|(_, tenure)| is_kept(tenure)).map(|(number, _)| *number).collect();
-        kept.into_iter().for_each(|number| self.stays(number));
+        for number in kept {
+            self.stays(number);
+        }
         let waiters = &self.waiters;
         self.reservations.retain(|reservation| match reservation.whose {
             Whose::Waiter(number) => waiters.contains_key(&number),
@@ -373,7 +375,7 @@ impl Desk {
 
     /// The engine with a free slot that suits the waiter best.
     fn best(&self, number: u64, waiter: &Waiter, engines: &[View], floor: &dyn Floor) -> Option<usize> {
-        let mut usable = self.usable(waiter, engines);
+        let mut usable = waiter.usable(engines);
         usable.retain(|at| {
             let view = &engines[*at];
             view.calls < MOST_CALLS
@@ -388,18 +390,6 @@ impl Desk {
             let trust = if is_tried(view) { Trust::Full } else { view.trust };
             (view.is_doubtful, !is_tried(view), trust, closing, view.used)
         })
-    }
-
-    /// The engines that could serve the waiter if they had a free slot. Those that streams have shown to be bad are used
-    /// only when there is no other at all, for one bad engine is better than none.
-    fn usable(&self, waiter: &Waiter, engines: &[View]) -> Vec<usize> {
-        let mut usable: Vec<usize> =
-            (0..engines.len()).filter(|at| !waiter.ask.exclude.contains(&engines[*at].key)).collect();
-        let is_sound = |at: &usize| !engines[*at].is_doubtful && engines[*at].trust != Trust::Ejected;
-        if usable.iter().any(is_sound) {
-            usable.retain(|at| engines[*at].trust != Trust::Ejected);
-        }
-        usable
     }
 
     /// An engine under suspicion gets one start at a time.
@@ -463,7 +453,7 @@ impl Desk {
 
     /// The tenure whose slot the waiter may have next.
     fn find_room(&self, waiter: &Waiter, engines: &[View], now: Instant) -> Option<u64> {
-        let usable = self.usable(waiter, engines);
+        let usable = waiter.usable(engines);
         let is_usable = |tenure: &Tenure| {
             tenure.claimed_by.is_none() && usable.iter().any(|at| engines[*at].key == tenure.engine)
         };
@@ -514,7 +504,7 @@ impl Desk {
     /// Whether a slot will come for the waiter: it is not turned away meanwhile.
     pub(super) fn has_prospects(&self, number: u64, engines: &[View]) -> bool {
         let Some(waiter) = self.waiters.get(&number) else { return false };
-        let usable = self.usable(waiter, engines);
+        let usable = waiter.usable(engines);
         let is_usable = |tenure: &Tenure| usable.iter().any(|at| engines[*at].key == tenure.engine);
         let is_idle = |tenure: &Tenure| tenure.claimed_by.is_none() && tenure.idle().is_some();
         let is_kept =
@@ -549,6 +539,18 @@ impl Desk {
 }
 
 impl Waiter {
+    /// The engines that could serve it if they had a free slot. Those that streams have shown to be bad are used
+    /// only when there is no other at all, for one bad engine is better than none.
+    fn usable(&self, engines: &[View]) -> Vec<usize> {
+        let mut usable: Vec<usize> =
+            (0..engines.len()).filter(|at| !self.ask.exclude.contains(&engines[*at].key)).collect();
+        let is_sound = |at: &usize| !engines[*at].is_doubtful && engines[*at].trust != Trust::Ejected;
+        if usable.iter().any(is_sound) {
+            usable.retain(|at| engines[*at].trust != Trust::Ejected);
+        }
+        usable
+    }
+
     /// Whether it may have the slot of a stream that its last viewer, one of `last`, left at `since`, and that is kept for
     /// his group `until` then.
     fn may_have(&self, since: Instant, until: Instant, last: Group, others_wait: bool, now: Instant) -> bool {

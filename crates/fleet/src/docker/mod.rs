@@ -9,12 +9,12 @@ mod body;
 mod pull;
 mod read;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::NetworkCreateRequest;
+use bollard::models::{ContainerSummary, NetworkCreateRequest};
 use bollard::query_parameters::{
     CreateContainerOptions, EventsOptions, InspectContainerOptions, InspectNetworkOptions,
     ListContainersOptions, LogsOptions, RemoveContainerOptions, StartContainerOptions, StatsOptions,
@@ -30,7 +30,8 @@ use tokio_util::task::TaskTracker;
 
 use self::pull::Pulls;
 use crate::ident::{ContainerId, InstanceId};
-use crate::provisioner::{Container, Daemon, PostMortem, ProvisionError, Provisioner, Usage};
+use crate::plan::NAME_PREFIX;
+use crate::provisioner::{Container, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage};
 use crate::spec::{EngineSpec, Network, label};
 
 /// Where Docker listens when `DOCKER_HOST` says nothing.
@@ -152,19 +153,35 @@ impl Docker {
         result
     }
 
-    async fn listed(&self, filters: &[String]) -> Result<Vec<Container>, ProvisionError> {
+    /// Containers in any state, with this label.
+    async fn labelled(&self, label: String) -> Result<Vec<Container>, ProvisionError> {
+        self.listed("label", label).await?.into_iter().map(read::summary).collect()
+    }
+
+    async fn listed(&self, filter: &str, value: String) -> Result<Vec<ContainerSummary>, ProvisionError> {
         let options = ListContainersOptions {
             all: true,
-            filters: Some(HashMap::from([("label".to_owned(), filters.to_vec())])),
+            filters: Some(HashMap::from([(filter.to_owned(), vec![value])])),
             ..ListContainersOptions::default()
         };
         let list = async |client: Client| client.list_containers(Some(options)).await;
-        let summaries = self.call(LIST, list).await?;
-        summaries.into_iter().map(read::summary).collect()
+        Ok(self.call(LIST, list).await?)
+    }
+
+    /// Names like those of engines that containers have which are not ours.
+    async fn taken_names(&self) -> Result<BTreeSet<String>, ProvisionError> {
+        let all = self.listed("name", NAME_PREFIX.to_owned()).await?;
+        let others = all.into_iter().filter(|summary| !self.is_labelled_as_ours(summary.labels.as_ref()));
+        Ok(others.flat_map(read::names).collect())
     }
 
     fn is_ours(&self, container: &Container) -> bool {
         container.labels.get(label::INSTANCE).is_some_and(|instance| instance == self.0.instance.as_str())
+    }
+
+    fn is_labelled_as_ours(&self, labels: Option<&HashMap<String, String>>) -> bool {
+        let instance = labels.and_then(|labels| labels.get(label::INSTANCE));
+        instance.is_some_and(|instance| instance == self.0.instance.as_str())
     }
 
     async fn look_at(&self, id: &ContainerId) -> Result<Option<Container>, ProvisionError> {
@@ -286,10 +303,8 @@ impl Docker {
             client.inspect_container(id.as_str(), None::<InspectContainerOptions>).await
         };
         let found = self.call(INSPECT, inspect).await?;
-        let is_ours = found.config.as_ref().and_then(|config| config.labels.as_ref()).is_some_and(|labels| {
-            labels.get(label::INSTANCE).is_some_and(|instance| instance == self.0.instance.as_str())
-        });
-        if !is_ours {
+        let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
+        if !self.is_labelled_as_ours(labels) {
             return Err(ProvisionError::NotOurs { id: id.short().to_owned() });
         }
         let log = self.last_words(id).await;
@@ -330,16 +345,17 @@ const EVENTS_AT_ONCE: usize = 256;
 impl Provisioner for Docker {
     fn list(&self) -> BoxFuture<'_, Result<Vec<Container>, ProvisionError>> {
         async {
-            let all = self.listed(&[format!("{}={}", label::INSTANCE, self.0.instance)]).await?;
+            let all = self.labelled(format!("{}={}", label::INSTANCE, self.0.instance)).await?;
             Ok(all.into_iter().filter(|container| self.is_ours(container)).collect())
         }
         .boxed()
     }
 
-    fn strangers(&self) -> BoxFuture<'_, Result<Vec<Container>, ProvisionError>> {
+    fn neighbours(&self) -> BoxFuture<'_, Result<Neighbours, ProvisionError>> {
         async {
-            let all = self.listed(&[format!("{}={}", label::PRODUCT, label::PRODUCT_ENGINE)]).await?;
-            Ok(all.into_iter().filter(|container| !self.is_ours(container)).collect())
+            let all = self.labelled(format!("{}={}", label::PRODUCT, label::PRODUCT_ENGINE)).await?;
+            let engines = all.into_iter().filter(|container| !self.is_ours(container)).collect();
+            Ok(Neighbours { engines, names: self.taken_names().await? })
         }
         .boxed()
     }

@@ -75,6 +75,12 @@ pub(super) fn summary(summary: ContainerSummary) -> Result<Container, ProvisionE
     })
 }
 
+/// The names of an element of the list. Those that another container has for it hold a slash and take nothing.
+pub(super) fn names(summary: ContainerSummary) -> impl Iterator<Item = String> {
+    let names = summary.names.unwrap_or_default().into_iter();
+    names.map(|name| name.trim_start_matches('/').to_owned()).filter(|name| !name.contains('/'))
+}
+
 /// One container.
 pub(super) fn inspected(found: ContainerInspectResponse) -> Result<Container, ProvisionError> {
     let state =
@@ -216,6 +222,13 @@ mod tests {
         assert_eq!((post_mortem.log.len(), post_mortem.exit_code), (50, Some(137)));
         assert_eq!(post_mortem.log[0], "line 10 [0m");
         assert!(post_mortem.out_of_memory);
+    }
+
+    #[test]
+    fn the_name_that_a_link_gives_is_not_taken() {
+        let names = vec!["/acestream-1".to_owned(), "/web/acestream-2".to_owned()];
+        let summary = ContainerSummary { names: Some(names), ..ContainerSummary::default() };
+        assert_eq!(super::names(summary).collect::<Vec<_>>(), ["acestream-1"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::plan::{Action, Creation, NAME_AVOIDED, Purpose, Reason};
 use crate::ports::is_free_here;
 use crate::provisioner::{Container, ContainerState, PostMortem, ProvisionError};
 use crate::recipe::{EnginePorts, Extra};
-use crate::spec::EngineSpec;
+use crate::spec::{EngineSpec, label};
 
 /// Pause before a failed removal is tried again.
 const REMOVAL_PAUSE: Duration = Duration::from_secs(5);
@@ -23,6 +23,9 @@ const REMOVAL_PAUSE: Duration = Duration::from_secs(5);
 const IMAGE_PAUSE: Duration = Duration::from_secs(5);
 
 const LONGEST_IMAGE_PAUSE: Duration = Duration::from_mins(1);
+
+/// Names that were looked at so long before a creation may have been taken since.
+const FRESH_NAMES: Duration = Duration::from_secs(1);
 
 /// Failures kept for the operator's page.
 const FAILURES_KEPT: usize = 20;
@@ -34,14 +37,17 @@ impl Reconciler {
                 let creation = Creation { place: *place, name: name.clone(), port: *port };
                 self.create(creation, *purpose, reason, &Extra::default(), None, now);
             }
-            Action::Cordon { id, reason } => self.cordon(id, true, reason),
-            Action::Uncordon { id, reason } => self.cordon(id, false, reason),
+            Action::Cordon { id, reason } => self.cordon(id, true, reason, now),
+            Action::Uncordon { id, reason } => self.cordon(id, false, reason, now),
             Action::Remove { id, reason, .. } => self.remove_if_unused(id, reason, now),
         }
     }
 
-    fn cordon(&self, id: &ContainerId, is_cordoned: bool, reason: &Reason) {
+    fn cordon(&mut self, id: &ContainerId, is_cordoned: bool, reason: &Reason, now: Moment) {
         let (Some(member), Some(seen)) = (self.engines.find(id.as_str()), self.seen.get(id)) else { return };
+        if is_cordoned && reason.is_weeding() {
+            self.memory.last_weeding = Some(now);
+        }
         member.cordon(is_cordoned);
         self.engines.serve();
         let engine = name_of(&seen.container);
@@ -70,7 +76,8 @@ impl Reconciler {
         self.memory.last_creation = Some(now);
         self.breaker(purpose).begin(now);
         let ports = EnginePorts { http: creation.port, https: self.https_port(creation.port), p2p: None };
-        let spec = self.options.recipe.spec(creation.place, &creation.name, ports, extra);
+        let mut spec = self.options.recipe.spec(creation.place, &creation.name, ports, extra);
+        spec.labels.insert(label::RUN.to_owned(), self.options.run.clone());
         self.creating.push(creation.clone());
         let job = Box::new(Job { creation, purpose, spec, began: now, answer });
         let provisioner = self.provisioner();
@@ -105,6 +112,9 @@ impl Reconciler {
                 })
             }
             Err(error) => {
+                if let ProvisionError::NameTaken { name } = &error {
+                    self.name_was_taken(name, began, now);
+                }
                 self.not_created(&creation, purpose, &error, now);
                 Err(error.into())
             }
@@ -119,10 +129,7 @@ impl Reconciler {
         let why = error.to_string();
         self.emit(&Event::CreationFailed { name: creation.name.clone(), why: why.clone() });
         match error {
-            ProvisionError::NameTaken { name } => {
-                self.memory.names_taken.insert(name.clone(), now + NAME_AVOIDED);
-                self.breaker(purpose).inconclusive(now);
-            }
+            ProvisionError::NameTaken { .. } => self.breaker(purpose).inconclusive(now),
             ProvisionError::PortTaken { port } => {
                 self.ports.quarantine(*port, now);
                 self.breaker(purpose).inconclusive(now);
@@ -140,6 +147,19 @@ impl Reconciler {
                 self.creation_failed(purpose, now);
             }
         }
+    }
+
+    /// Somebody has taken the name since the names were looked at. They are looked at again before another one is
+    /// chosen, and that creation may begin at once: this one has cost the daemon nothing. Only one that was refused
+    /// though its name had just been free counts as begun, or a daemon that refuses every name would be stormed.
+    fn name_was_taken(&mut self, name: &str, began: Moment, now: Moment) {
+        let is_news = self.neighbours.at.is_none_or(|at| began.saturating_sub(at) >= FRESH_NAMES);
+        if is_news && self.memory.last_creation == Some(began) {
+            self.memory.last_creation = None;
+        }
+        self.memory.names_taken.insert(name.to_owned(), now + NAME_AVOIDED);
+        self.neighbours.is_known = false;
+        self.ask_for_neighbours(now);
     }
 
     /// An engine that still has streams stays; the next plan decides again.

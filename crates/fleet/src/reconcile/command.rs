@@ -41,6 +41,10 @@ impl Reconciler {
                 self.options.policy = Policy { recipe, ..*policy };
                 let _answered = answer.send(());
             }
+            Command::HasRival(is_here, answer) => {
+                self.rival_is(is_here, now);
+                let _answered = answer.send(());
+            }
             Command::ResetBreakers(which, answer) => {
                 for purpose in [Purpose::Growth, Purpose::Replacement] {
                     if which.is_none_or(|which| which == purpose) {

@@ -2,9 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
-
-use jiff::Timestamp;
 
 use super::{Daemon, Reconciler, Seen};
 use crate::backoff::Moment;
@@ -43,8 +40,11 @@ impl Reconciler {
         if let Daemon::Down { why, .. } = &self.daemon {
             return Some(Hold::DockerDown { why: why.clone() });
         }
-        let image = self.image.as_ref().filter(|trouble| trouble.until > now)?;
-        Some(Hold::ImageUnavailable { why: image.why.clone() })
+        if let Some(image) = self.image.as_ref().filter(|trouble| trouble.until > now) {
+            return Some(Hold::ImageUnavailable { why: image.why.clone() });
+        }
+        // It takes milliseconds, and spares a creation for every name that is taken.
+        (!self.neighbours.is_known).then_some(Hold::OneAfterTheOther)
     }
 
     /// Keeps a few free ports at hand; each is probed again when it is used.
@@ -63,7 +63,6 @@ impl Reconciler {
     fn view(&self, seen: &Seen, now: Moment) -> EngineView {
         let container = &seen.container;
         let member = self.engines.find(container.id.as_str());
-        let age = Timestamp::now().duration_since(container.created);
         EngineView {
             id: container.id.clone(),
             name: container.name.clone(),
@@ -75,7 +74,6 @@ impl Reconciler {
                 .and_then(|member| member.idle_since())
                 .map(|since| since.saturating_duration_since(self.epoch)),
             known_since: seen.known_since,
-            age: Duration::try_from(age).unwrap_or_default(),
             memory: member.as_ref().and_then(|member| member.knowledge().usage).map(|usage| usage.memory),
             recipe: container.labels.get(label::RECIPE).cloned().unwrap_or_default(),
             cordoned: member.is_some_and(|member| member.is_cordoned()),
@@ -172,10 +170,12 @@ impl Reconciler {
             containers,
             creating: self.creating.iter().map(|creation| creation.name.clone()).collect(),
             min: policy.min,
+            min_replicas: self.options.policy.min,
             max: policy.max,
             breakers: [&self.memory.growth, &self.memory.replacement]
                 .map(|breaker| breaker_note(breaker, now, |at| self.wall(at))),
             strangers: self.strangers.clone(),
+            rival: self.rival(),
             failures: self.failures.iter().cloned().collect(),
             rollout: self.rollout.clone(),
         };

@@ -14,15 +14,15 @@ use crate::event::Event;
 use crate::fleet::{StrangerNote, strangers_by_instance};
 use crate::ident::ContainerId;
 use crate::member::{Contained, EngineKey, Health, Member};
-use crate::plan::Purpose;
-use crate::provisioner::{Container, ContainerState, ProvisionError, Provisioner};
+use crate::plan::{NAME_AVOIDED, Purpose};
+use crate::provisioner::{Container, ContainerState, Neighbours, ProvisionError, Provisioner};
 use crate::spec::label;
 
 /// Least time between two lists: a flood of events costs one call a second.
 const LIST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often engines of other instances are looked for.
-const STRANGERS_EVERY: Duration = Duration::from_mins(1);
+/// How often it is looked what others have on this daemon.
+const NEIGHBOURS_EVERY: Duration = Duration::from_mins(1);
 
 /// Pause before the statistics of a container are asked for again.
 const USAGE_PAUSE: Duration = Duration::from_secs(5);
@@ -37,12 +37,19 @@ impl Reconciler {
             let provisioner = self.provisioner();
             self.tasks.spawn(async move { Outcome::Listed { began: now, result: provisioner.list().await } });
         }
-        let strangers_due = self.strangers_at.is_none_or(|at| now.saturating_sub(at) >= STRANGERS_EVERY);
-        if strangers_due && matches!(self.daemon, Daemon::Up) {
-            self.strangers_at = Some(now);
-            let provisioner = self.provisioner();
-            self.tasks.spawn(async move { Outcome::Strangers(provisioner.strangers().await) });
+        let at = self.neighbours.at;
+        if at.is_none_or(|at| now.saturating_sub(at) >= NEIGHBOURS_EVERY) {
+            self.ask_for_neighbours(now);
         }
+    }
+
+    pub(super) fn ask_for_neighbours(&mut self, now: Moment) {
+        if std::mem::replace(&mut self.neighbours.is_under_way, true) {
+            return;
+        }
+        self.neighbours.at = Some(now);
+        let provisioner = self.provisioner();
+        self.tasks.spawn(async move { Outcome::Neighbours(provisioner.neighbours().await) });
     }
 
     pub(super) fn listed(
@@ -57,6 +64,7 @@ impl Reconciler {
             Err(error) => return self.daemon_failed(&error, now),
         };
         self.daemon_answered(now);
+        self.rivalry.began.get_or_insert(now);
         self.gone.retain(|_, at| *at >= began);
         let listed: BTreeSet<ContainerId> = containers.iter().map(|container| container.id.clone()).collect();
         for container in containers {
@@ -144,6 +152,7 @@ impl Reconciler {
         let is_running = matches!(container.state, ContainerState::Running | ContainerState::Paused);
         if is_running {
             self.emit(&Event::Adopted { engine: name_of(&container) });
+            self.note_rival(&container, now);
         }
         self.insert(container, Purpose::Growth, now);
     }
@@ -218,9 +227,12 @@ impl Reconciler {
         }
     }
 
-    pub(super) fn met(&mut self, result: Result<Vec<Container>, ProvisionError>) {
-        let Ok(containers) = result else { return };
-        let strangers = strangers_by_instance(&containers)
+    pub(super) fn met(&mut self, result: Result<Neighbours, ProvisionError>, now: Moment) {
+        // A daemon that does not tell is done without: a name that is taken is told by the creation too.
+        (self.neighbours.is_under_way, self.neighbours.is_known) = (false, true);
+        let Ok(Neighbours { engines, names }) = result else { return };
+        self.memory.names_taken.extend(names.into_iter().map(|name| (name, now + NAME_AVOIDED)));
+        let strangers = strangers_by_instance(&engines)
             .into_iter()
             .map(|(instance, names)| StrangerNote {
                 adopt_with: format!("INSTANCE_ID={instance}"),

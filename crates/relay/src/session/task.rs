@@ -338,3 +338,62 @@ fn poll(
         None => Poll::Pending,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use futures_util::future::{self, BoxFuture};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::origin::{OpenError, OpenRequest, Origin, Upstream};
+    use crate::output::hls::HlsOptions;
+    use crate::relay::{Relay, RelayConfig, StreamKey};
+    use crate::ring::{Ring, RingLimits};
+    use crate::session::state::Timings;
+
+    struct Silent;
+
+    impl Origin for Silent {
+        fn open(&self, _: OpenRequest) -> BoxFuture<'static, Result<Upstream, OpenError>> {
+            future::pending().boxed()
+        }
+    }
+
+    fn config() -> RelayConfig {
+        let second = Duration::from_secs(1);
+        RelayConfig {
+            timings: Timings {
+                start_budget: second,
+                hedge: second,
+                idle: second,
+                stall: second,
+                hold: second,
+                abandon: second,
+            },
+            hls: HlsOptions { idle: second },
+            chunk_bytes: 65_536,
+            join_burst: second,
+            ring_media: second,
+            ring_bytes: 1 << 20,
+            memory: 1 << 24,
+            most_viewers: 1,
+            most_viewers_per_address: 1,
+        }
+    }
+
+    /// An order to end that was given and not obeyed, as a fault in the task would have it.
+    #[tokio::test(start_paused = true)]
+    async fn a_session_with_nothing_left_to_wait_for_ends_as_stuck_and_nobody_waits_for_it() {
+        let relay = Relay::new(config(), Arc::new(Silent), Arc::new(()));
+        let lease = relay.inner.lease().expect("there is memory");
+        let (producer, ring) = Ring::new(RingLimits { media: Duration::from_secs(1), bytes: 1 << 20 });
+        let (commands, inbox) = mpsc::channel(1);
+        let shared = Shared::new(StreamKey::new("x"), "x".into(), Instant::now(), ring, commands);
+        let mut task = Task::new(Arc::clone(&relay.inner), Arc::clone(&shared), producer, inbox, lease);
+        let lost = task.apply(Step::Shutdown);
+        assert!(matches!(lost, Order::End { .. }));
+        task.run().await;
+        assert_eq!(*shared.phase.borrow(), Phase::Ended(EndReason::Stuck));
+    }
+}

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::problem::{Code, Problem};
 use crate::app::App;
 use crate::auth::Operator;
+use crate::scaling;
 
 /// Labels or variables that one request may add.
 const MOST_EXTRAS: usize = 64;
@@ -78,7 +79,8 @@ pub async fn plan(State(app): State<App>) -> Result<Json<PlanPage>, Problem> {
     Ok(Json(PlanPage { next, waits, snapshot }))
 }
 
-/// Keeps so many engines from now on, between `MIN_REPLICAS` and `MAX_REPLICAS`.
+/// Keeps so many engines from now on, between `MIN_REPLICAS` and `MAX_REPLICAS`; also after a restart, until
+/// `MIN_REPLICAS` is changed.
 pub async fn scale(
     State(app): State<App>,
     _operator: Operator,
@@ -88,7 +90,11 @@ pub async fn scale(
         || Problem::new(Code::InvalidParam).with_detail("the number of engines is a whole number from 0");
     let is_number = !engines.is_empty() && engines.bytes().all(|byte| byte.is_ascii_digit());
     let requested = Some(engines).filter(|_| is_number).and_then(|text| text.parse().ok()).ok_or_else(bad)?;
-    let scaled_to = fleet(&app)?.scale(requested).await.map_err(|error| problem(&error))?;
+    let fleet = fleet(&app)?;
+    let min_replicas = fleet.snapshot().min_replicas;
+    let kept = scaling::keep(&app.store, requested, min_replicas).await;
+    kept.map_err(|error| super::events::problem(&error))?;
+    let scaled_to = fleet.scale(requested).await.map_err(|error| problem(&error))?;
     Ok(Json(Scaled { scaled_to, requested }))
 }
 

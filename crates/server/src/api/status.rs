@@ -26,6 +26,8 @@ pub struct OrchestratorStatus {
     vpn: VpnNote,
     provisioning: Provisioning,
     docker: DockerState,
+    /// What an operator should mend, one line each.
+    warnings: Vec<String>,
     config: ConfigNote,
     timestamp: Timestamp,
 }
@@ -130,10 +132,11 @@ pub async fn orchestrator(State(app): State<App>) -> Json<OrchestratorStatus> {
     let members = app.engines.all();
     let used = members.iter().filter(|member| member.used() > 0).count();
     let provisioning = provisioning(snapshot.as_deref());
+    let rival = snapshot.as_ref().and_then(|snapshot| snapshot.rival.clone());
     Json(OrchestratorStatus {
         status: match (&engines, &provisioning.blocked_reason_details) {
             (EngineCounts { healthy: 0, .. }, _) => "unavailable",
-            (_, Some(Blocked { code: "max_capacity", .. }) | None) => "healthy",
+            (_, Some(Blocked { code: "max_capacity", .. }) | None) if rival.is_none() => "healthy",
             _ => "degraded",
         },
         streams: StreamCounts { active: sessions.len(), total: sessions.len() },
@@ -157,6 +160,7 @@ pub async fn orchestrator(State(app): State<App>) -> Json<OrchestratorStatus> {
         },
         provisioning,
         docker: snapshot.as_ref().map_or(DockerState::Unknown, |snapshot| snapshot.docker.clone()),
+        warnings: rival.iter().map(ToString::to_string).collect(),
         config: ConfigNote {
             auto_delete: app.settings.auto_delete,
             grace_period_s: app.settings.idle_grace.as_secs(),

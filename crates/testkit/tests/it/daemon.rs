@@ -121,6 +121,74 @@ async fn a_foreign_container_is_never_touched_even_with_our_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_taken_are_not_tried() {
+    let daemon = FakeDockerd::start(&[FAST], true);
+    for number in 1..=20 {
+        daemon.add_foreign(&format!("acestream-{number}"), &[]);
+    }
+    let host = daemon.host.clone();
+    let program = Program::start("names", "24320-24339", &[("DOCKER_HOST", &host)]).await;
+    program.until_healthy(2).await;
+    assert_eq!(daemon.calls(Call::Create), 2);
+    let names = daemon.containers().into_iter().map(|(_, name, _)| name);
+    assert_eq!(names.filter(|name| name == "acestream-21" || name == "acestream-22").count(), 2);
+}
+
+/// The fake daemon says of every container that it was created years ago.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engines_age_is_not_what_the_daemons_clock_says() {
+    let (daemon, program) = start("clock", "24340-24359", &[("ENGINE_MAX_AGE", "1h")]).await;
+    let engines = program.until_healthy(2).await;
+    sleep(Duration::from_secs(8)).await;
+    assert_eq!(program.healthy().await, engines);
+    assert_eq!((daemon.calls(Call::Create), daemon.calls(Call::Remove)), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_scale_has_asked_for_survives_a_restart_until_the_minimum_is_changed() {
+    let (_daemon, mut program) = start("scale", "24360-24379", &[("ENGINE_GRACE_PERIOD_S", "0")]).await;
+    program.until_healthy(2).await;
+    assert_eq!(program.post("/scale/4").await, 200);
+    program.until_healthy(4).await;
+    program.kill().await;
+    program.start_again().await;
+    program.until_healthy(4).await;
+    let plan = program.page("/api/v1/plan").await;
+    assert_eq!((plan["min"].as_u64(), plan["min_replicas"].as_u64()), (Some(4), Some(2)), "{plan}");
+    // Whoever writes another minimum means it.
+    program.kill().await;
+    program.set("MIN_REPLICAS", "3");
+    program.start_again().await;
+    program
+        .until_it("knows its bounds", async |program: &Program| {
+            program.page("/api/v1/plan").await["min"].as_u64() == Some(3)
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_service_with_the_same_instance_id_is_noticed_and_said() {
+    let (daemon, program) = start("rival", "24380-24399", &[]).await;
+    program.until_healthy(2).await;
+    let settings = [("DOCKER_HOST", daemon.host.as_str()), ("INSTANCE_ID", program.instance.as_str())];
+    let second = Program::start("rival2", "24400-24419", &settings).await;
+    second.until_healthy(2).await;
+    // A restart may overlap for half a minute. Neither creates anything meanwhile.
+    let says_so = async |one: &Program| {
+        one.page("/orchestrator/status").await["warnings"].to_string().contains(&program.instance)
+    };
+    for one in [&program, &second] {
+        one.until_it("notices", says_so).await;
+        assert_eq!(one.page("/orchestrator/status").await["status"], "degraded");
+        assert_eq!(one.events("shared_instance").await.len(), 1, "{}", one.log());
+    }
+    drop(second);
+    let is_silent = async |one: &Program| !says_so(one).await;
+    program.until_it("notices that it has gone", is_silent).await;
+    assert_eq!(program.page("/orchestrator/status").await["status"], "healthy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_engines_cost_a_fiftieth_of_a_core_and_their_page_is_there_at_once() {
     let settings = [
         ("MIN_REPLICAS", "100"),

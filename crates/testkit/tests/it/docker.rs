@@ -71,7 +71,9 @@ async fn leaves_others_alone(ours: &Docker, theirs: &Docker, names: [&str; 2], p
     let id = theirs.create(&spec(names[1], 1, port)).await.unwrap();
     assert!(ours.list().await.unwrap().is_empty());
     assert_eq!(ours.inspect(&id).await.unwrap(), None);
-    assert!(ours.strangers().await.unwrap().iter().any(|container| container.id == id));
+    let neighbours = ours.neighbours().await.unwrap();
+    assert!(neighbours.engines.iter().any(|container| container.id == id));
+    assert_eq!(neighbours.names.contains(names[1]), names[1].starts_with("acestream-"), "{neighbours:?}");
     assert!(matches!(ours.remove(&id).await, Err(ProvisionError::NotOurs { .. })));
     assert!(matches!(ours.post_mortem(&id).await, Err(ProvisionError::NotOurs { .. })));
     assert_eq!(theirs.list().await.unwrap().len(), 1, "it is still there");

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acemux_fleet::ident::ContainerId;
-use acemux_fleet::provisioner::{Container, Daemon, PostMortem, ProvisionError, Provisioner, Usage};
+use acemux_fleet::provisioner::{
+    Container, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage,
+};
 use acemux_fleet::spec::EngineSpec;
 use acemux_server::app::Service;
 use acemux_server::config::Config;
@@ -113,7 +115,7 @@ impl Provisioner for Panicking {
         Box::pin(pending())
     }
 
-    fn strangers(&self) -> BoxFuture<'_, Result<Vec<Container>, ProvisionError>> {
+    fn neighbours(&self) -> BoxFuture<'_, Result<Neighbours, ProvisionError>> {
         Box::pin(pending())
     }
 

@@ -298,13 +298,12 @@ fn a_silent_engine_without_an_alternative_is_started_again_after_ten_seconds_and
         let order = bench.after(Duration::from_millis(100));
         match order {
             Order::Open { beside: true, .. } => asked_elsewhere += 1,
-            Order::Hedge { .. } => continue,
             Order::Open { beside: false, exclude, .. } => {
                 assert!(exclude.is_empty(), "the same engine may be taken");
                 restarted.get_or_insert(bench.now);
             }
             Order::End { reason, .. } => break reason,
-            Order::Wait | Order::Settle => continue,
+            Order::Wait | Order::Settle | Order::Hedge { .. } => continue,
         }
         bench.takes(nowhere());
     };

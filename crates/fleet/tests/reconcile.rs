@@ -1,0 +1,408 @@
+//! The loop against a daemon that is a value in memory, in virtual time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use acemux_fleet::dispatch::{DispatchOptions, Engines, Outlook};
+use acemux_fleet::event::{Event, Observer};
+use acemux_fleet::fleet::{Fleet, FleetOptions, Snapshot};
+use acemux_fleet::ident::ContainerId;
+use acemux_fleet::plan::Policy;
+use acemux_fleet::profile::{ArmTags, Profile, Variant};
+use acemux_fleet::provisioner::{
+    Container, ContainerState, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage,
+};
+use acemux_fleet::recipe::{Reach, Recipe};
+use acemux_fleet::spec::{EngineSpec, Limits, Network, label};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt as _, StreamExt as _};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// How long the daemon takes for a call.
+const CALL: Duration = Duration::from_millis(5);
+/// Longest wait for what must come.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A daemon with the containers of several services. Cheap to clone.
+#[derive(Clone, Default)]
+struct FakeDaemon(Arc<Mutex<World>>);
+
+#[derive(Default)]
+struct World {
+    containers: BTreeMap<ContainerId, Container>,
+    /// Names that containers of others have.
+    foreign: BTreeSet<String>,
+    /// Every name is said to be taken, whatever the lists say.
+    refuses_names: bool,
+    /// When which name was asked for.
+    asked: Vec<(Instant, String)>,
+    next: u64,
+}
+
+impl FakeDaemon {
+    fn take_names(&self, names: impl IntoIterator<Item = usize>) {
+        let names = names.into_iter().map(|number| format!("acestream-{number}"));
+        self.0.lock().foreign.extend(names);
+    }
+
+    fn asked(&self) -> Vec<(Instant, String)> {
+        self.0.lock().asked.clone()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.lock().containers.values().map(|container| container.name.clone()).collect()
+    }
+
+    /// As our daemon creates it, from whatever process.
+    fn add(&self, name: &str, labels: BTreeMap<String, String>) -> ContainerId {
+        let mut world = self.0.lock();
+        world.next += 1;
+        let id: ContainerId = format!("{:064x}", world.next).parse().expect("64 hex digits");
+        let container = Container {
+            id: id.clone(),
+            name: name.to_owned(),
+            image: "image".into(),
+            state: ContainerState::Running,
+            // The daemon's clock is years behind ours.
+            created: Timestamp::UNIX_EPOCH,
+            labels,
+            ports: Vec::new(),
+        };
+        world.containers.insert(id.clone(), container);
+        id
+    }
+
+    fn create_now(&self, spec: &EngineSpec) -> Result<ContainerId, ProvisionError> {
+        {
+            let mut world = self.0.lock();
+            world.asked.push((Instant::now(), spec.name.clone()));
+            let is_taken = world.refuses_names
+                || world.foreign.contains(&spec.name)
+                || world.containers.values().any(|container| container.name == spec.name);
+            if is_taken {
+                return Err(ProvisionError::NameTaken { name: spec.name.clone() });
+            }
+        }
+        Ok(self.add(&spec.name, spec.labels.clone()))
+    }
+}
+
+fn after<T: Send + 'static>(answer: impl FnOnce() -> T + Send + 'static) -> BoxFuture<'static, T> {
+    async move {
+        sleep(CALL).await;
+        answer()
+    }
+    .boxed()
+}
+
+impl Provisioner for FakeDaemon {
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Container>, ProvisionError>> {
+        let daemon = self.clone();
+        after(move || Ok(daemon.0.lock().containers.values().cloned().collect()))
+    }
+
+    fn neighbours(&self) -> BoxFuture<'_, Result<Neighbours, ProvisionError>> {
+        let daemon = self.clone();
+        after(move || {
+            let names = daemon.0.lock().foreign.clone();
+            Ok(Neighbours { engines: Vec::new(), names })
+        })
+    }
+
+    fn inspect<'a>(
+        &'a self,
+        id: &'a ContainerId,
+    ) -> BoxFuture<'a, Result<Option<Container>, ProvisionError>> {
+        let (daemon, id) = (self.clone(), id.clone());
+        after(move || Ok(daemon.0.lock().containers.get(&id).cloned()))
+    }
+
+    fn create<'a>(&'a self, spec: &'a EngineSpec) -> BoxFuture<'a, Result<ContainerId, ProvisionError>> {
+        let (daemon, spec) = (self.clone(), spec.clone());
+        after(move || daemon.create_now(&spec))
+    }
+
+    fn remove<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), ProvisionError>> {
+        let (daemon, id) = (self.clone(), id.clone());
+        after(move || {
+            daemon.0.lock().containers.remove(&id);
+            Ok(())
+        })
+    }
+
+    fn post_mortem<'a>(&'a self, _id: &'a ContainerId) -> BoxFuture<'a, Result<PostMortem, ProvisionError>> {
+        after(|| Ok(PostMortem::default()))
+    }
+
+    fn changes(&self) -> BoxStream<'static, ()> {
+        stream::pending().boxed()
+    }
+
+    fn usage(&self, _id: &ContainerId) -> BoxStream<'static, Usage> {
+        stream::pending().boxed()
+    }
+
+    fn daemon(&self) -> BoxFuture<'_, Result<Daemon, ProvisionError>> {
+        after(|| Ok(Daemon { version: "1".into(), api_version: "1.41".into() }))
+    }
+}
+
+/// Keeps what is told.
+#[derive(Default)]
+struct Diary(Mutex<Vec<(Instant, Event)>>);
+
+impl Observer for Diary {
+    fn observe(&self, event: &Event) {
+        self.0.lock().push((Instant::now(), event.clone()));
+    }
+}
+
+impl Diary {
+    fn rivals(&self) -> Vec<(Instant, Vec<String>)> {
+        let told = self.0.lock();
+        let rivals = told.iter().filter_map(|(at, event)| match event {
+            Event::Rival { engines, .. } => Some((*at, engines.clone())),
+            _ => None,
+        });
+        rivals.collect()
+    }
+}
+
+/// One service.
+struct Service {
+    fleet: Fleet,
+    diary: Arc<Diary>,
+    stop: CancellationToken,
+    running: JoinSet<()>,
+}
+
+impl Service {
+    fn start(daemon: &FakeDaemon, run: &str, min: usize) -> Self {
+        Self::start_with(daemon, FleetOptions { run: run.to_owned(), ..options(min) })
+    }
+
+    fn start_with(daemon: &FakeDaemon, options: FleetOptions) -> Self {
+        let dispatch = DispatchOptions {
+            slots: 1,
+            misses_allowed: 3,
+            selection: Duration::from_secs(5),
+            startup: Duration::from_secs(25),
+            timings: acemux_engine::Timings::default(),
+            journal: None,
+        };
+        let engines = Engines::new(&[], dispatch, Outlook::Growing);
+        let diary = Arc::new(Diary::default());
+        let observer = Arc::clone(&diary);
+        let (fleet, task) = Fleet::new(options, engines, Arc::new(daemon.clone()), observer);
+        let (stop, mut running) = (CancellationToken::new(), JoinSet::new());
+        running.spawn(task.run(stop.clone()));
+        Self { fleet, diary, stop, running }
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(&Snapshot) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds(&self.fleet.snapshot()) {
+            assert!(Instant::now() < deadline, "this never came: {what}");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn has(&self, engines: usize) {
+        self.until("that many engines", |snapshot| snapshot.containers.len() == engines).await;
+    }
+
+    async fn stop(mut self) {
+        self.stop.cancel();
+        while self.running.join_next().await.is_some() {}
+    }
+}
+
+/// The labels of an engine that this run has made, or somebody's hand.
+fn made_by(run: Option<&str>, port: u16) -> BTreeMap<String, String> {
+    let run = run.map(|run| (label::RUN.to_owned(), run.to_owned()));
+    [(label::HTTP_PORT.to_owned(), port.to_string())].into_iter().chain(run).collect()
+}
+
+/// Ports of this service's own: tests run beside each other, and ports are probed for real.
+fn ports() -> std::ops::RangeInclusive<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 25_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 50 * 40;
+    first..=first + 39
+}
+
+fn options(min: usize) -> FleetOptions {
+    let recipe = Recipe {
+        profile: Profile::of(Variant::Krinkuto11Amd64, &ArmTags::default(), 1),
+        image: None,
+        limits: Limits::default(),
+        read_only: true,
+        network: Network::Host,
+        reach: Reach::Published,
+        map_https: false,
+        label: ("orchestrator.managed".into(), "acestream".into()),
+        instance: "test".parse().expect("a name"),
+    };
+    let policy = Policy {
+        min,
+        max: 10,
+        min_free: 0,
+        slots: 1,
+        idle_grace: Duration::from_secs(30),
+        auto_delete: true,
+        unhealthy_grace: Duration::from_mins(1),
+        // Nothing answers here: engines are coming for as long as a test lasts.
+        startup: Duration::from_hours(24),
+        concurrent: 2,
+        interval: Duration::from_millis(500),
+        max_age: None,
+        max_memory: None,
+        recipe: recipe.fingerprint(),
+    };
+    FleetOptions {
+        policy,
+        recipe,
+        ports: ports(),
+        https_ports: 45_000..=45_999,
+        monitor: Duration::from_secs(10),
+        growth: (5, Duration::from_mins(5)),
+        replacement: (3, Duration::from_mins(3)),
+        stop_on_exit: false,
+        run: "this".into(),
+        floor: None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_other_containers_have_are_known_before_the_first_creation() {
+    let daemon = FakeDaemon::default();
+    daemon.take_names(1..=20);
+    let began = Instant::now();
+    let service = Service::start(&daemon, "this", 1);
+    service.has(1).await;
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    let names: Vec<String> = daemon.asked().into_iter().map(|(_, name)| name).collect();
+    assert_eq!(names, ["acestream-21"], "no name was tried in vain");
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_was_taken_meanwhile_costs_no_pause() {
+    let daemon = FakeDaemon::default();
+    let service = Service::start(&daemon, "this", 0);
+    sleep(Duration::from_secs(5)).await;
+    // Twenty containers begin after the names were looked at.
+    daemon.take_names(1..=20);
+    assert_eq!(service.fleet.scale(1).await, Ok(1));
+    service.has(1).await;
+    let asked = daemon.asked();
+    let names: Vec<&str> = asked.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(names, ["acestream-1", "acestream-21"], "one is enough to look again");
+    let took = asked[1].0 - asked[0].0;
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_refuses_every_name_is_not_stormed() {
+    let daemon = FakeDaemon::default();
+    daemon.0.lock().refuses_names = true;
+    let service = Service::start(&daemon, "this", 1);
+    sleep(Duration::from_mins(1)).await;
+    let tried = daemon.asked().len();
+    assert!((10..=130).contains(&tried), "{tried} creations in a minute");
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_run_was_asked_to_keep_is_kept() {
+    let daemon = FakeDaemon::default();
+    let service = Service::start_with(&daemon, FleetOptions { floor: Some(3), ..options(1) });
+    service.has(3).await;
+    let snapshot = service.fleet.snapshot();
+    assert_eq!((snapshot.min, snapshot.min_replicas), (3, 1));
+    service.stop().await;
+    // Within the bounds of now, whatever they were then.
+    let service = Service::start_with(&daemon, FleetOptions { floor: Some(300), ..options(1) });
+    service.has(10).await;
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_services_with_one_instance_id_notice_each_other() {
+    let daemon = FakeDaemon::default();
+    let first = Service::start(&daemon, "first", 2);
+    first.has(2).await;
+    let second = Service::start(&daemon, "second", 2);
+    second.has(2).await;
+    sleep(Duration::from_mins(1)).await;
+    assert!(first.fleet.snapshot().rival.is_none() && second.fleet.snapshot().rival.is_none());
+    // Whoever of the two creates next, the other one notices.
+    for (one, other, engines) in [(&first, &second, 3), (&second, &first, 4)] {
+        assert_eq!(one.fleet.scale(engines).await, Ok(engines));
+        other.until("it notices", |snapshot| snapshot.rival.is_some()).await;
+        let rival = other.fleet.snapshot().rival.clone().expect("it was there");
+        assert_eq!((rival.instance.as_str(), rival.engines), ("test", vec![format!("acestream-{engines}")]));
+        assert_eq!(other.diary.rivals().len(), 1);
+        other.has(engines).await;
+    }
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rival_is_told_of_once_a_minute_with_all_its_engines() {
+    let daemon = FakeDaemon::default();
+    let service = Service::start(&daemon, "this", 0);
+    sleep(Duration::from_mins(1)).await;
+    for number in 1..=8 {
+        daemon.add(&format!("acestream-{number}"), made_by(Some("other"), 30_000 + number));
+        sleep(Duration::from_secs(15)).await;
+    }
+    sleep(Duration::from_mins(2)).await;
+    let told = service.diary.rivals();
+    let named: Vec<&String> = told.iter().flat_map(|(_, engines)| engines).collect();
+    assert_eq!(named.len(), 8, "{told:?}");
+    assert!((2..=3).contains(&told.len()), "{told:?}");
+    let pauses = told.windows(2).map(|pair| pair[1].0 - pair[0].0);
+    assert!(pauses.min() >= Some(Duration::from_mins(1)), "{told:?}");
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rival_that_was_met_is_told_of_at_once_and_forgotten_when_it_has_gone() {
+    let daemon = FakeDaemon::default();
+    let service = Service::start(&daemon, "this", 0);
+    service.fleet.has_rival(true).await.expect("the loop runs");
+    service.until("it is shown", |snapshot| snapshot.rival.is_some()).await;
+    sleep(Duration::from_mins(5)).await;
+    assert_eq!(service.diary.rivals().len(), 1, "it is told of once");
+    service.fleet.has_rival(false).await.expect("the loop runs");
+    service.until("it is forgotten", |snapshot| snapshot.rival.is_none()).await;
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn engines_of_an_earlier_run_and_those_made_by_hand_are_no_rivals() {
+    let daemon = FakeDaemon::default();
+    let earlier = Service::start(&daemon, "earlier", 2);
+    earlier.has(2).await;
+    earlier.stop().await;
+    let service = Service::start(&daemon, "this", 3);
+    service.has(3).await;
+    // A creation that the earlier run had begun comes to its end.
+    daemon.add("acestream-8", made_by(Some("earlier"), 30_000));
+    service.has(4).await;
+    sleep(Duration::from_mins(1)).await;
+    daemon.add("by-hand", made_by(None, 30_001));
+    service.has(5).await;
+    assert_eq!(daemon.names().len(), 5);
+    assert!(service.fleet.snapshot().rival.is_none() && service.diary.rivals().is_empty());
+    service.stop().await;
+}
