@@ -25,7 +25,7 @@ use acemux_fleet::dispatch::{
 use acemux_fleet::member::{EngineKey, Member};
 
 use crate::refusals::Refusals;
-use crate::rivals::Rivals;
+use crate::supersessions::Supersessions;
 
 /// Marks the key of a channel whose infohash no engine could tell yet.
 const UNRESOLVED: &str = "id:";
@@ -42,7 +42,7 @@ pub struct EngineOrigin {
     engines: Arc<Engines>,
     identities: Arc<Identities>,
     refusals: Arc<Refusals>,
-    rivals: Arc<Rivals>,
+    supersessions: Arc<Supersessions>,
 }
 
 /// A playback with the slot it holds; the slot is returned when the engine has answered the stop. The slot is shared,
@@ -112,7 +112,7 @@ impl Evidence for Shown {
 impl EngineOrigin {
     /// Opens streams on `engines`, and remembers channels in `identities`.
     pub fn new(engines: Arc<Engines>, identities: Arc<Identities>) -> Self {
-        Self { engines, identities, refusals: Arc::default(), rivals: Arc::default() }
+        Self { engines, identities, refusals: Arc::default(), supersessions: Arc::default() }
     }
 
     /// The one key of a channel, whatever form the request has.
@@ -166,7 +166,7 @@ impl EngineOrigin {
         let content = content_of(&request.key);
         let mut exclude: Vec<EngineKey> = request.exclude.iter().map(key_in).collect();
         self.avoid_refusals(&request, content, &mut exclude)?;
-        self.avoid_rivals(content, &mut exclude)?;
+        self.avoid_contested(content, &mut exclude)?;
         let slot = self.slot(&request, content, exclude).await.map_err(|error| no_slot(&error))?;
         let member = Arc::clone(slot.member());
         request.progress.at(source_of(&member));
@@ -196,13 +196,14 @@ impl EngineOrigin {
     }
 
     /// Engines on which another program keeps starting this channel are left to it.
-    fn avoid_rivals(&self, content: ContentId, exclude: &mut Vec<EngineKey>) -> Result<(), OpenError> {
+    fn avoid_contested(&self, content: ContentId, exclude: &mut Vec<EngineKey>) -> Result<(), OpenError> {
         let members = self.engines.all();
-        let is_contested = |member: &&Arc<Member>| self.rivals.is_contested(hash_of(content), &member.key);
+        let is_contested =
+            |member: &&Arc<Member>| self.supersessions.is_contested(hash_of(content), &member.key);
         let contested: Vec<_> = members.iter().filter(is_contested).collect();
         exclude.extend(contested.iter().map(|member| member.key.clone()));
         match contested.first() {
-            Some(member) if contested.len() == members.len() => Err(rivalled(&source_of(member))),
+            Some(member) if contested.len() == members.len() => Err(contested_by_another(&source_of(member))),
             _ => Ok(()),
         }
     }
@@ -275,7 +276,7 @@ impl EngineOrigin {
             let contested = Contested {
                 member: Arc::clone(member),
                 content: content_of(asked),
-                rivals: Arc::clone(&self.rivals),
+                supersessions: Arc::clone(&self.supersessions),
             };
             let media = media(contested, playing);
             return Upstream { key, source, media, report, evidence, recording: None };
@@ -346,11 +347,11 @@ fn content_of(key: &StreamKey) -> ContentId {
 struct Contested {
     member: Arc<Member>,
     content: ContentId,
-    rivals: Arc<Rivals>,
+    supersessions: Arc<Supersessions>,
 }
 
 /// How long the other client gets before the channel is started once more.
-const RIVAL_PAUSE: Duration = Duration::from_millis(500);
+const SUPERSEDED_PAUSE: Duration = Duration::from_millis(500);
 
 impl Contested {
     /// The media of the playback, or of the one that is started once more when another client's start ended this one at
@@ -360,9 +361,9 @@ impl Contested {
             Ok(opened) => return Ok(opened),
             Err(slot) => slot,
         };
-        sleep(RIVAL_PAUSE).await;
+        sleep(SUPERSEDED_PAUSE).await;
         let again = start(&self.member, self.content, slot).await.map_err(|error| self.describe(&error))?;
-        self.first_body(again).await?.map_err(|_slot| rivalled(&source_of(&self.member)))
+        self.first_body(again).await?.map_err(|_slot| contested_by_another(&source_of(&self.member)))
     }
 
     /// The slot alone when the session was superseded, and it may be worth another try.
@@ -375,8 +376,8 @@ impl Contested {
             return Err(self.describe(&error));
         }
         let slot = playing.forsake();
-        if self.rivals.superseded(hash_of(self.content), &self.member.key) {
-            return Err(rivalled(&source_of(&self.member)));
+        if self.supersessions.superseded(hash_of(self.content), &self.member.key) {
+            return Err(contested_by_another(&source_of(&self.member)));
         }
         Ok(Err(slot))
     }
@@ -388,8 +389,8 @@ impl Contested {
             return error;
         }
         playing.forsake();
-        if self.rivals.superseded(hash_of(self.content), &self.member.key) {
-            return Some(rivalled(&source_of(&self.member)));
+        if self.supersessions.superseded(hash_of(self.content), &self.member.key) {
+            return Some(contested_by_another(&source_of(&self.member)));
         }
         error
     }
@@ -399,7 +400,7 @@ impl Contested {
     }
 }
 
-fn rivalled(id: &SourceId) -> OpenError {
+fn contested_by_another(id: &SourceId) -> OpenError {
     let detail = "another program uses this engine: it has started the same channel there twice in a minute";
     OpenError::Failed { detail: detail.into(), source_id: Some(id.clone()) }
 }

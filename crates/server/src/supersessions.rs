@@ -18,19 +18,19 @@ const MOST: usize = 1024;
 
 /// Sessions that were superseded lately, by channel and engine.
 #[derive(Default)]
-pub(crate) struct Rivals(Mutex<HashMap<(Hash, EngineKey), Vec<Instant>>>);
+pub(crate) struct Supersessions(Mutex<HashMap<(Hash, EngineKey), Vec<Instant>>>);
 
-impl Rivals {
+impl Supersessions {
     /// Our session of this channel was superseded there. True when another program is to be assumed.
     pub(crate) fn superseded(&self, channel: Hash, engine: &EngineKey) -> bool {
         let now = Instant::now();
-        let mut rivals = self.0.lock();
-        rivals.retain(|_, times| times.last().is_some_and(|at| is_recent(*at, now)));
+        let mut supersessions = self.0.lock();
+        supersessions.retain(|_, times| times.last().is_some_and(|at| is_recent(*at, now)));
         let key = (channel, engine.clone());
-        if rivals.len() >= MOST && !rivals.contains_key(&key) {
+        if supersessions.len() >= MOST && !supersessions.contains_key(&key) {
             return false;
         }
-        let times = rivals.entry(key).or_default();
+        let times = supersessions.entry(key).or_default();
         times.retain(|at| is_recent(*at, now));
         times.push(now);
         times.len() >= ENOUGH
@@ -39,8 +39,8 @@ impl Rivals {
     /// Whether the engine is avoided for the channel.
     pub(crate) fn is_contested(&self, channel: Hash, engine: &EngineKey) -> bool {
         let now = Instant::now();
-        let rivals = self.0.lock();
-        let times = rivals.get(&(channel, engine.clone()));
+        let supersessions = self.0.lock();
+        let times = supersessions.get(&(channel, engine.clone()));
         times.is_some_and(|times| times.iter().filter(|at| is_recent(**at, now)).count() >= ENOUGH)
     }
 }
@@ -55,16 +55,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_engine_is_avoided_for_a_channel_that_was_superseded_there_twice_in_a_minute() {
-        let rivals = Rivals::default();
+        let supersessions = Supersessions::default();
         let (one, other) = (EngineKey::named("a:1"), EngineKey::named("b:1"));
         let channel: Hash = "1".repeat(40).parse().unwrap();
-        assert!(!rivals.superseded(channel, &one));
+        assert!(!supersessions.superseded(channel, &one));
         tokio::time::advance(WINDOW).await;
-        assert!(!rivals.superseded(channel, &one), "the first one is too long ago");
-        assert!(rivals.superseded(channel, &one));
-        assert!(rivals.is_contested(channel, &one));
-        assert!(!rivals.is_contested(channel, &other));
+        assert!(!supersessions.superseded(channel, &one), "the first one is too long ago");
+        assert!(supersessions.superseded(channel, &one));
+        assert!(supersessions.is_contested(channel, &one));
+        assert!(!supersessions.is_contested(channel, &other));
         tokio::time::advance(WINDOW).await;
-        assert!(!rivals.is_contested(channel, &one));
+        assert!(!supersessions.is_contested(channel, &one));
     }
 }

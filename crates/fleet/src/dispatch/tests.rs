@@ -1,0 +1,420 @@
+//! Slots as streams ask for them, in virtual time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+fn options(slots: usize) -> DispatchOptions {
+    DispatchOptions {
+        slots,
+        misses_allowed: 3,
+        selection: Duration::from_secs(5),
+        startup: Duration::from_secs(25),
+        timings: Timings::default(),
+        journal: None,
+    }
+}
+
+fn engines(count: u16, slots: usize, outlook: Outlook) -> Arc<Engines> {
+    let endpoints: Vec<Endpoint> =
+        (0..count).map(|n| format!("127.0.0.1:{}", 20_000 + n).parse().unwrap()).collect();
+    Engines::new(&endpoints, options(slots), outlook)
+}
+
+/// A stream and those who wait for it or watch it, as a test says.
+#[derive(Debug, Default)]
+struct Crowd {
+    groups: Mutex<Vec<Group>>,
+    last: Mutex<Option<(Instant, Group)>>,
+    asked: AtomicUsize,
+}
+
+impl Occupant for Crowd {
+    fn groups(&self) -> Vec<Group> {
+        self.groups.lock().clone()
+    }
+
+    fn idle(&self) -> Option<(Instant, Group)> {
+        *self.last.lock()
+    }
+
+    fn make_room(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+}
+
+impl Crowd {
+    fn of(home: u8) -> Arc<Self> {
+        Arc::new(Self { groups: Mutex::new(vec![group(home)]), ..Self::default() })
+    }
+
+    /// Everybody is gone.
+    fn leaves(&self, engines: &Arc<Engines>) {
+        let group = self.groups.lock().pop().unwrap();
+        *self.last.lock() = Some((Instant::now(), group));
+        engines.serve();
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+fn group(home: u8) -> Group {
+    Group::from(IpAddr::from([192, 0, 2, home]))
+}
+
+fn request(occupant: &Arc<Crowd>, exclude: &[EngineKey], priority: Priority) -> Request {
+    let occupant = Arc::clone(occupant) as Arc<dyn Occupant>;
+    Request { stream: None, exclude: exclude.to_vec(), priority, asked: Instant::now(), occupant }
+}
+
+async fn slot(engines: &Arc<Engines>, exclude: &[EngineKey]) -> Result<Slot, NoSlot> {
+    engines.slot(request(&Crowd::of(1), exclude, Priority::Start)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_least_loaded_engine_is_taken_and_the_cap_is_hard() {
+    let engines = engines(2, 1, Outlook::Static);
+    let first = slot(&engines, &[]).await.unwrap();
+    let second = slot(&engines, &[]).await.unwrap();
+    assert_ne!(first.member().key, second.member().key);
+    assert_eq!(slot(&engines, &[]).await.unwrap_err(), NoSlot::AllBusy);
+    drop(first);
+    assert!(slot(&engines, &[]).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_engine_is_not_tried_again_for_the_same_start() {
+    let engines = engines(2, 3, Outlook::Static);
+    let failed = slot(&engines, &[]).await.unwrap().member().key.clone();
+    let other = slot(&engines, std::slice::from_ref(&failed)).await.unwrap().member().key.clone();
+    assert_ne!(failed, other);
+    assert_eq!(slot(&engines, &[failed, other]).await.unwrap_err(), NoSlot::NoneLeft);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_longest_gets_the_slot_that_is_returned() {
+    let engines = engines(1, 1, Outlook::Growing);
+    let held = slot(&engines, &[]).await.unwrap();
+    let (first, second) = (slot(&engines, &[]), slot(&engines, &[]));
+    tokio::pin!(first, second);
+    assert!(futures_util::poll!(first.as_mut()).is_pending());
+    assert!(futures_util::poll!(second.as_mut()).is_pending());
+    assert_eq!(engines.waiting(), 2);
+    drop(held);
+    assert!(futures_util::poll!(second.as_mut()).is_pending());
+    assert!(first.await.is_ok(), "and its slot is returned at once");
+    assert!(second.await.is_ok());
+    assert_eq!(engines.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_nobody_watches_gives_way_before_another_engine_is_asked_for() {
+    let engines = engines(1, 1, Outlook::Growing);
+    let zapper = Crowd::of(1);
+    let lingering = engines.slot(request(&zapper, &[], Priority::Start)).await.unwrap();
+    zapper.leaves(&engines);
+    let waiting = slot(&engines, &[]);
+    tokio::pin!(waiting);
+    assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+    assert_eq!((engines.waiting(), zapper.asked()), (0, 1), "no demand yet");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(lingering);
+    assert!(waiting.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_takes_too_long_to_give_way_is_demand_after_all() {
+    let engines = engines(1, 1, Outlook::Growing);
+    let zapper = Crowd::of(1);
+    let _stuck = engines.slot(request(&zapper, &[], Priority::Start)).await.unwrap();
+    zapper.leaves(&engines);
+    let waiting = slot(&engines, &[]);
+    tokio::pin!(waiting);
+    assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+    tokio::time::sleep(GIVING_WAY).await;
+    assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+    assert_eq!(engines.waiting(), 1, "it did not give way in time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_first_is_served_as_soon_as_a_stream_loses_its_viewers() {
+    for is_own in [true, false] {
+        let engines = engines(1, 1, Outlook::Static);
+        let leaver = Crowd::of(if is_own { 1 } else { 2 });
+        let held = engines.slot(request(&leaver, &[], Priority::Start)).await.unwrap();
+        held.trial("a").delivered();
+        let waiting = slot(&engines, &[]);
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let left = Instant::now();
+        leaver.leaves(&engines);
+        let stop = async {
+            while leaver.asked() == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            drop(held);
+        };
+        let (got, ()) = tokio::join!(waiting, stop);
+        assert!(got.is_ok());
+        let kept = if is_own { Duration::ZERO } else { Duration::from_secs(1) };
+        let waited = left.elapsed();
+        assert!(waited >= kept && waited < kept + Duration::from_millis(100), "{is_own} {waited:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_slot_of_a_zap_is_the_zappers_though_others_have_waited_longer() {
+    let engines = engines(1, 1, Outlook::Static);
+    let zapper = Crowd::of(1);
+    let held = engines.slot(request(&zapper, &[], Priority::Start)).await.unwrap();
+    held.trial("a").delivered();
+    let other = Crowd::of(2);
+    let waiting = engines.slot(request(&other, &[], Priority::Start));
+    tokio::pin!(waiting);
+    assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+    zapper.leaves(&engines);
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let next = slot(&engines, &[]);
+    tokio::pin!(next);
+    assert!(futures_util::poll!(next.as_mut()).is_pending());
+    assert_eq!(zapper.asked(), 1);
+    // The engine takes its time to answer the stop: the promise outlives the second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    drop(held);
+    let slot = next.await.unwrap();
+    assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+    drop(slot);
+    assert!(waiting.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_address_that_starts_more_than_its_share_makes_room_for_another() {
+    let engines = engines(1, 3, Outlook::Static);
+    let greedy: Vec<_> = (0..3).map(|_| Crowd::of(1)).collect();
+    let mut held = Vec::new();
+    for crowd in &greedy {
+        held.push(engines.slot(request(crowd, &[], Priority::Start)).await.unwrap());
+    }
+    let newcomer = engines.slot(request(&Crowd::of(2), &[], Priority::Start));
+    tokio::pin!(newcomer);
+    assert!(futures_util::poll!(newcomer.as_mut()).is_pending());
+    assert_eq!(greedy.iter().map(|crowd| crowd.asked()).sum::<usize>(), 0, "each has its fair try");
+    let made_room = async {
+        while greedy[0].asked() == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        drop(held.remove(0));
+    };
+    let (got, ()) = tokio::join!(newcomer, made_room);
+    assert!(got.is_ok());
+    assert_eq!(greedy.iter().map(|crowd| crowd.asked()).sum::<usize>(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_addresses_are_served_in_turns_and_each_in_its_order() {
+    let engines = engines(1, 1, Outlook::Growing);
+    let held = slot(&engines, &[]).await.unwrap();
+    let order = Mutex::new(Vec::new());
+    let wait = async |name, home| {
+        let slot = engines.slot(request(&Crowd::of(home), &[], Priority::Start)).await.unwrap();
+        order.lock().push(name);
+        drop(slot);
+    };
+    let greedy = async { tokio::join!(wait("a1", 1), wait("a2", 1), wait("a3", 1)) };
+    let modest = async { tokio::join!(wait("b1", 2), wait("b2", 2)) };
+    tokio::join!(greedy, modest, async { drop(held) });
+    assert_eq!(order.into_inner(), ["b1", "a1", "b2", "a2", "a3"], "the first turn was the first address's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_costs_the_address_that_waits_for_most_its_newest() {
+    let engines = engines(1, 1, Outlook::Growing);
+    let _held = slot(&engines, &[]).await.unwrap();
+    let mut flood: Vec<_> = (0..desk::MOST_WAITING).map(|_| Box::pin(slot(&engines, &[]))).collect();
+    for waiting in &mut flood {
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+    }
+    let modest = engines.slot(request(&Crowd::of(2), &[], Priority::Start));
+    tokio::pin!(modest);
+    assert!(futures_util::poll!(modest.as_mut()).is_pending());
+    let newest = flood.pop().unwrap().await;
+    assert_eq!(newest.unwrap_err(), NoSlot::QueueFull);
+    let one_more = slot(&engines, &[]).await;
+    assert_eq!(one_more.unwrap_err(), NoSlot::QueueFull, "the newest is its own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_refused_while_a_stream_is_unwatched() {
+    let engines = engines(1, 1, Outlook::Static);
+    let zapper = Crowd::of(2);
+    let held = engines.slot(request(&zapper, &[], Priority::Start)).await.unwrap();
+    held.trial("a").delivered();
+    let waiting = slot(&engines, &[]);
+    tokio::pin!(waiting);
+    assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+    // At the very moment at which it would be refused the slot is kept for somebody else.
+    tokio::time::sleep(Duration::from_millis(4900)).await;
+    zapper.leaves(&engines);
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert_eq!(zapper.asked(), 1);
+        drop(held);
+    };
+    let (got, ()) = tokio::join!(waiting, stop);
+    assert!(got.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn engines_on_which_starts_hang_are_not_preferred_for_being_idle() {
+    let engines = engines(2, 3, Outlook::Static);
+    let bad = engines.all()[0].clone();
+    let first = engines.slot_on(&bad).unwrap();
+    let trial = first.trial("a");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    drop((trial, first));
+    assert_eq!(bad.trust(), crate::trouble::Trust::Noted);
+    let others = [slot(&engines, &[]).await.unwrap(), slot(&engines, &[]).await.unwrap()];
+    assert!(others.iter().all(|slot| slot.member().key != bad.key));
+    // What it delivers clears the note.
+    let again = engines.slot_on(&bad).unwrap();
+    again.trial("b").delivered();
+    assert_eq!(bad.trust(), crate::trouble::Trust::Full);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hang_is_the_engines_fault_when_the_channel_plays_elsewhere() {
+    let engines = engines(2, 3, Outlook::Static);
+    let [bad, good] = [0, 1].map(|n| engines.all()[n].clone());
+    let elsewhere = engines.slot_on(&good).unwrap();
+    let playing = elsewhere.trial("a");
+    playing.delivered();
+    for _ in 0..3 {
+        let slot = engines.slot_on(&bad).unwrap();
+        let trial = slot.trial("a");
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        drop((trial, slot));
+    }
+    assert!(bad.is_ejected());
+    // Different channels that hang and play nowhere blame nobody.
+    for stream in ["x", "y", "z", "u", "v"] {
+        let slot = engines.slot_on(&good).unwrap();
+        let trial = slot.trial(stream);
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        drop((trial, slot));
+    }
+    assert!(!good.is_ejected());
+    drop(playing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_leaves_the_queue_and_loses_no_slot() {
+    let engines = engines(1, 1, Outlook::Growing);
+    let held = slot(&engines, &[]).await.unwrap();
+    {
+        let gone = slot(&engines, &[]);
+        tokio::pin!(gone);
+        assert!(futures_util::poll!(gone.as_mut()).is_pending());
+        drop(held);
+        // It has been granted the slot and never looks.
+    }
+    assert_eq!((engines.waiting(), engines.all()[0].used()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_is_as_long_as_the_outlook_says_and_the_answer_says_why() {
+    let began = Instant::now();
+    let engines = engines(0, 1, Outlook::Growing);
+    assert_eq!(slot(&engines, &[]).await.unwrap_err(), NoSlot::NotInTime);
+    assert_eq!(began.elapsed().as_secs(), 25);
+    engines.set_outlook(Outlook::Stuck { lack: Lack::Ports, why: "no port is free".into() });
+    let error = slot(&engines, &[]).await.unwrap_err();
+    assert_eq!(began.elapsed().as_secs(), 30);
+    assert!(error.to_string().contains("no port is free"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cordoned_or_frozen_engine_takes_nothing_new() {
+    let engines = engines(2, 1, Outlook::Static);
+    engines.all()[0].cordon(true);
+    engines.all()[1].observed("one", true);
+    assert_eq!(slot(&engines, &[]).await.unwrap_err(), NoSlot::AllBusy);
+    engines.all()[0].cordon(false);
+    assert!(slot(&engines, &[]).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ejected_engine_is_used_only_when_there_is_no_other() {
+    let engines = engines(2, 3, Outlook::Static);
+    let all = engines.all();
+    (0..3).for_each(|_| all[0].failed("a", crate::trouble::Fault::Failed, true));
+    let held: Vec<_> = [slot(&engines, &[]).await, slot(&engines, &[]).await, slot(&engines, &[]).await]
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    assert!(held.iter().all(|slot| slot.member().key == all[1].key));
+    assert!(slot(&engines, std::slice::from_ref(&all[1].key)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_with_a_stream_is_not_retired() {
+    let engines = engines(1, 2, Outlook::Static);
+    let held = slot(&engines, &[]).await.unwrap();
+    assert!(!engines.all()[0].retire());
+    drop(held);
+    assert!(engines.all()[0].retire());
+    assert_eq!(slot(&engines, &[]).await.unwrap_err(), NoSlot::AllBusy);
+}
+
+#[tokio::test]
+async fn without_engines_the_answer_names_the_setting() {
+    let error = slot(&engines(0, 1, Outlook::Static), &[]).await.unwrap_err();
+    assert!(error.to_string().contains("ENGINES"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_have_stopped_go_before_those_that_begin_and_many_viewers_before_few() {
+    let engines = engines(1, 1, Outlook::Growing);
+    let held = slot(&engines, &[]).await.unwrap();
+    let order = Mutex::new(Vec::new());
+    let wait = async |priority| {
+        let slot = engines.slot(request(&Crowd::of(1), &[], priority)).await.unwrap();
+        order.lock().push(priority);
+        drop(slot);
+    };
+    let [few, many] = [3, 50].map(Priority::Recovery);
+    let waiting = async { tokio::join!(wait(Priority::Start), wait(few), wait(many)) };
+    tokio::join!(waiting, async { drop(held) });
+    assert_eq!(order.into_inner(), [many, few, Priority::Start]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_source_takes_a_free_or_unwatched_slot_but_nothing_that_somebody_waits_for() {
+    let engines = engines(2, 1, Outlook::Static);
+    let spare =
+        async |exclude: &[EngineKey]| engines.slot(request(&Crowd::of(1), exclude, Priority::Hedge)).await;
+    let first = slot(&engines, &[]).await.unwrap();
+    let key = first.member().key.clone();
+    let second = spare(std::slice::from_ref(&key)).await.unwrap();
+    assert_ne!(key, second.member().key);
+    assert_eq!(spare(&[]).await.unwrap_err(), NoSlot::AllBusy);
+    drop(second);
+    let lingering = Crowd::of(2);
+    let third = engines.slot(request(&lingering, &[], Priority::Start)).await.unwrap();
+    lingering.leaves(&engines);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let hedge = spare(std::slice::from_ref(&key));
+    let (hedge, ()) = tokio::join!(hedge, async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(lingering.asked(), 1);
+        drop(third);
+    });
+    assert!(hedge.is_ok());
+    let waiting = slot(&engines, &[]);
+    tokio::pin!(waiting);
+    assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+    assert_eq!(spare(&[]).await.unwrap_err(), NoSlot::AllBusy, "somebody waits");
+}
