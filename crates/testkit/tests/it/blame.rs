@@ -8,7 +8,7 @@ use std::time::Duration;
 use acemux_sim::fault::{Page, Shape};
 use acemux_sim::{Fault, SimEngine, Target};
 use acemux_testkit::app::{Setup, TestApp, until, within};
-use acemux_testkit::direct::own_time;
+use acemux_testkit::direct::{DirectPlayer, own_time};
 use acemux_testkit::rawengine::{Act, MEDIA_HEAD, RawEngine};
 use acemux_testkit::{StrictViewer, get};
 use futures_util::future::join_all;
@@ -282,6 +282,33 @@ async fn a_started_stream_that_is_never_there_fails_after_the_second_start() {
         println!("{gone:?}: {} after {starts} starts", reply.status);
         assert_eq!((reply.status, reply.json().await["code"].as_str()), (502, Some("engine_error")));
         assert_eq!(starts, 2, "{gone:?}");
+    }
+}
+
+/// A stop ends every session of a channel on its engine, the newest first of all: what another program has superseded is
+/// not ours to stop any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_program_that_begins_our_channel_on_our_engine_plays_on_undisturbed() {
+    for times in [1, 3] {
+        let app = Setup::as_shipped([engine(), engine()]).start().await;
+        let mut viewer = StrictViewer::open(app.address(), ID).await;
+        viewer.watch(Duration::from_secs(1)).await;
+        let ours = app.engines.iter().find(|engine| engine.sessions() > 0).expect("it plays on one");
+        // It may zap, too: each of its starts is a session of its own.
+        let playing = async {
+            let mut rival = DirectPlayer::start(ours.addr(), ID).await.expect("nobody ends its start");
+            for _ in 1..times {
+                rival = DirectPlayer::start(ours.addr(), ID).await.expect("nobody ends its next start");
+            }
+            rival.watch(Duration::from_secs(6)).await
+        };
+        let (ended, cut) = tokio::join!(playing, viewer.watch(Duration::from_secs(8)));
+        println!("{times} starts: the rival's media {ended:?}, our viewer's {cut:?}");
+        assert_eq!((ended, cut), (None, None), "{times} starts");
+        viewer.assert_only_announced_jumps();
+        assert!(viewer.since_media() < Duration::from_secs(2), "{:?}", viewer.since_media());
+        let sessions: Vec<usize> = app.engines.iter().map(SimEngine::sessions).collect();
+        assert_eq!(sessions, [1, 1], "we went to the other engine");
     }
 }
 
