@@ -2,7 +2,7 @@
 //!
 //! Choice is by what streams have shown of an engine, then by load, with a hard cap per engine. A [`Slot`] is the right to
 //! run one playback on an engine; it is taken before the start call and returned when the engine has answered the stop,
-//! or when nobody waits for the start any more. Who finds no slot waits ([`desk`] says for which); the number of those
+//! or when nobody waits for the start any more. Who finds no slot waits (`desk.rs` says for which); the number of those
 //! whom no engine that runs can serve soon is the fleet's demand, and what the fleet can do about it ([`Outlook`])
 //! decides how long they wait.
 
