@@ -268,12 +268,22 @@ impl Inner {
         if self.stop.is_cancelled() {
             return Err(StartError::Draining);
         }
-        let shared = match sessions.get(key) {
-            Some(shared) => Arc::clone(shared),
-            None => self.begin(&mut sessions, key, &info.label, admitted.at)?,
+        let (shared, begun) = match sessions.get(key) {
+            Some(shared) => (Arc::clone(shared), None),
+            None => {
+                let (shared, task) = self.begin(&mut sessions, key, &info.label, admitted.at)?;
+                (shared, Some(task))
+            }
         };
         let id = ViewerId(self.next_viewer.fetch_add(1, Ordering::Relaxed));
-        Ok(ViewerGuard::enter(Arc::clone(self), shared, Arc::clone(&admitted.seat), id, info.clone()))
+        let guard =
+            ViewerGuard::enter(Arc::clone(self), shared, Arc::clone(&admitted.seat), id, info.clone());
+        drop(sessions);
+        // Not under the lock: a runtime that is ending drops the task at once, and its drop takes the lock.
+        if let Some(task) = begun {
+            self.tasks.spawn(task.run());
+        }
+        Ok(guard)
     }
 
     fn begin(
@@ -282,7 +292,7 @@ impl Inner {
         key: &StreamKey,
         label: &str,
         asked: Instant,
-    ) -> Result<Arc<Shared>, StartError> {
+    ) -> Result<(Arc<Shared>, Task), StartError> {
         let lease = self.budget.lease().ok_or(StartError::MemoryFull)?;
         let limits = RingLimits { media: self.config.ring_media, bytes: lease.share() };
         let (producer, ring) = Ring::new(limits);
@@ -292,8 +302,7 @@ impl Inner {
         self.rebalance(sessions);
         self.observe(&Event::SessionOpened { key });
         let task = Task::new(Arc::clone(self), Arc::clone(&shared), producer, inbox, lease);
-        self.tasks.spawn(task.run());
-        Ok(shared)
+        Ok((shared, task))
     }
 
     async fn wait(&self, guard: ViewerGuard) -> Result<Waited, StartError> {

@@ -346,11 +346,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::line::Line;
     use crate::origin::{OpenError, OpenRequest, Origin, Upstream};
     use crate::output::hls::HlsOptions;
     use crate::relay::{Relay, RelayConfig, StreamKey};
     use crate::ring::{Ring, RingLimits};
     use crate::session::state::Timings;
+    use crate::viewer::ViewerInfo;
 
     struct Silent;
 
@@ -380,6 +382,29 @@ mod tests {
             most_viewers: 1,
             most_viewers_per_address: 1,
         }
+    }
+
+    /// A request that comes while the runtime ends: its session's task is dropped the moment it is made.
+    #[test]
+    fn a_join_on_a_runtime_that_has_ended_does_not_hang() {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let handle = runtime.handle().clone();
+        let relay = Relay::new(config(), Arc::new(Silent), Arc::new(()));
+        runtime.shutdown_background();
+        let (done, joined) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _context = handle.enter();
+            let info = ViewerInfo {
+                address: [127, 0, 0, 1].into(),
+                user_agent: String::new(),
+                label: "x".into(),
+                line: Line::default(),
+            };
+            let admitted = relay.admit(&info).expect("there is room");
+            let joining = relay.join(StreamKey::new("x"), info, admitted).now_or_never();
+            done.send(joining.is_some()).expect("it is waited for");
+        });
+        joined.recv_timeout(Duration::from_secs(10)).expect("it does not hang");
     }
 
     /// An order to end that was given and not obeyed, as a fault in the task would have it.
