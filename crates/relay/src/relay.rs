@@ -268,12 +268,12 @@ impl Inner {
         if self.stop.is_cancelled() {
             return Err(StartError::Draining);
         }
-        let (shared, begun) = match sessions.get(key) {
-            Some(shared) => (Arc::clone(shared), None),
-            None => {
-                let (shared, task) = self.begin(&mut sessions, key, &info.label, admitted.at)?;
-                (shared, Some(task))
-            }
+        let known = sessions.get(key).cloned();
+        let (shared, begun) = if let Some(shared) = known {
+            (shared, None)
+        } else {
+            let (shared, task) = self.begin(&mut sessions, key, &info.label, admitted.at)?;
+            (shared, Some(task))
         };
         let id = ViewerId(self.next_viewer.fetch_add(1, Ordering::Relaxed));
         let guard =

@@ -391,7 +391,7 @@ mod tests {
         let handle = runtime.handle().clone();
         let relay = Relay::new(config(), Arc::new(Silent), Arc::new(()));
         runtime.shutdown_background();
-        let (done, joined) = std::sync::mpsc::channel();
+        let (done, joined) = std::sync::mpsc::sync_channel(1);
         std::thread::spawn(move || {
             let _context = handle.enter();
             let info = ViewerInfo {
