@@ -300,14 +300,18 @@ async fn another_program_that_begins_our_channel_on_our_engine_plays_on_undistur
             for _ in 1..times {
                 rival = DirectPlayer::start(ours.addr(), ID).await.expect("nobody ends its next start");
             }
-            rival.watch(Duration::from_secs(6)).await
+            rival.watch(Duration::from_secs(8)).await
         };
-        let (ended, cut) = tokio::join!(playing, viewer.watch(Duration::from_secs(8)));
+        let watching = async {
+            let cut = viewer.watch(Duration::from_secs(6)).await;
+            // While the rival is still there.
+            (cut, app.engines.iter().map(SimEngine::sessions).collect::<Vec<_>>())
+        };
+        let (ended, (cut, sessions)) = tokio::join!(playing, watching);
         println!("{times} starts: the rival's media {ended:?}, our viewer's {cut:?}");
         assert_eq!((ended, cut), (None, None), "{times} starts");
         viewer.assert_only_announced_jumps();
         assert!(viewer.since_media() < Duration::from_secs(2), "{:?}", viewer.since_media());
-        let sessions: Vec<usize> = app.engines.iter().map(SimEngine::sessions).collect();
         assert_eq!(sessions, [1, 1], "we went to the other engine");
     }
 }
