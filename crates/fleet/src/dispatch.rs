@@ -195,8 +195,8 @@ pub struct Slot {
 }
 
 /// A place in the queue, given up when dropped.
-struct Ticket<'a> {
-    engines: &'a Engines,
+struct Ticket {
+    engines: Arc<Engines>,
     number: u64,
 }
 
@@ -253,7 +253,7 @@ impl Drop for Slot {
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for Ticket {
     fn drop(&mut self) {
         let mut hall = self.engines.hall.lock();
         let was_waiting = hall.desk.withdraw(self.number);
@@ -262,6 +262,8 @@ impl Drop for Ticket<'_> {
         drop(grant);
         if was_waiting {
             self.engines.demand.notify_one();
+            // What it had a claim to is somebody else's now.
+            self.engines.serve();
         }
     }
 }
@@ -284,6 +286,7 @@ impl Members<'_> {
             calls: member.engine.wanted_calls(),
             is_doubtful: member.is_doubtful(),
             trust: member.trust(),
+            ejected_until: member.ejected_until(),
         };
         open.map(view).collect()
     }
@@ -389,7 +392,7 @@ impl Engines {
     }
 
     /// Only what is free, or comes because nobody watches.
-    async fn spare(&self, mut granted: oneshot::Receiver<Slot>, ticket: &Ticket<'_>) -> Result<Slot, NoSlot> {
+    async fn spare(&self, mut granted: oneshot::Receiver<Slot>, ticket: &Ticket) -> Result<Slot, NoSlot> {
         if let Ok(slot) = granted.try_recv() {
             return Ok(slot);
         }
@@ -402,7 +405,7 @@ impl Engines {
     async fn wait(
         self: &Arc<Self>,
         mut granted: oneshot::Receiver<Slot>,
-        ticket: &Ticket<'_>,
+        ticket: &Ticket,
         exclude: &[EngineKey],
     ) -> Result<Slot, NoSlot> {
         let began = Instant::now();
@@ -437,7 +440,7 @@ impl Engines {
     }
 
     /// Why it is not waited any longer. Never while a slot is free or its stream unwatched.
-    fn refusal(&self, outlook: &Outlook, ticket: &Ticket<'_>, exclude: &[EngineKey]) -> Option<NoSlot> {
+    fn refusal(&self, outlook: &Outlook, ticket: &Ticket, exclude: &[EngineKey]) -> Option<NoSlot> {
         let refusal = self.hopeless(outlook, exclude)?;
         let views = Members(&self.all()).views();
         (!self.hall.lock().desk.has_prospects(ticket.number, &views)).then_some(refusal)
@@ -466,14 +469,14 @@ impl Engines {
         Ok(())
     }
 
-    fn enqueue(&self, request: Request, grant: oneshot::Sender<Slot>) -> Ticket<'_> {
+    fn enqueue(self: &Arc<Self>, request: Request, grant: oneshot::Sender<Slot>) -> Ticket {
         let mut hall = self.hall.lock();
         let (number, full) = hall.desk.ask(request);
         hall.grants.insert(number, grant);
         let turned_away = full.and_then(|Full(victim)| hall.grants.remove(&victim));
         drop(hall);
         drop(turned_away);
-        Ticket { engines: self, number }
+        Ticket { engines: Arc::clone(self), number }
     }
 
     /// Gives out what is free, and has room made for those who find nothing. To be called whenever anything has changed:
@@ -491,13 +494,13 @@ impl Engines {
         let decisions = hall.desk.decide(&mut floor.views(), &floor, now);
         let has_changed = demand != hall.desk.demand();
         let due = hall.desk.due(now);
+        self.due.send_if_modified(|known| std::mem::replace(known, due) != due);
         let decisions: Vec<_> =
             decisions.into_iter().filter_map(|decision| self.to_do(&mut hall, &floor, decision)).collect();
         drop(hall);
         if has_changed {
             self.demand.notify_one();
         }
-        self.due.send_if_modified(|known| std::mem::replace(known, due) != due);
         self.decided.notify_waiters();
         for to_do in decisions {
             self.perform(to_do);

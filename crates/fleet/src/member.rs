@@ -240,6 +240,11 @@ impl Member {
         self.trouble.lock().trust(Instant::now())
     }
 
+    /// Until when streams get no slots of it, if they do not now.
+    pub(crate) fn ejected_until(&self) -> Option<Instant> {
+        self.trouble.lock().ejected_until(Instant::now())
+    }
+
     /// Since when streams have shown it to be bad, if no stream has delivered on it since.
     pub(crate) fn ejected_since(&self) -> Option<Instant> {
         self.trouble.lock().ejected_since(Instant::now())

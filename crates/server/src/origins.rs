@@ -6,7 +6,7 @@ use std::time::Duration;
 use acemux_engine::Stage as EngineStage;
 use acemux_engine::{
     Body, ByteRange as FileRange, ContentId, EngineError, Extent as FileExtent, Hash, Identities, Infohash,
-    Liveness, Playback, PlaybackStat, PlaybackStatus, Resolution, SourceSide, StartBy, Why,
+    Liveness, Playback, PlaybackStat, PlaybackStatus, Resolution, StartBy, Why,
 };
 use acemux_relay::StreamKey;
 use acemux_relay::origin::{
@@ -168,6 +168,7 @@ impl EngineOrigin {
         self.avoid_refusals(&request, content, &mut exclude)?;
         self.avoid_contested(content, &mut exclude)?;
         let slot = self.slot(&request, content, exclude).await.map_err(|error| no_slot(&error))?;
+        let slot = Arc::new(slot);
         let member = Arc::clone(slot.member());
         request.progress.at(source_of(&member));
         let trial = Arc::new(slot.trial(request.key.as_str()));
@@ -175,7 +176,8 @@ impl EngineOrigin {
             request.progress.doubt();
         }
         request.progress.enter(Stage::Call);
-        match start(&member, content, Arc::new(slot)).await {
+        // The slot is held until what came of the start is known: its next owner is chosen by that.
+        match start(&member, content, Arc::clone(&slot)).await {
             Ok(playing) => {
                 trial.answered();
                 self.refusals.forget(hash_of(content));
@@ -186,8 +188,11 @@ impl EngineOrigin {
     }
 
     fn refused(&self, member: &Member, content: ContentId, trial: &Trial, error: &EngineError) -> OpenError {
-        let is_silent = matches!(error, EngineError::Unreachable { .. } | EngineError::Timeout { .. });
-        trial.failed(is_silent && matches!(error.source_side(), SourceSide::Upstream));
+        match error {
+            EngineError::Timeout { stage: EngineStage::Start } => trial.unanswered(),
+            EngineError::Unreachable { .. } | EngineError::Timeout { .. } => trial.failed(true),
+            _ => trial.failed(false),
+        }
         let open_error = open_error(error, &source_of(member));
         if matches!(error, EngineError::Refused { .. }) {
             self.refusals.note(hash_of(content), &member.key, &open_error);

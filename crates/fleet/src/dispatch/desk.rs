@@ -67,6 +67,8 @@ pub(super) struct View {
     pub(super) is_doubtful: bool,
     /// How much streams have shown it to be worth.
     pub(super) trust: Trust,
+    /// When that changes by itself.
+    pub(super) ejected_until: Option<Instant>,
 }
 
 /// What the engines are asked while it is decided.
@@ -114,12 +116,16 @@ struct Tenure {
     /// In whose turn it was given.
     group: Option<Group>,
     since: Instant,
+    /// It is for a stream that begins, not one that has stopped under its viewers.
+    is_start: bool,
     /// Media has come.
     has_delivered: bool,
     /// It is being stopped: the slot comes back whatever happens.
     is_leaving: bool,
     /// It was asked to make room.
     is_asked: bool,
+    /// It was asked and did not: not again before this moment.
+    spared_until: Option<Instant>,
     claimed_by: Option<u64>,
 }
 
@@ -146,6 +152,8 @@ pub(super) struct Desk {
     turns: HashMap<Group, u64>,
     turn: u64,
     last: u64,
+    /// When engines that are ejected may be used again.
+    returns: Vec<Instant>,
 }
 
 /// Why a waiter is turned away at once.
@@ -191,6 +199,7 @@ impl Desk {
         if let Some(claim) = waiter.claim {
             self.unclaim(claim.tenure);
         }
+        self.reservations.retain(|reservation| reservation.whose != Whose::Waiter(number));
         true
     }
 
@@ -213,13 +222,14 @@ impl Desk {
     /// A slot in use that nobody had to wait for.
     pub(super) fn enter(&mut self, engine: EngineKey, occupant: Arc<dyn Occupant>, now: Instant) -> u64 {
         let group = occupant.groups().first().copied();
-        self.settle(engine, occupant, group, now)
+        self.settle(engine, occupant, Priority::Start, group, now)
     }
 
     fn settle(
         &mut self,
         engine: EngineKey,
         occupant: Arc<dyn Occupant>,
+        priority: Priority,
         group: Option<Group>,
         since: Instant,
     ) -> u64 {
@@ -229,9 +239,11 @@ impl Desk {
             occupant,
             group,
             since,
+            is_start: !matches!(priority, Priority::Recovery(_)),
             has_delivered: false,
             is_leaving: false,
             is_asked: false,
+            spared_until: None,
             claimed_by: None,
         };
         self.tenures.insert(number, tenure);
@@ -279,6 +291,7 @@ impl Desk {
     /// Gives out what is free, and has room made for who finds nothing.
     pub(super) fn decide(&mut self, engines: &mut [View], floor: &dyn Floor, now: Instant) -> Vec<Decision> {
         self.look(now);
+        self.returns = engines.iter().filter_map(|view| view.ejected_until).collect();
         let mut decisions = Vec::new();
         while let Some(grant) = self.grant(engines, floor, now) {
             decisions.push(grant);
@@ -298,6 +311,7 @@ impl Desk {
         for number in kept {
             self.stays(number);
         }
+        self.give_up_claims(now);
         let waiters = &self.waiters;
         self.reservations.retain(|reservation| match reservation.whose {
             Whose::Waiter(number) => waiters.contains_key(&number),
@@ -305,6 +319,21 @@ impl Desk {
         });
         let oldest = self.turn.saturating_sub(TURNS_KEPT);
         self.turns.retain(|_, turn| *turn >= oldest);
+    }
+
+    /// Who was asked to make room and has not begun to by now does not: its waiter may claim another slot.
+    fn give_up_claims(&mut self, now: Instant) {
+        let claims = self.waiters.values().filter_map(|waiter| waiter.claim);
+        let late: Vec<u64> =
+            claims.filter(|claim| claim.since + GIVING_WAY <= now).map(|claim| claim.tenure).collect();
+        for number in late {
+            if self.tenures.get(&number).is_some_and(|tenure| !tenure.is_leaving) {
+                self.stays(number);
+                if let Some(tenure) = self.tenures.get_mut(&number) {
+                    tenure.spared_until = Some(now + GIVING_WAY);
+                }
+            }
+        }
     }
 
     fn grant(&mut self, engines: &mut [View], floor: &dyn Floor, now: Instant) -> Option<Decision> {
@@ -329,7 +358,9 @@ impl Desk {
             } else {
                 self.take_turn(&waiter.groups)
             };
-            let tenure = self.settle(engine.clone(), waiter.ask.occupant, group, now);
+            let priority = waiter.ask.priority;
+            let tenure = self.settle(engine.clone(), waiter.ask.occupant, priority, group, now);
+            self.reservations.retain(|reservation| reservation.whose != Whose::Waiter(number));
             return Some(Decision::Grant { waiter: number, engine, tenure });
         }
         None
@@ -403,8 +434,18 @@ impl Desk {
         if matches!(waiter.ask.priority, Priority::Recovery(_)) {
             return 0;
         }
-        let others = self.reservations.iter().filter(|reservation| reservation.engine == *engine);
-        others.filter(|reservation| !reservation.is_for(number, waiter)).count()
+        let is_kept = |reservation: &&Reservation| {
+            reservation.engine == *engine
+                && !reservation.is_for(number, waiter)
+                && !self.is_for_a_hedge(reservation)
+        };
+        self.reservations.iter().filter(is_kept).count()
+    }
+
+    /// A second source takes what nobody else needs.
+    fn is_for_a_hedge(&self, reservation: &Reservation) -> bool {
+        let Whose::Waiter(number) = reservation.whose else { return false };
+        self.waiters.get(&number).is_some_and(|waiter| waiter.ask.priority == Priority::Hedge)
     }
 
     /// The slot was one that was kept for this waiter, if there was one.
@@ -436,7 +477,7 @@ impl Desk {
     fn next_claim(&self, engines: &[View], now: Instant) -> Option<(u64, u64)> {
         self.in_order().into_iter().find_map(|number| {
             let waiter = self.waiters.get(&number).filter(|waiter| waiter.claim.is_none())?;
-            Some((number, self.find_room(waiter, engines, now)?))
+            Some((number, self.find_room(number, waiter, engines, now)?))
         })
     }
 
@@ -451,11 +492,18 @@ impl Desk {
         Some(Decision::MakeRoom { tenure: number, occupant: Arc::clone(&tenure.occupant) })
     }
 
-    /// The tenure whose slot the waiter may have next.
-    fn find_room(&self, waiter: &Waiter, engines: &[View], now: Instant) -> Option<u64> {
+    /// The tenure whose slot the waiter may have next. Who waits for another reason than for want of a slot (all calls of
+    /// the engine are under way, or it gets one start at a time) gains nothing by the end of a stream; only by that of a
+    /// start.
+    fn find_room(&self, number: u64, waiter: &Waiter, engines: &[View], now: Instant) -> Option<u64> {
         let usable = waiter.usable(engines);
+        let has_slot = |at: &usize| engines[*at].free > self.kept_from(number, waiter, &engines[*at].key);
+        let starts_only = usable.iter().any(has_slot);
         let is_usable = |tenure: &Tenure| {
-            tenure.claimed_by.is_none() && usable.iter().any(|at| engines[*at].key == tenure.engine)
+            tenure.claimed_by.is_none()
+                && tenure.spared_until.is_none_or(|until| until <= now)
+                && (!starts_only || tenure.is_starting())
+                && usable.iter().any(|at| engines[*at].key == tenure.engine)
         };
         let open = || self.tenures.iter().filter(|(_, tenure)| is_usable(tenure));
         let coming = open().find(|(_, tenure)| tenure.is_leaving || tenure.is_asked);
@@ -469,9 +517,10 @@ impl Desk {
             idle.min_by_key(|(_, (since, last))| (!waiter.groups.contains(last), *since))
                 .map(|(number, _)| *number)
         };
-        let too_much =
-            || self.beyond_its_share(waiter, now).filter(|number| is_usable(&self.tenures[number]));
-        coming.map(|(number, _)| *number).or_else(idle).or_else(too_much)
+        coming
+            .map(|(number, _)| *number)
+            .or_else(idle)
+            .or_else(|| self.beyond_its_share(waiter, &is_usable, now))
     }
 
     /// Whether somebody of another group waits for a start.
@@ -482,23 +531,29 @@ impl Desk {
         self.starts().any(|(_, other)| is_other(other))
     }
 
-    /// The oldest start without media of the group that holds most of them, if that is more than a fair share.
-    fn beyond_its_share(&self, waiter: &Waiter, now: Instant) -> Option<u64> {
+    /// The oldest start without media of a group that holds more than a fair share of them, of the one with most first.
+    fn beyond_its_share(
+        &self,
+        waiter: &Waiter,
+        is_usable: &dyn Fn(&Tenure) -> bool,
+        now: Instant,
+    ) -> Option<u64> {
         if waiter.ask.priority != Priority::Start {
             return None;
         }
-        let mut held: HashMap<Group, Vec<(u64, &Tenure)>> = HashMap::new();
-        for (number, tenure) in self.tenures.iter().filter(|(_, tenure)| tenure.is_starting()) {
+        let mut held: BTreeMap<Group, Vec<(u64, &Tenure)>> = BTreeMap::new();
+        let is_start = |tenure: &Tenure| tenure.is_start && tenure.is_starting();
+        for (number, tenure) in self.tenures.iter().filter(|(_, tenure)| is_start(tenure)) {
             if let Some(group) = tenure.group {
                 held.entry(group).or_default().push((*number, tenure));
             }
         }
         let own = waiter.groups.iter().filter_map(|group| held.get(group)).map(Vec::len).max().unwrap_or(0);
-        let others = held.iter().filter(|(group, _)| !waiter.groups.contains(group));
-        let (_, most) = others.max_by_key(|(group, starts)| (starts.len(), **group))?;
-        let is_due = |tenure: &Tenure| tenure.since + FAIR_TRY <= now && tenure.claimed_by.is_none();
-        let due = most.iter().find(|(_, tenure)| is_due(tenure)).map(|(number, _)| *number);
-        due.filter(|_| most.len() >= own + 2)
+        held.retain(|group, starts| !waiter.groups.contains(group) && starts.len() >= own + 2);
+        let mut greedy: Vec<_> = held.into_values().collect();
+        greedy.sort_by_key(|starts| Reverse(starts.len()));
+        let is_due = |tenure: &Tenure| tenure.since + FAIR_TRY <= now && is_usable(tenure);
+        greedy.into_iter().flatten().find(|(_, tenure)| is_due(tenure)).map(|(number, _)| number)
     }
 
     /// Whether a slot will come for the waiter: it is not turned away meanwhile.
@@ -529,7 +584,9 @@ impl Desk {
         let starting = self.tenures.values().filter(|tenure| tenure.is_starting());
         let tried = starting.map(|tenure| tenure.since + FAIR_TRY);
         let late = self.waiters.values().filter_map(|waiter| Some(waiter.claim?.since + GIVING_WAY));
-        kept.chain(idle).chain(tried).chain(late).filter(|at| *at > now).min()
+        let spared = self.tenures.values().filter_map(|tenure| tenure.spared_until);
+        let returns = self.returns.iter().copied();
+        kept.chain(idle).chain(tried).chain(late).chain(spared).chain(returns).filter(|at| *at > now).min()
     }
 
     /// Whether a slot is on its way to the waiter.

@@ -137,6 +137,7 @@ impl World {
             calls: 0,
             is_doubtful: false,
             trust: Trust::Full,
+            ejected_until: None,
         };
         Self {
             base: Instant::now(),

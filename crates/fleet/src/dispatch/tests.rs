@@ -215,6 +215,67 @@ async fn one_address_that_starts_more_than_its_share_makes_room_for_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_does_not_make_room_keeps_nobody_from_what_else_becomes_free() {
+    let engines = engines(1, 3, Outlook::Static);
+    let crowds = [Crowd::of(1), Crowd::of(1), Crowd::of(3)];
+    let mut held = Vec::new();
+    for crowd in &crowds {
+        held.push(engines.slot(request(crowd, &[], Priority::Start)).await.unwrap());
+    }
+    held[2].trial("c").delivered();
+    let newcomer = engines.slot(request(&Crowd::of(2), &[], Priority::Start));
+    tokio::pin!(newcomer);
+    assert!(futures_util::poll!(newcomer.as_mut()).is_pending());
+    let leaves = async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(crowds[0].asked(), 1, "it is asked, and does not");
+        crowds[2].leaves(&engines);
+        while crowds[2].asked() == 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        drop(held.pop());
+    };
+    let began = Instant::now();
+    let (got, ()) = tokio::join!(newcomer, leaves);
+    assert!(got.is_ok() && began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_is_no_start_that_must_make_room() {
+    let engines = engines(1, 2, Outlook::Static);
+    let crowds = [Crowd::of(1), Crowd::of(1)];
+    let mut held = Vec::new();
+    for crowd in &crowds {
+        held.push(engines.slot(request(crowd, &[], Priority::Recovery(1))).await.unwrap());
+    }
+    let newcomer = engines.slot(request(&Crowd::of(2), &[], Priority::Start)).await;
+    assert_eq!(newcomer.unwrap_err(), NoSlot::AllBusy);
+    assert_eq!(crowds[0].asked() + crowds[1].asked(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn channels_that_no_engine_answers_eject_nobody_however_long_they_are_waited_for() {
+    let engines = engines(1, 9, Outlook::Static);
+    let only = engines.all()[0].clone();
+    for stream in ["a", "b", "c", "d"] {
+        engines.slot_on(&only).unwrap().trial(stream).unanswered();
+    }
+    assert!(!only.is_ejected());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ejected_engine_is_used_again_when_its_time_is_over_though_nothing_else_happens() {
+    let engines = engines(2, 1, Outlook::Static);
+    let all = engines.all();
+    let held = engines.slot_on(&all[0]).unwrap();
+    (0..3).for_each(|_| all[1].failed("a", crate::trouble::Fault::Failed, true));
+    let began = Instant::now();
+    let slot = slot(&engines, &[]).await.unwrap();
+    assert_eq!((slot.member().key.clone(), began.elapsed()), (all[1].key.clone(), Duration::from_secs(1)));
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_addresses_are_served_in_turns_and_each_in_its_order() {
     let engines = engines(1, 1, Outlook::Growing);
     let held = slot(&engines, &[]).await.unwrap();

@@ -96,6 +96,19 @@ impl Trial {
         self.member.failed(&self.stream, Fault::Failed, is_blamed);
     }
 
+    /// The engine has not answered in all its time. A call that was taken over is older than this.
+    pub fn unanswered(&self) {
+        *self.stage.lock() = Stage::Failed;
+        self.hang(Fault::CallHung);
+    }
+
+    /// Blamed only if the channel delivers elsewhere.
+    fn hang(&self, fault: Fault) {
+        let is_blamed = self.engines.deliveries.show(&self.stream, &self.member.key, fault, Instant::now());
+        self.member.failed(&self.stream, fault, is_blamed);
+        self.engines.serve();
+    }
+
     fn hung(&self) -> Option<Fault> {
         let waited = self.began.elapsed();
         match *self.stage.lock() {
@@ -112,10 +125,7 @@ impl Drop for Trial {
             self.engines.deliveries.ended(&self.stream, &self.member.key, Instant::now());
         }
         if let Some(fault) = self.hung() {
-            let now = Instant::now();
-            let is_blamed = self.engines.deliveries.show(&self.stream, &self.member.key, fault, now);
-            self.member.failed(&self.stream, fault, is_blamed);
-            self.engines.serve();
+            self.hang(fault);
         }
     }
 }

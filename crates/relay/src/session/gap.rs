@@ -57,6 +57,8 @@ pub struct Gap {
     taken_up: Option<SourceId>,
     /// Whether another source is tried beside the one that is to heal it.
     hedge: Hedge,
+    /// What was waited for before the other source was asked.
+    before_hedge: Option<Next>,
     spread: f64,
 }
 
@@ -84,6 +86,7 @@ impl Gap {
             next,
             taken_up: None,
             hedge: Hedge::Unasked,
+            before_hedge: None,
             spread: 1.0,
         }
     }
@@ -133,14 +136,17 @@ impl Gap {
         let is_asked = matches!(self.next, Next::Attempt(at) if at > now) && self.taken_up.is_none();
         let is_due = is_asked && self.hedge.is_due(standing, timings, now);
         if is_due {
-            self.next = Next::Attempt(now + ATTEMPT);
+            self.before_hedge = Some(std::mem::replace(&mut self.next, Next::Attempt(now + ATTEMPT)));
         }
         is_due.then(|| self.exclude.clone())
     }
 
-    /// There was no room for a second source.
+    /// There was no room for a second source: the first one has no more time for that.
     pub(super) fn no_room(&mut self, now: Instant) {
         self.hedge.no_room(now);
+        if let Some(before) = self.before_hedge.take() {
+            self.next = before;
+        }
     }
 
     /// This program stood still for so long: viewers are held for as long as they would have been.
@@ -157,7 +163,7 @@ impl Gap {
             return None;
         }
         self.attempts += 1;
-        self.hedge = Hedge::Unasked;
+        (self.hedge, self.before_hedge) = (Hedge::Unasked, None);
         self.exclude.extend(self.taken_up.take());
         self.next = Next::Attempt(now + ATTEMPT);
         Some(self.exclude.clone())

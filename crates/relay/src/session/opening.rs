@@ -89,6 +89,13 @@ impl Opening {
         Order::Open { exclude: self.exclude.clone(), error, beside: false }
     }
 
+    /// One of two sources has failed; the other goes on, and may have another one beside it.
+    pub(super) fn one_failed(&mut self, error: &OpenError) {
+        self.exclude.extend(error.source_id().cloned());
+        self.failure.get_or_insert_with(|| error.clone());
+        self.hedge = Hedge::Unasked;
+    }
+
     /// There was no room for a second source.
     pub(super) fn no_room(&mut self, now: Instant) {
         self.hedge.no_room(now);

@@ -81,6 +81,8 @@ pub enum Step {
     MakeRoom,
     /// There was no room for the second source that was to be asked beside the first.
     NoRoom,
+    /// Of two sources of a start one has failed, and the other goes on.
+    OneFailed(OpenError),
     /// It is to end, for this reason.
     End(EndReason),
     /// The service stops.
@@ -238,6 +240,7 @@ impl Machine {
             Step::Viewers(count) => self.viewers(count, now),
             Step::MakeRoom => self.make_room(),
             Step::NoRoom => self.no_room(now),
+            Step::OneFailed(error) => self.one_failed(&error),
             Step::End(reason) => self.end(reason),
             Step::Shutdown => self.end(EndReason::Shutdown),
             Step::Tick => self.tick(standing, now),
@@ -426,6 +429,13 @@ impl Machine {
                 Order::End { reason: EndReason::GaveWay, if_unwatched: true }
             }
         }
+    }
+
+    fn one_failed(&mut self, error: &OpenError) -> Order {
+        if let State::Opening(opening) = &mut self.state {
+            opening.one_failed(error);
+        }
+        Order::Wait
     }
 
     fn no_room(&mut self, now: Instant) -> Order {

@@ -189,17 +189,10 @@ impl Task {
         }
     }
 
-    /// By who watches at this moment, not when the machine was last told. Of two sources of a start the second is closed.
+    /// By who watches at this moment, not when the machine was last told.
     fn make_room(&mut self) -> Order {
         let order = self.viewers_changed();
-        if order != Order::Wait {
-            return order;
-        }
-        let is_starting = matches!(self.machine.state(), State::Opening(_));
-        if is_starting && self.machine.viewers_now() > 0 && self.challengers.pop().is_some() {
-            return self.apply(Step::NoRoom);
-        }
-        self.apply(Step::MakeRoom)
+        if order == Order::Wait { self.apply(Step::MakeRoom) } else { order }
     }
 
     /// Media that we leave in the socket ourselves is no silence of the source.

@@ -168,6 +168,35 @@ fn an_attempt_to_heal_a_gap_that_hangs_has_another_one_beside_it() {
 }
 
 #[test]
+fn an_attempt_that_hangs_gets_no_more_time_because_there_was_no_room_for_a_second_one() {
+    let mut bench = Bench::live();
+    assert!(matches!(bench.step(broken("a")), Order::Open { .. }));
+    bench.asks(Stage::Call);
+    let began = bench.now;
+    let mut hedges = 0;
+    while let order = bench.after(Duration::from_millis(500))
+        && !matches!(order, Order::Open { .. })
+    {
+        assert!(!matches!(order, Order::End { .. }), "viewers are cut without another attempt");
+        if matches!(order, Order::Hedge { .. }) {
+            hedges += 1;
+            bench.takes(Step::NoRoom);
+        }
+    }
+    assert!(hedges > 1 && bench.now - began <= Duration::from_secs(15), "{hedges} {:?}", bench.now - began);
+}
+
+#[test]
+fn a_start_whose_second_source_fails_may_have_a_third_one() {
+    let mut bench = Bench::opening();
+    bench.asks(Stage::Call);
+    assert!(matches!(bench.after(Duration::from_secs(6)), Order::Hedge { .. }));
+    bench.takes(Step::OneFailed(refused("b")));
+    let order = bench.after(Duration::from_millis(500));
+    assert!(matches!(order, Order::Hedge { exclude, .. } if exclude == [engine("b")]));
+}
+
+#[test]
 fn who_waits_for_a_place_is_not_silent() {
     let mut bench = Bench::opening();
     bench.asks(Stage::Slot);

@@ -117,11 +117,17 @@ impl Task {
         if side == Side::Current {
             self.shared.playing_on(upstream.source.clone(), Arc::clone(&upstream.report));
         }
-        let recording = upstream.recording.clone().filter(|_| side == Side::Current);
+        let recording = upstream.recording.clone();
         attempt.opened(upstream);
-        match recording {
-            Some(recording) => self.records(recording),
-            None => self.apply(Step::Opened(Ok(()))),
+        match (recording, side) {
+            (Some(recording), Side::Current) => self.records(recording),
+            (Some(recording), Side::Challenger(at)) if matches!(self.machine.state(), State::Opening(_)) => {
+                // A recording brings no media by itself: that it was opened is all there is to be faster at.
+                self.challengers.swap(0, at);
+                self.promote();
+                self.records(recording)
+            }
+            _ => self.apply(Step::Opened(Ok(()))),
         }
     }
 
@@ -129,6 +135,9 @@ impl Task {
     fn records(&mut self, recording: Arc<dyn Recording>) -> Order {
         let Some(source) = self.current.as_ref().and_then(Attempt::source) else { return Order::Wait };
         self.challengers.clear();
+        if let Some(current) = &mut self.current {
+            current.delivered();
+        }
         self.shared.records(recording);
         let order = self.apply(Step::Recording(source.clone()));
         self.report_start(&source);
@@ -143,7 +152,7 @@ impl Task {
             Side::Current => {
                 self.current = None;
                 if self.promote() {
-                    return Order::Wait;
+                    return self.apply(Step::OneFailed(error));
                 }
             }
             Side::Challenger(at) => {
@@ -153,7 +162,7 @@ impl Task {
                     return self.apply(Step::NoRoom);
                 }
                 if goes_on {
-                    return Order::Wait;
+                    return self.apply(Step::OneFailed(error));
                 }
             }
         }

@@ -102,11 +102,11 @@ impl Task {
     }
 }
 
-fn ended_early(source_id: Option<SourceId>) -> OpenError {
+pub(super) fn ended_early(source_id: Option<SourceId>) -> OpenError {
     OpenError::Failed { detail: "the engine ended the stream before any playable data".into(), source_id }
 }
 
-fn unreadable(source_id: Option<SourceId>) -> OpenError {
+pub(super) fn unreadable(source_id: Option<SourceId>) -> OpenError {
     OpenError::BadReply {
         detail: "the engine sent something that is no MPEG transport stream".into(),
         source_id,

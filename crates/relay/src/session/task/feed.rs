@@ -12,6 +12,7 @@ use super::super::gap::Cause;
 use super::super::repeats::Seen;
 use super::super::state::{Order, State, Step};
 use super::Task;
+use super::challenge::{ended_early, unreadable};
 use crate::event::Event;
 use crate::origin::{OpenError, Stage};
 
@@ -31,7 +32,7 @@ impl Task {
         };
         self.interrupt();
         if matches!(self.machine.state(), State::Opening(_)) && self.promote() {
-            return Order::Wait;
+            return self.apply(Step::OneFailed(error.unwrap_or_else(|| ended_early(Some(source.id)))));
         }
         match error {
             None if !source.is_live => self.apply(Step::Finished),
@@ -107,7 +108,9 @@ impl Task {
             return Order::Wait;
         }
         match self.current.take().as_ref().and_then(Attempt::source) {
-            Some(_) if matches!(self.machine.state(), State::Opening(_)) && self.promote() => Order::Wait,
+            Some(source) if matches!(self.machine.state(), State::Opening(_)) && self.promote() => {
+                self.apply(Step::OneFailed(unreadable(Some(source))))
+            }
             Some(source) => {
                 self.ingest.restart();
                 self.apply(Step::Unreadable(source))
