@@ -16,6 +16,7 @@ use acemux_relay::origin::{
 use acemux_relay::output::recording::{ByteRange, Extent, Part, Recording};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -274,14 +275,14 @@ impl EngineOrigin {
             playback_session_id: started.playback_session_id.clone(),
             is_live: started.is_live != Liveness::Vod,
         };
-        let session = started.playback_session_id.clone();
-        let report = Arc::new(EngineReport { stats: playing.get().stats(), session });
+        let report = EngineReport::of(playing.get());
         let evidence = Box::new(Shown(trial));
         if source.is_live {
             let contested = Contested {
                 member: Arc::clone(member),
                 content: content_of(asked),
                 supersessions: Arc::clone(&self.supersessions),
+                report: Arc::clone(&report),
             };
             let media = media(contested, playing);
             return Upstream { key, source, media, report, evidence, recording: None };
@@ -353,6 +354,8 @@ struct Contested {
     member: Arc<Member>,
     content: ContentId,
     supersessions: Arc<Supersessions>,
+    /// What is told of the playback in use.
+    report: Arc<EngineReport>,
 }
 
 /// How long the other client gets before the channel is started once more.
@@ -368,6 +371,7 @@ impl Contested {
         };
         sleep(SUPERSEDED_PAUSE).await;
         let again = start(&self.member, self.content, slot).await.map_err(|error| self.describe(&error))?;
+        self.report.follow(again.get());
         self.first_body(again).await?.map_err(|_slot| contested_by_another(&source_of(&self.member)))
     }
 
@@ -497,13 +501,31 @@ fn extent_of(extent: FileExtent) -> Extent {
 }
 
 /// The engine's statistics in the relay's words.
-struct EngineReport {
+struct EngineReport(Mutex<Told>);
+
+/// What is told of one playback.
+struct Told {
     stats: watch::Receiver<Option<PlaybackStat>>,
     /// The engine's name of our playback.
     session: Option<String>,
 }
 
 impl EngineReport {
+    fn of(playback: &Playback) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Told::of(playback))))
+    }
+
+    /// The stream was started once more: it is this playback now.
+    fn follow(&self, playback: &Playback) {
+        *self.0.lock() = Told::of(playback);
+    }
+}
+
+impl Told {
+    fn of(playback: &Playback) -> Self {
+        Self { stats: playback.stats(), session: playback.started().playback_session_id.clone() }
+    }
+
     /// Engines tell the newest playback of the channel: another one than ours has superseded it.
     fn is_lost(&self, stat: &PlaybackStat) -> bool {
         let is_other = self.session.as_ref().zip(stat.playback_session_id.as_ref());
@@ -513,7 +535,8 @@ impl EngineReport {
 
 impl Report for EngineReport {
     fn stats(&self) -> Option<SourceStats> {
-        let stat = self.stats.borrow();
+        let told = self.0.lock();
+        let stat = told.stats.borrow();
         stat.as_ref().map(|stat| SourceStats {
             status: Some(stat.status.as_str().to_owned()),
             peers: stat.peers,
@@ -526,7 +549,7 @@ impl Report for EngineReport {
                 first: at.live_first,
                 last: at.live_last,
             }),
-            is_lost: self.is_lost(stat),
+            is_lost: told.is_lost(stat),
         })
     }
 }

@@ -122,11 +122,17 @@ struct Tenure {
     has_delivered: bool,
     /// It is being stopped: the slot comes back whatever happens.
     is_leaving: bool,
-    /// It was asked to make room.
-    is_asked: bool,
-    /// It was asked and did not: not again before this moment.
-    spared_until: Option<Instant>,
+    room: Room,
     claimed_by: Option<u64>,
+}
+
+/// Whether whoever holds a slot was asked to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Unasked,
+    Asked,
+    /// It was, and did not: not again before this moment.
+    SparedUntil(Instant),
 }
 
 /// A slot that is back and not for everybody.
@@ -242,8 +248,7 @@ impl Desk {
             is_start: !matches!(priority, Priority::Recovery(_)),
             has_delivered: false,
             is_leaving: false,
-            is_asked: false,
-            spared_until: None,
+            room: Room::Unasked,
             claimed_by: None,
         };
         self.tenures.insert(number, tenure);
@@ -267,7 +272,7 @@ impl Desk {
     /// It cannot make room now.
     pub(super) fn stays(&mut self, number: u64) {
         let Some(tenure) = self.tenures.get_mut(&number) else { return };
-        tenure.is_asked = false;
+        tenure.room = Room::Unasked;
         if let Some(waiter) = tenure.claimed_by.take().and_then(|waiter| self.waiters.get_mut(&waiter)) {
             waiter.claim = None;
         }
@@ -305,7 +310,8 @@ impl Desk {
         for waiter in self.waiters.values_mut() {
             waiter.groups = waiter.ask.occupant.groups();
         }
-        let is_kept = |tenure: &Tenure| tenure.is_asked && !tenure.is_leaving && tenure.is_used_again();
+        let is_kept =
+            |tenure: &Tenure| tenure.room == Room::Asked && !tenure.is_leaving && tenure.is_used_again();
         let kept: Vec<u64> =
             self.tenures.iter().filter(|(_, tenure)| is_kept(tenure)).map(|(number, _)| *number).collect();
         for number in kept {
@@ -330,7 +336,7 @@ impl Desk {
             if self.tenures.get(&number).is_some_and(|tenure| !tenure.is_leaving) {
                 self.stays(number);
                 if let Some(tenure) = self.tenures.get_mut(&number) {
-                    tenure.spared_until = Some(now + GIVING_WAY);
+                    tenure.room = Room::SparedUntil(now + GIVING_WAY);
                 }
             }
         }
@@ -485,10 +491,10 @@ impl Desk {
     fn claimed(&mut self, number: u64, waiter: u64) -> Option<Decision> {
         let tenure = self.tenures.get_mut(&number)?;
         tenure.claimed_by = Some(waiter);
-        if tenure.is_leaving || tenure.is_asked {
+        if tenure.is_leaving || tenure.room == Room::Asked {
             return None;
         }
-        tenure.is_asked = true;
+        tenure.room = Room::Asked;
         Some(Decision::MakeRoom { tenure: number, occupant: Arc::clone(&tenure.occupant) })
     }
 
@@ -501,12 +507,12 @@ impl Desk {
         let starts_only = usable.iter().any(has_slot);
         let is_usable = |tenure: &Tenure| {
             tenure.claimed_by.is_none()
-                && tenure.spared_until.is_none_or(|until| until <= now)
+                && !tenure.is_spared(now)
                 && (!starts_only || tenure.is_starting())
                 && usable.iter().any(|at| engines[*at].key == tenure.engine)
         };
         let open = || self.tenures.iter().filter(|(_, tenure)| is_usable(tenure));
-        let coming = open().find(|(_, tenure)| tenure.is_leaving || tenure.is_asked);
+        let coming = open().find(|(_, tenure)| tenure.is_leaving || tenure.room == Room::Asked);
         let idle = || {
             let others_wait = self.others_wait(waiter);
             let idle = open().filter_map(|(number, tenure)| {
@@ -584,7 +590,10 @@ impl Desk {
         let starting = self.tenures.values().filter(|tenure| tenure.is_starting());
         let tried = starting.map(|tenure| tenure.since + FAIR_TRY);
         let late = self.waiters.values().filter_map(|waiter| Some(waiter.claim?.since + GIVING_WAY));
-        let spared = self.tenures.values().filter_map(|tenure| tenure.spared_until);
+        let spared = self.tenures.values().filter_map(|tenure| match tenure.room {
+            Room::SparedUntil(until) => Some(until),
+            Room::Unasked | Room::Asked => None,
+        });
         let returns = self.returns.iter().copied();
         kept.chain(idle).chain(tried).chain(late).chain(spared).chain(returns).filter(|at| *at > now).min()
     }
@@ -626,6 +635,10 @@ impl Tenure {
     /// How long its slot is kept for who watched it last. A start that nobody waits for any more is no stream yet.
     fn kept_for(&self) -> Duration {
         if self.has_delivered { RESERVED } else { Duration::ZERO }
+    }
+
+    fn is_spared(&self, now: Instant) -> bool {
+        matches!(self.room, Room::SparedUntil(until) if until > now)
     }
 
     /// Somebody waits for its first media.
