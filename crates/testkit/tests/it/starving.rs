@@ -185,7 +185,7 @@ async fn slots_that_become_free_go_to_two_addresses_in_turns() {
             }
         });
         let leave = async {
-            sleep(Duration::from_millis(600)).await;
+            until("all of them wait", || app.app.relay.waiting() == 12).await;
             drop(stayers);
         };
         let (replies, ()) = tokio::join!(join_all(crowd), leave);
