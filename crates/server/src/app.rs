@@ -296,7 +296,7 @@ impl App {
             .merge(pages.clone())
             .nest("/api/v1", pages.route("/plan", get(fleet_pages::plan)))
             .with_state(self.clone());
-        edge(router)
+        edge(router, self.trusted.clone())
     }
 }
 

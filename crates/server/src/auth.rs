@@ -5,7 +5,7 @@
 //! 127.0.0.1 passes for the operator.
 
 use axum::extract::FromRequestParts;
-use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderName, VIA};
+use http::header::{AUTHORIZATION, FORWARDED, HeaderName, VIA};
 use http::request::Parts;
 use http::{HeaderMap, Uri};
 use subtle::ConstantTimeEq as _;
@@ -14,6 +14,7 @@ use crate::api::problem::{Code, Problem};
 use crate::app::App;
 use crate::config::Secret;
 use crate::serve::ConnectionControl;
+use crate::site::{self, Site};
 
 /// Proof that the request may change things and see everything. Pages that need it take it as an argument.
 #[derive(Clone, Copy, Debug)]
@@ -70,20 +71,7 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
 }
 
 fn asks_loopback(headers: &HeaderMap, uri: &Uri) -> bool {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).or_else(|| uri.host());
-    host.is_some_and(|host| is_loopback(without_port(host)))
-}
-
-fn without_port(host: &str) -> &str {
-    match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    site::asked(uri, headers).and_then(Site::parse).is_some_and(Site::is_loopback)
 }
 
 impl FromRequestParts<App> for Operator {
@@ -130,7 +118,9 @@ mod tests {
             assert_eq!(admit(None, true, &[("host", host)]), Ok(()), "{host}");
             assert_eq!(admit(None, false, &[("host", host)]), Err(Code::MissingKey), "{host} from elsewhere");
         }
-        for host in ["evil.example", "127.0.0.1.nip.io", "192.0.2.1", ""] {
+        for host in
+            ["evil.example", "127.0.0.1.nip.io", "192.0.2.1", "", "[::1", "[::1]evil.example", "localhost:x"]
+        {
             assert_eq!(admit(None, true, &[("host", host)]), Err(Code::MissingKey), "{host}");
         }
     }

@@ -1,7 +1,7 @@
 //! What holds for every request before a route sees it, and for every reply after.
 //!
-//! Owns the request id, the limits of a request's size and time, the shape of errors that no route answers
-//! (404, 405, what an extractor refuses) and the fence around a panic. Refuses to know any route, except that
+//! Owns the request id, the limits of a request's size and time, what pages of others may not ask ([`crate::browser`]),
+//! the shape of errors that no route answers (404, 405, what an extractor refuses) and the fence around a panic. Refuses to know any route, except that
 //! pages under `/ace/` are media and readable from any origin.
 
 use std::panic::AssertUnwindSafe;
@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Request};
-use axum::middleware::{Next, from_fn};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_LENGTH, CONTENT_TYPE};
@@ -24,6 +24,8 @@ use tokio::time::Sleep;
 use tracing::error;
 
 use crate::api::problem::{Code, Problem, RequestId};
+use crate::browser;
+use crate::client::TrustedProxies;
 use crate::supervise::reason_of;
 
 /// Longest path and query, in bytes. A request of ours needs about 100; players add a few hundred.
@@ -42,21 +44,22 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Puts the edge around all routes. To be called once, last, when every route has been added.
-pub fn edge(router: Router) -> Router {
+pub fn edge(router: Router, trusted: TrustedProxies) -> Router {
     router
         .fallback(async || Problem::new(Code::NotFound))
         .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(from_fn(at_the_edge))
+        .layer(from_fn_with_state(trusted, at_the_edge))
 }
 
-async fn at_the_edge(request: Request, next: Next) -> Response {
+async fn at_the_edge(State(trusted): State<TrustedProxies>, request: Request, next: Next) -> Response {
     let id = RequestId::random();
     let readable_anywhere = is_media(request.uri());
-    let mut response = match check(request.uri(), request.headers()) {
-        Ok(()) => run(request, next, id).await,
-        Err(code) => Problem::new(code).into_response(),
-    };
+    let mut response =
+        match check(request.uri(), request.headers()).and_then(|()| browser::check(&request, &trusted)) {
+            Ok(()) => run(request, next, id).await,
+            Err(code) => Problem::new(code).into_response(),
+        };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         name_request(&mut response, &problem, id, readable_anywhere);
     }

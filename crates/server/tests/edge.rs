@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use acemux_server::api::problem::{Code, Problem};
+use acemux_server::client::TrustedProxies;
 use acemux_server::edge::{BODY_TIMEOUT, MAX_BODY, MAX_HEADER_BLOCK, MAX_URI, edge};
 use axum::body::Body;
 use axum::extract::{Path, Query};
@@ -30,6 +31,7 @@ fn app() -> Router {
             .route("/number/{n}", get(async |Path(n): Path<u8>| n.to_string()))
             .nest("/api/v1", Router::new().route("/nested", get(async || "nested")))
             .route("/query", get(async |Query(page): Query<Page>| page.size.to_string())),
+        TrustedProxies::default(),
     )
 }
 

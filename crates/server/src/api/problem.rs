@@ -81,6 +81,8 @@ codes! {
         "This way to name a channel is switched off."
     LoopingStream        "looping_stream"         FORBIDDEN
         "The channel repeats itself and is blocked for a while."
+    BadOrigin            "bad_origin"             FORBIDDEN
+        "A page of another origin may change nothing here."
     BadToken             "bad_token"              FORBIDDEN
         "The token is unknown, expired or of another session."
     ForbiddenTarget      "forbidden_target"       FORBIDDEN

@@ -1,0 +1,122 @@
+//! What a stranger may not: pages of others in somebody's browser, names that lead here, and whoever has no key.
+
+use acemux_testkit::app::Setup;
+use acemux_testkit::{TestApp, send};
+use serde_json::Value;
+
+/// What changes something, with what each accepts.
+const CHANGES: [(&str, &str); 18] = [
+    ("POST", "/scale/1"),
+    ("POST", "/provision/acestream"),
+    ("DELETE", "/containers/0"),
+    ("POST", "/health/circuit-breaker/reset"),
+    ("POST", "/proxy/sessions/0/move"),
+    ("DELETE", "/proxy/viewers/1"),
+    ("POST", "/events/cleanup"),
+    ("POST", "/events/stream_started"),
+    ("POST", "/events/stream_ended"),
+    ("POST", "/looping-streams/clear"),
+    ("DELETE", "/looping-streams/0"),
+    ("POST", "/stream-loop-detection/config?enabled=true"),
+    ("POST", "/custom-variant/config"),
+    ("POST", "/custom-variant/reprovision"),
+    ("POST", "/custom-variant/templates/1"),
+    ("PATCH", "/custom-variant/templates/1/rename"),
+    ("POST", "/custom-variant/templates/1/activate"),
+    ("PUT", "/no/such/page"),
+];
+
+/// Status and code of the answer to a request with these header lines.
+async fn ask(app: &TestApp, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    let mut reply = send(app.address(), &request).await;
+    let page = reply.body().await.0;
+    (reply.status, serde_json::from_slice::<Value>(&page).unwrap_or_default()["code"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_origin_changes_nothing_whatever_it_asks_for() {
+    let app = Setup::new().start().await;
+    let host = app.address();
+    let foreign = [
+        "Origin: https://evil.example\r\n".to_owned(),
+        "Origin: null\r\n".to_owned(),
+        format!("Origin: http://{}:1\r\n", host.ip()),
+        format!("Origin: http://{host}\r\nSec-Fetch-Site: cross-site\r\n"),
+        "Sec-Fetch-Site: same-site\r\n".to_owned(),
+        "Origin: https://evil.example\r\nX-Forwarded-Host: evil.example\r\n".to_owned(),
+        "Origin: https://evil.example\r\nX-API-KEY: some-key-of-no-use\r\n".to_owned(),
+        "Origin: https://evil.example\r\nX-HTTP-Method-Override: GET\r\n".to_owned(),
+    ];
+    for (method, path) in CHANGES {
+        for prefix in ["", "/api/v1"] {
+            for headers in &foreign {
+                let headers = format!("Host: {host}\r\n{headers}");
+                for (body, kind) in [("", ""), ("{}", "Content-Type: application/json\r\n")] {
+                    let path = format!("{prefix}{path}");
+                    let answer = ask(&app, method, &path, &format!("{headers}{kind}"), body).await;
+                    assert_eq!(answer, (403, "bad_origin".into()), "{method} {path} with {headers}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_is_no_json_and_json_from_our_own_pages_or_a_script_passes() {
+    let app = Setup::new().start().await;
+    let host = app.address();
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a", ""] {
+        for (method, path) in CHANGES {
+            let headers = format!("Host: {host}\r\nContent-Type: {kind}\r\n");
+            let answer = ask(&app, method, path, &headers, "{\"stream_id\":\"a\"}").await;
+            assert_eq!(answer, (415, "unsupported_media_type".into()), "{method} {path} with {kind}");
+        }
+    }
+    let json = "Content-Type: Application/JSON; charset=utf-8\r\n";
+    for own in [String::new(), format!("Origin: http://{host}\r\nSec-Fetch-Site: same-origin\r\n")] {
+        let headers = format!("Host: {host}\r\n{own}{json}");
+        let answer = ask(&app, "POST", "/events/stream_ended", &headers, "{\"stream_id\":\"a\"}").await;
+        assert_eq!(answer.0, 200, "{own}");
+    }
+    // As curl does it when everything stands in the query.
+    let bare = format!("Host: {host}\r\n");
+    for path in [
+        "/events/cleanup",
+        "/looping-streams/clear",
+        "/stream-loop-detection/config?enabled=true&threshold_seconds=60",
+    ] {
+        assert_eq!(ask(&app, "POST", path, &bare, "").await.0, 200, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_preflight_is_allowed_nothing_but_media_and_no_read_changes_anything() {
+    let app = Setup::new().start().await;
+    let preflight = |path: &str| {
+        format!(
+            "OPTIONS {path} HTTP/1.1\r\nHost: {}\r\nOrigin: https://evil.example\r\n\
+             Access-Control-Request-Method: POST\r\nConnection: close\r\n\r\n",
+            app.address()
+        )
+    };
+    for (_, path) in CHANGES {
+        let reply = send(app.address(), &preflight(path)).await;
+        assert!(matches!(reply.status, 403..=405), "{path}: {}", reply.status);
+        assert_eq!(reply.header("access-control-allow-origin"), None, "{path}");
+    }
+    let media = send(app.address(), &preflight("/ace/getstream")).await;
+    assert_eq!(media.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(media.header("access-control-allow-credentials"), None);
+    for (method, path) in CHANGES.into_iter().filter(|(method, _)| *method == "POST") {
+        let override_it = format!("Host: {}\r\nX-HTTP-Method-Override: {method}\r\n", app.address());
+        for get in ["GET", "HEAD"] {
+            let (status, _) = ask(&app, get, path, &override_it, "").await;
+            let reads = path.contains("config") || path.contains("templates/1");
+            assert!(matches!(status, 404 | 405) || reads, "{get} {path}: {status}");
+        }
+    }
+}
