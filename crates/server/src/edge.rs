@@ -17,7 +17,9 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Sleep;
@@ -63,8 +65,16 @@ async fn at_the_edge(State(trusted): State<TrustedProxies>, request: Request, ne
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         name_request(&mut response, &problem, id, readable_anywhere);
     }
-    response.headers_mut().insert(X_REQUEST_ID, header_of(id));
+    complete(response.headers_mut(), id);
     response
+}
+
+/// What every reply carries. Nothing here is for caches unless its page says otherwise, and nobody may take bytes for
+/// another type than ours: what an engine sends would run as a script of our origin.
+fn complete(headers: &mut HeaderMap, id: RequestId) {
+    headers.insert(X_REQUEST_ID, header_of(id));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
 async fn run(mut request: Request, next: Next, id: RequestId) -> Response {

@@ -1,8 +1,12 @@
 //! What a stranger may not: pages of others in somebody's browser, names that lead here, and whoever has no key.
 
+use acemux_sim::infohash_of;
 use acemux_testkit::app::Setup;
-use acemux_testkit::{TestApp, send};
-use serde_json::Value;
+use acemux_testkit::rawengine::{Act, RawEngine, start_fields};
+use acemux_testkit::{TestApp, get, send};
+use serde_json::{Value, json};
+
+use crate::{ID, stream};
 
 /// What changes something, with what each accepts.
 const CHANGES: [(&str, &str); 18] = [
@@ -118,5 +122,57 @@ async fn a_foreign_preflight_is_allowed_nothing_but_media_and_no_read_changes_an
             let reads = path.contains("config") || path.contains("templates/1");
             assert!(matches!(status, 404 | 405) || reads, "{get} {path}: {status}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_says_what_it_is_and_whether_it_may_be_kept() {
+    let app = Setup::new().start().await;
+    let pages = [
+        "/proxy/status",
+        "/api/v1/engines",
+        "/events",
+        "/orchestrator/status",
+        "/custom-variant/config",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/health",
+        "/no/such/page",
+        "/ace/getstream",
+        &stream(ID),
+        &format!("/ace/manifest.m3u8?id={ID}"),
+    ];
+    for path in pages {
+        for method in ["GET", "HEAD", "OPTIONS", "POST", "TRACE"] {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n\r\n", app.address());
+            let reply = send(app.address(), &request).await;
+            assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{method} {path}");
+            assert_eq!(reply.header("cache-control"), Some("no-store"), "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_is_no_page_whatever_the_engine_calls_it() {
+    for (word, expected) in [
+        ("text/html", "application/octet-stream"),
+        ("image/svg+xml", "application/octet-stream"),
+        ("Video/MP4; codecs=avc1", "video/mp4"),
+    ] {
+        let mut fields = start_fields(&infohash_of(ID));
+        fields["is_live"] = json!(0);
+        let engine = RawEngine::start(move |target| {
+            if target.starts_with("/ace/getstream") {
+                return Some(Act::json(&json!({ "response": fields, "error": null })));
+            }
+            let script = "<script>fetch('/events/cleanup', {method: 'POST'})</script>";
+            target.starts_with("/ace/r/").then(|| Act::page(word, script))
+        });
+        let engine = engine.await;
+        let app = Setup::with_engines([]).engine_at(engine.address()).start().await;
+        let reply = get(app.address(), &stream(ID)).await;
+        assert_eq!((reply.status, reply.header("content-type")), (200, Some(expected)), "{word}");
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{word}");
     }
 }
