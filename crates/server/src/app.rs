@@ -41,6 +41,7 @@ use crate::custom::{Custom, Recipes};
 use crate::edge::edge;
 use crate::evacuate;
 use crate::journal::Journal;
+use crate::key::Key;
 use crate::loops::Loops;
 use crate::metrics::Metrics;
 use crate::origins::EngineOrigin;
@@ -146,6 +147,7 @@ struct Parts {
     playbacks: Arc<PlaybackJournal>,
     store: Store,
     kept_instance: Option<String>,
+    key: Key,
 }
 
 impl Parts {
@@ -155,6 +157,8 @@ impl Parts {
         let identities = Arc::new(archive.identities().await?);
         let metrics = Arc::new(Metrics::default());
         let Archive { store, instance: kept_instance } = archive;
+        let key = Key::find_or_make(config);
+        key.log();
         let journal = Arc::new(Journal::new(Arc::clone(&metrics), store.clone()));
         let engines = control::engines(config, Some(Arc::clone(&playbacks) as _));
         let custom = Arc::new(Custom::load(store.clone()).await?);
@@ -171,6 +175,7 @@ impl Parts {
             playbacks,
             store,
             kept_instance,
+            key,
         })
     }
 
@@ -215,13 +220,15 @@ impl FromRef<App> for TrustedProxies {
 
 impl App {
     fn new(config: &Config, parts: Parts, stop: CancellationToken) -> Self {
-        let Parts { metrics, journal, engines, fleet, recipes, custom, loops, identities, store, .. } = parts;
+        let Parts {
+            metrics, journal, engines, fleet, recipes, custom, loops, identities, store, key, ..
+        } = parts;
         let origin = EngineOrigin::new(Arc::clone(&engines), identities);
         let observer = Arc::clone(&journal);
         let relay = Relay::new(relay_config(config), Arc::new(origin.clone()), observer);
         let reported = Arc::default();
         let trusted = config.viewers.trusted_proxies.clone();
-        let gate = Arc::new(Gate::new(config.api_key.clone()));
+        let gate = Arc::new(Gate::new(key, config.without_key));
         let settings = Arc::new(Shown::new(config));
         let began = Instant::now();
         Self {

@@ -25,6 +25,7 @@ pub mod edge;
 pub mod evacuate;
 pub mod history;
 pub mod journal;
+pub mod key;
 pub mod limits;
 pub mod logging;
 pub mod loops;

@@ -77,6 +77,10 @@ codes! {
         "This needs the API key, as X-API-KEY or as Authorization: Bearer."
     WrongKey             "wrong_key"              UNAUTHORIZED
         "The API key is wrong."
+    ShortKey             "short_key"              UNAUTHORIZED
+        "The API key in the settings is shorter than 16 characters and opens nothing: set a longer one."
+    NoKey                "no_key"                 UNAUTHORIZED
+        "This service has no API key; its log says why and what to set."
     SelectorDisabled     "selector_disabled"      FORBIDDEN
         "This way to name a channel is switched off."
     LoopingStream        "looping_stream"         FORBIDDEN

@@ -176,3 +176,52 @@ async fn a_recording_is_no_page_whatever_the_engine_calls_it() {
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{word}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_default_this_machine_has_no_right_of_its_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = folder.path().join("acemux.db").to_str().expect("text").to_owned();
+    let shipped = Setup::new().set("OPERATOR_WITHOUT_KEY", "off").set("DB_PATH", database);
+    let app = shipped.start().await;
+    let key = std::fs::read_to_string(folder.path().join("api-key")).expect("it was made");
+    let host = "Host: localhost\r\n";
+    let with_key = format!("{host}X-API-KEY: {}\r\n", key.trim_end());
+    let foreign = format!("{with_key}Origin: https://evil.example\r\n");
+    for (method, path) in CHANGES.into_iter().filter(|(_, path)| *path != "/no/such/page") {
+        for prefix in ["", "/api/v1"] {
+            let path = format!("{prefix}{path}");
+            let without = ask(&app, method, &path, host, "").await;
+            assert_eq!(without, (401, "missing_key".into()), "{method} {path}");
+            let wrong = ask(&app, method, &path, &format!("{host}X-API-KEY: no\r\n"), "").await;
+            assert_eq!(wrong, (401, "wrong_key".into()), "{method} {path}");
+            let (status, _) = ask(&app, method, &path, &with_key, "").await;
+            assert!(!matches!(status, 401 | 403), "{method} {path}: {status}");
+            assert_eq!(
+                ask(&app, method, &path, &foreign, "").await.0,
+                403,
+                "{method} {path}: no page has a key"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_this_machine_nothing_that_a_proxy_passed_on_is_the_operators() {
+    let app = Setup::new().set("OPERATOR_WITHOUT_KEY", "loopback").start().await;
+    let ask_with = async |more: &str| {
+        ask(&app, "POST", "/events/cleanup", &format!("Host: {}\r\n{more}", app.address()), "").await.0
+    };
+    assert_eq!(ask_with("").await, 200);
+    for header in [
+        "Forwarded: for=192.0.2.1",
+        "Via: 1.1 proxy",
+        "X-Forwarded-For: 127.0.0.1",
+        "X-Forwarded-Server: a",
+        "X-Real-IP: 127.0.0.1",
+        "CF-Connecting-IP: 192.0.2.1",
+        "True-Client-IP: 192.0.2.1",
+        "X-Client-IP: 192.0.2.1",
+    ] {
+        assert_eq!(ask_with(&format!("{header}\r\n")).await, 401, "{header}");
+    }
+}
