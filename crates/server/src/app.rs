@@ -38,8 +38,9 @@ use crate::auth::Gate;
 use crate::client::TrustedProxies;
 use crate::config::Config;
 use crate::custom::{Custom, Recipes};
-use crate::edge::edge;
+use crate::edge::{Doors, edge};
 use crate::evacuate;
+use crate::hosts::Hosts;
 use crate::journal::Journal;
 use crate::key::Key;
 use crate::loops::Loops;
@@ -87,6 +88,7 @@ pub struct App {
     pub settings: Arc<Shown>,
     trusted: TrustedProxies,
     gate: Arc<Gate>,
+    hosts: Hosts,
 }
 
 /// Settings that pages show.
@@ -249,6 +251,7 @@ impl App {
             settings,
             trusted,
             gate,
+            hosts: Hosts::new(&config.allowed_hosts),
         }
     }
 
@@ -303,7 +306,8 @@ impl App {
             .merge(pages.clone())
             .nest("/api/v1", pages.route("/plan", get(fleet_pages::plan)))
             .with_state(self.clone());
-        edge(router, self.trusted.clone())
+        let (trusted, hosts, gate) = (self.trusted.clone(), self.hosts.clone(), Arc::clone(&self.gate));
+        edge(router, Doors { trusted, hosts, gate })
     }
 }
 

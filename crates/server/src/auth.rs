@@ -85,6 +85,11 @@ impl Gate {
         }
     }
 
+    /// Whether these headers hold the key.
+    pub(crate) fn opens_for(&self, headers: &HeaderMap) -> bool {
+        given_key(headers).is_some_and(|given| self.compare(given).is_ok())
+    }
+
     fn compare(&self, given: &[u8]) -> Result<Operator, Code> {
         let key = self.key.as_ref().map_err(|code| *code)?;
         let equal: bool = given.ct_eq(key.reveal().as_bytes()).into();

@@ -10,22 +10,18 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body::Body as _;
 
 use crate::api::problem::Code;
-use crate::client::TrustedProxies;
-use crate::serve::ConnectionControl;
 use crate::site::{self, Site};
 
 /// How a page relates to us, by the browser's word, which no page can change.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Refuses what a page of another origin asks to be changed, and bodies that are not JSON.
-pub(crate) fn check(request: &Request<Body>, trusted: &TrustedProxies) -> Result<(), Code> {
+pub(crate) fn check(request: &Request<Body>, behind_trusted_proxy: bool) -> Result<(), Code> {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(());
     }
     let headers = request.headers();
-    let peer = request.extensions().get::<ConnectionControl>().map(ConnectionControl::peer);
-    let is_trusted = peer.is_some_and(|peer| trusted.contains(peer.ip()));
-    if is_foreign(request.uri(), headers, is_trusted) {
+    if is_foreign(request.uri(), headers, behind_trusted_proxy) {
         return Err(Code::BadOrigin);
     }
     if !request.body().is_end_stream() && !is_json(headers) {

@@ -24,6 +24,7 @@ pub mod demo;
 pub mod edge;
 pub mod evacuate;
 pub mod history;
+pub mod hosts;
 pub mod journal;
 pub mod key;
 pub mod limits;

@@ -66,6 +66,11 @@ impl<'a> Site<'a> {
         same_port && self.host.eq_ignore_ascii_case(origin.host)
     }
 
+    /// Without brackets and port.
+    pub(crate) fn host(self) -> &'a str {
+        self.host
+    }
+
     /// `localhost`, or an address that only this machine reaches.
     pub(crate) fn is_loopback(self) -> bool {
         self.host.eq_ignore_ascii_case("localhost")

@@ -71,6 +71,8 @@ codes! {
         "The query is not valid percent-encoded UTF-8."
     InvalidParam         "invalid_param"          BAD_REQUEST
         "A parameter has a value that is not accepted."
+    AmbiguousHost        "ambiguous_host"         BAD_REQUEST
+        "The request must name one host, and only one."
     InvalidBody          "invalid_body"           BAD_REQUEST
         "The request body is not what this page accepts."
     MissingKey           "missing_key"            UNAUTHORIZED
@@ -105,6 +107,8 @@ codes! {
         "The request address is longer than 8 KiB."
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE
         "The request body must be application/json."
+    BadHost              "bad_host"               MISDIRECTED_REQUEST
+        "The request asks for a name that could be a stranger's."
     TooManyViewers       "too_many_viewers"       TOO_MANY_REQUESTS
         "Too many viewers from this address."
     TooManyRequests      "too_many_requests"      TOO_MANY_REQUESTS

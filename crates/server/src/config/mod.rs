@@ -49,6 +49,8 @@ pub struct Config {
     pub api_key: Option<Secret<String>>,
     /// `OPERATOR_WITHOUT_KEY`.
     pub without_key: WithoutKey,
+    /// `ALLOWED_HOSTS`.
+    pub allowed_hosts: Vec<String>,
     /// What is logged.
     pub log: Log,
 }
@@ -520,6 +522,15 @@ mod tests {
         assert!(warned(&[("API_KEY", "short")]).contains("16 characters"));
         assert!(warned(&[("API_KEY", "short"), ("APP_HOST", "127.0.0.1")]).contains("16 characters"));
         assert_eq!(warned(&[("API_KEY", "a-key-of-twenty-signs")]), "");
+    }
+
+    #[test]
+    fn allowed_hosts_are_names_and_nothing_else() {
+        let config = Config::from_pairs([("ALLOWED_HOSTS", "tv.example, iptv_1.example.com,")]).unwrap();
+        assert_eq!(config.allowed_hosts, ["tv.example", "iptv_1.example.com"]);
+        for wrong in ["tv.example:8000", "https://tv.example", "*", "*.example", "[::1]"] {
+            assert!(refused(&[("ALLOWED_HOSTS", wrong)]).contains("without ports"), "{wrong}");
+        }
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub(super) fn is_valid(kind: Kind, text: &str) -> bool {
         Kind::Choice(words) => words.contains(&text),
         Kind::Host => value::host(text).is_some(),
         Kind::Endpoints => endpoints(text).is_some(),
+        Kind::HostNames => value::host_names(text).is_some(),
         Kind::Networks => text.parse::<TrustedProxies>().is_ok(),
         Kind::Label => {
             text.split_once('=').is_some_and(|(key, value)| !key.is_empty() && !value.contains('='))
@@ -102,6 +103,7 @@ impl Resolver<'_> {
             db_path: self.text("DB_PATH").into(),
             api_key: self.api_key(),
             without_key: self.without_key(),
+            allowed_hosts: self.get("ALLOWED_HOSTS", value::host_names).unwrap_or_default(),
             log: self.log(),
         }
     }

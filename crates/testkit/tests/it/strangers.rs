@@ -1,7 +1,7 @@
 //! What a stranger may not: pages of others in somebody's browser, names that lead here, and whoever has no key.
 
 use acemux_sim::infohash_of;
-use acemux_testkit::app::Setup;
+use acemux_testkit::app::{Setup, until};
 use acemux_testkit::rawengine::{Act, RawEngine, start_fields};
 use acemux_testkit::{TestApp, get, send};
 use serde_json::{Value, json};
@@ -223,5 +223,104 @@ async fn at_this_machine_nothing_that_a_proxy_passed_on_is_the_operators() {
         "X-Client-IP: 192.0.2.1",
     ] {
         assert_eq!(ask_with(&format!("{header}\r\n")).await, 401, "{header}");
+    }
+}
+
+/// Pages that only our own names lead to, and what is answered under every name.
+const PAGES: [&str; 6] =
+    ["/proxy/status", "/api/v1/proxy/status", "/events", "/metrics", "/health", "/no/such/page"];
+const FOR_EVERYBODY: [&str; 2] = ["/livez", "/readyz"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_a_stranger_can_own_leads_to_no_page() {
+    let app = Setup::new().set("API_KEY", "a-key-of-twenty-signs").start().await;
+    until("the engine was probed", || app.app.engines.any_healthy()).await;
+    let bad_host = (421, Value::from("bad_host"));
+    for name in [
+        "evil.example",
+        "127.0.0.1.nip.io:8000",
+        "a:99999",
+        "[::1",
+        "[::1]evil.example",
+        "a@b",
+        "a, b",
+        "\u{fc}",
+    ] {
+        let headers = format!("Host: {name}\r\n");
+        for path in PAGES {
+            assert_eq!(ask(&app, "GET", path, &headers, "").await, bad_host, "{path} at {name}");
+        }
+        assert_eq!(ask(&app, "POST", "/scale/1", &headers, "").await, bad_host, "{name}");
+        let wrong = format!("{headers}X-API-KEY: no\r\n");
+        assert_eq!(ask(&app, "GET", "/events", &wrong, "").await, bad_host, "{name}");
+        let right = format!("{headers}X-API-KEY: a-key-of-twenty-signs\r\n");
+        assert_eq!(
+            ask(&app, "GET", "/events", &right, "").await.0,
+            200,
+            "whoever has the key is no page: {name}"
+        );
+        for path in FOR_EVERYBODY {
+            assert_eq!(ask(&app, "GET", path, &headers, "").await.0, 200, "{path} at {name}");
+        }
+        let media = send(app.address(), &format!("GET {} HTTP/1.1\r\n{headers}\r\n", stream(ID))).await;
+        assert_eq!(media.status, 200, "{name}");
+    }
+    let absolute = "http://evil.example/events";
+    assert_eq!(ask(&app, "GET", absolute, "Host: localhost\r\n", "").await, bad_host);
+    let named = "GET /events HTTP/1.1\r\nHost: tv.example\r\nConnection: close\r\n\r\n";
+    let problem = send(app.address(), named).await.json().await;
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("ALLOWED_HOSTS")), "{problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_lead_here_by_themselves_or_are_listed_are_served() {
+    let listed = Setup::new().set("ALLOWED_HOSTS", "tv.example, IPTV.example.com");
+    let app = listed.set("TRUSTED_PROXIES", "127.0.0.1").start().await;
+    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("it has a name");
+    for name in [
+        "localhost:8000",
+        "127.0.0.1:8000",
+        "192.0.2.1",
+        "[::1]:8000",
+        "[2001:db8::1]",
+        "orchestrator:8000",
+        "acemux",
+        "box.local",
+        "Box.LAN:8000",
+        "box.home",
+        "box.internal",
+        "box.localdomain",
+        "box.home.arpa",
+        "tv.example",
+        "iptv.EXAMPLE.com:443",
+        own.trim(),
+    ] {
+        for path in ["/proxy/status", "/metrics"] {
+            assert_eq!(
+                ask(&app, "GET", path, &format!("Host: {name}\r\n"), "").await.0,
+                200,
+                "{path} at {name}"
+            );
+        }
+    }
+    let forwarded = |name: &str| format!("Host: localhost\r\nX-Forwarded-Host: {name}\r\n");
+    assert_eq!(ask(&app, "GET", "/events", &forwarded("tv.example"), "").await.0, 200);
+    assert_eq!(ask(&app, "GET", "/events", &forwarded("evil.example"), "").await.0, 421);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_names_one_host_unless_it_is_older_than_the_rule() {
+    let app = Setup::new().start().await;
+    until("the engine was probed", || app.app.engines.any_healthy()).await;
+    let ambiguous = (400, Value::from("ambiguous_host"));
+    let media = stream(ID);
+    for path in PAGES.into_iter().chain(FOR_EVERYBODY).chain([media.as_str()]) {
+        let two = "Host: localhost\r\nHost: localhost\r\n";
+        assert_eq!(ask(&app, "GET", path, two, "").await, ambiguous, "{path}");
+    }
+    for path in &PAGES[..5] {
+        assert_eq!(ask(&app, "GET", path, "", "").await, ambiguous, "{path}");
+        let old = send(app.address(), &format!("GET {path} HTTP/1.0\r\n\r\n")).await;
+        assert_eq!(old.status, 200, "{path}");
     }
 }
