@@ -160,7 +160,7 @@ impl Parts {
         let metrics = Arc::new(Metrics::default());
         let Archive { store, instance: kept_instance } = archive;
         let key = Key::find_or_make(config);
-        key.log();
+        key.log(config.without_key);
         let journal = Arc::new(Journal::new(Arc::clone(&metrics), store.clone()));
         let engines = control::engines(config, Some(Arc::clone(&playbacks) as _));
         let custom = Arc::new(Custom::load(store.clone()).await?);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use acemux_store::key::{self, KeyFileError};
 
 use crate::archive::NOWHERE;
-use crate::config::{Config, SHORTEST_KEY, Secret};
+use crate::config::{Config, SHORTEST_KEY, Secret, WithoutKey};
 
 /// The key in force, or why there is none, and where one would be.
 #[derive(Debug)]
@@ -75,8 +75,14 @@ impl Key {
     }
 
     /// Says where it is, or why it is not, but never what it is.
-    pub(crate) fn log(&self) {
+    pub(crate) fn log(&self, without_key: WithoutKey) {
+        let opens_at_loopback = without_key == WithoutKey::Loopback && self.place != Place::Settings;
+        if opens_at_loopback {
+            tracing::info!("requests from this machine need no API key unless a proxy passed them on");
+        }
         match &self.key {
+            // Nothing is closed then to whoever reads this.
+            Err(Lack::NotKept) if opens_at_loopback => {}
             Ok(_) => tracing::info!(key = %self.place, "pages that change something need the API key"),
             Err(lack) => tracing::warn!(key = %self.place, "pages that need the API key are closed: {lack}"),
         }
