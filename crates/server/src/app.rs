@@ -38,9 +38,11 @@ use crate::auth::Gate;
 use crate::client::TrustedProxies;
 use crate::config::Config;
 use crate::custom::{Custom, Recipes};
-use crate::edge::edge;
+use crate::edge::{Doors, edge};
 use crate::evacuate;
+use crate::hosts::Hosts;
 use crate::journal::Journal;
+use crate::key::Key;
 use crate::loops::Loops;
 use crate::metrics::Metrics;
 use crate::origins::EngineOrigin;
@@ -86,6 +88,7 @@ pub struct App {
     pub settings: Arc<Shown>,
     trusted: TrustedProxies,
     gate: Arc<Gate>,
+    hosts: Hosts,
 }
 
 /// Settings that pages show.
@@ -146,6 +149,7 @@ struct Parts {
     playbacks: Arc<PlaybackJournal>,
     store: Store,
     kept_instance: Option<String>,
+    key: Key,
 }
 
 impl Parts {
@@ -155,6 +159,8 @@ impl Parts {
         let identities = Arc::new(archive.identities().await?);
         let metrics = Arc::new(Metrics::default());
         let Archive { store, instance: kept_instance } = archive;
+        let key = Key::find_or_make(config);
+        key.log(config.without_key);
         let journal = Arc::new(Journal::new(Arc::clone(&metrics), store.clone()));
         let engines = control::engines(config, Some(Arc::clone(&playbacks) as _));
         let custom = Arc::new(Custom::load(store.clone()).await?);
@@ -171,6 +177,7 @@ impl Parts {
             playbacks,
             store,
             kept_instance,
+            key,
         })
     }
 
@@ -215,13 +222,15 @@ impl FromRef<App> for TrustedProxies {
 
 impl App {
     fn new(config: &Config, parts: Parts, stop: CancellationToken) -> Self {
-        let Parts { metrics, journal, engines, fleet, recipes, custom, loops, identities, store, .. } = parts;
+        let Parts {
+            metrics, journal, engines, fleet, recipes, custom, loops, identities, store, key, ..
+        } = parts;
         let origin = EngineOrigin::new(Arc::clone(&engines), identities);
         let observer = Arc::clone(&journal);
         let relay = Relay::new(relay_config(config), Arc::new(origin.clone()), observer);
         let reported = Arc::default();
         let trusted = config.viewers.trusted_proxies.clone();
-        let gate = Arc::new(Gate::new(config.api_key.clone()));
+        let gate = Arc::new(Gate::new(key, config.without_key));
         let settings = Arc::new(Shown::new(config));
         let began = Instant::now();
         Self {
@@ -242,6 +251,7 @@ impl App {
             settings,
             trusted,
             gate,
+            hosts: Hosts::new(&config.allowed_hosts),
         }
     }
 
@@ -296,7 +306,8 @@ impl App {
             .merge(pages.clone())
             .nest("/api/v1", pages.route("/plan", get(fleet_pages::plan)))
             .with_state(self.clone());
-        edge(router)
+        let (trusted, hosts, gate) = (self.trusted.clone(), self.hosts.clone(), Arc::clone(&self.gate));
+        edge(router, Doors { trusted, hosts, gate })
     }
 }
 

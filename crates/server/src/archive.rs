@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 
 /// The value of `DB_PATH` that keeps nothing.
-const NOWHERE: &str = ":memory:";
+pub(crate) const NOWHERE: &str = ":memory:";
 
 /// The store as it was opened, and whose engines are ours.
 pub struct Archive {

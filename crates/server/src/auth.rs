@@ -1,89 +1,125 @@
-//! Who may do more than watch: whoever has the API key, or without a key whoever sits at this machine.
+//! Who may do more than watch: whoever has the API key, or if the settings say so whoever sits at this machine.
 //!
-//! "At this machine" is judged by the socket and the request together: a loopback peer that asks a loopback host and
-//! was not forwarded by anything. So neither a reverse proxy on the same machine nor a web page whose name resolves to
-//! 127.0.0.1 passes for the operator.
+//! "At this machine" is judged by the socket and the request together: a loopback peer that asks a loopback host, for no
+//! page of another origin, and that was not forwarded by anything. So neither a web page whose name resolves to 127.0.0.1
+//! passes for the operator, nor a reverse proxy on the same machine that says so. One that says nothing, or a tunnel, does:
+//! therefore the rule is off unless somebody asks for it.
 
 use axum::extract::FromRequestParts;
-use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderName, VIA};
+use http::header::{AUTHORIZATION, HeaderName};
 use http::request::Parts;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Version};
 use subtle::ConstantTimeEq as _;
 
 use crate::api::problem::{Code, Problem};
 use crate::app::App;
-use crate::config::Secret;
+use crate::browser;
+use crate::config::{Secret, WithoutKey};
+use crate::key::{Key, Lack, Place};
 use crate::serve::ConnectionControl;
+use crate::site::{self, Site};
 
 /// Proof that the request may change things and see everything. Pages that need it take it as an argument.
 #[derive(Clone, Copy, Debug)]
 pub struct Operator(());
 
-/// The configured key, if there is one.
-#[derive(Clone, Debug)]
+/// What opens.
+#[derive(Debug)]
 pub struct Gate {
-    key: Option<Secret<String>>,
+    /// The key, or what is answered instead.
+    key: Result<Secret<String>, Code>,
+    /// Whether this machine needs none.
+    opens_at_loopback: bool,
 }
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// What proxies add. Any of them means that the peer's address says nothing about who asks.
-const FORWARDING: [HeaderName; 6] = [
-    FORWARDED,
-    VIA,
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-real-ip"),
+/// What proxies, balancers and tunnels add. Any of them means that the peer's address says nothing about who asks.
+const FORWARDING: [&str; 16] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-remote-ip",
+    "x-remote-addr",
+    "x-proxyuser-ip",
+    "x-varnish",
+    "client-ip",
+    "true-client-ip",
+    "fastly-client-ip",
+    "wl-proxy-client-ip",
+    "incap-client-ip",
+    "cdn-loop",
+    "proxy-connection",
+];
+
+/// The same by how their names begin.
+const FORWARDING_FAMILIES: [&str; 9] = [
+    "x-forwarded",
+    "x-original",
+    "x-envoy-",
+    "x-amz",
+    "x-azure-",
+    "x-appengine-",
+    "x-cloud-trace",
+    "cf-",
+    "fly-",
 ];
 
 impl Gate {
-    /// Opens for `key`, or for this machine without one.
-    pub fn new(key: Option<Secret<String>>) -> Self {
-        Self { key }
+    /// Opens for this key, and without one in the settings for whom they let in.
+    pub fn new(Key { place, key }: Key, without_key: WithoutKey) -> Self {
+        let key =
+            key.map_err(|lack| if matches!(lack, Lack::TooShort) { Code::ShortKey } else { Code::NoKey });
+        // Who has chosen a key wants it to be asked for, also when it is too short.
+        let opens_at_loopback = without_key == WithoutKey::Loopback && place != Place::Settings;
+        Self { key, opens_at_loopback }
     }
 
-    fn admit(&self, headers: &HeaderMap, uri: &Uri, local: bool) -> Result<Operator, Code> {
-        match &self.key {
-            Some(key) => {
-                let given = given_key(headers).ok_or(Code::MissingKey)?;
-                let equal: bool = given.as_bytes().ct_eq(key.reveal().as_bytes()).into();
-                if equal { Ok(Operator(())) } else { Err(Code::WrongKey) }
-            }
-            None if local && asks_loopback(headers, uri) && !is_forwarded(headers) => Ok(Operator(())),
-            None => Err(Code::MissingKey),
+    fn admit(&self, request: &Parts, is_local: bool) -> Result<Operator, Code> {
+        match given_key(&request.headers) {
+            Some(given) => self.compare(given),
+            None if self.opens_at_loopback && is_local && is_at_this_machine(request) => Ok(Operator(())),
+            None => Err(self.key.as_ref().err().copied().unwrap_or(Code::MissingKey)),
         }
+    }
+
+    /// Whether these headers hold the key.
+    pub(crate) fn opens_for(&self, headers: &HeaderMap) -> bool {
+        given_key(headers).is_some_and(|given| self.compare(given).is_ok())
+    }
+
+    fn compare(&self, given: &[u8]) -> Result<Operator, Code> {
+        let key = self.key.as_ref().map_err(|code| *code)?;
+        let equal: bool = given.ct_eq(key.reveal().as_bytes()).into();
+        if equal { Ok(Operator(())) } else { Err(Code::WrongKey) }
     }
 }
 
 /// `X-API-KEY: k` or `Authorization: Bearer k`; the scheme's case does not matter.
-fn given_key(headers: &HeaderMap) -> Option<&str> {
+fn given_key(headers: &HeaderMap) -> Option<&[u8]> {
     if let Some(key) = headers.get(X_API_KEY) {
-        return key.to_str().ok().map(str::trim);
+        return Some(key.as_bytes().trim_ascii());
     }
-    let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, key) = value.split_at_checked(b"bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
 }
 
-fn is_forwarded(headers: &HeaderMap) -> bool {
-    FORWARDING.iter().any(|name| headers.contains_key(name))
+/// What the request itself tells. Proxies as they come speak HTTP/1.0 (nginx) and pass on what their client's browser says.
+fn is_at_this_machine(request: &Parts) -> bool {
+    let Parts { uri, headers, version, .. } = request;
+    let asks_loopback = site::asked(uri, headers).and_then(Site::parse).is_some_and(Site::is_loopback);
+    asks_loopback
+        && *version != Version::HTTP_10
+        && !headers.keys().any(is_of_a_proxy)
+        && !browser::is_foreign(uri, headers, false)
 }
 
-fn asks_loopback(headers: &HeaderMap, uri: &Uri) -> bool {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).or_else(|| uri.host());
-    host.is_some_and(|host| is_loopback(without_port(host)))
-}
-
-fn without_port(host: &str) -> &str {
-    match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+fn is_of_a_proxy(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    FORWARDING.contains(&name) || FORWARDING_FAMILIES.iter().any(|family| name.starts_with(family))
 }
 
 impl FromRequestParts<App> for Operator {
@@ -92,7 +128,7 @@ impl FromRequestParts<App> for Operator {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<ConnectionControl>().map(ConnectionControl::peer);
         let local = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-        app.gate().admit(&parts.headers, &parts.uri, local).map_err(Problem::from)
+        app.gate().admit(parts, local).map_err(Problem::from)
     }
 }
 
@@ -100,48 +136,109 @@ impl FromRequestParts<App> for Operator {
 mod tests {
     use super::*;
 
-    fn admit(key: Option<&str>, local: bool, headers: &[(&str, &str)]) -> Result<(), Code> {
-        let gate = Gate::new(key.map(|key| Secret::new(key.to_owned())));
-        let headers = headers.iter().map(|(name, value)| {
-            (name.parse::<HeaderName>().unwrap(), value.parse::<http::HeaderValue>().unwrap())
-        });
-        gate.admit(&headers.collect(), &Uri::from_static("/"), local).map(|_| ())
+    const KEY: &str = "a-key-of-twenty-signs";
+
+    fn gate(key: Result<&str, Lack>, place: Place, without_key: WithoutKey) -> Gate {
+        Gate::new(Key { place, key: key.map(|key| Secret::new(key.to_owned())) }, without_key)
+    }
+
+    fn ask(gate: &Gate, local: bool, headers: &[(&str, &str)]) -> Result<(), Code> {
+        let mut request = http::Request::builder().uri("/");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        gate.admit(&request.body(()).unwrap().into_parts().0, local).map(|_| ())
+    }
+
+    fn with_key(local: bool, headers: &[(&str, &str)]) -> Result<(), Code> {
+        ask(&gate(Ok(KEY), Place::Settings, WithoutKey::Loopback), local, headers)
+    }
+
+    fn at_loopback(local: bool, headers: &[(&str, &str)]) -> Result<(), Code> {
+        ask(&gate(Ok(KEY), Place::File("api-key".into()), WithoutKey::Loopback), local, headers)
     }
 
     #[test]
     fn both_ways_to_give_the_key_work() {
-        for header in [("x-api-key", "k"), ("authorization", "Bearer k"), ("authorization", "bearer  k")] {
-            assert_eq!(admit(Some("k"), false, &[header]), Ok(()), "{header:?}");
+        let bearer = [format!("Bearer {KEY}"), format!("bearer  {KEY} ")];
+        assert_eq!(with_key(false, &[("x-api-key", KEY)]), Ok(()));
+        for header in &bearer {
+            assert_eq!(with_key(false, &[("authorization", header)]), Ok(()), "{header}");
         }
     }
 
     #[test]
     fn a_wrong_or_missing_key_is_refused_even_at_this_machine() {
-        for wrong in ["", "K", "kk", "k k"] {
-            assert_eq!(admit(Some("k"), true, &[("x-api-key", wrong)]), Err(Code::WrongKey), "{wrong:?}");
+        let upper = KEY.to_uppercase();
+        let (longer, prefix) = (format!("{KEY}1"), &KEY[..20]);
+        for wrong in ["", "k", &upper, &longer, prefix] {
+            assert_eq!(with_key(true, &[("x-api-key", wrong)]), Err(Code::WrongKey), "{wrong:?}");
+            assert_eq!(
+                at_loopback(true, &[("host", "localhost"), ("x-api-key", wrong)]),
+                Err(Code::WrongKey)
+            );
         }
-        assert_eq!(admit(Some("k"), true, &[("host", "localhost")]), Err(Code::MissingKey));
-        assert_eq!(admit(Some("k"), true, &[("authorization", "Basic k")]), Err(Code::MissingKey));
+        assert_eq!(with_key(true, &[("host", "localhost")]), Err(Code::MissingKey));
+        assert_eq!(with_key(true, &[("authorization", &format!("Basic {KEY}"))]), Err(Code::MissingKey));
     }
 
     #[test]
-    fn without_a_key_only_this_machine_is_admitted() {
+    fn this_machine_needs_a_key_unless_the_settings_say_otherwise() {
+        let by_default = gate(Ok(KEY), Place::File("api-key".into()), WithoutKey::Nobody);
+        assert_eq!(ask(&by_default, true, &[("host", "localhost")]), Err(Code::MissingKey));
+        assert_eq!(ask(&by_default, false, &[("x-api-key", KEY)]), Ok(()));
         for host in ["localhost", "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "LOCALHOST"] {
-            assert_eq!(admit(None, true, &[("host", host)]), Ok(()), "{host}");
-            assert_eq!(admit(None, false, &[("host", host)]), Err(Code::MissingKey), "{host} from elsewhere");
+            assert_eq!(at_loopback(true, &[("host", host)]), Ok(()), "{host}");
+            assert_eq!(at_loopback(false, &[("host", host)]), Err(Code::MissingKey), "{host} from elsewhere");
         }
-        for host in ["evil.example", "127.0.0.1.nip.io", "192.0.2.1", ""] {
-            assert_eq!(admit(None, true, &[("host", host)]), Err(Code::MissingKey), "{host}");
+        for host in
+            ["evil.example", "127.0.0.1.nip.io", "192.0.2.1", "", "[::1", "[::1]evil.example", "localhost:x"]
+        {
+            assert_eq!(at_loopback(true, &[("host", host)]), Err(Code::MissingKey), "{host}");
         }
     }
 
     #[test]
-    fn what_was_forwarded_is_not_from_this_machine() {
-        for name in
-            ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"]
-        {
-            let headers = [("host", "localhost"), (name, "a")];
-            assert_eq!(admit(None, true, &headers), Err(Code::MissingKey), "{name}");
+    fn what_was_forwarded_or_comes_from_another_origin_is_not_from_this_machine() {
+        let families = FORWARDING_FAMILIES.map(|family| format!("{family}a"));
+        let usual =
+            ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "cf-connecting-ip", "cf-ray"];
+        let names = families.iter().map(String::as_str).chain(FORWARDING).chain(usual);
+        for name in names.chain(["x-original-forwarded-for", "x-amzn-trace-id"]) {
+            assert_eq!(
+                at_loopback(true, &[("host", "localhost"), (name, "a")]),
+                Err(Code::MissingKey),
+                "{name}"
+            );
         }
+        for foreign in
+            [("origin", "https://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")]
+        {
+            assert_eq!(
+                at_loopback(true, &[("host", "localhost"), foreign]),
+                Err(Code::MissingKey),
+                "{foreign:?}"
+            );
+        }
+        assert_eq!(at_loopback(true, &[("host", "localhost"), ("origin", "http://localhost")]), Ok(()));
+        let old = http::Request::builder().version(Version::HTTP_10).header("host", "localhost");
+        let old = old.body(()).unwrap().into_parts().0;
+        let gate = gate(Ok(KEY), Place::Nowhere, WithoutKey::Loopback);
+        assert!(gate.admit(&old, true).is_err(), "as nginx asks when nobody has told it more");
+    }
+
+    #[test]
+    fn without_a_usable_key_the_answer_names_the_cause_whatever_is_given() {
+        for (lack, place, code) in
+            [(Lack::TooShort, Place::Settings, Code::ShortKey), (Lack::NotKept, Place::Nowhere, Code::NoKey)]
+        {
+            let gate = gate(Err(lack), place, WithoutKey::Nobody);
+            for headers in [&[][..], &[("x-api-key", "abc")], &[("x-api-key", "")], &[("host", "localhost")]]
+            {
+                assert_eq!(ask(&gate, true, headers), Err(code), "{headers:?}");
+            }
+        }
+        let chosen = gate(Err(Lack::TooShort), Place::Settings, WithoutKey::Loopback);
+        assert_eq!(ask(&chosen, true, &[("host", "localhost")]), Err(Code::ShortKey));
     }
 }

@@ -65,6 +65,8 @@ pub enum Command {
         #[command(subcommand)]
         action: ConfigAction,
     },
+    /// Print the API key that is in force, and to standard error where it lies
+    Key(ServeFlags),
     /// Ask the running service whether it lives; for container health checks
     Healthcheck(ServeFlags),
     /// Run a simulated engine alone

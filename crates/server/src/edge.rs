@@ -1,7 +1,7 @@
 //! What holds for every request before a route sees it, and for every reply after.
 //!
-//! Owns the request id, the limits of a request's size and time, the shape of errors that no route answers
-//! (404, 405, what an extractor refuses) and the fence around a panic. Refuses to know any route, except that
+//! Owns the request id, the limits of a request's size and time, what pages of others may not ask ([`crate::browser`],
+//! [`crate::hosts`]), the shape of errors that no route answers (404, 405, what an extractor refuses) and the fence around a panic. Refuses to know any route, except that
 //! pages under `/ace/` are media and readable from any origin.
 
 use std::panic::AssertUnwindSafe;
@@ -13,17 +13,24 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Request};
-use axum::middleware::{Next, from_fn};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Sleep;
 use tracing::error;
 
 use crate::api::problem::{Code, Problem, RequestId};
+use crate::auth::Gate;
+use crate::browser;
+use crate::client::TrustedProxies;
+use crate::hosts::Hosts;
+use crate::serve::ConnectionControl;
 use crate::supervise::reason_of;
 
 /// Longest path and query, in bytes. A request of ours needs about 100; players add a few hundred.
@@ -41,27 +48,56 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Where the request's id stands in a reply.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What the edge must know to tell strangers apart.
+#[derive(Debug)]
+pub struct Doors {
+    /// Whose word about the client's request counts.
+    pub trusted: TrustedProxies,
+    /// Which names are ours.
+    pub hosts: Hosts,
+    /// Who may ask by any name.
+    pub gate: Arc<Gate>,
+}
+
+impl Doors {
+    fn check(&self, request: &Request) -> Result<(), Problem> {
+        check(request.uri(), request.headers())?;
+        let peer = request.extensions().get::<ConnectionControl>().map(ConnectionControl::peer);
+        let is_proxied = peer.is_some_and(|peer| self.trusted.contains(peer.ip()));
+        self.hosts.check(request, is_proxied, &self.gate)?;
+        Ok(browser::check(request, is_proxied)?)
+    }
+}
+
 /// Puts the edge around all routes. To be called once, last, when every route has been added.
-pub fn edge(router: Router) -> Router {
+pub fn edge(router: Router, doors: Doors) -> Router {
     router
         .fallback(async || Problem::new(Code::NotFound))
         .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(from_fn(at_the_edge))
+        .layer(from_fn_with_state(Arc::new(doors), at_the_edge))
 }
 
-async fn at_the_edge(request: Request, next: Next) -> Response {
+async fn at_the_edge(State(doors): State<Arc<Doors>>, request: Request, next: Next) -> Response {
     let id = RequestId::random();
     let readable_anywhere = is_media(request.uri());
-    let mut response = match check(request.uri(), request.headers()) {
+    let mut response = match doors.check(&request) {
         Ok(()) => run(request, next, id).await,
-        Err(code) => Problem::new(code).into_response(),
+        Err(problem) => problem.into_response(),
     };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         name_request(&mut response, &problem, id, readable_anywhere);
     }
-    response.headers_mut().insert(X_REQUEST_ID, header_of(id));
+    complete(response.headers_mut(), id);
     response
+}
+
+/// What every reply carries. Nothing here is for caches unless its page says otherwise, and nobody may take bytes for
+/// another type than ours: what an engine sends would run as a script of our origin.
+fn complete(headers: &mut HeaderMap, id: RequestId) {
+    headers.insert(X_REQUEST_ID, header_of(id));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
 async fn run(mut request: Request, next: Next, id: RequestId) -> Response {

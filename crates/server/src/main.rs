@@ -8,6 +8,7 @@ use std::time::Duration;
 use acemux_server::app::{BuildError, Service};
 use acemux_server::cli::{Cli, Command, ConfigAction, Exit, ServeFlags, Sim};
 use acemux_server::config::{Config, ListenHost, Problems, Written, show, show_json};
+use acemux_server::key::Key;
 use acemux_server::simargs::{self, BadValue, SimRun};
 use acemux_server::{demo, limits, logging};
 use acemux_sim::SimOptions;
@@ -47,6 +48,7 @@ fn run(cli: Cli) -> Exit {
         Command::Demo { port } => run_demo(port),
         Command::Config { action: ConfigAction::Check(flags) } => check(&flags),
         Command::Config { action: ConfigAction::Show { json, flags } } => show_config(&flags, json),
+        Command::Key(flags) => print_key(&flags),
         Command::Healthcheck(flags) => healthcheck(&flags),
         Command::Sim { what: Sim::Engine(flags) } => simulate(flags.into(), Duration::ZERO),
     }
@@ -173,6 +175,26 @@ fn show_config(flags: &ServeFlags, json: bool) -> Exit {
             Exit::Success
         }
         Err(exit) => exit,
+    }
+}
+
+/// The key alone on standard output, for `"$(acemux key)"`. Only reads, so it works beside the service.
+fn print_key(flags: &ServeFlags) -> Exit {
+    let config = match load(flags) {
+        Ok((config, _)) => config,
+        Err(exit) => return exit,
+    };
+    let Key { place, key } = Key::find(&config);
+    eprintln!("{place}");
+    match key {
+        Ok(key) => {
+            println!("{}", key.reveal());
+            Exit::Success
+        }
+        Err(lack) => {
+            eprintln!("{lack}");
+            Exit::Failed
+        }
     }
 }
 

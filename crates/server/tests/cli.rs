@@ -120,6 +120,110 @@ fn without_engines_it_serves_answers_503_and_stops_when_told() {
     assert_eq!(run(&["healthcheck"], &health).status.code(), Some(1));
 }
 
+/// Settings of a service that keeps something in `folder`.
+fn keeping<'a>(database: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let usual = [
+        ("APP_HOST", "127.0.0.1"),
+        ("APP_PORT", "0"),
+        ("ENGINE_PROVISIONER", "none"),
+        ("DB_PATH", database),
+        ("LOG_FORMAT", "json"),
+    ];
+    usual.into_iter().chain(more.iter().copied()).collect()
+}
+
+fn status_of(address: &str, key: &str) -> String {
+    let mut connection = TcpStream::connect(address).expect("it listens");
+    let header = if key.is_empty() { String::new() } else { format!("X-API-KEY: {key}\r\n") };
+    let head = "POST /events/cleanup HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+    write!(connection, "{head}{header}Content-Length: 0\r\n\r\n").expect("it is open");
+    let mut reply = String::new();
+    connection.read_to_string(&mut reply).expect("a reply");
+    reply
+}
+
+#[test]
+fn without_a_key_in_the_settings_one_is_made_that_acemux_key_prints_beside_the_service() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (database, file) = (folder.path().join("acemux.db"), folder.path().join("api-key"));
+    let database = database.to_str().expect("text");
+    let settings = keeping(database, &[("API_KEY", "your-secure-key")]);
+    let before = run(&["key"], &settings);
+    assert_eq!((before.status.code(), text(&before.stdout)), (Some(1), String::new()), "none was made yet");
+    let (mut running, address) = Running::start(&["serve"], &settings);
+    let printed = run(&["key"], &settings);
+    assert_eq!(printed.status.code(), Some(0));
+    assert!(text(&printed.stderr).contains(file.to_str().expect("text")), "it says where the key lies");
+    let key = text(&printed.stdout).trim_end().to_owned();
+    assert_eq!(std::fs::read_to_string(&file).expect("it is there").trim_end(), key);
+    assert_eq!(std::fs::metadata(&file).expect("it is there").permissions().mode() & 0o777, 0o600);
+    assert!(status_of(&address, &key).starts_with("HTTP/1.1 200"));
+    for wrong in ["your-secure-key", &key[1..], ""] {
+        assert!(status_of(&address, wrong).starts_with("HTTP/1.1 401"), "{wrong}");
+    }
+    let told = Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().expect("kill runs");
+    assert!(told.success() && running.0.wait().expect("it ends").success());
+    let (_running, address) = Running::start(&["serve"], &settings);
+    assert!(status_of(&address, &key).starts_with("HTTP/1.1 200"), "the same after a restart");
+    let chosen = keeping(database, &[("API_KEY", "a-long-and-secret-key")]);
+    assert_eq!(text(&run(&["key"], &chosen).stdout), "a-long-and-secret-key\n");
+}
+
+#[test]
+fn the_log_names_the_keys_place_and_never_the_key_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (database, file) = (folder.path().join("acemux.db"), folder.path().join("api-key"));
+    let settings = keeping(database.to_str().expect("text"), &[]);
+    let program = env!("CARGO_BIN_EXE_acemux");
+    for start in 1..=2 {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", "umask 000; exec \"$0\" serve", program])
+            .env_clear()
+            .envs(settings.iter().copied());
+        let child = command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut child = child.stderr(Stdio::piped()).spawn().expect("runs");
+        let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
+        let mut said = String::new();
+        while !said.contains("serving") {
+            assert_ne!(log.read_line(&mut said).expect("text"), 0, "it ended: {said}");
+        }
+        let mut running = Running(child, log);
+        let told =
+            Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().expect("kill runs");
+        assert!(told.success());
+        running.1.read_to_string(&mut said).expect("its log, to its end");
+        assert!(said.contains(file.to_str().expect("text")), "start {start}: {said}");
+        let key = std::fs::read_to_string(&file).expect("it was made");
+        assert!(!said.contains(key.trim_end()), "start {start}: {said}");
+        assert_eq!(std::fs::metadata(&file).expect("it is there").permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn a_short_key_or_an_unusable_file_stops_nothing_but_the_pages_that_need_a_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = folder.path().join("acemux.db");
+    std::os::unix::fs::symlink(folder.path().join("elsewhere"), folder.path().join("api-key"))
+        .expect("a link");
+    let database = database.to_str().expect("text");
+    for (more, code) in [(&[("API_KEY", "abc")][..], "short_key"), (&[], "no_key")] {
+        let settings = keeping(database, more);
+        let (running, address) = Running::start(&["serve"], &settings);
+        assert!(get(&address, "/livez").starts_with("HTTP/1.1 200"));
+        assert!(get(&address, "/proxy/status").starts_with("HTTP/1.1 200"));
+        for given in ["", "abc"] {
+            let reply = status_of(&address, given);
+            assert!(reply.starts_with("HTTP/1.1 401") && reply.contains(code), "{reply}");
+        }
+        assert_eq!(run(&["key"], &settings).status.code(), Some(1));
+        drop(running);
+    }
+    assert!(!folder.path().join("elsewhere").exists(), "no link is followed");
+}
+
 /// The real process, because whoever starts it again looks at nothing but its code.
 #[cfg(target_os = "linux")]
 #[test]

@@ -2,10 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use acemux_server::api::problem::{Code, Problem};
-use acemux_server::edge::{BODY_TIMEOUT, MAX_BODY, MAX_HEADER_BLOCK, MAX_URI, edge};
+use acemux_server::auth::Gate;
+use acemux_server::client::TrustedProxies;
+use acemux_server::config::{Secret, WithoutKey};
+use acemux_server::edge::{BODY_TIMEOUT, Doors, MAX_BODY, MAX_HEADER_BLOCK, MAX_URI, edge};
+use acemux_server::hosts::Hosts;
+use acemux_server::key::{Key, Place};
 use axum::body::Body;
 use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Response};
@@ -17,9 +23,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
+const KEY: &str = "a-key-of-twenty-signs";
+
 fn app() -> Router {
     let panics = async || -> Response { panic!("a handler's panic, made on purpose") };
     let own_error = async || (StatusCode::CONFLICT, Json(json!({"error": "provisioning_blocked"})));
+    let key = Key { place: Place::Settings, key: Ok(Secret::new(KEY.to_owned())) };
+    let gate = Gate::new(key, WithoutKey::Nobody);
     edge(
         Router::new()
             .route("/", get(async || "hello"))
@@ -30,6 +40,7 @@ fn app() -> Router {
             .route("/number/{n}", get(async |Path(n): Path<u8>| n.to_string()))
             .nest("/api/v1", Router::new().route("/nested", get(async || "nested")))
             .route("/query", get(async |Query(page): Query<Page>| page.size.to_string())),
+        Doors { trusted: TrustedProxies::default(), hosts: Hosts::default(), gate: Arc::new(gate) },
     )
 }
 
@@ -39,7 +50,7 @@ struct Page {
 }
 
 fn request(method: &str, uri: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Request<Body> {
-    let mut request = Request::builder().method(method).uri(uri);
+    let mut request = Request::builder().method(method).uri(uri).header("host", "localhost");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -87,7 +98,7 @@ async fn addresses_are_limited() {
 
 #[tokio::test]
 async fn header_blocks_are_limited() {
-    let value = "x".repeat(MAX_HEADER_BLOCK - "x-long: \r\n".len());
+    let value = "x".repeat(MAX_HEADER_BLOCK - "host: localhost\r\nx-long: \r\n".len());
     assert_eq!(ask(request("GET", "/", &[("x-long", &value)], "")).await.status(), StatusCode::OK);
     let (status, code, _) = problem(request("GET", "/", &[("x-long", &value), ("a", "")], "")).await;
     assert_eq!((status, code.as_str()), (431, "headers_too_large"));

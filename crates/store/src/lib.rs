@@ -11,7 +11,7 @@
 //!
 //! * [`Store`] is the handle: clone it freely. Whoever reports something never waits and never fails; whoever asks, or
 //!   saves a setting, awaits an answer with a deadline. Nothing here runs on the threads that move bytes.
-//! * [`directory`] is the folder: locked by one instance, home of the instance id.
+//! * [`directory`] is the folder: locked by one instance, home of the instance id; [`key`] is the API key made for it.
 //! * [`open`] turns a file into a usable database or says why not. A damaged file is moved aside, a newer or foreign
 //!   one is left as it is.
 //! * When the disk is full or read-only, writes that somebody awaits fail with [`StoreError::Full`]; all others wait
@@ -25,6 +25,7 @@ pub mod directory;
 pub mod engines;
 pub mod events;
 pub mod identities;
+pub mod key;
 pub mod open;
 pub mod playbacks;
 mod queue;

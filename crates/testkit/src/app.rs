@@ -37,13 +37,15 @@ impl Setup {
         Self::as_shipped(engines).set("EMPTY_STREAM_TIMEOUT", "3s")
     }
 
-    /// These engines and nothing set but where everything is: as long in everything as users have it.
+    /// These engines and nothing set but where everything is, and that tests need no key: as long in everything as users
+    /// have it.
     pub fn as_shipped(engines: impl IntoIterator<Item = SimOptions>) -> Self {
         let settings = [
             ("APP_HOST", "127.0.0.1"),
             ("APP_PORT", "0"),
             ("ENGINE_PROVISIONER", "none"),
             ("DB_PATH", ":memory:"),
+            ("OPERATOR_WITHOUT_KEY", "loopback"),
         ];
         Self {
             engines: engines.into_iter().collect(),

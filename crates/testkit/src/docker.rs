@@ -53,6 +53,7 @@ impl Program {
         let port = free_port();
         let usual = [
             ("APP_HOST", "127.0.0.1"),
+            ("OPERATOR_WITHOUT_KEY", "loopback"),
             ("ENGINE_PROVISIONER", "docker"),
             ("ENGINE_IMAGE", FAST),
             ("ENGINE_VARIANT", "krinkuto11-amd64"),

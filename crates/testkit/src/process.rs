@@ -26,7 +26,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it on these engines with these settings; everything else is as shipped.
+    /// Starts it on these engines with these settings; everything else is as shipped, but that tests need no key.
     pub async fn start(engines: &[SocketAddr], settings: &[(&str, &str)]) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -34,8 +34,13 @@ impl Process {
         std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
         let engines: Vec<String> = engines.iter().map(ToString::to_string).collect();
         let engines = engines.join(",");
-        let where_it_is = [("APP_HOST", "127.0.0.1"), ("APP_PORT", "0"), ("ENGINES", engines.as_str())];
-        let child = spawn(&folder, where_it_is.iter().chain(settings).copied());
+        let usual = [
+            ("APP_HOST", "127.0.0.1"),
+            ("APP_PORT", "0"),
+            ("OPERATOR_WITHOUT_KEY", "loopback"),
+            ("ENGINES", engines.as_str()),
+        ];
+        let child = spawn(&folder, usual.iter().chain(settings).copied());
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut process = Self { address, folder, child };
         process.address = process.listens().await;

@@ -71,16 +71,24 @@ codes! {
         "The query is not valid percent-encoded UTF-8."
     InvalidParam         "invalid_param"          BAD_REQUEST
         "A parameter has a value that is not accepted."
+    AmbiguousHost        "ambiguous_host"         BAD_REQUEST
+        "The request must name one host, and only one."
     InvalidBody          "invalid_body"           BAD_REQUEST
         "The request body is not what this page accepts."
     MissingKey           "missing_key"            UNAUTHORIZED
         "This needs the API key, as X-API-KEY or as Authorization: Bearer."
     WrongKey             "wrong_key"              UNAUTHORIZED
         "The API key is wrong."
+    ShortKey             "short_key"              UNAUTHORIZED
+        "The API key in the settings is shorter than 16 characters and opens nothing: set a longer one."
+    NoKey                "no_key"                 UNAUTHORIZED
+        "This service has no API key; its log says why and what to set."
     SelectorDisabled     "selector_disabled"      FORBIDDEN
         "This way to name a channel is switched off."
     LoopingStream        "looping_stream"         FORBIDDEN
         "The channel repeats itself and is blocked for a while."
+    BadOrigin            "bad_origin"             FORBIDDEN
+        "A page of another origin may change nothing here."
     BadToken             "bad_token"              FORBIDDEN
         "The token is unknown, expired or of another session."
     ForbiddenTarget      "forbidden_target"       FORBIDDEN
@@ -99,6 +107,8 @@ codes! {
         "The request address is longer than 8 KiB."
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE
         "The request body must be application/json."
+    BadHost              "bad_host"               MISDIRECTED_REQUEST
+        "The request asks for a name that could be a stranger's."
     TooManyViewers       "too_many_viewers"       TOO_MANY_REQUESTS
         "Too many viewers from this address."
     TooManyRequests      "too_many_requests"      TOO_MANY_REQUESTS

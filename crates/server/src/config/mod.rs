@@ -45,11 +45,27 @@ pub struct Config {
     pub vpn: Vpn,
     /// `DB_PATH`; `:memory:` keeps nothing.
     pub db_path: PathBuf,
-    /// `API_KEY`.
+    /// `API_KEY`, unless it is one that everybody knows.
     pub api_key: Option<Secret<String>>,
+    /// `OPERATOR_WITHOUT_KEY`.
+    pub without_key: WithoutKey,
+    /// `ALLOWED_HOSTS`.
+    pub allowed_hosts: Vec<String>,
     /// What is logged.
     pub log: Log,
 }
+
+/// Who needs no key while none is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithoutKey {
+    /// Nobody.
+    Nobody,
+    /// Who sits at this machine and came through no proxy.
+    Loopback,
+}
+
+/// Fewest characters of a key: what is shorter can be guessed.
+pub const SHORTEST_KEY: usize = 16;
 
 /// The service's own socket.
 #[derive(Clone, Debug)]
@@ -501,11 +517,31 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_can_guess_is_warned_of_unless_only_this_machine_can_connect() {
+    fn a_key_that_others_can_guess_is_warned_of() {
         assert!(warned(&[("API_KEY", "your-secure-key")]).contains("printed example"));
         assert!(warned(&[("API_KEY", "short")]).contains("16 characters"));
-        assert_eq!(warned(&[("API_KEY", "short"), ("APP_HOST", "127.0.0.1")]), "");
+        assert!(warned(&[("API_KEY", "short"), ("APP_HOST", "127.0.0.1")]).contains("16 characters"));
         assert_eq!(warned(&[("API_KEY", "a-key-of-twenty-signs")]), "");
+    }
+
+    #[test]
+    fn allowed_hosts_are_names_and_nothing_else() {
+        let config = Config::from_pairs([("ALLOWED_HOSTS", "tv.example, iptv_1.example.com,")]).unwrap();
+        assert_eq!(config.allowed_hosts, ["tv.example", "iptv_1.example.com"]);
+        for wrong in ["tv.example:8000", "https://tv.example", "*", "*.example", "[::1]"] {
+            assert!(refused(&[("ALLOWED_HOSTS", wrong)]).contains("without ports"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn nobody_does_without_a_key_unless_somebody_says_so() {
+        let read = |pairs: &[(&str, &str)]| Config::from_pairs(pairs.iter().copied()).unwrap().without_key;
+        assert_eq!(read(&[]), WithoutKey::Nobody);
+        assert_eq!(read(&[("OPERATOR_WITHOUT_KEY", "off")]), WithoutKey::Nobody);
+        assert_eq!(read(&[("OPERATOR_WITHOUT_KEY", "loopback")]), WithoutKey::Loopback);
+        assert!(refused(&[("OPERATOR_WITHOUT_KEY", "all")]).contains("off, loopback"));
+        let demo = crate::demo::config(&[], 0).unwrap();
+        assert_eq!(demo.without_key, WithoutKey::Loopback, "whoever tries it has no key");
     }
 
     #[test]

@@ -125,7 +125,9 @@ pub fn env_example() -> String {
             // The compose files require one; this one counts as none until it is changed.
             "API_KEY" => line(
                 &mut page,
-                format_args!("\n# {meaning}\n# Change this one: it counts as none.\n{name}={EXAMPLE_KEY}"),
+                format_args!(
+                    "\n# {meaning}\n# This one counts as none, because everybody knows it: one is made instead.\n{name}={EXAMPLE_KEY}"
+                ),
             ),
             _ => line(&mut page, format_args!("\n# {meaning}\n#{name}={default}")),
         }

@@ -11,8 +11,8 @@ use super::raw::{Entry, Origin, Written};
 use super::table::{self, Effect, Kind, LARGEST_COUNT, SETTINGS, Setting};
 use super::value::{self, ListenHost, PortRange};
 use super::{
-    Config, EngineRecipe, EngineSettings, Fleet, Listen, Log, LogFormat, Problem, Problems, Secret, Streams,
-    Viewers, Vpn, VpnMode,
+    Config, EngineRecipe, EngineSettings, Fleet, Listen, Log, LogFormat, Problem, Problems, SHORTEST_KEY,
+    Secret, Streams, Viewers, Vpn, VpnMode, WithoutKey,
 };
 use crate::client::TrustedProxies;
 use crate::loops::Rules;
@@ -63,6 +63,7 @@ pub(super) fn is_valid(kind: Kind, text: &str) -> bool {
         Kind::Choice(words) => words.contains(&text),
         Kind::Host => value::host(text).is_some(),
         Kind::Endpoints => endpoints(text).is_some(),
+        Kind::HostNames => value::host_names(text).is_some(),
         Kind::Networks => text.parse::<TrustedProxies>().is_ok(),
         Kind::Label => {
             text.split_once('=').is_some_and(|(key, value)| !key.is_empty() && !value.contains('='))
@@ -101,14 +102,24 @@ impl Resolver<'_> {
             vpn: self.vpn(),
             db_path: self.text("DB_PATH").into(),
             api_key: self.api_key(),
+            without_key: self.without_key(),
+            allowed_hosts: self.get("ALLOWED_HOSTS", value::host_names).unwrap_or_default(),
             log: self.log(),
         }
     }
 
-    /// The key of a printed example is known to everybody, so it is none: what it would protect stays closed instead.
+    /// The key of a printed example is known to everybody, so it is none, as if nothing were written.
     fn api_key(&self) -> Option<Secret<String>> {
         let key = self.optional("API_KEY").filter(|key| !KNOWN_KEYS.contains(key))?;
         Some(Secret::new(key.to_owned()))
+    }
+
+    fn without_key(&self) -> WithoutKey {
+        if self.text("OPERATOR_WITHOUT_KEY") == "loopback" {
+            WithoutKey::Loopback
+        } else {
+            WithoutKey::Nobody
+        }
     }
 
     fn listen(&self) -> Listen {
@@ -410,14 +421,14 @@ fn not_yet(written: &Written, effect: Effect, why: &str) -> Option<String> {
 
 fn known_key(written: &Written) -> Option<String> {
     let key = written.entry("API_KEY").filter(|entry| KNOWN_KEYS.contains(&entry.value.as_str()));
-    key.map(|_| "API_KEY is the one of a printed example and counts as none: everybody knows it".into())
+    key.map(|_| "API_KEY is the one of a printed example and counts as none, because everybody knows it: one is made instead".into())
 }
 
-/// On loopback any key will do: whoever gets there is on this machine already.
 fn weak_key(config: &Config) -> Option<String> {
-    let key = config.api_key.as_ref().filter(|_| !config.listen.host.is_loopback())?.reveal();
-    (key.len() < 16)
-        .then(|| "API_KEY is shorter than 16 characters and this listens to other machines".into())
+    let key = config.api_key.as_ref()?.reveal();
+    (key.len() < SHORTEST_KEY).then(|| {
+        format!("API_KEY is shorter than {SHORTEST_KEY} characters and opens nothing: pages that need it stay closed")
+    })
 }
 
 /// Settings of which one makes another smaller than it says.

@@ -46,6 +46,8 @@ pub enum Kind {
     Host,
     /// `host:port,host:port`.
     Endpoints,
+    /// `tv.example,iptv.example.com`.
+    HostNames,
     /// Addresses and networks.
     Networks,
     /// `key=value`.
@@ -86,6 +88,7 @@ impl Kind {
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Host => "an address, or all".into(),
             Self::Endpoints => "host:port,host:port, each once".into(),
+            Self::HostNames => "names of hosts without ports: tv.example,iptv.example.com".into(),
             Self::Networks => "addresses and networks: 10.0.0.0/8,192.168.1.2".into(),
             Self::Label => "key=value".into(),
         }
@@ -160,7 +163,9 @@ const VARIANTS: &[&str] = &[
 pub static SETTINGS: &[(&str, Setting)] = &[
     (SERVICE, now("APP_HOST", Kind::Host, "all", "Address to listen on; all means IPv6 and IPv4.")),
     (SERVICE, now("APP_PORT", Kind::Port, "8000", "Port to listen on; 0 picks a free one.")),
-    (SERVICE, now("API_KEY", Kind::Secret, "", "Key for pages that change something; without it they answer only to this machine. API_KEY_FILE names a file to read it from.")),
+    (SERVICE, now("API_KEY", Kind::Secret, "", "Key for pages that change something, at least 16 characters; when not set, one is made beside the database (acemux key prints it). API_KEY_FILE names a file to read it from.")),
+    (SERVICE, now("OPERATOR_WITHOUT_KEY", Kind::Choice(&["off", "loopback"]), "off", "Whether, while API_KEY is not set, requests from this machine that came through no proxy need no key: off or loopback. Never loopback behind a reverse proxy or tunnel on this machine.")),
+    (SERVICE, now("ALLOWED_HOSTS", Kind::HostNames, "", "Names by which our pages may be asked for, beside addresses, names without a dot or that nobody can own (.local, .lan, .home, .internal, .localdomain, .home.arpa) and the machine's own. Media is answered under every name.")),
     (SERVICE, now("LOG_LEVEL", Kind::Choice(&["error", "warn", "info", "debug", "trace"]), "info", "How much is logged, to standard error.")),
     (SERVICE, now("LOG_FORMAT", Kind::Choice(&["text", "json"]), "text", "How log lines look.")),
     (SERVICE, now("HEADER_TIMEOUT", from_ms(100), "10s", "Longest wait for a request's head, also on an idle connection.")),

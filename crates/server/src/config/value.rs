@@ -116,6 +116,13 @@ pub fn is_key(text: &str) -> bool {
     text.trim() == text && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
 }
 
+/// Names of hosts, separated as in every list, without ports.
+pub fn host_names(text: &str) -> Option<Vec<String>> {
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let is_name = |name: &&str| name.len() <= 253 && name.bytes().all(is_known);
+    list(text).map(|name| Some(name).filter(is_name).map(str::to_owned)).collect()
+}
+
 /// A size as people write it, in the largest unit that needs no fraction.
 pub fn show_size(bytes: usize) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];

@@ -55,9 +55,7 @@ pub(super) fn range(headers: &HeaderMap) -> Option<ByteRange> {
 
 fn headers(part: &Part) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
-    let media_type = part.media_type.as_deref().unwrap_or("video/mp2t");
-    let media_type = HeaderValue::from_str(media_type);
-    headers.insert(CONTENT_TYPE, media_type.unwrap_or_else(|_| HeaderValue::from_static("video/mp2t")));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type(part.media_type.as_deref())));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
@@ -79,6 +77,44 @@ fn headers(part: &Part) -> HeaderMap {
     headers
 }
 
+/// What a recording may be called. An engine's word comes from whoever made the file: `text/html` or an SVG image would
+/// run as a script of our origin in a browser that opens the address.
+const MEDIA_TYPES: [&str; 25] = [
+    "video/mp2t",
+    "video/mp4",
+    "video/x-m4v",
+    "video/mpeg",
+    "video/quicktime",
+    "video/webm",
+    "video/ogg",
+    "video/3gpp",
+    "video/x-matroska",
+    "video/x-msvideo",
+    "video/avi",
+    "video/x-flv",
+    "video/x-ms-wmv",
+    "video/x-ms-asf",
+    "audio/mpeg",
+    "audio/mp4",
+    "audio/aac",
+    "audio/ac3",
+    "audio/ogg",
+    "audio/flac",
+    "audio/wav",
+    "audio/x-wav",
+    "audio/webm",
+    "audio/x-matroska",
+    "application/ogg",
+];
+
+/// One of ours for the engine's word, which players find out for themselves where it is none of them.
+fn media_type(word: Option<&str>) -> &'static str {
+    let Some(word) = word else { return "video/mp2t" };
+    let essence = word.split(';').next().unwrap_or_default().trim();
+    let known = MEDIA_TYPES.into_iter().find(|known| known.eq_ignore_ascii_case(essence));
+    known.unwrap_or("application/octet-stream")
+}
+
 fn or_unknown(total: Option<u64>) -> String {
     total.map_or_else(|| "*".to_owned(), |total| total.to_string())
 }
@@ -93,6 +129,28 @@ impl EndsHard for Broken {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_recording_has_a_media_type_of_ours_whatever_the_engine_calls_it() {
+        for (word, expected) in [
+            (None, "video/mp2t"),
+            (Some("video/mp4"), "video/mp4"),
+            (Some("Video/X-Matroska; codecs=avc1"), "video/x-matroska"),
+        ] {
+            assert_eq!(media_type(word), expected, "{word:?}");
+        }
+        for script in [
+            "text/html",
+            "image/svg+xml",
+            "application/xhtml+xml",
+            "text/xml",
+            "video/mp4x",
+            "text/javascript",
+            "",
+        ] {
+            assert_eq!(media_type(Some(script)), "application/octet-stream", "{script}");
+        }
+    }
 
     #[test]
     fn one_range_is_understood_and_everything_else_means_the_whole() {

@@ -4,6 +4,7 @@ mod crash;
 mod directory;
 mod events;
 mod full;
+mod key;
 mod opening;
 mod tables;
 

@@ -25,6 +25,7 @@ mod stagnation;
 mod standstill;
 mod starts;
 mod starving;
+mod strangers;
 mod supervision;
 mod viewer_faults;
 mod visits;
