@@ -648,7 +648,8 @@ impl Tenure {
 
     /// It was asked to make room because nobody watched, and somebody does now; or it has delivered meanwhile.
     fn is_used_again(&self) -> bool {
-        (self.has_delivered || self.claimed_by.is_none()) && self.occupant.idle().is_none()
+        // One that is over is watched by nobody, and its slot comes.
+        (self.has_delivered || self.claimed_by.is_none()) && !self.occupant.groups().is_empty()
     }
 }
 
