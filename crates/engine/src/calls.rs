@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::start::StartBy;
 
 /// Calls under way at a time, abandoned ones included. Engines fall over when many are started at once.
-pub(crate) const MOST: usize = 8;
+pub const MOST: usize = 8;
 
 /// The calls under way, each of which will bring a `T` or nothing.
 #[derive(Debug)]

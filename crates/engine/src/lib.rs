@@ -43,6 +43,7 @@ mod start;
 mod stat;
 mod wire;
 
+pub use calls::MOST as MOST_CALLS;
 pub use content::{ContentId, Hash, Infohash, InvalidHash};
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use engine::{Engine, Journal, LeftOpen, SessionCounts, Timings};

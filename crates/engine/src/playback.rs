@@ -89,10 +89,8 @@ impl Playback {
         }
     }
 
-    /// Engines tell the newest playback of the channel.
     fn is_of_another(&self, stat: &PlaybackStat) -> bool {
-        let ours = self.started.playback_session_id.as_ref();
-        ours.zip(stat.playback_session_id.as_ref()).is_some_and(|(ours, newest)| ours != newest)
+        stat.is_of_another(self.started.playback_session_id.as_deref())
     }
 
     /// The engine has ended the session by itself, or another client's session of the channel has taken its place: no stop

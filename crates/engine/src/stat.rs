@@ -130,6 +130,12 @@ struct Position {
 }
 
 impl PlaybackStat {
+    /// Whether it tells of another session than the one that was started as `ours`. Engines tell the newest playback of
+    /// the channel, so another one has superseded ours. False when either is not named.
+    pub fn is_of_another(&self, ours: Option<&str>) -> bool {
+        ours.zip(self.playback_session_id.as_deref()).is_some_and(|(ours, newest)| ours != newest)
+    }
+
     /// Reads the JSON reply of a stat call. A session the engine does not know is [`PlaybackStatus::Gone`].
     pub fn parse(body: &[u8]) -> Result<Self, EngineError> {
         match json::open::<Fields>(body) {

@@ -526,10 +526,8 @@ impl Told {
         Self { stats: playback.stats(), session: playback.started().playback_session_id.clone() }
     }
 
-    /// Engines tell the newest playback of the channel: another one than ours has superseded it.
     fn is_lost(&self, stat: &PlaybackStat) -> bool {
-        let is_other = self.session.as_ref().zip(stat.playback_session_id.as_ref());
-        stat.status == PlaybackStatus::Gone || is_other.is_some_and(|(ours, newest)| ours != newest)
+        stat.status == PlaybackStatus::Gone || stat.is_of_another(self.session.as_deref())
     }
 }
 

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use acemux_engine::Infohash;
+use acemux_engine::{Infohash, MOST_CALLS};
 use tokio::time::Instant;
 
 use super::{Group, Occupant, Priority, Request};
@@ -35,9 +35,6 @@ pub(super) const RESERVED: Duration = Duration::from_secs(1);
 
 /// Players ask for the next channel so long before they leave the last one, at the most.
 const ZAP_LEAD: Duration = Duration::from_millis(600);
-
-/// Start calls that somebody waits for on one engine at a time; see the engine's client, which bounds them too.
-const MOST_CALLS: usize = 8;
 
 /// How long a start of one group may go on without media before another group that has less than its share may have its
 /// slot: channels that are to be had at once are there by then, and who waits has not given up yet.
