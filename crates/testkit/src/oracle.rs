@@ -37,7 +37,7 @@ const PAGE: Duration = Duration::from_secs(1);
 const LARGEST_RING: usize = 32 * 1024 * 1024;
 /// How often [`Oracle::during`] looks.
 const PERIOD: Duration = Duration::from_millis(100);
-/// How often the baseline is looked at.
+/// How often the baseline is looked at, and at most how many times again.
 const LOOKS: usize = 10;
 /// Longest wait for rest: what lingers for a while (probes, idle threads of the pool for 10 s) is no leak.
 const REST: Duration = Duration::from_secs(20);
@@ -72,6 +72,15 @@ impl Usage {
     }
 }
 
+async fn least_of_a_few_looks() -> Usage {
+    let mut least = Usage::now();
+    for _ in 0..LOOKS {
+        sleep(Duration::from_millis(10)).await;
+        least = least.least(Usage::now());
+    }
+    least
+}
+
 fn entries(folder: &str) -> usize {
     std::fs::read_dir(folder).map_or(0, Iterator::count)
 }
@@ -87,12 +96,15 @@ impl<'a> Oracle<'a> {
     /// Looks at `app`, which has no viewers yet: what is in use now is what must be left at the end. Descriptors and
     /// threads belong to the whole process and are not compared.
     pub async fn of(app: &'a TestApp) -> Self {
-        // The first page makes what is made once; then the least of a few looks, because probes come and go.
+        // The first page makes what is made once. A program that has just begun has not begun all of its tasks, and
+        // probes come and go: the least of a few looks counts, as soon as the next few say the same.
         assert_eq!(get(app.address(), "/livez").await.status, 200);
-        let mut before = Usage::now();
+        let mut before = least_of_a_few_looks().await;
         for _ in 0..LOOKS {
-            sleep(Duration::from_millis(20)).await;
-            before = before.least(Usage::now());
+            let earlier = std::mem::replace(&mut before, least_of_a_few_looks().await);
+            if earlier.tasks == before.tasks {
+                break;
+            }
         }
         Self { app, before, alone: false }
     }
