@@ -341,43 +341,53 @@ impl Progress {
     }
 }
 
-/// The session behind a request, as its origin may know it. Holds nothing that must be given back.
+/// The session behind a request, as its origin may know it; after a merger the one that has taken the playback over. Holds
+/// nothing that must be given back.
 #[derive(Clone)]
-pub struct Tenant(Weak<Shared>);
+pub struct Tenant(Arc<Mutex<Weak<Shared>>>);
 
 /// Groups that are told of one session; who has more of them is not known better by naming all.
 const GROUPS: usize = 16;
 
 impl Tenant {
     pub(crate) fn new(session: &Arc<Shared>) -> Self {
-        Self(Arc::downgrade(session))
+        Self(Arc::new(Mutex::new(Arc::downgrade(session))))
+    }
+
+    /// What it has opened belongs to another session of the same channel from now on.
+    pub(crate) fn moves_to(&self, session: &Arc<Shared>) {
+        *self.0.lock() = Arc::downgrade(session);
+    }
+
+    fn session(&self) -> Option<Arc<Shared>> {
+        self.0.lock().upgrade()
     }
 
     /// For an origin's own tests: nobody.
     pub fn nobody() -> Self {
-        Self(Weak::new())
+        Self(Arc::default())
     }
 
     /// The address groups of those who wait for the stream or watch it, at most sixteen.
     pub fn groups(&self) -> Vec<AddressGroup> {
-        self.0.upgrade().map(|session| session.viewers.groups(GROUPS)).unwrap_or_default()
+        self.session().map(|session| session.viewers.groups(GROUPS)).unwrap_or_default()
     }
 
     /// Since when nobody watches or waits, and who was the last. `None` when somebody does, or the session is over.
     pub fn idle(&self) -> Option<(Instant, AddressGroup)> {
-        self.0.upgrade().filter(|session| !session.is_over())?.viewers.idle()
+        self.session().filter(|session| !session.is_over())?.viewers.idle()
     }
 
     /// Has the session end if nobody watches, or ask for a place again if it does not play yet. False when it has too
     /// much to do to listen.
     pub fn make_room(&self) -> bool {
-        self.0.upgrade().is_some_and(|session| session.make_room())
+        self.session().is_some_and(|session| session.make_room())
     }
 }
 
 impl fmt::Debug for Tenant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = self.0.upgrade().map(|session| session.key());
+        let key = self.session().map(|session| session.key());
         f.debug_tuple("Tenant").field(&key).finish()
     }
 }

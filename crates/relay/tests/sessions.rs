@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use acemux_relay::line::Line;
 use acemux_relay::origin::{
-    Lack, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage, Upstream,
+    Lack, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage, Tenant, Upstream,
 };
 use acemux_relay::output::hls::{HlsError, HlsOptions, Token};
 use acemux_relay::session::state::Timings;
@@ -34,6 +34,8 @@ struct Script {
     answers: Mutex<VecDeque<Answer>>,
     opened: AtomicUsize,
     closed: Arc<AtomicUsize>,
+    /// Who asked, the first one first.
+    tenants: Mutex<Vec<Tenant>>,
 }
 
 struct Scripted(Arc<Script>);
@@ -41,6 +43,7 @@ struct Scripted(Arc<Script>);
 impl Origin for Scripted {
     fn open(&self, request: OpenRequest) -> BoxFuture<'static, Result<Upstream, OpenError>> {
         self.0.opened.fetch_add(1, Ordering::SeqCst);
+        self.0.tenants.lock().push(request.tenant.clone());
         let answer = self.0.answers.lock().pop_front();
         match answer {
             Some(answer) => answer(request),
@@ -301,6 +304,25 @@ async fn a_start_that_reveals_a_playing_channel_joins_it_and_its_playback_takes_
     for _ in 0..20 {
         next(&mut first).await.expect("it goes on");
     }
+}
+
+/// Whoever keeps count of engines' slots asks it who watches, and whether it can end.
+#[tokio::test(start_paused = true)]
+async fn a_playback_that_another_session_has_taken_over_is_that_sessions() {
+    let script = Arc::new(Script::default());
+    script.plays("b", "one", Duration::from_millis(100));
+    script.plays("b", "one", Duration::from_millis(100));
+    let relay = relay(&script);
+    let first = join(&relay, "b").await.expect("it plays");
+    let second = join(&relay, "id:x").await.expect("it joins");
+    let tenant = script.tenants.lock()[1].clone();
+    assert_eq!((tenant.groups().len(), tenant.idle().is_some()), (1, false));
+    drop((first, second));
+    sleep(Duration::from_secs(1)).await;
+    assert!(tenant.idle().is_some(), "nobody watches it any more");
+    assert!(tenant.make_room());
+    sleep(Duration::from_secs(1)).await;
+    assert!(relay.sessions().is_empty(), "{:?}", relay.sessions());
 }
 
 #[tokio::test(start_paused = true)]

@@ -92,6 +92,8 @@ struct Waiter {
     /// Whose turn it may be.
     groups: Vec<Group>,
     claim: Option<Claim>,
+    /// In whose turn it is served, once it was its turn: it stays that when what it claimed does not come.
+    turn: Option<Group>,
     is_demand: bool,
 }
 
@@ -101,8 +103,6 @@ struct Claim {
     /// The tenure that ends.
     tenure: u64,
     since: Instant,
-    /// In whose turn.
-    group: Option<Group>,
 }
 
 /// One slot in use.
@@ -169,7 +169,7 @@ impl Desk {
         let number = self.next_number();
         let groups = ask.occupant.groups();
         let is_start = ask.priority == Priority::Start;
-        self.waiters.insert(number, Waiter { ask, groups, claim: None, is_demand: false });
+        self.waiters.insert(number, Waiter { ask, groups, claim: None, turn: None, is_demand: false });
         let full = (is_start && self.starts().count() > MOST_WAITING).then(|| self.too_many()).flatten();
         if let Some(Full(victim)) = full {
             self.withdraw(victim);
@@ -355,12 +355,10 @@ impl Desk {
             (view.free, view.used, view.calls) = (view.free - 1, view.used + 1, view.calls + 1);
             self.use_reservation(number, &engine);
             let waiter = self.waiters.remove(&number)?;
-            let group = if let Some(claim) = waiter.claim {
+            if let Some(claim) = waiter.claim {
                 self.unclaim(claim.tenure);
-                claim.group
-            } else {
-                self.take_turn(&waiter.groups)
-            };
+            }
+            let group = waiter.turn.or_else(|| self.take_turn(&waiter.groups));
             let priority = waiter.ask.priority;
             let tenure = self.settle(engine.clone(), waiter.ask.occupant, priority, group, now);
             self.reservations.retain(|reservation| reservation.whose != Whose::Waiter(number));
@@ -369,7 +367,7 @@ impl Desk {
         None
     }
 
-    /// The waiters who may be served, the first one first. Who has a claim has had his turn.
+    /// The waiters who may be served, the first one first. Whose turn it was already goes before the others.
     fn in_order(&self) -> Vec<u64> {
         let mut by_age: Vec<_> =
             self.waiters.iter().map(|(number, waiter)| (waiter.ask.asked, *number)).collect();
@@ -386,7 +384,7 @@ impl Desk {
             });
             // A stream that nobody waits for any more is in nobody's turn.
             let Some((round, turn, group)) = turns.min() else { continue };
-            if waiter.claim.is_some() {
+            if waiter.turn.is_some() {
                 order.push((weight, 0, 0, asked, number));
                 continue;
             }
@@ -464,10 +462,14 @@ impl Desk {
     fn claim(&mut self, engines: &[View], now: Instant, decisions: &mut Vec<Decision>) {
         while let Some((number, tenure)) = self.next_claim(engines, now) {
             decisions.extend(self.claimed(tenure, number));
-            let group = self.waiters.get(&number).map(|waiter| waiter.groups.clone());
-            let group = group.and_then(|groups| self.take_turn(&groups));
+            let Some((groups, turn)) =
+                self.waiters.get(&number).map(|waiter| (waiter.groups.clone(), waiter.turn))
+            else {
+                continue;
+            };
+            let turn = turn.or_else(|| self.take_turn(&groups));
             if let Some(waiter) = self.waiters.get_mut(&number) {
-                waiter.claim = Some(Claim { tenure, since: now, group });
+                (waiter.claim, waiter.turn) = (Some(Claim { tenure, since: now }), turn);
             }
         }
         for waiter in self.waiters.values_mut() {

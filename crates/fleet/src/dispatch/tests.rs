@@ -56,6 +56,13 @@ impl Crowd {
         engines.serve();
     }
 
+    /// Somebody watches again.
+    fn comes_back(&self, engines: &Arc<Engines>, home: u8) {
+        self.groups.lock().push(group(home));
+        *self.last.lock() = None;
+        engines.serve();
+    }
+
     fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
@@ -289,6 +296,47 @@ async fn two_addresses_are_served_in_turns_and_each_in_its_order() {
     let modest = async { tokio::join!(wait("b1", 2), wait("b2", 2)) };
     tokio::join!(greedy, modest, async { drop(held) });
     assert_eq!(order.into_inner(), ["b1", "a1", "b2", "a2", "a3"], "the first turn was the first address's");
+}
+
+/// Six slots come, but one stream is watched again just when its slot was promised to somebody.
+#[tokio::test(start_paused = true)]
+async fn who_loses_what_was_promised_to_him_keeps_his_turn() {
+    for lost in 0..6 {
+        let engines = engines(1, 7, Outlook::Growing);
+        let watched: Vec<_> = (10..17).map(Crowd::of).collect();
+        let mut held = Vec::new();
+        for crowd in &watched {
+            let slot = engines.slot(request(crowd, &[], Priority::Start)).await.unwrap();
+            slot.trial("plays").delivered();
+            held.push(slot);
+        }
+        let served = Arc::new(Mutex::new([0, 0]));
+        let mut waiting = tokio::task::JoinSet::new();
+        for home in [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1] {
+            let (engines, served) = (Arc::clone(&engines), Arc::clone(&served));
+            waiting.spawn(async move {
+                let slot = engines.slot(request(&Crowd::of(home), &[], Priority::Start)).await;
+                served.lock()[usize::from(home)] += 1;
+                std::future::pending::<()>().await;
+                drop(slot);
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        for crowd in &watched[..6] {
+            crowd.leaves(&engines);
+        }
+        tokio::time::sleep(desk::RESERVED + Duration::from_millis(1)).await;
+        // Now all six are promised; one viewer comes back, and the seventh leaves instead.
+        watched[lost].comes_back(&engines, 50);
+        watched[6].leaves(&engines);
+        tokio::time::sleep(desk::RESERVED + Duration::from_millis(1)).await;
+        let _kept = held.remove(lost);
+        for slot in held {
+            drop(slot);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(*served.lock(), [3, 3], "the {lost}th is watched again");
+    }
 }
 
 #[tokio::test(start_paused = true)]

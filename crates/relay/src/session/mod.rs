@@ -279,9 +279,9 @@ impl Shared {
         self.commands.try_send(Command::End(reason)).is_ok()
     }
 
-    /// False when it has too much to do to listen.
+    /// False when it has too much to do to listen. One that is over makes room anyway.
     pub(crate) fn make_room(&self) -> bool {
-        self.commands.try_send(Command::MakeRoom).is_ok()
+        !matches!(self.commands.try_send(Command::MakeRoom), Err(mpsc::error::TrySendError::Full(_)))
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -28,7 +28,7 @@ use super::stuffing::Stuffing;
 use super::{Command, EndReason, Phase, Shared};
 use crate::budget::Lease;
 use crate::event::{Event, Healed};
-use crate::origin::{Stage, Standing};
+use crate::origin::{Stage, Standing, Tenant};
 use crate::relay::Inner;
 use crate::ring::Producer;
 use crate::standstill::stood_still;
@@ -37,6 +37,8 @@ use crate::standstill::stood_still;
 pub(crate) struct Task {
     relay: Arc<Inner>,
     shared: Arc<Shared>,
+    /// The session, for those who hold something for it.
+    tenant: Tenant,
     producer: Option<Producer>,
     machine: Machine,
     ingest: Ingest,
@@ -94,6 +96,7 @@ impl Task {
             challengers: Vec::new(),
             viewers: shared.viewers.count_changes(),
             stop: relay.stop.clone(),
+            tenant: Tenant::new(&shared),
             interrupted_at: None,
             healing: Healed::ByItself,
             told: None,

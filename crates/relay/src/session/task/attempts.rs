@@ -11,7 +11,7 @@ use super::super::state::{Order, State, Step};
 use super::super::{Command, EndReason, Shared};
 use super::{Side, Task};
 use crate::event::{Event, Healed};
-use crate::origin::{OpenError, OpenRequest, Progress, SourceId, Stage, Tenant, Upstream, Urgency};
+use crate::origin::{OpenError, OpenRequest, Progress, SourceId, Stage, Upstream, Urgency};
 use crate::output::recording::Recording;
 use crate::relay::Claim;
 
@@ -51,7 +51,7 @@ impl Task {
             urgency,
             progress: progress.clone(),
             asked: self.shared.opened,
-            tenant: Tenant::new(&self.shared),
+            tenant: self.tenant.clone(),
         };
         Attempt::new(progress, self.relay.origin.open(request))
     }
@@ -101,7 +101,7 @@ impl Task {
             Ok(upstream) if upstream.key == self.shared.key() => self.use_upstream(side, upstream),
             Ok(upstream) => match self.relay.claim(&self.shared, &upstream.key) {
                 Claim::Mine => self.use_upstream(side, upstream),
-                Claim::Taken(other) => merge(&other, upstream),
+                Claim::Taken(other) => self.merge(&other, upstream),
             },
             Err(error) => self.attempt_failed(side, error),
         }
@@ -181,6 +181,15 @@ impl Task {
         true
     }
 
+    /// Hands the playback to the session that has the channel; our waiters join that one.
+    fn merge(&self, other: &Arc<Shared>, upstream: Upstream) -> Order {
+        let reason = EndReason::Merged(upstream.key.clone());
+        self.tenant.moves_to(other);
+        // Its queue is full or it is ending: then the playback is closed here by its drop.
+        let _closed_if_refused = other.commands.try_send(Command::Offer(Box::new(upstream)));
+        Order::End { reason, if_unwatched: false }
+    }
+
     /// Another session opened this channel. On one engine a new playback has superseded the old one, so it must take
     /// its place. A playback on another engine is one too many and is closed by its drop.
     pub(super) fn offered(&mut self, upstream: Upstream) -> Order {
@@ -200,12 +209,4 @@ impl Task {
         current.opened(upstream);
         self.apply(Step::Opened(Ok(())))
     }
-}
-
-/// Hands the playback to the session that has the channel; our waiters join that one.
-fn merge(other: &Shared, upstream: Upstream) -> Order {
-    let reason = EndReason::Merged(upstream.key.clone());
-    // Its queue is full or it is ending: then the playback is closed here by its drop.
-    let _closed_if_refused = other.commands.try_send(Command::Offer(Box::new(upstream)));
-    Order::End { reason, if_unwatched: false }
 }
