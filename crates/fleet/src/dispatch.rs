@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use acemux_engine::{Endpoint, Engine, Infohash, Journal, Timings};
@@ -30,7 +31,7 @@ pub use self::trial::Trial;
 use crate::member::{Contained, EngineKey, Health, Member};
 
 /// A wait that ends so much later than it was to end did so because this program stood still, not the engines.
-const STANDSTILL: Duration = Duration::from_secs(2);
+pub(crate) const STANDSTILL: Duration = Duration::from_secs(2);
 
 /// How engines are used.
 #[derive(Clone, Debug)]
@@ -176,6 +177,8 @@ pub struct Engines {
     /// When time alone changes what is decided next.
     due: watch::Sender<Option<Instant>>,
     deliveries: Deliveries,
+    /// For how many milliseconds this program has stood still since it began.
+    stood_still: AtomicU64,
 }
 
 /// Who waits, and where each is told.
@@ -323,6 +326,7 @@ impl Engines {
             decided: Notify::new(),
             due: watch::Sender::new(None),
             deliveries: Deliveries::default(),
+            stood_still: AtomicU64::new(0),
         })
     }
 
@@ -535,6 +539,17 @@ impl Engines {
                 }
             }
         }
+    }
+
+    /// This program stood still for so long: nobody's silence in that time says anything.
+    pub(crate) fn excuse(&self, late: Duration) {
+        let late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+        self.stood_still.fetch_add(late_ms, Ordering::Relaxed);
+        self.all().iter().for_each(|member| member.excuse());
+    }
+
+    fn stood_still(&self) -> Duration {
+        Duration::from_millis(self.stood_still.load(Ordering::Relaxed))
     }
 
     pub(crate) fn set_outlook(&self, outlook: Outlook) {

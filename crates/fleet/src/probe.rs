@@ -12,7 +12,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::dispatch::Engines;
+use crate::dispatch::{Engines, STANDSTILL};
 use crate::member::{EngineKey, Health, Member};
 
 /// Time between two looks at who is due.
@@ -24,9 +24,6 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// Longest wait for an answer. An engine under full load answers in well under a second; one that hangs never does.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// A tick that is so late shows that this process stood still.
-const STANDSTILL: Duration = Duration::from_secs(2);
-
 /// Probes until `stop`. All engines at once: one that hangs delays no other. The key of an engine that has just become
 /// healthy is sent to `healthy`, for as long as somebody takes it.
 pub async fn run(engines: Arc<Engines>, healthy: mpsc::Sender<EngineKey>, stop: CancellationToken) {
@@ -35,8 +32,9 @@ pub async fn run(engines: Arc<Engines>, healthy: mpsc::Sender<EngineKey>, stop: 
     let (mut asked, mut last_tick) = (Asked::default(), Instant::now());
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let members = engines.all();
-        if last_tick.elapsed() > STANDSTILL {
-            members.iter().for_each(|member| member.excuse());
+        let late = last_tick.elapsed();
+        if late > STANDSTILL {
+            engines.excuse(late);
         }
         last_tick = Instant::now();
         asked.collect();

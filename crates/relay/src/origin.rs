@@ -295,6 +295,12 @@ impl Progress {
         }
     }
 
+    /// This program stood still for so long: that was no silence of the source.
+    pub(crate) fn excuse(&self, late: Duration) {
+        let mut course = self.0.lock();
+        course.called = course.called.map(|called| called + late);
+    }
+
     /// The source that is asked may be a bad one.
     pub fn doubt(&self) {
         self.0.lock().is_doubtful = true;

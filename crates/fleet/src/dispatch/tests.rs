@@ -420,6 +420,24 @@ async fn a_hang_is_the_engines_fault_when_the_channel_plays_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_that_is_silent_because_this_program_stood_still_is_nobodys_fault() {
+    let engines = engines(2, 5, Outlook::Static);
+    let [well, good] = [0, 1].map(|n| engines.all()[n].clone());
+    let elsewhere = engines.slot_on(&good).unwrap();
+    let playing = elsewhere.trial("a");
+    playing.delivered();
+    for _ in 0..3 {
+        let slot = engines.slot_on(&well).unwrap();
+        let trial = slot.trial("a");
+        tokio::time::sleep(Duration::from_secs(33)).await;
+        engines.excuse(Duration::from_secs(30));
+        drop((trial, slot));
+    }
+    assert_eq!(well.trust(), crate::trouble::Trust::Full);
+    drop(playing);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_gives_up_leaves_the_queue_and_loses_no_slot() {
     let engines = engines(1, 1, Outlook::Growing);
     let held = slot(&engines, &[]).await.unwrap();

@@ -36,6 +36,8 @@ pub struct Trial {
     tenure: u64,
     stream: String,
     began: Instant,
+    /// How long this program had stood still by then.
+    stood_still: Duration,
     stage: Mutex<Stage>,
 }
 
@@ -64,7 +66,8 @@ struct Delivery {
 impl Trial {
     pub(super) fn new(engines: Arc<Engines>, member: Arc<Member>, tenure: u64, stream: &str) -> Self {
         let (stream, began) = (stream.to_owned(), Instant::now());
-        Self { engines, member, tenure, stream, began, stage: Mutex::new(Stage::Called) }
+        let stood_still = engines.stood_still();
+        Self { engines, member, tenure, stream, began, stood_still, stage: Mutex::new(Stage::Called) }
     }
 
     /// Whether another engine should be asked beside this one: it was ejected, and may be well again.
@@ -110,7 +113,8 @@ impl Trial {
     }
 
     fn hung(&self) -> Option<Fault> {
-        let waited = self.began.elapsed();
+        let excused = self.engines.stood_still().saturating_sub(self.stood_still);
+        let waited = self.began.elapsed().saturating_sub(excused);
         match *self.stage.lock() {
             Stage::Called if waited >= CALL_HANGS => Some(Fault::CallHung),
             Stage::Answered if waited >= MEDIA_HANGS => Some(Fault::MediaHung(waited)),

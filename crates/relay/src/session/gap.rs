@@ -141,6 +141,11 @@ impl Gap {
         is_due.then(|| self.exclude.clone())
     }
 
+    /// A second source was asked for in vain already.
+    pub(super) fn had_no_room(&self) -> bool {
+        self.hedge.had_no_room()
+    }
+
     /// There was no room for a second source: the first one has no more time for that.
     pub(super) fn no_room(&mut self, now: Instant) {
         self.hedge.no_room(now);

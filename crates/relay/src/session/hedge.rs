@@ -52,6 +52,11 @@ impl Hedge {
         is_due
     }
 
+    /// It was asked for in vain already.
+    pub(super) fn had_no_room(self) -> bool {
+        matches!(self, Self::NoRoom(_))
+    }
+
     /// There was no room for the one that was asked.
     pub(super) fn no_room(&mut self, now: Instant) {
         *self = Self::NoRoom(now + AGAIN);

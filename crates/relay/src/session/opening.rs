@@ -47,12 +47,14 @@ impl Opening {
             let error = self.failure.clone().map_or(StartError::Timeout { stage, waited }, StartError::from);
             return Order::End { reason: EndReason::NotStarted(error), if_unwatched: false };
         }
+        let is_said = self.hedge.had_no_room();
         match self.unwatched_since {
             Some(since) if since + timings.abandon <= now => {
                 Order::End { reason: EndReason::Abandoned, if_unwatched: true }
             }
             _ if self.hedge.is_due(standing, timings, now) => {
-                Order::Hedge { exclude: self.exclude.clone(), error: silent(timings.hedge, None) }
+                let error = (!is_said).then(|| silent(timings.hedge, None));
+                Order::Hedge { exclude: self.exclude.clone(), error }
             }
             _ => Order::Wait,
         }

@@ -110,8 +110,8 @@ pub enum Order {
     Hedge {
         /// Sources that failed.
         exclude: Vec<SourceId>,
-        /// What is wrong with the one that is asked, for the log.
-        error: OpenError,
+        /// What is wrong with the one that is asked, for the log. `None` when that was said already.
+        error: Option<OpenError>,
     },
     /// The source in use is good: whatever was opened beside it is closed.
     Settle,
@@ -375,11 +375,13 @@ impl Machine {
 
     fn recovering_tick(&mut self, standing: Standing, now: Instant) -> Order {
         let State::Recovering(gap) = &mut self.state else { return Order::Wait };
+        let is_said = gap.had_no_room();
         if self.viewers > 0
             && gap.until > now
             && let Some(exclude) = gap.hedge(&self.timings, standing, now)
         {
-            return Order::Hedge { exclude, error: silent(self.timings.hedge, None) };
+            let error = (!is_said).then(|| silent(self.timings.hedge, None));
+            return Order::Hedge { exclude, error };
         }
         self.attempt_recovery(now)
     }

@@ -149,6 +149,8 @@ impl Task {
             let now = Instant::now();
             self.machine.excuse(late, now);
             self.stuffing.media(now);
+            let attempts = self.challengers.iter().map(|challenger| &challenger.attempt).chain(&self.current);
+            attempts.for_each(|attempt| attempt.progress.excuse(late));
         }
     }
 
@@ -255,7 +257,9 @@ impl Task {
                 ControlFlow::Continue(())
             }
             Order::Hedge { exclude, error } => {
-                self.report_opening(&error);
+                if let Some(error) = error {
+                    self.report_opening(&error);
+                }
                 self.hedge(exclude);
                 ControlFlow::Continue(())
             }

@@ -178,7 +178,8 @@ fn an_attempt_that_hangs_gets_no_more_time_because_there_was_no_room_for_a_secon
         && !matches!(order, Order::Open { .. })
     {
         assert!(!matches!(order, Order::End { .. }), "viewers are cut without another attempt");
-        if matches!(order, Order::Hedge { .. }) {
+        if let Order::Hedge { error, .. } = order {
+            assert_eq!(error.is_some(), hedges == 0, "it is said once");
             hedges += 1;
             bench.takes(Step::NoRoom);
         }
