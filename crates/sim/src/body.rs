@@ -4,7 +4,7 @@ use std::io;
 
 use crate::fault::Framing;
 use crate::verify;
-use crate::wire::{Connection, finish_head, head_lines};
+use crate::wire::{Connection, Manners, finish_head, media_head};
 
 /// Longest piece of a stored deflate block.
 const STORED_BLOCK: usize = 0xffff;
@@ -24,11 +24,9 @@ impl Body {
     }
 
     /// The reply's head.
-    pub(crate) fn head(&self, server: &str, html: bool) -> Vec<u8> {
+    pub(crate) fn head(&self, manners: Manners, html: bool) -> Vec<u8> {
         let version = if self.framing == Framing::Http10 { "HTTP/1.0" } else { "HTTP/1.1" };
-        let mut lines = head_lines(version, 200, server);
-        lines.push(format!("Content-Type: {}", if html { "text/html" } else { "video/mp2t" }));
-        lines.push("Access-Control-Allow-Origin: *".to_owned());
+        let mut lines = media_head(version, if html { "text/html" } else { "video/mp2t" }, manners);
         match self.framing {
             Framing::Chunked => lines.push("Transfer-Encoding: chunked".to_owned()),
             Framing::Close => lines.push("Connection: close".to_owned()),

@@ -1,12 +1,12 @@
 //! The control port: faults, the ledger and the power switch, for scripts. It never answers on the engine port.
 //!
 //! ```text
-//! GET  /__sim/status                addresses and counts
+//! GET  /__sim/status                dialect, sessions, downloads, bytes received from swarms, rules and counts
 //! GET  /__sim/ledger                every session, every start, starts in flight by engine
 //! GET  /__sim/fault                 the rules in force
 //! POST /__sim/fault                 {"fault": {"mode": "eof", "after_bytes": 1000000}, "target": "all" | <hash>, "starts": 1}
 //!                                   or a list of such rules, or {"clear": true}
-//! POST /__sim/channel               {"content": <hash>, "channel": "verify@8000000"}
+//! POST /__sim/channel               {"content": <hash>, "channel": "verify@8000000", "pieces": "64k"}, one of the two or both
 //! POST /__sim/crash                 the engine dies and stays down
 //! POST /__sim/restart               {"down_ms": 3000} or {}: it dies and comes back
 //! POST /__sim/reset                 faults, sessions and the ledger are forgotten
@@ -28,8 +28,10 @@ use crate::channel::ChannelKind;
 use crate::core::Core;
 use crate::fault::Rule;
 use crate::identity::ContentHash;
+use crate::json::Spacing;
 use crate::ledger::CloseReason;
-use crate::wire::{Connection, Ending, Reply, Request};
+use crate::options::PieceSize;
+use crate::wire::{Connection, Ending, Manners, Reply, Request};
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -42,7 +44,8 @@ enum FaultOrder {
 #[derive(Deserialize)]
 struct ChannelOrder {
     content: String,
-    channel: ChannelKind,
+    channel: Option<ChannelKind>,
+    pieces: Option<PieceSize>,
 }
 
 #[derive(Deserialize)]
@@ -71,11 +74,11 @@ pub(crate) async fn serve(
 }
 
 async fn converse(core: &Core, stream: TcpStream, peer: SocketAddr) {
-    let mut connection = Connection::new(stream, peer.ip(), "acemux-sim");
+    let mut connection = Connection::new(stream, peer.ip(), Manners::python("acemux-sim"));
     while let Some(request) = connection.request().await {
         let Some(body) = connection.body(&request).await else { return };
         let reply = match answer(core, &request, &body).await {
-            Ok(value) => Reply::json(&value),
+            Ok(value) => Reply::json(&value, Spacing::Python),
             Err(problem) => problem,
         };
         if connection.send(&request, reply).await != Ending::KeepAlive {
@@ -110,9 +113,12 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Reply> {
 fn status(core: &Core) -> Value {
     json!({
         "name": core.name(),
-        "version": core.options.version.to_string(),
+        "dialect": core.options.dialect.to_string(),
+        "version": core.options.version().to_string(),
         "listening": *core.wanted().borrow(),
         "sessions": core.sessions(),
+        "sources": core.sources(),
+        "received": core.received(),
         "rules": core.rules(),
         "counts": core.ledger.counts(),
     })
@@ -131,8 +137,17 @@ fn set_faults(core: &Core, order: FaultOrder) -> Result<Value, Reply> {
 fn set_channel(core: &Core, order: &ChannelOrder) -> Result<Value, Reply> {
     let content = ContentHash::parse(&order.content);
     let content = content.ok_or_else(|| Reply::text(400, "content is 40 hexadecimal digits\n"))?;
-    core.set_channel(content, order.channel);
-    Ok(json!({ "infohash": content.infohash().to_string(), "channel": order.channel }))
+    if order.channel.is_none() && order.pieces.is_none() {
+        return Err(Reply::text(400, "nothing to do: neither channel nor pieces\n"));
+    }
+    order.channel.into_iter().for_each(|kind| core.set_channel(content, kind));
+    order.pieces.into_iter().for_each(|size| core.set_piece_size(content, size));
+    let infohash = content.infohash();
+    Ok(json!({
+        "infohash": infohash.to_string(),
+        "channel": core.kind(infohash),
+        "pieces": core.piece_size(infohash),
+    }))
 }
 
 async fn restart(core: &Core, order: &RestartOrder) -> Value {
@@ -146,6 +161,7 @@ fn reset(core: &Core) -> Value {
     core.clear_rules();
     core.end_all(CloseReason::Shutdown);
     core.ledger.reset();
+    core.reset_received();
     core.boot();
     status(core)
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,8 +16,9 @@ use crate::channel::{Channel, ChannelKind, demo_kind};
 use crate::fault::{Fault, FaultTable, Faults, Rule};
 use crate::identity::{ContentHash, random_hex};
 use crate::ledger::{CloseReason, IdForm, Ledger, Opening};
-use crate::options::{Dialect, SimOptions};
+use crate::options::{Dialect, PieceSize, SimOptions};
 use crate::session::{Activity, Ended, Quirks, Registry, Session};
+use crate::source::{Reference, Source, Sources, Subscription, Supply};
 use crate::swarm;
 
 /// Content ids remembered for `get_content_id`.
@@ -31,12 +33,29 @@ pub(crate) struct Core {
     faults: FaultTable,
     registry: Mutex<Registry>,
     channels: Mutex<HashMap<ContentHash, ChannelKind>>,
+    piece_sizes: Mutex<HashMap<ContentHash, PieceSize>>,
+    /// What the open engine downloads; the closed one has nothing in it.
+    sources: Mutex<Sources>,
+    /// Media bodies being written.
+    bodies: watch::Sender<usize>,
     /// Content ids by infohash, as far as they were asked for.
     content_ids: Mutex<HashMap<ContentHash, ContentHash>>,
     /// The simulated process; cancelled by a crash, which resets everything connected, and replaced by a boot.
     life: Mutex<CancellationToken>,
     /// Whether the port should be open; the accept loop follows.
     wanted: watch::Sender<bool>,
+    /// Told to end: nobody new is let in.
+    draining: AtomicBool,
+}
+
+/// A media body being written; dropping it counts it out.
+#[derive(Debug)]
+pub(crate) struct OpenBody<'a>(&'a watch::Sender<usize>);
+
+impl Drop for OpenBody<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|bodies| *bodies -= 1);
+    }
 }
 
 /// What a client asked to start, resolved.
@@ -44,7 +63,9 @@ pub(crate) struct Core {
 pub(crate) struct Order {
     pub(crate) form: IdForm,
     pub(crate) requested: String,
-    pub(crate) infohash: ContentHash,
+    pub(crate) reference: Reference,
+    /// How the content is called in URLs.
+    pub(crate) play_id: String,
     pub(crate) pid: Option<String>,
     pub(crate) token: String,
     pub(crate) playback_session_id: String,
@@ -57,15 +78,20 @@ impl Core {
     pub(crate) fn new(options: SimOptions, addr: SocketAddr) -> Self {
         let name = if options.name.is_empty() { addr.to_string() } else { options.name.clone() };
         let channels = options.channels.iter().map(|(hash, kind)| (hash.infohash(), *kind)).collect();
+        let piece_sizes = options.piece_sizes.iter().map(|(hash, size)| (hash.infohash(), *size)).collect();
         let core = Self {
             name,
             ledger: options.ledger.clone().unwrap_or_default(),
             faults: FaultTable::new(options.faults.clone()),
             registry: Mutex::default(),
             channels: Mutex::new(channels),
+            piece_sizes: Mutex::new(piece_sizes),
+            sources: Mutex::default(),
+            bodies: watch::Sender::default(),
             content_ids: Mutex::default(),
             life: Mutex::default(),
             wanted: watch::Sender::new(true),
+            draining: AtomicBool::new(false),
             options,
         };
         core.follow_faults();
@@ -108,7 +134,7 @@ impl Core {
 
     /// All faults that a session suffers now.
     pub(crate) fn session_faults(&self, session: &Session) -> Faults {
-        self.faults.standing(Some(session.infohash)).and(&session.faults)
+        self.faults.standing(Some(session.reference.target())).and(&session.faults)
     }
 
     // Power.
@@ -140,8 +166,31 @@ impl Core {
     }
 
     fn follow_faults(&self) {
-        let open = !self.life().is_cancelled() && !self.faults(None).has(&Fault::Refuse);
+        let open =
+            !self.life().is_cancelled() && !self.is_draining() && !self.faults(None).has(&Fault::Refuse);
         self.wanted.send_if_modified(|wanted| std::mem::replace(wanted, open) != open);
+    }
+
+    /// Told to end: the port closes, and what is being streamed goes on.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.follow_faults();
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// A media body is begun.
+    pub(crate) fn body(&self) -> OpenBody<'_> {
+        self.bodies.send_modify(|bodies| *bodies += 1);
+        OpenBody(&self.bodies)
+    }
+
+    /// Resolves when no media body is being written.
+    pub(crate) async fn bodies_done(&self) {
+        // The sender is ours: it cannot be gone.
+        let _ = self.bodies.subscribe().wait_for(|bodies| *bodies == 0).await;
     }
 
     // Channels.
@@ -154,6 +203,15 @@ impl Core {
     pub(crate) fn kind(&self, infohash: ContentHash) -> ChannelKind {
         let set = self.channels.lock().get(&infohash).copied();
         set.or_else(|| demo_kind(infohash)).unwrap_or(self.options.default_channel)
+    }
+
+    pub(crate) fn set_piece_size(&self, hash: ContentHash, size: PieceSize) {
+        self.piece_sizes.lock().insert(hash.infohash(), size);
+    }
+
+    /// How large the pieces of the swarm of `infohash` are.
+    pub(crate) fn piece_size(&self, infohash: ContentHash) -> PieceSize {
+        self.piece_sizes.lock().get(&infohash).copied().unwrap_or(self.options.piece_size)
     }
 
     pub(crate) fn remember(&self, content_id: ContentHash) {
@@ -171,20 +229,23 @@ impl Core {
 
     /// Opens a session and ends those that collide with it.
     pub(crate) fn open(&self, order: Order) -> Arc<Session> {
-        let faults = self.faults.standing(Some(order.infohash)).and(&order.own_faults);
+        let faults = self.faults.standing(Some(order.reference.target())).and(&order.own_faults);
+        let infohash = order.reference.swarm();
         let mut registry = self.registry.lock();
-        let (ended, players) = registry.make_way(order.infohash, &order.token, self.quirks(&faults));
+        let (ended, players) = registry.make_way(infohash, &order.token, self.quirks(&faults));
         // The old ones are closed in the ledger before the new one is opened: its peak counts what really coexists.
         self.end(ended);
         let ledger_id = self.ledger.opened(self.opening(&order));
         let session = Arc::new(Session {
             ledger_id,
-            infohash: order.infohash,
+            infohash,
+            reference: order.reference,
+            play_id: order.play_id,
             token: order.token,
             media_key: format!("0.{}", u64::from_str_radix(&random_hex(6), 16).unwrap_or_default()),
             playback_session_id: order.playback_session_id,
             client_session_id: order.client_session_id,
-            channel: Channel::new(order.infohash, self.kind(order.infohash)),
+            channel: Channel::new(infohash, self.kind(infohash)),
             faults: order.own_faults,
             opened: Instant::now(),
             edge_at_opening: self.live_edge(),
@@ -200,7 +261,7 @@ impl Core {
             engine: self.name.clone(),
             form: order.form,
             requested: order.requested.clone(),
-            infohash: order.infohash.to_string(),
+            infohash: order.reference.swarm().to_string(),
             pid: order.pid.clone(),
             token: order.token.clone(),
             playback_session_id: order.playback_session_id.clone(),
@@ -219,6 +280,10 @@ impl Core {
         self.registry.lock().of_player(infohash, token)
     }
 
+    pub(crate) fn of_playback(&self, play_id: &str, token: &str) -> Option<Arc<Session>> {
+        self.registry.lock().of_playback(play_id, token)
+    }
+
     pub(crate) fn of_media(&self, infohash: ContentHash, key: &str) -> Option<Arc<Session>> {
         self.registry.lock().of_media(infohash, key)
     }
@@ -232,13 +297,52 @@ impl Core {
     }
 
     pub(crate) fn expire(&self) {
-        let ended = self.registry.lock().expire(&self.options.timing);
+        let timing = &self.options.timing;
+        let ended = match self.options.dialect {
+            Dialect::AceStream => self.registry.lock().expire(timing),
+            Dialect::Outpace => self.registry.lock().expire_leases(timing.lease),
+        };
         self.end(ended);
+        let ends = |reference: &Reference| self.faults(Some(reference.target())).has(&Fault::RunawayEnds);
+        self.sources.lock().expire(timing.linger, ends);
     }
 
     pub(crate) fn end_all(&self, why: CloseReason) {
         let ended = self.registry.lock().drain(why);
         self.end(ended);
+        self.sources.lock().end_all();
+    }
+
+    // Downloads.
+
+    /// The running download of this form.
+    pub(crate) fn source(&self, reference: &Reference) -> Option<Arc<Source>> {
+        self.sources.lock().find(reference).cloned()
+    }
+
+    /// Reads the running download of this form.
+    pub(crate) fn join_source(&self, reference: &Reference) -> Option<Subscription> {
+        self.sources.lock().join(reference)
+    }
+
+    /// Reads the download of this form, which begins now unless it runs.
+    pub(crate) fn open_source(&self, reference: &Reference, supply: Supply) -> Subscription {
+        self.sources.lock().open(reference, supply, self.live_edge())
+    }
+
+    /// Downloads that the engine says that it has.
+    pub(crate) fn sources(&self) -> usize {
+        self.sources.lock().known()
+    }
+
+    /// Bytes received from all swarms.
+    pub(crate) fn received(&self) -> u64 {
+        self.sources.lock().received()
+    }
+
+    /// Counts received bytes from 0 again.
+    pub(crate) fn reset_received(&self) {
+        self.sources.lock().reset();
     }
 
     fn end(&self, ended: Ended) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,8 +17,8 @@ use crate::core::Core;
 use crate::fault::{Fault, Rule, Target};
 use crate::identity::ContentHash;
 use crate::ledger::{CloseReason, Ledger};
-use crate::options::SimOptions;
-use crate::wire::{Connection, Ending};
+use crate::options::{Dialect, PieceSize, SimOptions};
+use crate::wire::{Connection, Ending, Manners};
 use crate::{control, routes};
 
 /// Connections that may wait to be accepted.
@@ -113,6 +113,23 @@ impl SimEngine {
         self.core.set_channel(hash, kind);
     }
 
+    /// Decides how large the pieces of a content's swarm (content id or infohash) are from its next download on.
+    pub fn set_piece_size(&self, hash: ContentHash, size: PieceSize) {
+        self.core.set_piece_size(hash, size);
+    }
+
+    /// Bytes that the open engine has received from all swarms, whoever read them: what the network statistics of its
+    /// container would show. It grows while anything is downloaded, also what no session leads to any more. The closed
+    /// engine's is 0.
+    pub fn bytes_received(&self) -> u64 {
+        self.core.received()
+    }
+
+    /// Downloads that the open engine says that it has; runaways that were let go of are not among them.
+    pub fn sources(&self) -> usize {
+        self.core.sources()
+    }
+
     /// The engine process dies: all its connections are reset, its sessions forgotten, and the port refuses until
     /// [`restart`](Self::restart).
     pub async fn crash(&self) {
@@ -132,6 +149,15 @@ impl SimEngine {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// As the open engine does when it is told to end: takes nobody new, and streams on to those who are there, at most for
+    /// [`Timing::drain`](crate::Timing::drain).
+    pub async fn drain(&self) {
+        self.core.drain();
+        self.settled().await;
+        // Whoever is still there then is cut off.
+        let _ = timeout(self.core.options.timing.drain, self.core.bodies_done()).await;
     }
 
     /// Waits until the port is as open or closed as it should be, so that a test's next connection sees it.
@@ -163,6 +189,9 @@ pub async fn run_engine(options: SimOptions, stop: impl Future<Output = ()>) -> 
     let engine = SimEngine::start(options).await?;
     tracing::info!(addr = %engine.addr(), control = %engine.control_addr(), "simulated engine answers");
     stop.await;
+    if engine.core.options.dialect == Dialect::Outpace {
+        engine.drain().await;
+    }
     engine.shutdown().await;
     Ok(())
 }
@@ -262,7 +291,11 @@ async fn accept_loop(
 async fn connection(core: Arc<Core>, stop: CancellationToken, stream: TcpStream, peer: SocketAddr) {
     let life = core.life();
     core.ledger.count(|counts| counts.connections += 1);
-    let mut connection = Connection::new(stream, peer.ip(), core.options.version.server_header());
+    let manners = match core.options.dialect {
+        Dialect::AceStream => Manners::python(core.options.version().server_header()),
+        Dialect::Outpace => Manners::PLAIN,
+    };
+    let mut connection = Connection::new(stream, peer.ip(), manners);
     let ending = tokio::select! {
         biased;
         () = life.cancelled() => Ending::Reset,
@@ -281,17 +314,17 @@ async fn converse(core: &Core, connection: &mut Connection) -> Ending {
             return connection.hang().await;
         }
         let ending = routes::answer(core, connection, &request).await;
-        if ending != Ending::KeepAlive {
+        if ending != Ending::KeepAlive || core.is_draining() {
             return ending;
         }
     }
     Ending::Close
 }
 
-/// Ends sessions that nobody reads, soon after their time.
+/// Ends sessions and downloads that nobody reads, soon after their time.
 async fn expire_loop(core: Arc<Core>) {
     let timing = core.options.timing;
-    let shortest = timing.reader_gone.min(timing.unread);
+    let shortest = timing.reader_gone.min(timing.unread).min(timing.linger);
     let period = (shortest / 8).clamp(Duration::from_millis(5), Duration::from_secs(1));
     loop {
         sleep(period).await;

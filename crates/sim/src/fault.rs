@@ -204,6 +204,15 @@ pub enum Fault {
     /// Media is written one to seven bytes at a time.
     Dribble,
 
+    /// The open engine's catalogue of content ids knows nothing, at once. Starts by content id are accepted all the same: the
+    /// swarm knows.
+    CatalogueFails,
+    /// The open engine's catalogue of content ids does not answer, and is given up at the start and again at the playback.
+    CatalogueHangs,
+    /// A download of the open engine that never becomes media ends when nobody reads it any more, as every other does.
+    /// Without this it goes on until the engine ends.
+    RunawayEnds,
+
     /// A second session of an infohash does not end the first.
     NoSupersede,
     /// A playback URL admits any number of readers.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::channel::Channel;
 use crate::fault::{Fault, Faults};
 use crate::ts::{self, PACKET_LEN, Packet};
+use crate::verify::{PMT_PID, VIDEO_PID};
 
 /// Most packets in one step: about 64 KiB, so that a burst does not build up in memory.
 const STEP_PACKETS: u64 = 348;
@@ -15,6 +16,11 @@ const STEP_PACKETS: u64 = 348;
 const STILLS: u64 = 10;
 /// What `mid_packet_cut` sends of its last packet.
 const CUT_BYTES: usize = 100;
+
+/// The open engine gives a reader nothing before a key frame; in what has none for this long (seconds), anything.
+const KEY_FRAME_WITHIN: u64 = 10;
+/// PAT, SDT and PMT of all channels here, and what stuffs the space between them.
+const TABLE_PIDS: [u16; 4] = [0, 0x11, PMT_PID, ts::NULL_PID];
 
 /// One reader's way through a broadcast.
 #[derive(Debug)]
@@ -192,10 +198,54 @@ impl RangeFeed {
     }
 }
 
+/// The first key frame at or behind packet `from`, with the tables right before it; `from` itself when there is none for a
+/// while.
+fn key_frame(channel: &Channel, from: u64) -> u64 {
+    let (mut bytes, end) =
+        (Vec::new(), from + channel.bitrate() * KEY_FRAME_WITHIN / (8 * PACKET_LEN as u64));
+    for start in (from..end).step_by(usize::try_from(STEP_PACKETS).unwrap_or(usize::MAX)) {
+        bytes.clear();
+        channel.write(start..end.min(start + STEP_PACKETS), &mut bytes);
+        let packets = bytes.as_chunks::<PACKET_LEN>().0.iter();
+        if let Some((found, _)) = (start..).zip(packets).find(|(_, packet)| is_key_frame(packet)) {
+            return with_tables(channel, from, found);
+        }
+    }
+    from
+}
+
+fn is_key_frame(packet: &Packet) -> bool {
+    ts::pid(packet) == VIDEO_PID && ts::unit_starts(packet) && ts::random_access(packet)
+}
+
+/// The first of the tables that stand directly before packet `key`, not before `from`.
+fn with_tables(channel: &Channel, from: u64, key: u64) -> u64 {
+    let is_table = |index: u64| {
+        let mut bytes = Vec::new();
+        channel.write(index..index + 1, &mut bytes);
+        bytes.as_chunks::<PACKET_LEN>().0.iter().all(|packet| TABLE_PIDS.contains(&ts::pid(packet)))
+    };
+    (from..key).rev().take_while(|index| is_table(*index)).last().unwrap_or(key)
+}
+
 impl Feed {
     /// Begins `burst` before the live edge.
     pub(crate) fn new(channel: &Channel, edge: Duration, burst: Duration) -> Self {
-        let position = channel.packets_at(edge.saturating_sub(burst));
+        Self::at(channel.packets_at(edge.saturating_sub(burst)))
+    }
+
+    /// Begins `burst` before the live edge and there at a key frame.
+    pub(crate) fn at_key_frame(channel: &Channel, edge: Duration, burst: Duration) -> Self {
+        Self::at(key_frame(channel, channel.packets_at(edge.saturating_sub(burst))))
+    }
+
+    /// Begins with the next piece of `piece` bytes that is not yet there, and in it at a key frame.
+    pub(crate) fn at_next_piece(channel: &Channel, edge: Duration, piece: u64) -> Self {
+        let next = (channel.packets_at(edge) * PACKET_LEN as u64).div_ceil(piece) * piece;
+        Self::at(key_frame(channel, next.div_ceil(PACKET_LEN as u64)))
+    }
+
+    fn at(position: u64) -> Self {
         Self { position, first: position, sent: 0, still: None }
     }
 
@@ -353,6 +403,36 @@ mod tests {
             let (bytes, step) = run(std::slice::from_ref(&fault), 2);
             assert_eq!((step, bytes.len()), (end, length), "{fault}");
         }
+    }
+
+    #[test]
+    fn a_later_reader_begins_in_the_next_piece_and_at_a_key_frame() {
+        for demo in DEMO_CHANNELS.into_iter().filter(|demo| demo.kind.is_live()) {
+            let channel = Channel::new(infohash(), demo.kind);
+            // Of audio alone every frame is one.
+            let has_keys = demo.kind != ChannelKind::NoFlags;
+            for piece in [64 * 1024, 1024 * 1024] {
+                let feed = Feed::at_next_piece(&channel, EDGE, piece);
+                let edge = channel.packets_at(EDGE);
+                let least = (edge * 188).next_multiple_of(piece).div_ceil(188);
+                assert!(feed.position >= least && least - edge <= piece / 188 + 1, "{}", demo.name);
+                let mut bytes = Vec::new();
+                channel.write(feed.position..feed.position + 16, &mut bytes);
+                let keys = bytes.as_chunks::<PACKET_LEN>().0.iter().any(is_key_frame);
+                assert_eq!(keys, has_keys, "{} in pieces of {piece}", demo.name);
+                // The longest group is 2 s: the next key frame, not just any.
+                let wait = (feed.position - least) * 188 * 8_000 / channel.bitrate();
+                assert!(wait <= 2_100, "{}: {wait} ms", demo.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_first_reader_begins_at_the_key_frame_behind_the_burst() {
+        let channel = Channel::new(infohash(), ChannelKind::VERIFY);
+        let feed = Feed::at_key_frame(&channel, EDGE, Duration::from_secs(10));
+        let behind = (channel.packets_at(EDGE) - feed.position) * 188 * 8 / 3_000;
+        assert!((8_000..=10_000).contains(&behind), "{behind} ms behind the edge");
     }
 
     #[test]

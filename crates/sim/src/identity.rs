@@ -45,6 +45,11 @@ impl ContentHash {
         self.0 == [0; 20]
     }
 
+    /// The infohash of the swarm whose descriptor is at this address.
+    pub(crate) fn of_text(text: &str) -> Self {
+        Self(Sha1::new().chain_update(b"descriptor at ").chain_update(text).finalize().into()).derived()
+    }
+
     /// Eight bytes that differ between swarms: the seed of everything that is derived from an infohash.
     pub(crate) fn seed(self) -> u64 {
         self.0.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))

@@ -1,11 +1,30 @@
-//! JSON as Python's `json.dumps` writes it: `", "` and `": "`. Health checks in the field search for `"error": null`, with
-//! the space.
+//! JSON as engines write it: the closed one as Python's `json.dumps`, with `", "` and `": "` (health checks in the field
+//! search for `"error": null`, with the space), the open one without any space. Both write `error` first.
 
 use std::io;
 
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{Formatter, Serializer};
+
+/// Where an engine puts spaces in its JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spacing {
+    /// Behind every comma and colon.
+    Python,
+    /// Nowhere.
+    None,
+}
+
+impl Spacing {
+    /// `value` as text.
+    pub(crate) fn dumps(self, value: &Value) -> Vec<u8> {
+        match self {
+            Self::Python => dumps(value),
+            Self::None => value.to_string().into_bytes(),
+        }
+    }
+}
 
 /// `value` in Python's spacing.
 pub(crate) fn dumps(value: &Value) -> Vec<u8> {
@@ -59,6 +78,8 @@ mod tests {
     fn spacing_is_pythons() {
         let value = json!({"error": null, "result": {"list": [1, 2], "text": "a:b,c"}});
         assert_eq!(dumps(&value), br#"{"error": null, "result": {"list": [1, 2], "text": "a:b,c"}}"#);
+        assert_eq!(Spacing::Python.dumps(&value), dumps(&value));
+        assert_eq!(Spacing::None.dumps(&value), br#"{"error":null,"result":{"list":[1,2],"text":"a:b,c"}}"#);
     }
 
     #[test]

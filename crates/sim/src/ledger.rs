@@ -140,6 +140,8 @@ pub enum CloseReason {
     NeverRead,
     /// It could not start.
     Failed,
+    /// Its time was over.
+    Expired,
     /// The engine crashed.
     Crash,
     /// The engine was shut down or reset.

@@ -9,10 +9,12 @@
 //!                      └── in process ────► (what goes wrong)  (what happened)     └── swarm time
 //! ```
 //!
-//! It behaves as the closed engine does where that hurts: a content id is not an infohash, starting twice destroys the
-//! first session, one reader per URL, silence until there is data, then a burst and real time. Everything that real
-//! engines, networks and swarms do wrong can be asked for ([`Fault`]), and everything that was asked of the engine is
-//! written down ([`Ledger`]).
+//! It speaks two dialects ([`Dialect`]), each as it was measured. As the closed engine: a content id is not an infohash,
+//! starting twice destroys the first session, one reader per URL, silence until there is data, then a burst and real time.
+//! As the open engine: any 40 digits are taken for an infohash and repeated, an infohash plays only with pieces of 1 MiB
+//! ([`PieceSize`]) and is downloaded for ever without, and a later reader gets no burst. Everything that real engines,
+//! networks and swarms do wrong can be asked for ([`Fault`]), and everything that was asked of the engine is written down
+//! ([`Ledger`]).
 //!
 //! What is broadcast is a function of infohash and wall clock: two engines carry identical bytes without knowing of each
 //! other. [`verify`] makes a channel of packets that can be checked one by one, and checks them.
@@ -47,6 +49,7 @@ pub mod ledger;
 mod options;
 mod routes;
 mod session;
+mod source;
 pub mod swarm;
 pub mod ts;
 pub mod verify;
@@ -61,4 +64,4 @@ pub use engine::{SimEngine, run_engine};
 pub use fault::{Fault, Framing, Rule, Target};
 pub use identity::{ContentHash, infohash_of, token_of};
 pub use ledger::{CloseReason, Ledger, LedgerSnapshot, StartRecord, StartsInFlight};
-pub use options::{BadVersion, Dialect, EngineVersion, SimOptions, Timing};
+pub use options::{BadVersion, Dialect, EngineVersion, PieceSize, SimOptions, Timing, UnknownOption};

@@ -1,6 +1,8 @@
-//! Which page answers which path, and how a JSON page answers in the wrong shape.
+//! Which page answers which path, and how a JSON page answers in the wrong shape. The pages here are the closed engine's;
+//! the open one's are in `outpace`.
 
 mod media;
+mod outpace;
 mod recording;
 mod service;
 mod start;
@@ -15,6 +17,7 @@ use crate::core::Core;
 use crate::fault::{Faults, Page, Shape};
 use crate::identity::ContentHash;
 use crate::json;
+use crate::options::Dialect;
 use crate::wire::{Connection, Ending, Reply, Request};
 
 /// What a player wants to get.
@@ -28,6 +31,9 @@ enum Format {
 
 /// Answers one request of the engine port.
 pub(crate) async fn answer(core: &Core, connection: &mut Connection, request: &Request) -> Ending {
+    if core.options.dialect == Dialect::Outpace {
+        return outpace::answer(core, connection, request).await;
+    }
     if !matches!(request.method.as_str(), "GET" | "HEAD" | "POST") {
         return connection.send(request, Reply::html(501)).await;
     }
@@ -46,9 +52,9 @@ pub(crate) async fn answer(core: &Core, connection: &mut Connection, request: &R
     }
 }
 
-/// The infohash in a path: plain, or `cid:<content id>` as the open engine writes it.
+/// The infohash in a path.
 fn path_infohash(segment: &str) -> Option<ContentHash> {
-    ContentHash::parse(segment.strip_prefix("cid:").unwrap_or(segment)).map(ContentHash::infohash)
+    ContentHash::parse(segment).map(ContentHash::infohash)
 }
 
 /// `{"response": null, "error": …}`: how a player's pages refuse, with status 200.
@@ -66,7 +72,7 @@ async fn respond(
 ) -> Ending {
     match obstruct(connection, request, faults, page).await {
         Some(ending) => ending,
-        None => connection.send(request, shaped(&value, faults, page)).await,
+        None => connection.send(request, shaped(connection, &value, faults, page)).await,
     }
 }
 
@@ -97,8 +103,9 @@ fn refused_page(status: u16) -> Reply {
 }
 
 /// `value` as a reply, in the shape that the faults of `page` give it.
-fn shaped(value: &Value, faults: &Faults, page: Page) -> Reply {
-    let proper = |value: &Value| Reply::json(value);
+fn shaped(connection: &Connection, value: &Value, faults: &Faults, page: Page) -> Reply {
+    let spacing = connection.manners().json;
+    let proper = |value: &Value| Reply::json(value, spacing);
     let reshaped = faults.shapes(page).find_map(|shape| match shape {
         Shape::BadJson => Some(Reply::new(200, "application/json", "{'response': None,")),
         Shape::Empty => Some(Reply::new(200, "application/json", "")),

@@ -16,6 +16,7 @@ use crate::fault::Faults;
 use crate::identity::ContentHash;
 use crate::ledger::CloseReason;
 use crate::options::Timing;
+use crate::source::Reference;
 
 /// One playback on one engine.
 #[derive(Debug)]
@@ -23,6 +24,10 @@ pub(crate) struct Session {
     /// Its number in the ledger.
     pub(crate) ledger_id: u64,
     pub(crate) infohash: ContentHash,
+    /// As what it is downloaded. The closed engine makes an infohash of everything first.
+    pub(crate) reference: Reference,
+    /// How the content is called in URLs.
+    pub(crate) play_id: String,
     /// Identifies the player in URLs.
     pub(crate) token: String,
     /// Last segment of the media URL.
@@ -204,6 +209,12 @@ impl Registry {
         self.0.iter().find(|entry| entry.is(infohash, token)).map(|entry| Arc::clone(&entry.session))
     }
 
+    /// The open engine's playback behind a URL: the token alone is not enough, the content has to be its own.
+    pub(crate) fn of_playback(&self, play_id: &str, token: &str) -> Option<Arc<Session>> {
+        let matches = |entry: &&Entry| entry.session.play_id == play_id && entry.session.token == token;
+        self.0.iter().find(matches).map(|entry| Arc::clone(&entry.session))
+    }
+
     /// The session behind a media URL.
     pub(crate) fn of_media(&self, infohash: ContentHash, key: &str) -> Option<Arc<Session>> {
         let matches = |entry: &&Entry| entry.session.infohash == infohash && entry.session.media_key == key;
@@ -225,6 +236,12 @@ impl Registry {
             why.is_none()
         });
         ended
+    }
+
+    /// Ends playbacks of the open engine whose time is over.
+    pub(crate) fn expire_leases(&mut self, lease: Duration) -> Ended {
+        let over = self.0.extract_if(.., |entry| entry.session.opened.elapsed() >= lease);
+        over.map(|entry| (entry.session, CloseReason::Expired)).collect()
     }
 
     /// Ends everything.
@@ -256,6 +273,8 @@ mod tests {
         Arc::new(Session {
             ledger_id: 0,
             infohash,
+            reference: Reference::Infohash(infohash),
+            play_id: infohash.to_string(),
             token: token.to_owned(),
             media_key: "key".to_owned(),
             playback_session_id: format!("of {token}"),

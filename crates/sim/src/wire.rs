@@ -13,7 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use crate::{json, swarm};
+use crate::json::Spacing;
+use crate::swarm;
 
 /// Longest request head.
 const HEAD_LIMIT: usize = 64 * 1024;
@@ -21,6 +22,31 @@ const HEAD_LIMIT: usize = 64 * 1024;
 const BODY_LIMIT: usize = 1024 * 1024;
 /// How long an idle or unfinished request may keep its connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a server shows of itself in every reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Manners {
+    /// Its `Server` header, when it has one.
+    pub(crate) server: Option<&'static str>,
+    /// Whether every page may be read by pages of other origins.
+    pub(crate) cors: bool,
+    /// How it writes JSON.
+    pub(crate) json: Spacing,
+}
+
+impl Manners {
+    /// A server in Python.
+    pub(crate) const fn python(server: &'static str) -> Self {
+        Self { server: Some(server), cors: true, json: Spacing::Python }
+    }
+
+    /// A server in Rust, which names nothing and spaces nothing.
+    pub(crate) const PLAIN: Self = Self { server: None, cors: false, json: Spacing::None };
+
+    fn cors_line(self) -> Option<String> {
+        self.cors.then(|| "Access-Control-Allow-Origin: *".to_owned())
+    }
+}
 
 /// What becomes of the connection after a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,14 +126,14 @@ pub(crate) struct Connection {
     peer: IpAddr,
     /// Bytes that were read beyond the last request.
     ahead: Vec<u8>,
-    server: &'static str,
+    manners: Manners,
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, peer: IpAddr, server: &'static str) -> Self {
+    pub(crate) fn new(stream: TcpStream, peer: IpAddr, manners: Manners) -> Self {
         // Only a hint to the kernel: pieces are to leave as they are written.
         let _ = stream.set_nodelay(true);
-        Self { stream, peer, ahead: Vec::new(), server }
+        Self { stream, peer, ahead: Vec::new(), manners }
     }
 
     /// The next request; `None` when the client is done, too slow or not speaking HTTP.
@@ -183,7 +209,7 @@ impl Connection {
     pub(crate) async fn send(&mut self, request: &Request, reply: Reply) -> Ending {
         let stays =
             reply.has_length && request.keep_alive && reply.declared.is_none() && request.method != "POST";
-        let mut bytes = reply.head(self.server, stays);
+        let mut bytes = reply.head(self.manners, stays);
         if !request.is_head() {
             bytes.extend_from_slice(&reply.body);
         }
@@ -209,8 +235,8 @@ impl Connection {
         true
     }
 
-    pub(crate) fn server(&self) -> &'static str {
-        self.server
+    pub(crate) fn manners(&self) -> Manners {
+        self.manners
     }
 }
 
@@ -242,8 +268,13 @@ impl Reply {
         }
     }
 
-    pub(crate) fn json(value: &Value) -> Self {
-        Self::new(200, "application/json", json::dumps(value))
+    pub(crate) fn json(value: &Value, spacing: Spacing) -> Self {
+        Self::new(200, "application/json", spacing.dumps(value))
+    }
+
+    /// A status and nothing else.
+    pub(crate) fn empty(status: u16) -> Self {
+        Self { headers: Vec::new(), ..Self::new(status, "", "") }
     }
 
     pub(crate) fn text(status: u16, text: &str) -> Self {
@@ -284,11 +315,11 @@ impl Reply {
         self
     }
 
-    fn head(&self, server: &str, stays: bool) -> Vec<u8> {
+    fn head(&self, manners: Manners, stays: bool) -> Vec<u8> {
         let length = self.declared.unwrap_or(self.body.len());
-        let mut lines = head_lines("HTTP/1.1", self.status, server);
+        let mut lines = head_lines("HTTP/1.1", self.status, manners);
         lines.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}")));
-        lines.push("Access-Control-Allow-Origin: *".to_owned());
+        lines.extend(manners.cors_line());
         if self.has_length {
             lines.push(format!("Content-Length: {length}"));
             lines.push(format!("Connection: {}", if stays { "keep-alive" } else { "close" }));
@@ -298,12 +329,18 @@ impl Reply {
 }
 
 /// Status line, `Server` and `Date`: how every reply begins.
-pub(crate) fn head_lines(version: &str, status: u16, server: &str) -> Vec<String> {
-    vec![
-        format!("{version} {status} {}", reason(status)),
-        format!("Server: {server}"),
-        format!("Date: {}", http_date()),
-    ]
+pub(crate) fn head_lines(version: &str, status: u16, manners: Manners) -> Vec<String> {
+    let status = format!("{version} {status} {}", reason(status));
+    let server = manners.server.map(|server| format!("Server: {server}"));
+    [Some(status), server, Some(format!("Date: {}", http_date()))].into_iter().flatten().collect()
+}
+
+/// The head of an endless media body begins with these lines.
+pub(crate) fn media_head(version: &str, content_type: &str, manners: Manners) -> Vec<String> {
+    let mut lines = head_lines(version, 200, manners);
+    lines.push(format!("Content-Type: {content_type}"));
+    lines.extend(manners.cors_line());
+    lines
 }
 
 /// The lines as bytes, with the empty line behind them.
@@ -319,6 +356,7 @@ fn reason(status: u16) -> &'static str {
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
+        405 => "Method Not Allowed",
         416 => "Requested Range Not Satisfiable",
         500 => "Internal Server Error",
         501 => "Unsupported method",

@@ -17,9 +17,9 @@ use crate::session::{Reader, Session};
 use crate::wire::{Connection, Ending, Reply, Request, finish_head, head_lines};
 
 /// Media is written this often.
-const PACE: Duration = Duration::from_millis(20);
+pub(super) const PACE: Duration = Duration::from_millis(20);
 
-/// `/ace/r/<infohash>/<token>`: to the media URL, or the media itself from the open engine.
+/// `/ace/r/<infohash>/<token>`: to the media URL.
 pub(super) async fn playback(
     core: &Core,
     connection: &mut Connection,
@@ -38,16 +38,13 @@ pub(super) async fn playback(
     if let Some(ending) = fail_to_start(core, connection, request, &session, &faults).await {
         return ending;
     }
-    if core.options.dialect == Dialect::Outpace {
-        return stream(core, connection, request, &session).await;
-    }
     let path = format!("/content/{infohash}/{}", session.media_key);
     let location = location(request, &faults, &path);
     connection.send(request, Reply::redirect(location.as_deref(), core.options.timing.redirect_linger)).await
 }
 
 /// What keeps the playback from starting; `None` when nothing does.
-async fn fail_to_start(
+pub(super) async fn fail_to_start(
     core: &Core,
     connection: &mut Connection,
     request: &Request,
@@ -169,7 +166,7 @@ async fn admit(session: &std::sync::Arc<Session>, alone: bool) -> Option<Reader>
 
 /// What the second reader of a media URL gets: two status lines.
 async fn corrupt_reply(connection: &mut Connection) -> Ending {
-    let mut lines = head_lines("HTTP/1.1", 200, connection.server());
+    let mut lines = head_lines("HTTP/1.1", 200, connection.manners());
     lines.insert(0, "HTTP/1.1 200 OK".to_owned());
     // Whether the client is still there makes no difference.
     let _ = connection.write(&finish_head(&lines)).await;
@@ -184,8 +181,12 @@ async fn serve(core: &Core, connection: &mut Connection, request: &Request, read
         return recording::serve(core, connection, request, reader, length).await;
     }
     let faults = core.session_faults(&reader.session);
-    let mut body = Body::new(framing(core, &faults), faults.has(&Fault::Gzip), faults.has(&Fault::Dribble));
-    let head = body.head(connection.server(), faults.find(wrong_content) == Some(WrongContent::Html));
+    let mut body = Body::new(
+        framing(core.options.framing, &faults),
+        faults.has(&Fault::Gzip),
+        faults.has(&Fault::Dribble),
+    );
+    let head = body.head(connection.manners(), faults.find(wrong_content) == Some(WrongContent::Html));
     if connection.write(&head).await.is_err() || request.is_head() || faults.has(&Fault::Empty200) {
         return Ending::Close;
     }
@@ -216,9 +217,9 @@ async fn prebuffered(core: &Core, connection: &mut Connection, session: &Session
     }
 }
 
-fn framing(core: &Core, faults: &Faults) -> Framing {
+pub(super) fn framing(usual: Framing, faults: &Faults) -> Framing {
     let set = faults.find(|fault| if let Fault::Framing { framing } = fault { Some(*framing) } else { None });
-    set.unwrap_or(core.options.framing)
+    set.unwrap_or(usual)
 }
 
 /// Waits as long as the first byte after the head takes; `false` when it never comes or the reader left.
@@ -237,12 +238,12 @@ fn first_byte_delay(faults: &Faults) -> Duration {
     delay.unwrap_or_default()
 }
 
-fn wrong_content(fault: &Fault) -> Option<WrongContent> {
+pub(super) fn wrong_content(fault: &Fault) -> Option<WrongContent> {
     if let Fault::WrongContent { kind } = fault { Some(*kind) } else { None }
 }
 
 /// Writes what is no media until the client has had enough, at most 16 MiB.
-async fn wrong_body(connection: &mut Connection, body: &mut Body, kind: WrongContent) -> Ending {
+pub(super) async fn wrong_body(connection: &mut Connection, body: &mut Body, kind: WrongContent) -> Ending {
     for _ in 0..1024 {
         let junk: Vec<u8> = match kind {
             WrongContent::Html => b"<html><body><h1>It works!</h1></body></html>\n".repeat(364),

@@ -68,7 +68,7 @@ pub(super) async fn serve(
         Wanted::Nothing => return connection.send(request, not_satisfiable(length)).await,
     };
     let stays = if request.keep_alive { Ending::KeepAlive } else { Ending::Close };
-    let mut head = head_lines("HTTP/1.1", status, connection.server());
+    let mut head = head_lines("HTTP/1.1", status, connection.manners());
     head.extend(file_headers(&reader.session.channel, &range, stays));
     if status == 206 {
         head.push(format!("Content-Range: bytes {}-{}/{length}", range.start, range.end - 1));

@@ -6,14 +6,10 @@ use super::{respond, start};
 use crate::core::Core;
 use crate::fault::{Fault, Page};
 use crate::identity::ContentHash;
-use crate::options::Dialect;
 use crate::wire::{Connection, Ending, Reply, Request};
 
 /// `/webui/api/service`: no `api_version`, JSONP on request.
 pub(super) async fn webui(core: &Core, connection: &mut Connection, request: &Request) -> Ending {
-    if core.options.dialect == Dialect::Outpace {
-        return connection.send(request, Reply::html(404)).await;
-    }
     let faults = core.faults(None);
     if request.param("method") != Some("get_version") {
         return respond(connection, request, &faults, Page::Other, failure("unknown method", false)).await;
@@ -29,15 +25,14 @@ pub(super) async fn webui(core: &Core, connection: &mut Connection, request: &Re
 
 /// `/server/api`: with `api_version` the envelope is `result` or `error`, without it both.
 pub(super) async fn server(core: &Core, connection: &mut Connection, request: &Request) -> Ending {
-    let outpace = core.options.dialect == Dialect::Outpace;
-    let versioned = request.param("api_version").is_some() && !outpace;
+    let versioned = request.param("api_version").is_some();
     let faults = core.faults(None);
     let method = request.param("method").unwrap_or_default();
     if method == "get_media_files" && !faults.has(&Fault::NoMediaFiles) {
         return start::look_up(core, connection, request, versioned).await;
     }
     let (page, value) = match method {
-        "get_version" if !versioned && !outpace => (Page::Version, failure("access denied", false)),
+        "get_version" if !versioned => (Page::Version, failure("access denied", false)),
         "get_version" => (Page::Version, json!({ "result": version(core) })),
         "get_status" => {
             (Page::Status, json!({ "result": { "playlist_loaded": true, "version": version(core) } }))
@@ -71,8 +66,9 @@ pub(super) fn enveloped(mut value: Value, versioned: bool) -> Value {
 }
 
 fn version(core: &Core) -> Value {
-    let version = core.options.version;
-    let mut value = json!({ "code": version.code(), "platform": "linux", "version": version.to_string() });
+    let version = core.options.version();
+    let mut value =
+        json!({ "code": core.options.version_code(), "platform": "linux", "version": version.to_string() });
     if (version.major, version.minor) >= (3, 2) {
         value["websocket_port"] = 43_879.into();
     }

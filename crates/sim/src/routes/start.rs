@@ -5,13 +5,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{Format, media, obstruct, refusal, respond, shaped};
+use super::{Format, obstruct, refusal, respond, shaped};
 use crate::core::{Core, Order};
 use crate::fault::{Fault, Faults, Page};
 use crate::identity::{ContentHash, random_hex, token_of};
 use crate::ledger::IdForm;
-use crate::options::{Dialect, Timing};
+use crate::options::Timing;
 use crate::session::Session;
+use crate::source::Reference;
 use crate::wire::{Connection, Ending, Reply, Request};
 
 const FAILED_TO_LOAD: &str = "failed to load content";
@@ -70,33 +71,20 @@ pub(super) async fn start(
     if let Some(ending) = obstruct(connection, request, &faults, Page::Start).await {
         return ending;
     }
-    let opening = load(core, request, selector, &faults).await.map(|infohash| {
-        let session = core.open(order(core, request, selector, infohash, own_faults));
-        (session, play_id(core, selector, infohash))
-    });
+    let opening = load(core, selector, &faults)
+        .await
+        .map(|infohash| core.open(order(request, selector, infohash, own_faults)));
     // The reply is ready; how long its client takes to read it, or the media behind it, is another matter.
     drop(in_flight);
     match opening {
         Err(refused) => respond_late(connection, request, &faults, refused).await,
-        Ok((session, play_id)) => {
-            opened(core, connection, request, format, &faults, &session, &play_id).await
-        }
+        Ok(session) => opened(core, connection, request, format, &faults, &session).await,
     }
 }
 
 /// Looks the content up and asks the faults: the infohash, or the refusal.
-async fn load(
-    core: &Core,
-    request: &Request,
-    selector: Selector<'_>,
-    faults: &Faults,
-) -> Result<ContentHash, Value> {
+async fn load(core: &Core, selector: Selector<'_>, faults: &Faults) -> Result<ContentHash, Value> {
     let timing = &core.options.timing;
-    if core.options.dialect == Dialect::Outpace
-        && !matches!(request.param("format"), None | Some("json" | "redirect"))
-    {
-        return Err(refusal("unsupported format"));
-    }
     let resolved = match (selector.resolve(timing), in_vain(faults, timing)) {
         (Ok(_), Some(search)) => Err(search),
         (resolved, _) => resolved,
@@ -119,7 +107,7 @@ fn in_vain(faults: &Faults, timing: &Timing) -> Option<Duration> {
 }
 
 /// The refusal that a fault wants, given the number of open sessions.
-fn refused(fault: &Fault, sessions: usize) -> Option<Value> {
+pub(super) fn refused(fault: &Fault, sessions: usize) -> Option<Value> {
     match fault {
         Fault::StartError { error } => Some(refusal(error)),
         Fault::RefuseMoreThan { n } if sessions >= *n => Some(refusal("too many playback sessions")),
@@ -139,29 +127,19 @@ async fn respond_late(
     faults: &Faults,
     refusal: Value,
 ) -> Ending {
-    connection.send(request, shaped(&refusal, faults, Page::Start)).await
+    connection.send(request, shaped(connection, &refusal, faults, Page::Start)).await
 }
 
-fn order(
-    core: &Core,
-    request: &Request,
-    selector: Selector<'_>,
-    infohash: ContentHash,
-    own_faults: Faults,
-) -> Order {
+fn order(request: &Request, selector: Selector<'_>, infohash: ContentHash, own_faults: Faults) -> Order {
     let pid = request.param("pid").or_else(|| request.param("sid")).map(str::to_owned);
-    let outpace = core.options.dialect == Dialect::Outpace;
-    let token = match &pid {
-        _ if outpace => random_hex(16),
-        Some(pid) => token_of(pid),
-        None => token_of(&request.peer.to_string()),
-    };
+    let token = token_of(&pid.clone().unwrap_or_else(|| request.peer.to_string()));
     Order {
         form: selector.form,
         requested: selector.value.to_owned(),
-        infohash,
+        reference: Reference::Infohash(infohash),
+        play_id: infohash.to_string(),
         pid,
-        playback_session_id: if outpace { token.clone() } else { random_hex(20) },
+        playback_session_id: random_hex(20),
         client_session_id: request
             .param("client_session_id")
             .and_then(|text| text.parse().ok())
@@ -171,35 +149,24 @@ fn order(
     }
 }
 
-/// How the content is called in URLs.
-fn play_id(core: &Core, selector: Selector<'_>, infohash: ContentHash) -> String {
-    match (core.options.dialect, selector.form, selector.hash()) {
-        (Dialect::Outpace, IdForm::ContentId, Some(id)) => format!("cid:{id}"),
-        _ => infohash.to_string(),
-    }
-}
-
-/// The reply to a start that worked: JSON, a redirect or, from the open engine, the media itself.
+/// The reply to a start that worked: JSON or a redirect.
 async fn opened(
     core: &Core,
     connection: &mut Connection,
     request: &Request,
     format: Format,
     faults: &Faults,
-    session: &std::sync::Arc<Session>,
-    play_id: &str,
+    session: &Session,
 ) -> Ending {
+    let play_id = &session.play_id;
     let base = format!("http://{}/ace", authority(request, faults));
     let playback_url = match format {
         Format::Progressive => format!("{base}/r/{play_id}/{}", session.token),
         Format::Hls => format!("{base}/m/{play_id}/{}.m3u8", session.token),
     };
-    let outpace = core.options.dialect == Dialect::Outpace;
     if request.param("format") == Some("json") {
-        let reply = start_reply(&base, &playback_url, faults, session, play_id, outpace);
-        connection.send(request, shaped(&reply, faults, Page::Start)).await
-    } else if outpace && format == Format::Progressive {
-        media::stream(core, connection, request, session).await
+        let reply = start_reply(&base, &playback_url, faults, session);
+        connection.send(request, shaped(connection, &reply, faults, Page::Start)).await
     } else {
         connection
             .send(request, Reply::redirect(Some(&playback_url), core.options.timing.redirect_linger))
@@ -207,15 +174,9 @@ async fn opened(
     }
 }
 
-fn start_reply(
-    base: &str,
-    playback_url: &str,
-    faults: &Faults,
-    session: &Session,
-    play_id: &str,
-    outpace: bool,
-) -> Value {
-    let mut response = json!({
+fn start_reply(base: &str, playback_url: &str, faults: &Faults, session: &Session) -> Value {
+    let play_id = &session.play_id;
+    let response = json!({
         "playback_url": playback_url,
         "stat_url": format!("{base}/stat/{play_id}/{}", session.token),
         "command_url": format!("{base}/cmd/{play_id}/{}", session.token),
@@ -225,9 +186,6 @@ fn start_reply(
         "is_encrypted": i32::from(faults.has(&Fault::Encrypted)),
         "client_session_id": session.client_session_id,
     });
-    if outpace {
-        response["metadata"] = json!({});
-    }
     json!({ "response": response, "error": null })
 }
 

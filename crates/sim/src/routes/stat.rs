@@ -6,14 +6,16 @@ use super::{path_infohash, refusal, respond};
 use crate::core::Core;
 use crate::fault::{Fault, Faults, Page};
 use crate::ledger::CloseReason;
-use crate::options::{Dialect, Timing};
+use crate::options::Timing;
 use crate::session::Session;
 use crate::wire::{Connection, Ending, Request};
 
 /// The unit of `downloaded` and `uploaded`: one block of the swarm.
-const BLOCK: u64 = 16_384;
+pub(super) const BLOCK: u64 = 16_384;
 /// Length of the time-shift window, seconds.
 const WINDOW: u64 = 1_800;
+/// What a player is told about a session that is not, or no longer, there.
+const UNKNOWN: &str = "unknown playback session id";
 /// How far the playback is behind the live edge, seconds.
 const BEHIND: u64 = 2;
 
@@ -41,7 +43,7 @@ pub(super) async fn stat(
             request,
             &core.faults(path_infohash(infohash)),
             Page::Stat,
-            unknown(core),
+            refusal(UNKNOWN),
         )
         .await;
     };
@@ -49,10 +51,7 @@ pub(super) async fn stat(
     core.ledger.stat_polled(session.ledger_id);
     let polls = session.polled(request.param("skip_player_activity") != Some("1"));
     let progress = progress(&session, &faults, &core.options.timing, polls);
-    let response = match core.options.dialect {
-        Dialect::AceStream => full_stat(core, &session, &faults, progress),
-        Dialect::Outpace => terse_stat(core, &session, &faults, progress),
-    };
+    let response = full_stat(core, &session, &faults, progress);
     respond(connection, request, &faults, Page::Stat, json!({ "response": response, "error": null })).await
 }
 
@@ -71,21 +70,12 @@ pub(super) async fn command(
     if let (Some(infohash), true) = (target, stop) {
         core.stop(infohash, token, CloseReason::StopCommand);
     }
-    let outpace = core.options.dialect == Dialect::Outpace;
     let value = match session {
-        None => unknown(core),
-        Some(_) if outpace => json!({ "response": "ok" }),
+        None => refusal(UNKNOWN),
         Some(_) if request.param("api_version") == Some("2") => json!({ "result": "ok" }),
         Some(_) => json!({ "response": "ok", "error": null }),
     };
     respond(connection, request, &faults, Page::Command, value).await
-}
-
-fn unknown(core: &Core) -> Value {
-    refusal(match core.options.dialect {
-        Dialect::AceStream => "unknown playback session id",
-        Dialect::Outpace => "invalid or expired playback session",
-    })
 }
 
 fn progress(session: &Session, faults: &Faults, timing: &Timing, polls_before: u64) -> Progress {
@@ -154,18 +144,8 @@ fn common_stat(session: &Session, faults: &Faults) -> Value {
     })
 }
 
-fn terse_stat(core: &Core, session: &Session, faults: &Faults, progress: Progress) -> Value {
-    let flows = progress == Progress::Downloading;
-    json!({
-        "status": if flows { "dl" } else { "idle" },
-        "peers": peers(session, faults),
-        "downloaded": if flows { downloaded(core, session, faults) } else { 0 },
-        "uploaded": 0,
-    })
-}
-
 /// A number of peers that differs between swarms and wanders.
-fn peers(session: &Session, faults: &Faults) -> u64 {
+pub(super) fn peers(session: &Session, faults: &Faults) -> u64 {
     let wander = session.opened.elapsed().as_secs() / 3 % 4;
     match faults.find(|fault| matches!(fault, Fault::NoPeers | Fault::BurstThenStall { .. }).then_some(fault))
     {

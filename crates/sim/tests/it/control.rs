@@ -67,7 +67,10 @@ async fn a_channel_is_chosen() {
     let engine = engine().await;
     let order = json!({ "content": H264_ID, "channel": "verify@64000" }).to_string();
     let chosen = request(engine.control_addr(), "POST", "/__sim/channel", &order).await.json();
-    assert_eq!(chosen, json!({ "infohash": infohash_of(H264_ID), "channel": "verify@64000" }));
+    assert_eq!(
+        chosen,
+        json!({ "infohash": infohash_of(H264_ID), "channel": "verify@64000", "pieces": "1m" })
+    );
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod client;
 mod control;
 mod faults;
 mod media;
+mod outpace;
 mod recordings;
 mod seam;
 mod sessions;

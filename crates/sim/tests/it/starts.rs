@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use acemux_sim::{Dialect, EngineVersion, H264_ID, SimEngine, SimOptions, VERIFY_ID, infohash_of, token_of};
+use acemux_sim::{EngineVersion, H264_ID, SimEngine, SimOptions, VERIFY_ID, infohash_of, token_of};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, End, engine, get, get_json, path, request, start};
@@ -124,7 +124,7 @@ async fn a_look_up_resolves_without_opening_a_session() {
 #[tokio::test]
 async fn the_engine_tells_its_version_in_every_dialect_of_its_api() {
     let options =
-        SimOptions { version: EngineVersion { major: 3, minor: 1, patch: 74 }, ..SimOptions::fast() };
+        SimOptions { version: Some(EngineVersion { major: 3, minor: 1, patch: 74 }), ..SimOptions::fast() };
     let engine = SimEngine::start(options).await.unwrap();
     let addr = engine.addr();
     let version = get(addr, "/webui/api/service?method=get_version").await;
@@ -193,41 +193,4 @@ async fn playlists_are_announced_and_refused_as_engines_refuse() {
     assert_eq!(get(engine.addr(), &path(&first)).await.text(), "start timeout");
     get_json(engine.addr(), &manifest("b")).await;
     assert_eq!(get(engine.addr(), &path(&first)).await.status(), 403);
-}
-
-#[tokio::test]
-async fn the_open_engine_speaks_its_own_dialect() {
-    let options = SimOptions { dialect: Dialect::Outpace, ..SimOptions::fast() };
-    let engine = SimEngine::start(options).await.unwrap();
-    let addr = engine.addr();
-    let response = start(&engine, &format!("id={VERIFY_ID}")).await;
-    let playback = path(&response["playback_url"]);
-    assert!(playback.starts_with(&format!("/ace/r/cid:{VERIFY_ID}/")), "{playback}");
-    assert!(playback.ends_with(response["playback_session_id"].as_str().unwrap()));
-    assert_eq!((&response["metadata"], &response["infohash"]), (&json!({}), &json!(infohash_of(VERIFY_ID))));
-
-    let mut readers = Vec::new();
-    for _ in 0..2 {
-        let mut reader = Client::connect(addr).await.unwrap();
-        reader.send("GET", &playback, "").await;
-        let media = reader.answer(188, std::time::Duration::from_secs(1)).await;
-        assert_eq!((media.status(), media.body.len()), (200, 188));
-        readers.push(reader);
-    }
-    let stat = get_json(addr, &path(&response["stat_url"])).await["response"].clone();
-    assert_eq!(
-        (&stat["status"], &stat["speed_down"], &stat["livepos"]),
-        (&json!("dl"), &Value::Null, &Value::Null)
-    );
-    let stop = get_json(addr, &(path(&response["command_url"]) + "?method=stop")).await;
-    assert_eq!(stop, json!({ "response": "ok" }));
-    let gone = get_json(addr, &path(&response["stat_url"])).await;
-    assert_eq!(gone["error"], "invalid or expired playback session");
-    let unsupported = get_json(addr, &format!("/ace/getstream?id={VERIFY_ID}&format=xml")).await;
-    assert_eq!(unsupported["error"], "unsupported format");
-    let direct = get(addr, &format!("/ace/getstream?id={VERIFY_ID}&format=xml")).await;
-    assert_eq!(direct.header("Location"), None);
-    assert_eq!(get(addr, "/webui/api/service?method=get_version").await.status(), 404);
-    let version = get_json(addr, "/server/api?method=get_version").await;
-    assert_eq!((&version["error"], &version["result"]["version"]), (&Value::Null, &json!("3.2.11")));
 }
