@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::Duration;
 
-use acemux_sim::{ChannelKind, SimOptions, Timing};
+use acemux_sim::{ChannelKind, Dialect, EngineVersion, PieceSize, SimOptions, Timing};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// How the process ends.
@@ -135,6 +136,16 @@ pub enum SimTiming {
     Fast,
 }
 
+impl SimTiming {
+    /// How long the open engine holds the first media back unless it is told.
+    pub(crate) fn prebuffer(self) -> Duration {
+        match self {
+            Self::Real => SimOptions::default().prebuffer,
+            Self::Fast => SimOptions::fast().prebuffer,
+        }
+    }
+}
+
 impl FromStr for SimTiming {
     type Err = String;
 
@@ -167,12 +178,48 @@ pub struct SimFlags {
     /// How long everything takes
     #[arg(long, value_enum, default_value = "real")]
     timing: SimTiming,
+    /// Which engine it is: acestream, the closed one, or outpace, the open one
+    #[arg(long, default_value = "acestream")]
+    dialect: Dialect,
+    /// The version it reports, such as 3.2.11; without it the one that the dialect was measured on
+    #[arg(long, value_name = "X.Y.Z")]
+    engine_version: Option<EngineVersion>,
+    /// How large the pieces of every swarm are: 1m, or 64k, which the open engine plays by content id alone
+    #[arg(long, default_value = "1m")]
+    pieces: PieceSize,
+    /// How much already broadcast media the first reader gets at once
+    #[arg(long, value_name = "MS", default_value = "10000")]
+    burst_ms: u64,
+    /// How long the open engine holds the first media back, at most 15000; 30000 unless everything is fast
+    #[arg(long, value_name = "MS")]
+    prebuffer_ms: Option<u64>,
 }
 
 impl From<SimFlags> for SimOptions {
     fn from(flags: SimFlags) -> Self {
-        let SimFlags { listen, control, channel, timing } = flags;
-        Self { listen, control, default_channel: channel, timing: timing.into(), ..Self::default() }
+        let SimFlags {
+            listen,
+            control,
+            channel,
+            timing,
+            dialect,
+            engine_version,
+            pieces,
+            burst_ms,
+            prebuffer_ms,
+        } = flags;
+        Self {
+            listen,
+            control,
+            default_channel: channel,
+            timing: timing.into(),
+            dialect,
+            version: engine_version,
+            piece_size: pieces,
+            burst: Duration::from_millis(burst_ms),
+            prebuffer: prebuffer_ms.map_or(timing.prebuffer(), Duration::from_millis),
+            ..Self::default()
+        }
     }
 }
 

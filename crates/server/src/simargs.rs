@@ -22,6 +22,13 @@ const CONTROL_BESIDE: u16 = 5_000;
 /// Variables with flags of the engine in them; what is in the arguments wins.
 const FLAG_VARIABLES: [&str; 3] = ["CONF", "ACESTREAM_ARGS", "EXTRA_FLAGS"];
 
+/// How long a piece of the open engine plays: two were 0.4 s.
+const PIECE: Duration = Duration::from_millis(200);
+/// Pieces that it fetches first when it is told not to buffer and nothing else.
+const HURRIED_PIECES: u32 = 2;
+/// More than this it found in no swarm.
+const SWARM_WINDOW: Duration = Duration::from_secs(27);
+
 /// What one container of the image does.
 #[derive(Clone, Debug)]
 pub struct SimRun {
@@ -61,14 +68,28 @@ pub fn parse(args: &[String], env: &BTreeMap<String, String>) -> Result<SimRun, 
         None => told.control(listen.port())?,
     };
     let timing = told.either("--timing", "SIM_TIMING")?.unwrap_or(SimTiming::Real);
+    let as_listening = if outpace.is_some() { Dialect::Outpace } else { Dialect::AceStream };
+    let prebuffer = told.either("--prebuffer-ms", "OUTPACE_PREBUFFER_MS")?.map(Duration::from_millis);
+    let prebuffer = prebuffer.unwrap_or(timing.prebuffer());
+    let defaults = SimOptions::default();
     let options = SimOptions {
         name: told.text("SIM_NAME").or(told.text("HOSTNAME")).unwrap_or_default().to_owned(),
         listen,
         control,
         timing: timing.into(),
-        dialect: if outpace.is_some() { Dialect::Outpace } else { Dialect::AceStream },
+        dialect: told.either("--dialect", "SIM_DIALECT")?.unwrap_or(as_listening),
+        version: told.either("--engine-version", "SIM_VERSION")?,
+        piece_size: told.either("--pieces", "SIM_PIECES")?.unwrap_or(defaults.piece_size),
+        burst: match told.flag("--burst-ms")?.map(Duration::from_millis) {
+            Some(burst) => burst,
+            None => told.fetched_first(prebuffer)?.unwrap_or(defaults.burst),
+        },
+        prebuffer,
+        prebuffer_timeout: told
+            .variable("OUTPACE_PREBUFFER_TIMEOUT_MS")?
+            .map_or(defaults.prebuffer_timeout, Duration::from_millis),
         default_channel: told.either("--channel", "SIM_CHANNEL")?.unwrap_or(ChannelKind::H264),
-        ..SimOptions::default()
+        ..defaults
     };
     let boot = told.variable("SIM_BOOT_MS")?.map(Duration::from_millis).unwrap_or_default();
     Ok(SimRun { options, boot, exit: told.variable("SIM_EXIT")? })
@@ -102,6 +123,15 @@ impl<'a> Told<'a> {
         let beside = engine.checked_add(CONTROL_BESIDE).unwrap_or_else(|| engine - CONTROL_BESIDE);
         let port = self.variable("SIM_CONTROL_PORT")?.unwrap_or(beside);
         Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
+    }
+
+    /// How far behind live an open engine that is told something about it begins. Without pieces to fetch first and without
+    /// a prebuffer it begins two behind.
+    fn fetched_first(&self, prebuffer: Duration) -> Result<Option<Duration>, BadValue> {
+        let told: Option<u32> = self.variable("OUTPACE_PREFETCH_PIECES")?;
+        let hurried =
+            self.text("OUTPACE_PREBUFFER_MS").filter(|_| prebuffer.is_zero()).map(|_| HURRIED_PIECES);
+        Ok(told.or(hurried).map(|pieces| (PIECE * pieces).min(SWARM_WINDOW)))
     }
 
     fn either<T: FromStr>(&self, flag: &'static str, variable: &'static str) -> Result<Option<T>, BadValue> {
@@ -141,7 +171,7 @@ mod tests {
     use acemux_fleet::profile::{ArmTags, Feed, Profile, Variant};
     use acemux_fleet::recipe::{EnginePorts, Extra, Reach, Recipe};
     use acemux_fleet::spec::{Limits, Network};
-    use acemux_sim::Timing;
+    use acemux_sim::{PieceSize, Timing};
 
     use super::*;
 
@@ -298,6 +328,40 @@ mod tests {
     }
 
     #[test]
+    fn the_open_engines_variables_say_how_it_begins() {
+        let bind = "OUTPACE_BIND=0.0.0.0:6878";
+        for (told, prebuffer, burst) in [
+            ("", 30_000, 10_000),
+            ("OUTPACE_PREBUFFER_MS=0", 0, 400),
+            ("OUTPACE_PREBUFFER_MS=0\nOUTPACE_PREFETCH_PIECES=64", 0, 12_800),
+            ("OUTPACE_PREBUFFER_MS=0\nOUTPACE_PREFETCH_PIECES=1000", 0, 27_000),
+            ("OUTPACE_PREBUFFER_MS=5000", 5_000, 10_000),
+        ] {
+            let options = run("serve", &format!("{bind}\n{told}")).unwrap().options;
+            let found = (options.prebuffer.as_millis(), options.burst.as_millis());
+            assert_eq!((options.dialect, found), (Dialect::Outpace, (prebuffer, burst)), "{told}");
+        }
+        let timeout = run("serve", &format!("{bind}\nOUTPACE_PREBUFFER_TIMEOUT_MS=2000")).unwrap();
+        assert_eq!(timeout.options.prebuffer_timeout, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn the_flags_of_the_open_engine_are_those_of_the_command_line() {
+        let flags = "sim engine --dialect outpace --pieces=64k --prebuffer-ms 0 --burst-ms 500 --engine-version 1.2.1";
+        let options = run(flags, "").unwrap().options;
+        assert_eq!((options.dialect, options.piece_size), (Dialect::Outpace, PieceSize::Kib64));
+        assert_eq!((options.prebuffer, options.burst.as_millis()), (Duration::ZERO, 500));
+        assert_eq!((options.version().to_string().as_str(), options.version_code()), ("1.2.1", 10_201));
+        let fast = run("sim engine --timing fast --dialect outpace", "").unwrap().options;
+        assert_eq!((fast.prebuffer, fast.version_code()), (Duration::ZERO, 200));
+        let from_env = run("", "SIM_DIALECT=outpace\nSIM_PIECES=64k\nSIM_VERSION=0.3.0").unwrap().options;
+        assert_eq!(
+            (from_env.dialect, from_env.piece_size, from_env.version_code()),
+            (Dialect::Outpace, PieceSize::Kib64, 300)
+        );
+    }
+
+    #[test]
     fn without_a_name_it_has_its_containers() {
         assert_eq!(run("", "HOSTNAME=f00").unwrap().options.name, "f00");
     }
@@ -310,6 +374,10 @@ mod tests {
             ("", "SIM_EXIT=300", "SIM_EXIT=300"),
             ("", "SIM_BOOT_MS=1s", "SIM_BOOT_MS=1s"),
             ("", "OUTPACE_BIND=6878", "OUTPACE_BIND=6878"),
+            ("", "OUTPACE_PREBUFFER_MS=off", "OUTPACE_PREBUFFER_MS=off"),
+            ("", "OUTPACE_PREFETCH_PIECES=-1", "OUTPACE_PREFETCH_PIECES=-1"),
+            ("--dialect open", "", "--dialect=open"),
+            ("--pieces 2m", "", "--pieces=2m"),
             ("--http-port 70000", "", "--http-port=70000"),
             ("--http-port --bind-all", "", "--http-port=--bind-all"),
             ("--bind-all --http-port", "", "--http-port="),

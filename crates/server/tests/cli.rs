@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// A clean environment and a folder without settings files.
 fn acemux(arguments: &[&str], settings: &[(&str, &str)]) -> Command {
@@ -29,12 +30,17 @@ fn text(bytes: &[u8]) -> String {
 struct Running(Child, BufReader<ChildStderr>);
 
 impl Running {
+    /// Of a child whose log is piped.
+    fn of(mut child: Child) -> Self {
+        let log = BufReader::new(child.stderr.take().expect("it is piped"));
+        Self(child, log)
+    }
+
     /// Starts it and waits until its log names the address it listens on.
     fn start(arguments: &[&str], settings: &[(&str, &str)]) -> (Self, String) {
-        let mut child =
+        let child =
             acemux(arguments, settings).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("runs");
-        let log = BufReader::new(child.stderr.take().expect("it is piped"));
-        let mut running = Self(child, log);
+        let mut running = Self::of(child);
         let address = running.1.by_ref().lines().map_while(Result::ok).find_map(|line| {
             let after = line.split("address").nth(1)?.trim_start_matches(['=', '"', ':']).to_owned();
             Some(after.split([' ', '"', ',']).next().unwrap_or_default().to_owned())
@@ -118,6 +124,55 @@ fn without_engines_it_serves_answers_503_and_stops_when_told() {
     assert!(told.success());
     assert_eq!(running.0.wait().expect("it ends").code(), Some(0));
     assert_eq!(run(&["healthcheck"], &health).status.code(), Some(1));
+}
+
+/// The bit of its body that comes next.
+fn next_of(body: &mut TcpStream, bytes: usize) -> std::io::Result<()> {
+    body.read_exact(&mut vec![0; bytes])
+}
+
+#[test]
+fn a_simulated_open_engine_that_is_told_to_end_streams_on_for_a_while() {
+    let patience = Duration::from_secs(30);
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("bound").to_string();
+    drop(free);
+    let arguments = ["sim", "engine", "--dialect", "outpace", "--prebuffer-ms", "0", "--burst-ms", "0"];
+    let more = [
+        "--listen",
+        &address,
+        "--control",
+        "127.0.0.1:0",
+        "--engine-version",
+        "1.2.1",
+        "--channel",
+        "verify",
+    ];
+    let child = acemux(&[&arguments[..], &more].concat(), &[]).stderr(Stdio::piped()).spawn().expect("runs");
+    let mut running = Running::of(child);
+    let began = Instant::now();
+    while TcpStream::connect(&address).is_err() {
+        assert!(began.elapsed() < patience, "it never listens");
+    }
+    let version = get(&address, "/server/api?method=get_version");
+    assert!(version.ends_with(r#"{"error":null,"result":{"code":10201,"version":"1.2.1"}}"#), "{version}");
+
+    let mut body = TcpStream::connect(&address).expect("it listens");
+    body.set_read_timeout(Some(patience)).expect("a socket");
+    let id = "acec000000000000000000000000000000000c4c";
+    write!(body, "GET /ace/getstream?id={id} HTTP/1.1\r\nHost: a\r\n\r\n").expect("it is open");
+    next_of(&mut body, 20_000).expect("media");
+    let told = Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().expect("kill runs");
+    assert!(told.success());
+    let began = Instant::now();
+    while TcpStream::connect(&address).is_ok() {
+        assert!(began.elapsed() < patience, "it takes somebody new");
+    }
+    assert!(running.0.try_wait().expect("a child").is_none(), "it waits for its reader");
+    // At 375 kB a second and without a burst this was not broadcast when it was told to end.
+    next_of(&mut body, 500_000).expect("the body goes on");
+    drop(body);
+    assert_eq!(running.0.wait().expect("it ends").code(), Some(0));
 }
 
 /// Settings of a service that keeps something in `folder`.
