@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
+use crate::text;
+
 /// A call to an engine failed. Messages are one line without addresses; what an engine said is cleaned and cut.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -142,15 +144,11 @@ fn reason(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
-/// An engine's text made fit for one line of a log or an answer: no control or direction characters, no markup, white
-/// space collapsed, at most [`MAX_MESSAGE`] characters.
+/// An engine's text made fit for one line of a log or an answer: without markup, and as [`text::line`] has it.
 pub(crate) fn clean(text: &[u8]) -> String {
     // A character has at most four bytes; markup is allowed to take its share before the cut.
     let text = text.get(..MAX_MESSAGE * 16).unwrap_or(text);
-    let visible = without_markup(&String::from_utf8_lossy(text));
-    let words = visible.split(|c: char| c.is_whitespace() || c.is_control() || is_direction(c));
-    let line = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
-    line.chars().take(MAX_MESSAGE).collect()
+    text::line(&without_markup(&String::from_utf8_lossy(text)), MAX_MESSAGE)
 }
 
 /// Drops `<…>` where it looks like a tag; a lone `<` stays.
@@ -166,11 +164,6 @@ fn without_markup(text: &str) -> String {
     kept + rest
 }
 
-/// Characters that change the direction of the text around them or have no width: they can disguise a log line.
-fn is_direction(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -183,7 +176,7 @@ mod tests {
         assert_eq!(clean(b"  a\r\n\x1b[31mb\0c\t "), "a [31mb c");
         assert_eq!(clean(b"<html><h1>502 Bad</h1><script src=x>Gateway"), "502 Bad Gateway");
         assert_eq!(clean(b"1 < 2 and 3 > 2"), "1 < 2 and 3 > 2");
-        assert_eq!(clean("a\u{202e}b".as_bytes()), "a b");
+        assert_eq!(clean("a\u{202e}b".as_bytes()), "ab");
         assert_eq!(clean(&[0xff, b'a']), "\u{fffd}a");
         assert_eq!(clean("\u{e9}".repeat(100_000).as_bytes()).chars().count(), MAX_MESSAGE);
     }

@@ -41,6 +41,7 @@ mod selector;
 mod sessions;
 mod start;
 mod stat;
+pub mod text;
 mod wire;
 
 pub use calls::MOST as MOST_CALLS;

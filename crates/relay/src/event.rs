@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::admission::AddressGroup;
 use crate::origin::{SourceId, Stage};
 use crate::relay::StreamKey;
 use crate::session::{EndReason, StartError};
@@ -75,6 +76,8 @@ pub enum Event<'a> {
         result: Result<&'a SourceId, &'a StartError>,
         /// Since the first viewer asked.
         took: Duration,
+        /// Who asked first.
+        client: AddressGroup,
     },
     /// The source of a watched stream broke; another one is opened while its viewers wait.
     Interrupted {
@@ -127,6 +130,8 @@ pub enum Event<'a> {
         reason: &'a EndReason,
         /// Since it was opened.
         lasted: Duration,
+        /// Who asked for it first.
+        client: AddressGroup,
     },
     /// A viewer has got its place in the ring.
     ViewerJoined {

@@ -272,7 +272,7 @@ impl Inner {
         let (shared, begun) = if let Some(shared) = known {
             (shared, None)
         } else {
-            let (shared, task) = self.begin(&mut sessions, key, &info.label, admitted.at)?;
+            let (shared, task) = self.begin(&mut sessions, key, info, admitted.at)?;
             (shared, Some(task))
         };
         let id = ViewerId(self.next_viewer.fetch_add(1, Ordering::Relaxed));
@@ -290,14 +290,14 @@ impl Inner {
         self: &Arc<Self>,
         sessions: &mut HashMap<StreamKey, Arc<Shared>>,
         key: &StreamKey,
-        label: &str,
+        info: &ViewerInfo,
         asked: Instant,
     ) -> Result<(Arc<Shared>, Task), StartError> {
         let lease = self.budget.lease().ok_or(StartError::MemoryFull)?;
         let limits = RingLimits { media: self.config.ring_media, bytes: lease.share() };
         let (producer, ring) = Ring::new(limits);
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
-        let shared = Shared::new(key.clone(), label.to_owned(), asked, ring, commands);
+        let shared = Shared::new(key.clone(), info, asked, ring, commands);
         sessions.insert(key.clone(), Arc::clone(&shared));
         self.rebalance(sessions);
         self.observe(&Event::SessionOpened { key });

@@ -22,7 +22,8 @@ use acemux_relay::{Relay, RelayConfig};
 use acemux_store::{OpenError, Store, StoreError};
 use axum::Router;
 use axum::extract::FromRef;
-use axum::routing::{delete, get, patch, post};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, delete, get, patch, post};
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -34,6 +35,7 @@ use crate::api::{
     status, streams,
 };
 use crate::archive::{Archive, PlaybackJournal};
+use crate::audit;
 use crate::auth::Gate;
 use crate::client::TrustedProxies;
 use crate::config::Config;
@@ -263,36 +265,8 @@ impl App {
     /// Every page.
     pub fn router(&self) -> Router {
         let stream = || get(getstream::play).head(getstream::head).options(getstream::preflight);
-        let pages = Router::new()
-            .route("/proxy/status", get(proxy::status))
-            .route("/proxy/sessions", get(proxy::sessions))
-            .route("/proxy/sessions/{id}", get(proxy::session))
-            .route("/proxy/sessions/{id}/viewers", get(proxy::viewers))
-            .route("/proxy/sessions/{id}/move", post(proxy::relocate))
-            .route("/proxy/viewers/{id}", delete(proxy::kick))
-            .route("/engines", get(engine_pages::list))
-            .route("/engines/stats/all", get(engine_pages::all_stats))
-            .route("/engines/stats/total", get(engine_pages::total_stats))
-            .route("/engines/{id}", get(engine_pages::one))
-            .route("/engines/{id}/stats", get(engine_pages::stats))
-            .route("/provision/acestream", post(fleet_pages::provision))
-            .route("/scale/{engines}", post(fleet_pages::scale))
-            .route("/containers/{id}", delete(fleet_pages::remove).get(fleet_pages::container))
-            .route("/orchestrator/status", get(status::orchestrator))
-            .route("/health/status", get(status::health))
-            .route("/health/circuit-breaker/reset", post(status::reset_breakers))
-            .merge(custom_routes())
-            .route("/streams", get(streams::list))
-            .route("/events/stream_started", post(streams::started))
-            .route("/events/stream_ended", post(streams::ended))
-            .route("/events", get(events::list))
-            .route("/events/stats", get(events::stats))
-            .route("/events/cleanup", post(events::cleanup))
-            .route("/looping-streams", get(loops::list))
-            .route("/looping-streams/clear", post(loops::clear_all))
-            .route("/looping-streams/{id}", delete(loops::clear))
-            .route("/stream-loop-detection/config", get(loops::config).post(loops::configure))
-            .route("/health", get(health::health));
+        // Around the pages of both places, so that no page that changes something can forget it.
+        let pages = pages().router.route_layer(from_fn_with_state(self.clone(), audit::watch));
         let router = Router::new()
             .route("/ace/getstream", stream())
             .route("/ace/getstream/", stream())
@@ -309,24 +283,74 @@ impl App {
         let (trusted, hosts, gate) = (self.trusted.clone(), self.hosts.clone(), Arc::clone(&self.gate));
         edge(router, Doors { trusted, hosts, gate })
     }
+
+    /// The routes of all pages, as they are written, for tests that ask each one.
+    pub fn routes() -> Vec<&'static str> {
+        pages().routes
+    }
 }
 
-fn custom_routes() -> Router<App> {
+/// Pages, and a list of their routes, which a router does not tell.
+#[derive(Default)]
+struct Pages {
+    router: Router<App>,
+    routes: Vec<&'static str>,
+}
+
+impl Pages {
+    fn route(mut self, route: &'static str, methods: MethodRouter<App>) -> Self {
+        self.routes.push(route);
+        Self { router: self.router.route(route, methods), ..self }
+    }
+}
+
+fn pages() -> Pages {
+    let pages = Pages::default()
+        .route("/proxy/status", get(proxy::status))
+        .route("/proxy/sessions", get(proxy::sessions))
+        .route("/proxy/sessions/{id}", get(proxy::session))
+        .route("/proxy/sessions/{id}/viewers", get(proxy::viewers))
+        .route("/proxy/sessions/{id}/move", post(proxy::relocate))
+        .route("/proxy/viewers/{id}", delete(proxy::kick))
+        .route("/engines", get(engine_pages::list))
+        .route("/engines/stats/all", get(engine_pages::all_stats))
+        .route("/engines/stats/total", get(engine_pages::total_stats))
+        .route("/engines/{id}", get(engine_pages::one))
+        .route("/engines/{id}/stats", get(engine_pages::stats))
+        .route("/provision/acestream", post(fleet_pages::provision))
+        .route("/scale/{engines}", post(fleet_pages::scale))
+        .route("/containers/{id}", delete(fleet_pages::remove).get(fleet_pages::container))
+        .route("/orchestrator/status", get(status::orchestrator))
+        .route("/health/status", get(status::health))
+        .route("/health/circuit-breaker/reset", post(status::reset_breakers))
+        .route("/streams", get(streams::list))
+        .route("/events/stream_started", post(streams::started))
+        .route("/events/stream_ended", post(streams::ended))
+        .route("/events", get(events::list))
+        .route("/events/stats", get(events::stats))
+        .route("/events/cleanup", post(events::cleanup))
+        .route("/looping-streams", get(loops::list))
+        .route("/looping-streams/clear", post(loops::clear_all))
+        .route("/looping-streams/{id}", delete(loops::clear))
+        .route("/stream-loop-detection/config", get(loops::config).post(loops::configure))
+        .route("/health", get(health::health));
+    with_custom(pages)
+}
+
+fn with_custom(pages: Pages) -> Pages {
     let template =
         get(custom_pages::template).post(custom_pages::save_template).delete(custom_pages::delete_template);
-    let places = Router::new()
-        .route("/", get(custom_pages::templates))
-        .route("/{slot}", template)
-        .route("/{slot}/rename", patch(custom_pages::rename_template))
-        .route("/{slot}/activate", post(custom_pages::activate_template))
-        .route("/{slot}/export", get(custom_pages::export_template))
-        .route("/{slot}/import", post(custom_pages::import_template));
-    Router::new()
+    pages
         .route("/custom-variant/platform", get(custom_pages::platform))
         .route("/custom-variant/config", get(custom_pages::config).post(custom_pages::save_config))
         .route("/custom-variant/reprovision", post(custom_pages::reprovision))
         .route("/custom-variant/reprovision/status", get(custom_pages::reprovision_status))
-        .nest("/custom-variant/templates", places)
+        .route("/custom-variant/templates", get(custom_pages::templates))
+        .route("/custom-variant/templates/{slot}", template)
+        .route("/custom-variant/templates/{slot}/rename", patch(custom_pages::rename_template))
+        .route("/custom-variant/templates/{slot}/activate", post(custom_pages::activate_template))
+        .route("/custom-variant/templates/{slot}/export", get(custom_pages::export_template))
+        .route("/custom-variant/templates/{slot}/import", post(custom_pages::import_template))
 }
 
 impl Service {
@@ -398,7 +422,11 @@ impl Service {
             let (_served, ()) = tokio::join!(server.drain(), streams);
             supervisor.ended().await;
         };
-        shutdown::in_order(drain_timeout + shutdown::ENGINE_DRAIN, rest, app.store.close()).await;
+        let store = async {
+            app.journal.finish();
+            app.store.close().await
+        };
+        shutdown::in_order(drain_timeout + shutdown::ENGINE_DRAIN, rest, store).await;
         outcome
     }
 
@@ -422,7 +450,14 @@ impl Service {
         let server = Arc::new(Server::new(app.router(), options));
         supervisor
             .keep(Renewable::Listener, listening(Arc::clone(&server), (listener, address), app.stop.clone()));
-        let App { relay, engines, loops, stop, .. } = app;
+        let App { relay, engines, loops, journal, stop, .. } = app;
+        supervisor.keep(Renewable::Journal, {
+            let stop = stop.clone();
+            move || {
+                let (journal, stop) = (Arc::clone(&journal), stop.clone());
+                async move { stop.run_until_cancelled(journal.run()).await.unwrap_or_default() }
+            }
+        });
         supervisor.keep(Renewable::Loops, {
             let (relay, stop) = (relay.clone(), stop.clone());
             move || crate::loops::run(relay.clone(), Arc::clone(&loops), stop.clone())

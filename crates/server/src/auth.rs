@@ -5,23 +5,45 @@
 //! passes for the operator, nor a reverse proxy on the same machine that says so. One that says nothing, or a tunnel, does:
 //! therefore the rule is off unless somebody asks for it.
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::header::{AUTHORIZATION, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, Version};
+use serde_json::Value;
 use subtle::ConstantTimeEq as _;
 
 use crate::api::problem::{Code, Problem};
 use crate::app::App;
+use crate::audit::{self, Note, Who};
 use crate::browser;
 use crate::config::{Secret, WithoutKey};
 use crate::key::{Key, Lack, Place};
 use crate::serve::ConnectionControl;
 use crate::site::{self, Site};
 
-/// Proof that the request may change things and see everything. Pages that need it take it as an argument.
-#[derive(Clone, Copy, Debug)]
-pub struct Operator(());
+/// Proof that the request may change things and see everything. Pages that need it take it as an argument. What a page
+/// changes it says to its operator, for the audit.
+#[derive(Clone, Debug)]
+pub struct Operator(Note);
+
+impl Operator {
+    /// What there was before this request.
+    pub(crate) fn was(&self, before: Value) {
+        self.0.was(before);
+    }
+
+    /// What there is now.
+    pub(crate) fn made(&self, after: Value) {
+        self.0.is(after);
+    }
+
+    /// Both, of a state that stands as an object: only what differs is told.
+    pub(crate) fn changed(&self, before: Value, after: Value) {
+        let (before, after) = audit::difference(before, after);
+        self.was(before);
+        self.made(after);
+    }
+}
 
 /// What opens.
 #[derive(Debug)]
@@ -77,12 +99,17 @@ impl Gate {
         Self { key, opens_at_loopback }
     }
 
-    fn admit(&self, request: &Parts, is_local: bool) -> Result<Operator, Code> {
+    fn admit(&self, request: &Parts, is_local: bool) -> Result<Who, Code> {
         match given_key(&request.headers) {
             Some(given) => self.compare(given),
-            None if self.opens_at_loopback && is_local && is_at_this_machine(request) => Ok(Operator(())),
+            None if self.opens_at_loopback && is_local && is_at_this_machine(request) => Ok(Who::ThisMachine),
             None => Err(self.key.as_ref().err().copied().unwrap_or(Code::MissingKey)),
         }
+    }
+
+    /// False when no key opens anything.
+    fn has_key(&self) -> bool {
+        self.key.is_ok()
     }
 
     /// Whether these headers hold the key.
@@ -90,10 +117,10 @@ impl Gate {
         given_key(headers).is_some_and(|given| self.compare(given).is_ok())
     }
 
-    fn compare(&self, given: &[u8]) -> Result<Operator, Code> {
+    fn compare(&self, given: &[u8]) -> Result<Who, Code> {
         let key = self.key.as_ref().map_err(|code| *code)?;
         let equal: bool = given.ct_eq(key.reveal().as_bytes()).into();
-        if equal { Ok(Operator(())) } else { Err(Code::WrongKey) }
+        if equal { Ok(Who::Key) } else { Err(Code::WrongKey) }
     }
 }
 
@@ -128,7 +155,24 @@ impl FromRequestParts<App> for Operator {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<ConnectionControl>().map(ConnectionControl::peer);
         let local = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-        app.gate().admit(parts, local).map_err(Problem::from)
+        let who = app.gate().admit(parts, local)?;
+        // What only reads has no note.
+        let note = parts.extensions.get::<Note>().cloned().unwrap_or_default();
+        note.is_by(who);
+        Ok(Self(note))
+    }
+}
+
+/// For pages that show an operator more than others. A wrong key is refused there, too, or it could be guessed here.
+impl OptionalFromRequestParts<App> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Option<Self>, Problem> {
+        match <Self as FromRequestParts<App>>::from_request_parts(parts, app).await {
+            Ok(operator) => Ok(Some(operator)),
+            Err(problem) if problem.code() == Code::MissingKey || !app.gate().has_key() => Ok(None),
+            Err(problem) => Err(problem),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use acemux_engine::text;
 use axum::extract::{FromRef, FromRequestParts};
 use http::header::{FORWARDED, USER_AGENT};
 use http::request::Parts;
@@ -21,8 +22,8 @@ use crate::serve::ConnectionControl;
 /// an attack.
 const MAX_HOPS: usize = 32;
 
-/// How many bytes of a `User-Agent` are kept. Players need fewer than 100; the field is only ever shown.
-const MAX_USER_AGENT: usize = 256;
+/// How many characters of a `User-Agent` are kept. Players need fewer than 100; the field is only ever shown.
+const MAX_USER_AGENT: usize = 128;
 
 /// X-Forwarded-For, the de facto standard that nginx, HAProxy, Caddy and Traefik write.
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -102,7 +103,7 @@ pub struct ClientInfo {
     /// Where it connects from, see [`TrustedProxies::client_address`]. For limits it is an
     /// [`AddressGroup`](acemux_relay::admission::AddressGroup).
     pub address: IpAddr,
-    /// What it calls itself: at most 256 bytes without control characters, empty when it says nothing.
+    /// What it calls itself: one line of at most 128 characters, empty when it says nothing.
     pub user_agent: String,
 }
 
@@ -225,15 +226,7 @@ fn parse_node(node: &[u8]) -> Option<IpAddr> {
 
 fn user_agent(headers: &HeaderMap) -> String {
     let value = headers.get(USER_AGENT).map_or(&[][..], |value| value.as_bytes());
-    let text = String::from_utf8_lossy(value);
-    let mut kept = String::new();
-    for c in text.trim().chars().filter(|c| !c.is_control()) {
-        if kept.len() + c.len_utf8() > MAX_USER_AGENT {
-            break;
-        }
-        kept.push(c);
-    }
-    kept
+    text::line(&String::from_utf8_lossy(value), MAX_USER_AGENT)
 }
 
 #[cfg(test)]
@@ -381,10 +374,11 @@ mod tests {
             let value = HeaderValue::from_bytes(bytes).unwrap();
             user_agent(&HeaderMap::from_iter([(USER_AGENT, value)]))
         };
-        assert_eq!(agent(b" VLC/3.0.24\tLibVLC "), "VLC/3.0.24LibVLC");
+        assert_eq!(agent(b" VLC/3.0.24\tLibVLC "), "VLC/3.0.24 LibVLC");
         assert_eq!(agent("Größe".as_bytes()), "Größe");
         assert_eq!(agent(b"\xff\xfe"), "\u{fffd}\u{fffd}");
-        assert_eq!(agent(&"ü".repeat(10_000).into_bytes()), "ü".repeat(128));
+        assert_eq!(agent(&"ü".repeat(10_000).into_bytes()), "ü".repeat(127) + "…");
+        assert_eq!(agent("VLC\u{202e}gnp.\u{200b}exe\u{2066}".as_bytes()), "VLCgnp.exe");
         assert_eq!(user_agent(&HeaderMap::new()), "");
     }
 }

@@ -49,6 +49,7 @@ impl From<Line> for NewEvent {
             details: line.details,
             container_id: line.container,
             stream_id: None,
+            share: None,
         }
     }
 }

@@ -7,11 +7,12 @@
 //!
 //! [`app`] says which parts there are and in which order they start and stop, [`supervise`] what the end of each means.
 //! [`origins`] is where the data plane meets
-//! the engines. [`journal`] is where facts become log lines and metrics.
+//! the engines. [`journal`] is where facts become log lines, metrics and history, [`audit`] where changes of operators do.
 
 pub mod api;
 pub mod app;
 pub mod archive;
+pub mod audit;
 pub mod auth;
 mod browser;
 mod claim;
@@ -23,6 +24,7 @@ pub mod custom;
 pub mod demo;
 pub mod edge;
 pub mod evacuate;
+mod fold;
 pub mod history;
 pub mod hosts;
 pub mod journal;

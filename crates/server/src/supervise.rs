@@ -44,6 +44,8 @@ pub enum Renewable {
     Evacuation,
     /// Looks for another service with our instance id.
     Claim,
+    /// Says how many events were folded.
+    Journal,
 }
 
 impl Essential {
@@ -56,7 +58,8 @@ impl Essential {
 
 impl Renewable {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Listener, Self::Probes, Self::Loops, Self::Evacuation, Self::Claim];
+    pub const ALL: [Self; 6] =
+        [Self::Listener, Self::Probes, Self::Loops, Self::Evacuation, Self::Claim, Self::Journal];
 
     fn name(self) -> &'static str {
         match self {
@@ -65,6 +68,7 @@ impl Renewable {
             Self::Loops => "the search for loops",
             Self::Evacuation => "the watch over streams' engines",
             Self::Claim => "the look-out for a second service",
+            Self::Journal => "the count of folded events",
         }
     }
 
@@ -77,7 +81,7 @@ impl Renewable {
                 proves_itself_in: Duration::ZERO,
             },
             // Streams play on without it.
-            Self::Probes | Self::Loops | Self::Evacuation | Self::Claim => Patience {
+            Self::Probes | Self::Loops | Self::Evacuation | Self::Claim | Self::Journal => Patience {
                 pauses: (Duration::from_millis(100), Duration::from_secs(30)),
                 most: None,
                 proves_itself_in: STEADY,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, Row, named_params, params};
+use rusqlite::{Connection, Row, Transaction, named_params, params};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -13,10 +13,14 @@ use crate::column::{self, At, Document, Json};
 use crate::store::{Store, StoreError};
 use crate::worker::Worker;
 
-/// The newest events are kept, as many as this …
-const MOST_EVENTS: i64 = 10_000;
+/// Of every category the newest events are kept, as many as this: what happens often pushes out nothing but its own kind.
+/// The program has some thirty categories, so all of them are some ten megabytes.
+const MOST_OF_A_CATEGORY: i64 = 2_000;
 
-/// … and no longer than this.
+/// Of these, so many of one share: whoever causes many events pushes out his own.
+const MOST_OF_A_SHARE: i64 = 500;
+
+/// No event is kept longer than this.
 const OLDEST: Duration = Duration::from_hours(30 * 24);
 
 /// One in so many events looks whether there are too many: looking costs more than writing.
@@ -30,6 +34,9 @@ const LONGEST_MESSAGE: usize = 4 * 1024;
 
 /// Bytes of details, as JSON, that are kept. Labels from outside end up here, so there is a bound.
 const LONGEST_DETAILS: usize = 8 * 1024;
+
+/// The category of what operators have changed. A cleanup leaves it alone.
+pub const AUDIT: &str = "audit";
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -64,6 +71,8 @@ pub struct NewEvent {
     pub container_id: Option<String>,
     /// The stream concerned.
     pub stream_id: Option<String>,
+    /// Within its category, whose part of the log it takes: no more than a mark that tells causes apart.
+    pub share: Option<String>,
 }
 
 /// An event of the log. Serializes as the API shows it.
@@ -87,6 +96,9 @@ pub struct Event {
     pub container_id: Option<String>,
     /// The stream concerned.
     pub stream_id: Option<String>,
+    /// Whose part of the log it takes. Not shown.
+    #[serde(skip)]
+    pub share: Option<String>,
 }
 
 /// Which events are wanted. All conditions hold together; one that nothing fulfils gives an empty answer.
@@ -106,6 +118,8 @@ pub struct EventQuery {
     pub stream_id: Option<String>,
     /// Not before.
     pub since: Option<Timestamp>,
+    /// Without the category [`AUDIT`], which tells who people are.
+    pub without_audit: bool,
 }
 
 /// The log in numbers. Serializes as the API shows it.
@@ -138,13 +152,14 @@ impl Store {
         self.ask(|worker| worker.read(|connection| stats(connection, worker))).await
     }
 
-    /// Deletes events older than `max_age`; how many.
+    /// Deletes events older than `max_age`, but for the audit, which nobody shortens; how many.
     pub async fn cleanup_events(&self, max_age: Duration) -> Result<u64, StoreError> {
         let before = before(Timestamp::now(), max_age);
         self.ask(move |worker| {
             worker.save()?;
-            let sql = "DELETE FROM events WHERE at < ?1";
-            worker.change(|transaction| transaction.execute(sql, [At(before)])).map(|count| count as u64)
+            let sql = "DELETE FROM events WHERE at < ?1 AND category <> ?2";
+            let delete = |transaction: &Transaction<'_>| transaction.execute(sql, params![At(before), AUDIT]);
+            worker.change(delete).map(|count| count as u64)
         })
         .await
     }
@@ -175,7 +190,16 @@ impl NewEvent {
         message: impl Into<String>,
     ) -> Self {
         let (category, message) = (category.into(), message.into());
-        Self { at, kind, category, message, details: json!({}), container_id: None, stream_id: None }
+        Self {
+            at,
+            kind,
+            category,
+            message,
+            details: json!({}),
+            container_id: None,
+            stream_id: None,
+            share: None,
+        }
     }
 
     pub(crate) fn numbered(self, id: i64) -> Event {
@@ -188,6 +212,7 @@ impl NewEvent {
             details: self.details,
             container_id: self.container_id,
             stream_id: self.stream_id,
+            share: self.share,
         }
     }
 
@@ -203,10 +228,15 @@ impl NewEvent {
 }
 
 impl Event {
+    /// Whether anybody's requests can bring about any number of these.
+    pub(crate) fn is_of_strangers(&self) -> bool {
+        self.share.is_some() && self.category != AUDIT
+    }
+
     pub(crate) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.execute(
-            "INSERT INTO events (id, at, kind, category, message, details, container_id, stream_id)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO events (id, at, kind, category, message, details, container_id, stream_id, share)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             params![
                 self.id,
                 At(self.at),
@@ -216,6 +246,7 @@ impl Event {
                 Json(&self.details),
                 self.container_id,
                 self.stream_id,
+                self.share,
             ],
         )?;
         if self.id % PRUNE_EVERY == 0 { prune(connection, Timestamp::now()) } else { Ok(()) }
@@ -233,6 +264,7 @@ impl Event {
             details,
             container_id: row.get("container_id")?,
             stream_id: row.get("stream_id")?,
+            share: row.get("share")?,
         })
     }
 }
@@ -248,6 +280,7 @@ impl Default for EventQuery {
             container_id: None,
             stream_id: None,
             since: None,
+            without_audit: false,
         }
     }
 }
@@ -263,6 +296,7 @@ impl EventQuery {
             && is(&self.container_id, event.container_id.as_deref())
             && is(&self.stream_id, event.stream_id.as_deref())
             && self.since.is_none_or(|since| event.at >= since)
+            && !(self.without_audit && event.category == AUDIT)
     }
 }
 
@@ -280,12 +314,13 @@ impl FromSql for EventKind {
 }
 
 const SELECT: &str = "
-    SELECT id, at, kind, category, message, details, container_id, stream_id FROM events
+    SELECT id, at, kind, category, message, details, container_id, stream_id, share FROM events
     WHERE (:kind IS NULL OR kind = :kind)
       AND (:category IS NULL OR category = :category)
       AND (:container_id IS NULL OR container_id = :container_id)
       AND (:stream_id IS NULL OR stream_id = :stream_id)
       AND (:since IS NULL OR at >= :since)
+      AND (:audit IS NULL OR category <> :audit)
     ORDER BY id DESC LIMIT :limit OFFSET :offset";
 
 /// First those that wait to be written, which are all newer, then those that are.
@@ -302,6 +337,7 @@ fn select(connection: &Connection, worker: &Worker, query: &EventQuery) -> rusql
             ":container_id": query.container_id,
             ":stream_id": query.stream_id,
             ":since": query.since.map(At),
+            ":audit": query.without_audit.then_some(AUDIT),
             ":limit": column::whole(limit - events.len()),
             ":offset": column::whole(query.offset.saturating_sub(unsaved.len())),
         },
@@ -342,9 +378,18 @@ impl EventStats {
     }
 }
 
+/// The budgets of categories and shares.
+const SURPLUS: &str = "
+    DELETE FROM events WHERE id IN (
+        SELECT id FROM (
+            SELECT id, share,
+                row_number() OVER (PARTITION BY kind, category ORDER BY id DESC) AS of_category,
+                row_number() OVER (PARTITION BY kind, category, share ORDER BY id DESC) AS of_share
+            FROM events)
+        WHERE of_category > ?1 OR (share IS NOT NULL AND of_share > ?2))";
+
 fn prune(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
-    let surplus = "DELETE FROM events WHERE id <= (SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?1)";
-    connection.execute(surplus, [MOST_EVENTS])?;
+    connection.execute(SURPLUS, [MOST_OF_A_CATEGORY, MOST_OF_A_SHARE])?;
     connection.execute("DELETE FROM events WHERE at < ?1", [At(before(now, OLDEST))])?;
     Ok(())
 }
@@ -362,21 +407,50 @@ mod tests {
         NewEvent::new(at, EventKind::System, "scaling", "two more engines").numbered(id)
     }
 
+    fn caused_by(share: &str, id: i64) -> Event {
+        let mut event = NewEvent::new(Timestamp::now(), EventKind::Stream, "failed", "a dead id");
+        event.share = Some(share.to_owned());
+        event.numbered(id)
+    }
+
     fn ids(connection: &Connection) -> (i64, i64, i64) {
-        let sql = "SELECT count(*), coalesce(min(id), 0), coalesce(max(id), 0) FROM events";
-        connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
+        ids_of(connection, "1")
+    }
+
+    fn ids_of(connection: &Connection, which: &str) -> (i64, i64, i64) {
+        let sql =
+            format!("SELECT count(*), coalesce(min(id), 0), coalesce(max(id), 0) FROM events WHERE {which}");
+        connection.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
     }
 
     #[test]
-    fn the_newest_ten_thousand_stay() {
+    fn of_a_category_the_newest_two_thousand_stay() {
         let connection = open::memory().unwrap();
         let now = Timestamp::now();
-        for id in 1..=10_250 {
+        for id in 1..=2_250 {
             event(id, now).write(&connection).unwrap();
         }
-        assert_eq!(ids(&connection), (10_050, 201, 10_250), "looks only every 100 events");
+        assert_eq!(ids(&connection), (2_050, 201, 2_250), "looks only every 100 events");
         prune(&connection, now).unwrap();
-        assert_eq!(ids(&connection), (10_000, 251, 10_250));
+        assert_eq!(ids(&connection), (2_000, 251, 2_250));
+    }
+
+    #[test]
+    fn what_strangers_cause_pushes_out_neither_other_categories_nor_other_shares() {
+        let connection = open::memory().unwrap();
+        event(1, Timestamp::now()).write(&connection).unwrap();
+        caused_by("a quiet home", 2).write(&connection).unwrap();
+        for id in 3..=20_000 {
+            caused_by("a flood", id).write(&connection).unwrap();
+        }
+        assert_eq!(ids_of(&connection, "category = 'scaling'"), (1, 1, 1));
+        assert_eq!(ids_of(&connection, "share = 'a quiet home'"), (1, 2, 2));
+        assert_eq!(ids_of(&connection, "share = 'a flood'"), (500, 19_501, 20_000));
+        for id in 20_001..=30_000 {
+            caused_by(&format!("one of many {id}"), id).write(&connection).unwrap();
+        }
+        assert_eq!(ids_of(&connection, "category = 'failed'"), (2_000, 28_001, 30_000));
+        assert_eq!(ids_of(&connection, "category = 'scaling'"), (1, 1, 1));
     }
 
     #[test]

@@ -111,6 +111,21 @@ impl<T> Lane<T> {
     }
 }
 
+impl Lane<Event> {
+    /// A full lane loses what strangers have caused first, be it the event that comes. How many were lost for it.
+    fn enter(&mut self, event: Event) -> u64 {
+        if self.items.len() < self.most {
+            return self.push(event);
+        }
+        match self.items.iter().position(Event::is_of_strangers) {
+            Some(victim) => drop(self.items.remove(victim)),
+            None if event.is_of_strangers() => return 1,
+            None => return self.push(event),
+        }
+        self.push(event) + 1
+    }
+}
+
 impl Backlog {
     pub(crate) fn new() -> Self {
         Self {
@@ -130,7 +145,7 @@ impl Backlog {
 
     /// Appends what came later; how many items were lost.
     pub(crate) fn absorb(&mut self, later: Self) -> u64 {
-        self.events.absorb(later.events)
+        later.events.items.into_iter().map(|event| self.events.enter(event)).sum::<u64>()
             + self.history.absorb(later.history)
             + later.playbacks.items.into_iter().map(|entry| self.enter(entry)).sum::<u64>()
     }
@@ -168,7 +183,7 @@ impl Queue {
         self.put(|state| {
             state.numbers.event = state.numbers.event.saturating_add(1);
             let event = event.numbered(state.numbers.event);
-            state.backlog.events.push(event)
+            state.backlog.events.enter(event)
         });
     }
 
@@ -281,6 +296,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::{AUDIT, EventKind};
 
     fn playback() -> NewPlayback {
         NewPlayback {
@@ -297,6 +313,27 @@ mod tests {
         let mut lane = Lane::new(2);
         assert_eq!([lane.push(1), lane.push(2), lane.push(3)], [0, 0, 1]);
         assert_eq!(lane.iter().copied().collect::<Vec<_>>(), [2, 3]);
+    }
+
+    #[test]
+    fn while_the_disk_is_stuck_strangers_push_out_nothing_but_their_own() {
+        let queue = Queue::new(Numbers::default());
+        let event = |share: Option<&str>| {
+            let mut event = NewEvent::new(Timestamp::UNIX_EPOCH, EventKind::Stream, "failed", "a dead id");
+            event.share = share.map(str::to_owned);
+            event
+        };
+        let audit = NewEvent { category: AUDIT.to_owned(), ..event(Some("POST /scale")) };
+        queue.record(audit.clone());
+        (1..500).for_each(|_| queue.record(event(None)));
+        (0..2_000).for_each(|_| queue.record(event(Some("a flood"))));
+        let ours = |lane: &Lane<Event>| lane.iter().filter(|event| !event.is_of_strangers()).count();
+        let held = queue.take(None).backlog;
+        assert_eq!((ours(&held.events), held.len()), (500, MOST_EVENTS));
+        assert_eq!(queue.health().dropped, 1_500);
+        (0..MOST_EVENTS).for_each(|_| queue.record(audit.clone()));
+        queue.record(event(Some("a flood")));
+        assert_eq!(ours(&queue.take(None).backlog.events), MOST_EVENTS, "and it is lost itself");
     }
 
     #[test]

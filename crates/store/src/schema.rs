@@ -5,7 +5,7 @@ use rusqlite_migration::{M, Migrations};
 /// Stands in the file's header and says that it is ours ("ACMX").
 pub(crate) const APPLICATION: i32 = 1_094_929_752;
 
-const STEPS: &[M<'static>] = &[M::up(FIRST)];
+const STEPS: &[M<'static>] = &[M::up(FIRST), M::up(SHARES)];
 
 /// All steps.
 pub(crate) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
@@ -79,6 +79,9 @@ CREATE TABLE playbacks (
     opened_at INTEGER NOT NULL
 ) STRICT;
 ";
+
+// Whose part of its category an event takes.
+const SHARES: &str = "ALTER TABLE events ADD COLUMN share TEXT;";
 
 #[cfg(test)]
 mod tests {

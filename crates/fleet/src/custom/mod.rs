@@ -21,6 +21,7 @@ mod tests;
 use std::borrow::Cow;
 use std::fmt;
 
+use acemux_engine::text;
 use serde::{Deserialize, Serialize};
 
 use self::memory::MemoryLimit;
@@ -175,7 +176,7 @@ impl Document {
             self.parameters.iter().take(*at).any(|earlier| earlier.name == one.name)
         };
         let repeated = self.parameters.iter().enumerate().filter(is_repeated);
-        repeated.map(|(_, one)| Problem::Repeated { name: one.name.clone() })
+        repeated.map(|(_, one)| Problem::repeated(&one.name))
     }
 
     /// Without these an engine never answers; the fleet would replace it for ever.
@@ -193,7 +194,7 @@ impl Document {
         let is_asked = self.torrent_folder_mount_enabled || self.torrent_folder_host_path.is_some();
         let mount = is_asked.then_some(Problem::HostFolder);
         let path = &self.torrent_folder_container_path;
-        let is_plain = path.len() <= parameters::LONGEST_PATH && !path.contains(char::is_control);
+        let is_plain = path.len() <= parameters::LONGEST_PATH && text::is_plain(path);
         let is_fine = is_plain && path.starts_with('/') && !path.split('/').any(|part| part == "..");
         mount.into_iter().chain((!is_fine).then_some(Problem::ContainerFolder))
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Kind;
 
-/// Longest part of an unknown name that is repeated in a message.
+/// Longest part of a name that is repeated in a message.
 const LONGEST_SHOWN: usize = 64;
 
 /// One thing that must be changed.
@@ -81,6 +81,10 @@ pub struct Problems(Vec<Problem>);
 impl Problem {
     pub(super) fn unknown(name: &str) -> Self {
         Self::Unknown { name: name.chars().take(LONGEST_SHOWN).collect() }
+    }
+
+    pub(super) fn repeated(name: &str) -> Self {
+        Self::Repeated { name: name.chars().take(LONGEST_SHOWN).collect() }
     }
 }
 

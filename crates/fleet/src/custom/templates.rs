@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use acemux_engine::text;
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problems;
@@ -80,17 +81,45 @@ pub enum TemplateError {
     #[error("template {0} is active; activate another one first")]
     Active(TemplateId),
     /// Not a name: a bad request.
-    #[error("a name has 1 to {LONGEST_NAME} characters, none of them a control character")]
+    #[error("a name has 1 to {LONGEST_NAME} characters, none of them a control character or invisible")]
     Name,
     /// What it holds cannot run: a bad request.
     #[error(transparent)]
     Invalid(#[from] Problems),
     /// What was imported is no template: a bad request.
-    #[error("not a template: {reason}")]
-    Import {
-        /// What is wrong with it.
-        reason: String,
+    #[error("not a template: {0}")]
+    Import(BadImport),
+}
+
+/// What is wrong with what was imported, without its words: a file comes from anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadImport {
+    /// Longer than a template can be.
+    #[error("longer than {LONGEST_IMPORT} bytes")]
+    TooLong,
+    /// No JSON from there on.
+    #[error("line {line}, column {column} is no JSON")]
+    Syntax {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1, in bytes.
+        column: usize,
     },
+    /// JSON, but with something that a template does not have there.
+    #[error("a name and a config are expected; line {line}, column {column} is something else")]
+    Form {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1, in bytes.
+        column: usize,
+    },
+}
+
+impl From<serde_json::Error> for BadImport {
+    fn from(error: serde_json::Error) -> Self {
+        let (line, column) = (error.line(), error.column());
+        if error.is_data() { Self::Form { line, column } } else { Self::Syntax { line, column } }
+    }
 }
 
 impl TemplateError {
@@ -200,9 +229,10 @@ impl TemplatesDocument {
     /// Keeps an exported template at `id`, whatever place it came from.
     pub fn import(&mut self, id: TemplateId, json: &str) -> Result<(), TemplateError> {
         if json.len() > LONGEST_IMPORT {
-            return Err(refused(format!("longer than {LONGEST_IMPORT} bytes")));
+            return Err(TemplateError::Import(BadImport::TooLong));
         }
-        let imported: Imported = serde_json::from_str(json).map_err(|error| refused(error.to_string()))?;
+        let imported: Imported =
+            serde_json::from_str(json).map_err(BadImport::from).map_err(TemplateError::Import)?;
         self.save(id, &imported.name, imported.config.try_into()?)
     }
 }
@@ -214,13 +244,9 @@ struct Imported {
     config: Document,
 }
 
-fn refused(reason: String) -> TemplateError {
-    TemplateError::Import { reason }
-}
-
 fn named(name: &str) -> Result<String, TemplateError> {
     let name = name.trim();
-    let fits = (1..=LONGEST_NAME).contains(&name.chars().count()) && !name.contains(char::is_control);
+    let fits = (1..=LONGEST_NAME).contains(&name.chars().count()) && text::is_plain(name);
     fits.then(|| name.to_owned()).ok_or(TemplateError::Name)
 }
 
@@ -291,7 +317,7 @@ mod tests {
     fn names_are_trimmed_and_not_empty() {
         let mut templates = two();
         assert_eq!(templates.get(id(10)).unwrap().name, "Night");
-        for wrong in ["", "  ", "a\nb", &"x".repeat(65)] {
+        for wrong in ["", "  ", "a\nb", "a\u{202e}b", "a\u{200b}", "a\u{2028}b", &"x".repeat(65)] {
             assert_eq!(templates.rename(id(1), wrong), Err(TemplateError::Name), "{wrong:?}");
             assert_eq!(templates.save(id(1), wrong, variant(Platform::Arm32)), Err(TemplateError::Name));
         }
@@ -357,15 +383,25 @@ mod tests {
         let config = serde_json::to_string(&Document::default_for(Platform::Amd64)).unwrap();
         let mut templates = two();
         let mut reason = |json: &str| match templates.import(id(1), json) {
-            Err(TemplateError::Import { reason }) => reason,
+            Err(TemplateError::Import(reason)) => reason.to_string(),
             other => panic!("{json}: {other:?}"),
         };
-        assert!(reason("{").starts_with("EOF"));
-        assert!(reason("[]").contains("invalid length"));
-        assert!(reason(&format!("{{\"config\":{config}}}")).starts_with("missing field `name`"));
-        assert!(reason("{\"name\":\"x\"}").starts_with("missing field `config`"));
-        assert!(reason("{\"name\":\"x\",\"config\":{\"platform\":\"mips\"}}").contains("amd64"));
-        assert!(reason(&format!("{{\"more\":{}", "[".repeat(50_000))).starts_with("EOF"));
+        let (syntax, form) = ("is no JSON", "a name and a config are expected; line 1, column ");
+        assert_eq!(reason("{"), "line 1, column 1 is no JSON");
+        assert!(reason(&format!("{{\"more\":{}", "[".repeat(50_000))).ends_with(syntax));
+        assert!(reason("[]").starts_with(form));
+        assert!(reason(&format!("{{\"config\":{config}}}")).starts_with(form));
+        assert!(reason("{\"name\":\"x\"}").starts_with(form));
+        let evil = "\u{202e}<script>";
+        for json in [
+            format!("{{\"name\":\"x\",\"config\":{{\"platform\":\"{evil}\"}}}}"),
+            format!("{{\"name\":\"x\",\"config\":{{\"{evil}\":1}}}}"),
+            format!("{{\"name\":\"x\",\"config\":\"{evil}\"}}"),
+            format!("\"{evil}\""),
+        ] {
+            let reason = reason(&json);
+            assert!(reason.starts_with(form) && !reason.contains("script"), "{json}: {reason}");
+        }
         assert_eq!(reason(&" ".repeat(LONGEST_IMPORT + 1)), "longer than 65536 bytes");
         assert_eq!(templates, two());
     }

@@ -1,5 +1,6 @@
 //! Docker's answers in our words. What is missing or has the wrong form is a bad reply, never a guess.
 
+use acemux_engine::text;
 use bollard::errors::Error;
 use bollard::models::{
     ContainerInspectResponse, ContainerState as State, ContainerStatsResponse, ContainerSummary,
@@ -19,12 +20,7 @@ const LINES: usize = 50;
 
 /// One line of printable characters.
 pub(super) fn clean(text: &str) -> String {
-    cut(text, LONGEST)
-}
-
-fn cut(text: &str, longest: usize) -> String {
-    let plain = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
-    plain.take(longest).collect()
+    text::line(text, LONGEST)
 }
 
 /// How a call failed.
@@ -63,8 +59,8 @@ pub(super) fn summary(summary: ContainerSummary) -> Result<Container, ProvisionE
     let ports = summary.ports.unwrap_or_default();
     Ok(Container {
         id: id(summary.id)?,
-        name: name.trim_start_matches('/').to_owned(),
-        image: summary.image.unwrap_or_default(),
+        name: clean(name.trim_start_matches('/')),
+        image: clean(&summary.image.unwrap_or_default()),
         state: state_of(&state)?,
         created: Timestamp::from_second(summary.created.unwrap_or_default()).unwrap_or_default(),
         labels: summary.labels.unwrap_or_default().into_iter().collect(),
@@ -89,8 +85,8 @@ pub(super) fn inspected(found: ContainerInspectResponse) -> Result<Container, Pr
     let created = found.created.and_then(|created| created.parse().ok());
     Ok(Container {
         id: id(found.id)?,
-        name: found.name.unwrap_or_default().trim_start_matches('/').to_owned(),
-        image: config.image.unwrap_or_default(),
+        name: clean(found.name.unwrap_or_default().trim_start_matches('/')),
+        image: clean(&config.image.unwrap_or_default()),
         state: state_of(&state)?,
         created: created.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
@@ -123,7 +119,7 @@ pub(super) fn post_mortem(state: State, log: &str) -> PostMortem {
         exit_code: state.exit_code,
         out_of_memory: state.oom_killed.unwrap_or_default(),
         error: state.error.filter(|error| !error.is_empty()).map(|error| clean(&error)),
-        log: lines.iter().skip(last).map(|line| redact(&cut(line, LONGEST_LINE))).collect(),
+        log: lines.iter().skip(last).map(|line| redact(&text::line(line, LONGEST_LINE))).collect(),
     }
 }
 

@@ -24,12 +24,13 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::admission::AddressGroup;
 use crate::origin::{OpenError, Report, Source, SourceId, SourceStats, Stage, Upstream};
 use crate::output::hls::Packager;
 use crate::output::recording::{Desk, Recording};
 use crate::relay::StreamKey;
 use crate::ring::{Ring, RingLevel};
-use crate::viewer::{ViewerSnapshot, Viewers};
+use crate::viewer::{ViewerInfo, ViewerSnapshot, Viewers};
 
 /// Why a stream is over. Its viewers' bodies end with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +150,8 @@ pub(crate) enum Command {
 /// What everybody but the owner sees of a session.
 pub(crate) struct Shared {
     pub(crate) label: String,
+    /// Who asked for it first.
+    pub(crate) client: AddressGroup,
     pub(crate) created: Timestamp,
     pub(crate) opened: Instant,
     pub(crate) ring: Ring,
@@ -212,7 +215,7 @@ pub struct SessionSnapshot {
 impl Shared {
     pub(crate) fn new(
         key: StreamKey,
-        label: String,
+        first: &ViewerInfo,
         opened: Instant,
         ring: Ring,
         commands: mpsc::Sender<Command>,
@@ -227,7 +230,8 @@ impl Shared {
             bitrate: None,
         };
         Arc::new(Self {
-            label,
+            label: first.label.clone(),
+            client: first.address.into(),
             created: Timestamp::now(),
             opened,
             ring,

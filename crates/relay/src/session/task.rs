@@ -286,14 +286,14 @@ impl Task {
 
     /// The session is out of the relay already: whoever is released here finds no corpse to join.
     fn close(mut self, reason: EndReason) {
-        let key = self.shared.key();
+        let (key, client) = (self.shared.key(), self.shared.client);
         if let EndReason::NotStarted(error) = &reason {
             self.report_stages();
             let took = self.shared.opened.elapsed();
-            self.relay.observe(&Event::StartFinished { key: &key, result: Err(error), took });
+            self.relay.observe(&Event::StartFinished { key: &key, result: Err(error), took, client });
         }
         let lasted = self.shared.opened.elapsed();
-        self.relay.observe(&Event::SessionEnded { key: &key, reason: &reason, lasted });
+        self.relay.observe(&Event::SessionEnded { key: &key, reason: &reason, lasted, client });
         self.shared.forget_recording();
         self.shared.phase.send_replace(Phase::Ended(reason.clone()));
         if let Some(producer) = self.producer.take() {
@@ -414,7 +414,13 @@ mod tests {
         let lease = relay.inner.lease().expect("there is memory");
         let (producer, ring) = Ring::new(RingLimits { media: Duration::from_secs(1), bytes: 1 << 20 });
         let (commands, inbox) = mpsc::channel(1);
-        let shared = Shared::new(StreamKey::new("x"), "x".into(), Instant::now(), ring, commands);
+        let info = ViewerInfo {
+            address: [127, 0, 0, 1].into(),
+            user_agent: String::new(),
+            label: "x".into(),
+            line: Line::default(),
+        };
+        let shared = Shared::new(StreamKey::new("x"), &info, Instant::now(), ring, commands);
         let mut task = Task::new(Arc::clone(&relay.inner), Arc::clone(&shared), producer, inbox, lease);
         let lost = task.apply(Step::Shutdown);
         assert!(matches!(lost, Order::End { .. }));

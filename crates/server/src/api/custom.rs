@@ -81,13 +81,15 @@ pub async fn config(State(app): State<App>) -> Json<Document> {
 /// Another document. Engines that run stay as they are until they are replaced.
 pub async fn save_config(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     Json(document): Json<Document>,
 ) -> Result<Json<Saved>, Problem> {
     let variant = CustomVariant::try_from(document).map_err(|problems| refused(&problems))?;
     let mut state = app.custom.state().await;
+    let before = in_brief(&state.document);
     let kept = app.custom.keep_document(&mut state, variant.into_document()).await;
     kept.map_err(|error| store_problem(&error))?;
+    operator.changed(before, in_brief(&state.document));
     let config = state.document.without_tokens();
     Ok(Json(Saved {
         message: "saved; POST /custom-variant/reprovision replaces the running engines",
@@ -96,10 +98,11 @@ pub async fn save_config(
 }
 
 /// Replaces the running engines one by one by such as the settings and the document say now.
-pub async fn reprovision(State(app): State<App>, _operator: Operator) -> Result<Json<Value>, Problem> {
+pub async fn reprovision(State(app): State<App>, operator: Operator) -> Result<Json<Value>, Problem> {
     let none = || Problem::new(Code::NotFound).with_detail("nobody creates engines here");
     let recipe = app.recipes.as_ref().ok_or_else(none)?.current(&*app.custom.state().await);
     let outdated = fleet(&app)?.set_recipe(recipe).await.map_err(|error| fleet_problem(&error))?;
+    operator.made(json!({ "engines_to_replace": outdated }));
     let message = "engines are replaced one by one, each after its streams have moved to another or ended";
     Ok(Json(json!({ "message": message, "deleted_count": outdated })))
 }
@@ -144,43 +147,43 @@ pub async fn template(State(app): State<App>, Path(slot): Path<String>) -> Resul
 /// Keeps a template.
 pub async fn save_template(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     Path(slot): Path<String>,
     Json(body): Json<TemplateBody>,
 ) -> Result<Json<Value>, Problem> {
     let id = place(&slot)?;
     let variant = CustomVariant::try_from(body.config).map_err(|problems| refused(&problems))?;
-    change(&app, |templates| templates.save(id, &body.name, variant)).await?;
+    change(&app, &operator, id, |templates| templates.save(id, &body.name, variant)).await?;
     Ok(done("the template is saved"))
 }
 
 /// Empties a place.
 pub async fn delete_template(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     Path(slot): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let id = place(&slot)?;
-    change(&app, |templates| templates.delete(id)).await?;
+    change(&app, &operator, id, |templates| templates.delete(id)).await?;
     Ok(done("the template is deleted"))
 }
 
 /// Calls a template something else.
 pub async fn rename_template(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     Path(slot): Path<String>,
     Json(body): Json<NameBody>,
 ) -> Result<Json<Value>, Problem> {
     let id = place(&slot)?;
-    change(&app, |templates| templates.rename(id, body.name.trim())).await?;
+    change(&app, &operator, id, |templates| templates.rename(id, body.name.trim())).await?;
     Ok(done("the template is renamed"))
 }
 
 /// Takes a template over as the document. Whether the custom variant is used at all stays as it is.
 pub async fn activate_template(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     Path(slot): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let id = place(&slot)?;
@@ -189,7 +192,9 @@ pub async fn activate_template(
     let variant =
         templates.activate(id, &state.document).map_err(|error| template_problem(&error))?.into_document();
     let name = templates.active().map(|template| template.name.to_owned());
+    let before = in_brief(&state.document);
     app.custom.keep_document(&mut state, variant).await.map_err(|error| store_problem(&error))?;
+    operator.changed(before, in_brief(&state.document));
     app.custom.keep_templates(&mut state, templates).await.map_err(|error| store_problem(&error))?;
     Ok(Json(json!({ "message": "the template is active", "template_id": id, "template_name": name })))
 }
@@ -210,24 +215,53 @@ pub async fn export_template(
 /// Keeps an exported template here.
 pub async fn import_template(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     Path(slot): Path<String>,
     Json(body): Json<ImportBody>,
 ) -> Result<Json<Value>, Problem> {
     let id = place(&slot)?;
-    change(&app, |templates| templates.import(id, &body.json_data)).await?;
+    change(&app, &operator, id, |templates| templates.import(id, &body.json_data)).await?;
     Ok(done("the template is imported"))
 }
 
-/// Changes the templates and makes the change durable; none when it is refused.
+/// Changes the template at `id` and makes the change durable; none when it is refused.
 async fn change(
     app: &App,
+    operator: &Operator,
+    id: TemplateId,
     change: impl FnOnce(&mut TemplatesDocument) -> Result<(), TemplateError>,
 ) -> Result<(), Problem> {
     let mut state = app.custom.state().await;
     let mut templates = state.templates.clone();
     change(&mut templates).map_err(|error| template_problem(&error))?;
-    app.custom.keep_templates(&mut state, templates).await.map_err(|error| store_problem(&error))
+    let before = kept(&state.templates, id);
+    app.custom.keep_templates(&mut state, templates).await.map_err(|error| store_problem(&error))?;
+    operator.changed(before, kept(&state.templates, id));
+    Ok(())
+}
+
+/// A template for the audit.
+fn kept(templates: &TemplatesDocument, id: TemplateId) -> Value {
+    let Ok(template) = templates.get(id) else { return json!({}) };
+    let mut brief = in_brief(template.config);
+    brief["name"] = json!(template.name);
+    brief
+}
+
+/// What engines of this document are like, for the audit: without tokens and without what is off.
+fn in_brief(document: &Document) -> Value {
+    let document = document.without_tokens();
+    let Document { enabled, platform, arm_version, memory_limit, .. } = &document;
+    let mut brief = json!({
+        "enabled": enabled,
+        "platform": platform,
+        "arm_version": arm_version,
+        "memory_limit": memory_limit,
+    });
+    for parameter in document.parameters.iter().filter(|parameter| parameter.enabled) {
+        brief[&parameter.name] = json!(parameter.value);
+    }
+    brief
 }
 
 fn place(slot: &str) -> Result<TemplateId, Problem> {

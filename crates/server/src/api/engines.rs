@@ -155,7 +155,8 @@ fn unknown() -> Problem {
 
 fn engine_state(member: &Member, sessions: &[SessionSnapshot]) -> EngineState {
     let known = member.knowledge();
-    let labels = member.container.as_ref().map(|container| container.labels.clone()).unwrap_or_default();
+    let labels =
+        member.container.as_ref().map(|container| super::fleet::shown(&container.labels)).unwrap_or_default();
     let label = |name: &str| labels.get(name).cloned();
     let forwarded = label(label::FORWARDED).is_some_and(|value| value == "true");
     let (vpn_container, engine_variant) = (label(label::VPN_CONTAINER), label(label::VARIANT));

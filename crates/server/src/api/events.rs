@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::problem::{Code, Problem};
 use crate::app::App;
@@ -47,9 +48,10 @@ pub struct Cleaned {
     message: &'static str,
 }
 
-/// Events that match all that is asked for.
+/// Events that match all that is asked for. The audit, which tells who people are, is for the operator only.
 pub async fn list(
     State(app): State<App>,
+    operator: Option<Operator>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<Event>>, Problem> {
     let limit = query.limit.unwrap_or(USUAL);
@@ -64,6 +66,7 @@ pub async fn list(
         container_id: query.container_id,
         stream_id: query.stream_id,
         since: query.since,
+        without_audit: operator.is_none(),
     };
     app.store.events(query).await.map(Json).map_err(|error| problem(&error))
 }
@@ -73,10 +76,10 @@ pub async fn stats(State(app): State<App>) -> Result<Json<EventStats>, Problem> 
     app.store.event_stats().await.map(Json).map_err(|error| problem(&error))
 }
 
-/// Forgets old events.
+/// Forgets old events, but for the audit.
 pub async fn cleanup(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     Query(query): Query<CleanupQuery>,
 ) -> Result<Json<Cleaned>, Problem> {
     let days = query.max_age_days.unwrap_or(USUAL_DAYS);
@@ -85,6 +88,7 @@ pub async fn cleanup(
     }
     let age = Duration::from_hours(24 * u64::from(days));
     let deleted = app.store.cleanup_events(age).await.map_err(|error| problem(&error))?;
+    operator.made(json!({ "max_age_days": days, "deleted": deleted }));
     Ok(Json(Cleaned { deleted, message: "older events are forgotten" }))
 }
 

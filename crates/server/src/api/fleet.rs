@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use acemux_engine::text;
 use acemux_fleet::fleet::{CommandError, Fleet, Provisioned, Snapshot};
 use acemux_fleet::ident::ContainerId;
 use acemux_fleet::member::Member;
@@ -11,6 +12,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::problem::{Code, Problem};
 use crate::app::App;
@@ -83,7 +85,7 @@ pub async fn plan(State(app): State<App>) -> Result<Json<PlanPage>, Problem> {
 /// `MIN_REPLICAS` is changed.
 pub async fn scale(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     Path(engines): Path<String>,
 ) -> Result<Json<Scaled>, Problem> {
     let bad =
@@ -91,17 +93,19 @@ pub async fn scale(
     let is_number = !engines.is_empty() && engines.bytes().all(|byte| byte.is_ascii_digit());
     let requested = Some(engines).filter(|_| is_number).and_then(|text| text.parse().ok()).ok_or_else(bad)?;
     let fleet = fleet(&app)?;
-    let min_replicas = fleet.snapshot().min_replicas;
+    let (min, min_replicas) = (fleet.snapshot().min, fleet.snapshot().min_replicas);
+    operator.was(json!({ "engines": min }));
     let kept = scaling::keep(&app.store, requested, min_replicas).await;
     kept.map_err(|error| super::events::problem(&error))?;
     let scaled_to = fleet.scale(requested).await.map_err(|error| problem(&error))?;
+    operator.made(json!({ "engines": scaled_to }));
     Ok(Json(Scaled { scaled_to, requested }))
 }
 
 /// One engine more. Answers when its container runs.
 pub async fn provision(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     body: axum::body::Bytes,
 ) -> Result<Json<Provisioned>, Problem> {
     let request: ProvisionRequest = if body.is_empty() {
@@ -112,7 +116,17 @@ pub async fn provision(
         })?
     };
     let extra = extra(request)?;
+    // Names only: values may be secrets.
+    let (labels, env): (Vec<String>, Vec<String>) =
+        (extra.labels.keys().cloned().collect(), extra.env.keys().cloned().collect());
     let provisioned = fleet(&app)?.provision(extra).await.map_err(|error| problem(&error))?;
+    operator.made(json!({
+        "container_id": provisioned.container_id,
+        "name": provisioned.container_name,
+        "port": provisioned.host_http_port,
+        "labels": labels,
+        "env": env,
+    }));
     Ok(Json(provisioned))
 }
 
@@ -122,7 +136,7 @@ fn extra(request: ProvisionRequest) -> Result<Extra, Problem> {
         return Err(refuse("the image is chosen by ENGINE_IMAGE, not by a request"));
     }
     let fits = |map: &BTreeMap<String, String>| {
-        let is_plain = |text: &str| text.len() <= LONGEST_EXTRA && !text.contains(char::is_control);
+        let is_plain = |text: &str| text.len() <= LONGEST_EXTRA && text::is_plain(text);
         let is_fine = |(name, value): (&String, &String)| {
             !name.is_empty() && !name.contains('=') && is_plain(name) && is_plain(value)
         };
@@ -141,10 +155,14 @@ fn extra(request: ProvisionRequest) -> Result<Extra, Problem> {
 /// Removes an own engine, whatever plays on it.
 pub async fn remove(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     Path(id): Path<String>,
 ) -> Result<Json<Deleted>, Problem> {
     let container: ContainerId = id.parse().map_err(|_| problem(&CommandError::Unknown))?;
+    let snapshot = fleet(&app)?.snapshot();
+    if let Some(note) = snapshot.containers.iter().find(|container| container.id == id) {
+        operator.was(json!({ "name": note.name, "state": note.state }));
+    }
     fleet(&app)?.remove(container).await.map_err(|error| problem(&error))?;
     Ok(Json(Deleted { deleted: id }))
 }
@@ -166,8 +184,14 @@ pub async fn container(
         status: note.state,
         created: member.as_deref().map(created),
         image: inside.as_ref().map(|inside| inside.image.clone()).unwrap_or_default(),
-        labels: inside.map(|inside| inside.labels).unwrap_or_default(),
+        labels: inside.map(|inside| shown(&inside.labels)).unwrap_or_default(),
     }))
+}
+
+/// Labels as they may be shown: whoever built the image wrote some of them.
+pub(super) fn shown(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let line = |text: &String| text::line(text, LONGEST_EXTRA);
+    labels.iter().map(|(name, value)| (line(name), line(value))).collect()
 }
 
 fn created(member: &Member) -> Timestamp {

@@ -58,14 +58,16 @@ pub async fn list(State(app): State<App>) -> Json<Looping> {
 
 /// Lets one play again.
 pub async fn clear(
-    _: Operator,
+    operator: Operator,
     State(app): State<App>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let unknown = || Problem::new(Code::NotFound).with_detail("this stream is not blocked");
     let content = ContentId::from_any_form(&id).map_err(|_| unknown())?;
     for key in app.origin.known_key(content) {
+        let since = app.loops.blocked().remove(key.as_str());
         if app.loops.clear(key.as_str()).await.map_err(|error| store_problem(&error))? {
+            operator.was(json!({ "stream": key.as_str(), "blocked_since": since }));
             return Ok(Json(json!({ "cleared": id })));
         }
     }
@@ -73,8 +75,10 @@ pub async fn clear(
 }
 
 /// Lets all of them play again.
-pub async fn clear_all(_: Operator, State(app): State<App>) -> Result<Json<Value>, Problem> {
+pub async fn clear_all(operator: Operator, State(app): State<App>) -> Result<Json<Value>, Problem> {
+    operator.was(json!({ "blocked": app.loops.blocked().len() }));
     let count = app.loops.clear_all().await.map_err(|error| store_problem(&error))?;
+    operator.made(json!({ "blocked": 0 }));
     Ok(Json(json!({ "cleared": count })))
 }
 
@@ -85,7 +89,7 @@ pub async fn config(State(app): State<App>) -> Json<Detection> {
 
 /// Other rules, until the service stops.
 pub async fn configure(
-    _: Operator,
+    operator: Operator,
     State(app): State<App>,
     Query(change): Query<Change>,
 ) -> Result<Json<Detection>, Problem> {
@@ -108,6 +112,7 @@ pub async fn configure(
         retention: Duration::from_secs(retention),
     };
     app.loops.set_rules(rules);
+    operator.changed(json!(Detection::from(before)), json!(Detection::from(rules)));
     Ok(Json(rules.into()))
 }
 

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use acemux_engine::SelectorError;
+use acemux_engine::{SelectorError, text};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{
@@ -196,7 +196,7 @@ impl Problem {
     /// The same problem with a better sentence: ours, or an engine's words. It is made one line without
     /// control characters and cut at [`MAX_DETAIL`] characters. What the client sent does not belong in it.
     pub fn with_detail(mut self, detail: &str) -> Self {
-        let line = one_line(detail);
+        let line = text::line(detail, MAX_DETAIL);
         if !line.is_empty() {
             self.detail = line;
         }
@@ -291,20 +291,6 @@ fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// Runs of white space become one blank, characters that steer a terminal or the direction of text go.
-fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let line: String = words.join(" ").chars().filter(|c| !steers(*c)).collect();
-    if line.chars().count() <= MAX_DETAIL {
-        return line;
-    }
-    line.chars().take(MAX_DETAIL - 1).chain(['…']).collect()
-}
-
-fn steers(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,7 +306,7 @@ mod tests {
         assert_eq!(names.len(), Code::ALL.len());
         for code in Code::ALL {
             assert_eq!(Code::named(code.as_str()), Some(*code));
-            assert_eq!(one_line(code.detail()), code.detail(), "{code}");
+            assert_eq!(text::line(code.detail(), MAX_DETAIL), code.detail(), "{code}");
             assert!(code.status().is_client_error() || code.status().is_server_error(), "{code}");
         }
     }
@@ -362,7 +348,7 @@ mod tests {
     fn words_of_an_engine_become_one_short_line() {
         let detail = |words: &str| Problem::new(Code::EngineError).with_detail(words).detail().to_owned();
         assert_eq!(detail("failed to load content"), "failed to load content");
-        assert_eq!(detail(" a\r\nb\t\u{1b}[31mc\u{0}\u{202e}d\u{2028}e "), "a b [31mcd e");
+        assert_eq!(detail(" a\r\nb\t\u{1b}[31mc\u{0}\u{202e}d\u{2028}e "), "a b [31mc d e");
         assert_eq!(detail("\u{0}\n"), Code::EngineError.detail());
         assert_eq!(detail(&"ü".repeat(200)), "ü".repeat(200));
         let cut = detail(&"ü".repeat(201));

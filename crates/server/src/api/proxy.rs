@@ -10,6 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::problem::{Code, Problem};
 use crate::app::App;
@@ -126,13 +127,26 @@ pub struct Kicked {
 
 /// Throws a viewer out; the stream and its other viewers go on.
 pub async fn kick(
-    _: Operator,
+    operator: Operator,
     State(app): State<App>,
     Path(id): Path<String>,
 ) -> Result<Json<Kicked>, Problem> {
     let unknown = || Problem::new(Code::NotFound).with_detail("no viewer has this id");
-    let kicked = id.parse().ok().filter(|id| app.relay.kick(*id)).ok_or_else(unknown)?;
+    let id: u64 = id.parse().map_err(|_| unknown())?;
+    let watching = watching(&app, id);
+    let kicked = Some(id).filter(|id| app.relay.kick(*id)).ok_or_else(unknown)?;
+    operator.was(watching);
     Ok(Json(Kicked { kicked }))
+}
+
+/// Who a viewer is, for the audit; null when nobody has this number.
+fn watching(app: &App, id: u64) -> Value {
+    let sessions = app.relay.sessions();
+    let found = sessions.iter().find_map(|session| {
+        let viewer = session.viewers.iter().find(|viewer| viewer.id.get() == id)?;
+        Some(json!({ "stream": session.key.as_str(), "address": viewer.address, "user_agent": viewer.user_agent }))
+    });
+    found.unwrap_or_default()
 }
 
 /// `POST /proxy/sessions/{id}/move`.
@@ -147,7 +161,7 @@ pub struct Moving {
 /// Has a stream play on another engine; its viewers stay. It is under way when the answer comes; where there is no other
 /// engine with room the stream stays where it is, and the events say so.
 pub async fn relocate(
-    _: Operator,
+    operator: Operator,
     State(app): State<App>,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<Moving>), Problem> {
@@ -157,6 +171,8 @@ pub async fn relocate(
     if !app.relay.leave_with(&session.key, "an operator moves the stream") {
         return Err(not_now());
     }
+    // Where to is not decided yet: the events about the stream say it.
+    operator.was(json!({ "stream": session.key.as_str(), "engine": from }));
     Ok((StatusCode::ACCEPTED, Json(Moving { moving: session.key.to_string(), from })))
 }
 

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::fleet::problem;
 use super::problem::{Code, Problem};
@@ -190,7 +191,7 @@ pub async fn health(State(app): State<App>) -> Json<HealthStatus> {
 /// Lets creations begin again.
 pub async fn reset_breakers(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     Query(query): Query<ResetQuery>,
 ) -> Result<Json<Done>, Problem> {
     let which = match query.operation_type.as_deref() {
@@ -202,7 +203,15 @@ pub async fn reset_breakers(
             return Err(Problem::new(Code::InvalidParam).with_detail(detail));
         }
     };
-    super::fleet::fleet(&app)?.reset_breakers(which).await.map_err(|error| problem(&error))?;
+    let fleet = super::fleet::fleet(&app)?;
+    let breakers = || {
+        let snapshot = fleet.snapshot();
+        let [general, replacement] = &snapshot.breakers;
+        json!({ "general": general.state.as_str(), "replacement": replacement.state.as_str() })
+    };
+    let before = breakers();
+    fleet.reset_breakers(which).await.map_err(|error| problem(&error))?;
+    operator.changed(before, breakers());
     Ok(Json(Done { message: "creations may begin again" }))
 }
 

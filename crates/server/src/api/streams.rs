@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use acemux_engine::text;
 use acemux_relay::origin::LivePosition;
 use acemux_relay::session::{Phase, SessionSnapshot};
 use axum::Json;
@@ -114,7 +115,7 @@ pub async fn list(
 /// Another program runs a stream on one of our engines.
 pub async fn started(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     Json(report): Json<StartedReport>,
 ) -> Result<Json<StreamState>, Problem> {
     let address = format!("{}:{}", report.engine.host, report.engine.port);
@@ -129,18 +130,20 @@ pub async fn started(
         return Err(Problem::new(Code::TooManyRequests).with_detail("too many streams are reported"));
     }
     app.journal.reported(&known, true);
+    operator.made(json!({ "stream": known.id, "engine": known.container_id }));
     Ok(Json(known.into()))
 }
 
 /// It has ended. Only what was reported can be ended so; a stream that is not certain is left alone.
 pub async fn ended(
     State(app): State<App>,
-    _operator: Operator,
+    operator: Operator,
     Json(report): Json<EndedReport>,
 ) -> Json<Value> {
     let ended = app.reported.end(report.stream_id.as_deref(), report.container_id.as_deref());
     if let Some(known) = &ended {
         app.journal.reported(known, false);
+        operator.was(json!({ "stream": known.id, "engine": known.container_id }));
     }
     let stream = ended.map(|known| StreamState {
         status: "ended",
@@ -160,9 +163,11 @@ fn known(report: StartedReport, container_id: String) -> Result<Known, Problem> 
     };
     let id = labels.get("stream_id").cloned();
     let id = id.unwrap_or_else(|| format!("{}|{}", stream.key, session.playback_session_id));
-    let is_plain = |text: &str| text.len() <= LONGEST && !text.contains(char::is_control);
+    let is_plain = |text: &str| text.len() <= LONGEST && text::is_plain(text);
     if ![&id, &stream.key, &session.playback_session_id].into_iter().all(|text| is_plain(text)) {
-        return Err(Problem::new(Code::InvalidBody).with_detail("a text of the report is too long"));
+        return Err(
+            Problem::new(Code::InvalidBody).with_detail("a text of the report is too long, or no plain line")
+        );
     }
     let is_live = session.is_live == json!(1) || session.is_live == json!(true);
     Ok(Known {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use acemux_store::Store;
-use acemux_store::events::{Event, EventKind, EventQuery, NewEvent};
+use acemux_store::events::{AUDIT, Event, EventKind, EventQuery, NewEvent};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -43,6 +43,7 @@ async fn an_event_comes_back_as_it_was_recorded_also_after_a_restart() {
         details: json!({ "key_type": "infohash", "is_live": true, "nested": [1, null, 2.5] }),
         container_id: Some("c0ffee".into()),
         stream_id: Some("key|session".into()),
+        share: Some("a client".into()),
     };
     let first = open(folder.path());
     first.store.record(recorded.clone());
@@ -57,11 +58,25 @@ async fn an_event_comes_back_as_it_was_recorded_also_after_a_restart() {
         details: recorded.details,
         container_id: recorded.container_id,
         stream_id: recorded.stream_id,
+        share: recorded.share,
     };
     assert_eq!(events, [expected]);
     let shown = serde_json::to_value(&events[0]).unwrap();
     assert_eq!(shown["timestamp"], "2026-11-22T10:25:00.739925Z");
     assert_eq!(shown["event_type"], "stream");
+    assert_eq!(shown.get("share"), None, "whose part of the log it takes is nobody's business");
+}
+
+#[tokio::test]
+async fn a_cleanup_leaves_the_audit_and_who_may_not_see_it_is_shown_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).store;
+    store.record(event(EventKind::System, AUDIT));
+    store.record(event(EventKind::System, "scaling"));
+    assert_eq!(ids(&store, EventQuery::default()).await, [2, 1]);
+    assert_eq!(ids(&store, EventQuery { without_audit: true, ..EventQuery::default() }).await, [2]);
+    assert_eq!(store.cleanup_events(Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(ids(&store, EventQuery::default()).await, [1]);
 }
 
 #[tokio::test]

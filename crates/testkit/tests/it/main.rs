@@ -2,6 +2,7 @@
 
 mod arrows;
 mod blame;
+mod books;
 mod chaos;
 mod containers;
 mod contract;

@@ -13,8 +13,8 @@ impl Task {
         self.shared.live();
         self.report_stages();
         let took = self.shared.opened.elapsed();
-        let (key, result) = (&self.shared.key(), Ok(source));
-        self.relay.observe(&Event::StartFinished { key, result, took });
+        let (key, result, client) = (&self.shared.key(), Ok(source), self.shared.client);
+        self.relay.observe(&Event::StartFinished { key, result, took, client });
     }
 
     pub(super) fn report_opening(&mut self, error: &OpenError) {
