@@ -107,6 +107,11 @@ pub struct Upstream {
 pub trait Report: Send + Sync {
     /// Its newest words, `None` before the first.
     fn stats(&self) -> Option<SourceStats>;
+
+    /// Whether it shows that media is on its way: then it is not given up for another one that would begin anew.
+    fn is_loading(&self) -> bool {
+        false
+    }
 }
 
 /// What comes of a start, for the origin that judges its sources by it. Dropped untold, the stream gave nothing to play.
@@ -281,6 +286,8 @@ pub struct Standing {
     pub called: Option<Instant>,
     /// The source may not be able to give the stream: another one should be asked soon.
     pub is_doubtful: bool,
+    /// A source that is waited for shows that media is on its way.
+    pub is_loading: bool,
 }
 
 impl Progress {
@@ -310,7 +317,7 @@ impl Progress {
     pub fn standing(&self) -> Standing {
         let course = self.0.lock();
         let stage = course.entered.last().map_or(Stage::Slot, |(stage, _)| *stage);
-        Standing { stage, called: course.called, is_doubtful: course.is_doubtful }
+        Standing { stage, called: course.called, is_doubtful: course.is_doubtful, is_loading: false }
     }
 
     /// It is this source that is asked.

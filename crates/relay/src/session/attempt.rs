@@ -56,6 +56,11 @@ impl Attempt {
         }
     }
 
+    /// The source has accepted the stream, and shows that media is on its way.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.upstream().is_some_and(|upstream| upstream.report.is_loading())
+    }
+
     pub(crate) fn upstream(&self) -> Option<&Upstream> {
         match &self.line {
             Line::Opening(_) => None,

@@ -244,8 +244,10 @@ impl Task {
             State::Opening(_) => self.current.as_ref().or(challenger),
             _ => challenger,
         };
-        let unasked = Standing { stage: Stage::Slot, called: None, is_doubtful: false };
-        waited_for.map_or(unasked, |attempt| attempt.progress.standing())
+        let unasked = Standing { stage: Stage::Slot, called: None, is_doubtful: false, is_loading: false };
+        let standing = waited_for.map_or(unasked, |attempt| attempt.progress.standing());
+        let mut attempts = self.challengers.iter().map(|challenger| &challenger.attempt).chain(waited_for);
+        Standing { is_loading: attempts.any(Attempt::is_loading), ..standing }
     }
 
     fn execute(&mut self, order: Order) -> ControlFlow<EndReason> {
