@@ -27,8 +27,8 @@ pub struct Facts {
     pub echoes_infohashes: bool,
     /// A start ends the session that another client has of the same channel.
     pub supersedes: bool,
-    /// 404 and 422 are its words for a channel that cannot be had.
-    pub refuses_by_status: bool,
+    /// HTTP statuses that are its words for a channel that cannot be had.
+    pub refusals: &'static [u16],
 }
 
 impl Family {
@@ -56,20 +56,20 @@ impl Family {
                 runs_away_by_infohash: false,
                 echoes_infohashes: false,
                 supersedes: true,
-                refuses_by_status: false,
+                refusals: &[],
             },
             Self::Outpace => Facts {
                 runs_away_by_infohash: true,
                 echoes_infohashes: true,
                 supersedes: false,
-                refuses_by_status: true,
+                refusals: &[404, 422],
             },
             // The careful guess in each column.
             Self::Unknown => Facts {
                 runs_away_by_infohash: false,
                 echoes_infohashes: true,
                 supersedes: true,
-                refuses_by_status: false,
+                refusals: &[],
             },
         }
     }

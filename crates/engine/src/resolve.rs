@@ -117,15 +117,21 @@ impl Identities {
         self.records.lock().names(content, family)
     }
 
+    /// Whether it has played on an engine of this family when it was started by this name.
+    pub fn has_delivered(&self, content: ContentId, by: StartBy, family: Family) -> bool {
+        let records = self.records.lock();
+        records.get(content.hash()).is_some_and(|record| record.delivered.get(&family) == Some(&by))
+    }
+
     /// The channel that was asked for so has played on an engine of this family when it was started by this name, and the
     /// engine called it by this infohash.
     pub fn delivered(&self, asked: ContentId, by: StartBy, revealed: Option<Infohash>, family: Family) {
         let infohash = by.infohash().or(revealed);
         if let Some(infohash) = infohash {
-            self.learn(Lesson::Is { hash: by.hash(), infohash, witness: Witness::Start });
+            self.learn(&Lesson::Is { hash: by.hash(), infohash, witness: Witness::Start });
         }
         let channel = infohash.map_or(asked.hash(), Infohash::hash);
-        self.learn(Lesson::Delivers { channel, family, by });
+        self.learn(&Lesson::Delivers { channel, family, by });
     }
 
     /// Forgets the channel of this hash: all its names, and by which it has played. False when nothing was known.
@@ -134,14 +140,14 @@ impl Identities {
         if names.is_empty() {
             return false;
         }
-        self.learn(Lesson::Forgotten(names));
+        self.learn(&Lesson::Forgotten(names));
         true
     }
 
-    fn learn(&self, lesson: Lesson) {
-        let is_news = self.records.lock().learn(&lesson);
+    fn learn(&self, lesson: &Lesson) {
+        let is_news = self.records.lock().learn(lesson);
         if let Some(news) = self.news.as_ref().filter(|_| is_news) {
-            news(&lesson);
+            news(lesson);
         }
     }
 
@@ -170,7 +176,7 @@ impl Identities {
     async fn ask(&self, engine: &Engine, hash: Hash) -> Resolution {
         let resolution = ask(engine, hash).await;
         if let Resolution::Known(infohash) = resolution {
-            self.learn(Lesson::Is { hash, infohash, witness: Witness::LookUp });
+            self.learn(&Lesson::Is { hash, infohash, witness: Witness::LookUp });
         }
         resolution
     }

@@ -98,7 +98,7 @@ pub struct Upstream {
     /// Where to ask what the source last said about the stream.
     pub report: Arc<dyn Report>,
     /// Told when the stream can be played.
-    pub evidence: Box<dyn Evidence>,
+    pub evidence: Arc<dyn Evidence>,
     /// Set for a recording: it is read through this, and `media` stays silent.
     pub recording: Option<Arc<dyn Recording>>,
 }
@@ -116,13 +116,15 @@ pub trait Report: Send + Sync {
 
 /// What comes of a start, for the origin that judges its sources by it. Dropped untold, the stream gave nothing to play.
 pub trait Evidence: Send + Sync {
-    /// Something that can be played has come from the source.
-    fn delivered(&self);
+    /// Something that can be played has come from the source. The channel's canonical key, if that is certain only now.
+    fn delivered(&self) -> Option<StreamKey>;
 }
 
 /// For sources that are not judged.
 impl Evidence for () {
-    fn delivered(&self) {}
+    fn delivered(&self) -> Option<StreamKey> {
+        None
+    }
 }
 
 /// Where a stream plays, for the operator's pages.

@@ -109,7 +109,7 @@ impl Script {
             });
             let report = Arc::new(Silent);
             let (source, media) = (place(&source), media.boxed());
-            let upstream = Upstream { key, source, media, report, evidence: Box::new(()), recording: None };
+            let upstream = Upstream { key, source, media, report, evidence: Arc::new(()), recording: None };
             async move { Ok(upstream) }.boxed()
         });
     }
@@ -141,7 +141,7 @@ fn upstream(key: StreamKey, source: &str, pause: Duration, piece: usize, closing
     // Without an end: a source that is only silent after its clip.
     let media = media.chain(stream::pending()).boxed();
     let (source, report) = (place(source), Arc::new(Silent));
-    Upstream { key, source, media, report, evidence: Box::new(()), recording: None }
+    Upstream { key, source, media, report, evidence: Arc::new(()), recording: None }
 }
 
 fn place(name: &str) -> Source {

@@ -7,8 +7,8 @@ use crate::content::{ContentId, Hash, Infohash};
 use crate::family::Family;
 use crate::start::StartBy;
 
-/// Hashes remembered; around 2 MiB. Public lists of channels have a few thousand entries.
-const CAPACITY: usize = 10_000;
+/// Hashes remembered, content ids and infohashes; around 4 MiB. Public lists of channels have a few thousand entries.
+const CAPACITY: usize = 20_000;
 
 /// Content ids kept for one infohash.
 const MOST_NAMES: usize = 8;
