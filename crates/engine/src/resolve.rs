@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
-use tokio::time::timeout;
+use tokio::time::{Duration, Instant, timeout};
 
 use self::records::Records;
 pub use self::records::{Record, Witness};
@@ -20,6 +20,12 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::family::Family;
 use crate::start::StartBy;
+
+/// How long a directory's no is believed: as long as it takes to start the channel by its other name.
+const BELIEVED: Duration = Duration::from_mins(1);
+
+/// Such answers kept.
+const MOST_NEGATIVES: usize = 4096;
 
 /// What an engine knows about a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +75,8 @@ pub enum Lesson {
 #[derive(Default)]
 pub struct Identities {
     records: Mutex<Records>,
+    /// Values that an engine's directory has just said to be no content ids.
+    negatives: Mutex<HashMap<Hash, Instant>>,
     flights: Mutex<HashMap<Hash, Flight>>,
     news: Option<News>,
 }
@@ -114,7 +122,11 @@ impl Identities {
     /// By what to start a channel on an engine of this family: the name that has delivered there, else the one that is most
     /// likely to; then another one, if it may be tried at all.
     pub fn names(&self, content: ContentId, family: Family) -> Vec<StartBy> {
-        self.records.lock().names(content, family)
+        let mut names = self.records.lock().names(content, family);
+        let negatives = self.negatives.lock();
+        let is_no = |hash: &Hash| negatives.get(hash).is_some_and(|since| since.elapsed() < BELIEVED);
+        names.retain(|name| !matches!(name, StartBy::ContentId(hash) if is_no(hash)));
+        names
     }
 
     /// Whether it has played on an engine of this family when it was started by this name.
@@ -175,10 +187,24 @@ impl Identities {
 
     async fn ask(&self, engine: &Engine, hash: Hash) -> Resolution {
         let resolution = ask(engine, hash).await;
-        if let Resolution::Known(infohash) = resolution {
-            self.learn(&Lesson::Is { hash, infohash, witness: Witness::LookUp });
+        match resolution {
+            Resolution::Known(infohash) => {
+                self.learn(&Lesson::Is { hash, infohash, witness: Witness::LookUp });
+            }
+            Resolution::Unresolved(Why::Negative) => self.note_negative(hash),
+            Resolution::Unresolved(Why::NoAnswer) => {}
         }
         resolution
+    }
+}
+
+impl Identities {
+    fn note_negative(&self, hash: Hash) {
+        let mut negatives = self.negatives.lock();
+        negatives.retain(|_, since| since.elapsed() < BELIEVED);
+        if negatives.len() < MOST_NEGATIVES {
+            negatives.insert(hash, Instant::now());
+        }
     }
 }
 

@@ -147,13 +147,13 @@ fn names_of_a_value(hash: Hash, family: Family) -> Vec<StartBy> {
     [StartBy::ContentId(hash)].into_iter().chain(as_infohash).collect()
 }
 
-/// The closed engine loads an infohash without asking its directory first. The open one needs the content id. What was
-/// only given as an infohash may be a content id after all.
+/// The closed engine loads an infohash without asking its directory first, and what it refuses by one name it refuses by
+/// the other. The open one needs the content id. What was only given as an infohash may be a content id after all.
 fn names_of_a_channel(infohash: Infohash, record: Option<&Record>, family: Family) -> Vec<StartBy> {
     let by_infohash = StartBy::Infohash(infohash);
     let content_id = record.and_then(|record| record.content_ids.last());
     match (content_id.map(|id| StartBy::ContentId(*id)), family) {
-        (Some(by_id), Family::Acestream) => vec![by_infohash, by_id],
+        (Some(_), Family::Acestream) => vec![by_infohash],
         (Some(by_id), _) if family.facts().runs_away_by_infohash => vec![by_id],
         (Some(by_id), _) => vec![by_id, by_infohash],
         (None, _) if record.is_some_and(|record| record.infohash.is_some()) => vec![by_infohash],
@@ -203,7 +203,7 @@ mod tests {
             assert_eq!(records.names(channel, family), given, "nothing is known: as it was given");
         }
         records.learn(&is(ID));
-        assert_eq!(records.names(channel, Family::Acestream), [by_infohash(), by_id()]);
+        assert_eq!(records.names(channel, Family::Acestream), [by_infohash()]);
         assert_eq!(records.names(channel, Family::Outpace), [by_id()]);
         assert_eq!(records.names(channel, Family::Unknown), [by_id(), by_infohash()]);
         let lesson = Lesson::Delivers { channel: SWARM.hash(), family: Family::Outpace, by: by_infohash() };

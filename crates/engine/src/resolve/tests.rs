@@ -64,6 +64,9 @@ async fn two_negatives_are_one_and_are_not_remembered() {
         assert_eq!(server.requests().len(), 2 * round);
     }
     assert_eq!(identities.known(hash(ID)), None);
+    // It is no content id: it is not started by that once more.
+    let names = identities.names(ContentId::Infohash(Infohash::new(hash(ID))), Family::Acestream);
+    assert_eq!(names, [StartBy::Infohash(Infohash::new(hash(ID)))]);
 }
 
 #[tokio::test]
