@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -15,6 +17,7 @@ use crate::calls::{Calls, Place};
 use crate::content::{Hash, Infohash};
 use crate::endpoint::Endpoint;
 use crate::error::{EngineError, Stage};
+use crate::family::Family;
 use crate::http::{Client, PlayerId, Version};
 use crate::path::EnginePath;
 use crate::playback::Playback;
@@ -114,6 +117,8 @@ struct Shared {
     /// Start calls under way.
     calls: Arc<Calls<Answer>>,
     counters: Counters,
+    family: RwLock<Family>,
+    echoes: OnceCell<bool>,
     /// Start calls, looks at playbacks, and stops. Bounded by the places of the calls and by the permits: each task is
     /// such a call, belongs to a playback that holds a permit, or is the stop of one of these.
     tasks: TaskTracker,
@@ -135,6 +140,8 @@ impl Engine {
             sessions: Arc::default(),
             calls: Arc::default(),
             counters: Counters::default(),
+            family: RwLock::default(),
+            echoes: OnceCell::new(),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
         }));
@@ -228,9 +235,39 @@ impl Engine {
         self.0.client.media_files(by).await
     }
 
-    /// Which program it is.
+    /// Which program it is, by what it says.
     pub async fn version(&self) -> Result<Version, EngineError> {
-        self.0.client.version().await
+        let version = self.0.client.version().await?;
+        *self.0.family.write() = version.family;
+        Ok(version)
+    }
+
+    /// Which program it was when it was last asked for its version.
+    pub fn family(&self) -> Family {
+        *self.0.family.read()
+    }
+
+    /// Whether it answers an infohash that nobody can have with itself: then such an answer is worth nothing. Asked once;
+    /// while it has not answered, its family's habit counts.
+    pub async fn echoes(&self) -> bool {
+        let asked = self.0.echoes.get_or_try_init(|| self.ask_for_nothing()).await;
+        asked.map_or_else(|_no_answer| self.family().facts().echoes_infohashes, |echoes| *echoes)
+    }
+
+    /// The same, as far as it is known without asking.
+    pub(crate) fn is_known_to_echo(&self) -> bool {
+        let found_out = self.0.echoes.get().copied();
+        found_out
+            .unwrap_or_else(|| self.family() != Family::Unknown && self.family().facts().echoes_infohashes)
+    }
+
+    async fn ask_for_nothing(&self) -> Result<bool, EngineError> {
+        let nobodys = Infohash::new(Hash::new(rand::random()));
+        match self.media_files(StartBy::Infohash(nobodys)).await {
+            Ok(answer) => Ok(answer == Some(nobodys)),
+            Err(EngineError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether it answers its API, not only its port.

@@ -17,6 +17,7 @@ use crate::content::Infohash;
 use crate::endpoint::Endpoint;
 use crate::engine::Timings;
 use crate::error::{EngineError, Stage, clean};
+use crate::family::Family;
 use crate::file::{ByteRange, FilePart};
 use crate::json::{self, Scalar};
 use crate::path::EnginePath;
@@ -62,6 +63,8 @@ pub struct Version {
     pub version: String,
     /// As in `linux`.
     pub platform: Option<String>,
+    /// Which program speaks so.
+    pub family: Family,
 }
 
 #[derive(Default, Deserialize)]
@@ -76,7 +79,10 @@ impl Version {
     pub fn parse(body: &[u8]) -> Result<Self, EngineError> {
         let fields: VersionFields = json::open(body)?.object().unwrap_or_default();
         let version = fields.version.label().ok_or_else(|| EngineError::bad_reply("no version"))?;
-        Ok(Self { version, platform: fields.platform.label() })
+        let platform = fields.platform.label();
+        // The open engine names none.
+        let family = if platform.is_some() { Family::Acestream } else { Family::Unknown };
+        Ok(Self { version, platform, family })
     }
 }
 
@@ -145,14 +151,24 @@ impl Client {
         parse_media_files(&body)
     }
 
-    /// Asks where closed engines answer, then where the open one does.
+    /// Asks where closed engines answer, then where the open one does. Only the open one has a page for its health.
     pub(crate) async fn version(&self) -> Result<Version, EngineError> {
         match self.query("/webui/api/service?method=get_version").await {
-            Err(EngineError::Status { .. }) => {
-                Version::parse(&self.query(&api_target("get_version", &[])).await?)
-            }
-            answer => Version::parse(&answer?),
+            Err(EngineError::Status { .. }) => {}
+            answer => return Version::parse(&answer?),
         }
+        let mut version = Version::parse(&self.query(&api_target("get_version", &[])).await?)?;
+        if self.has_page("/healthz").await? {
+            version.family = Family::Outpace;
+        }
+        Ok(version)
+    }
+
+    /// Whether there is such a page. What it says is not read.
+    async fn has_page(&self, path: &str) -> Result<bool, EngineError> {
+        let page = wire::get(&self.endpoint, path, None, self.timings.connect);
+        let answer = timeout(self.timings.query, page).await;
+        Ok(answer.map_err(|_| EngineError::Timeout { stage: Stage::Query })??.status.is_success())
     }
 
     /// Whether the engine answers at all: a hanging one accepts connections for ever.

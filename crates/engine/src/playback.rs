@@ -1,9 +1,11 @@
 //! A stream open on one engine.
 
 use std::fmt;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::{Duration, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::engine::{Engine, Session};
@@ -27,6 +29,7 @@ pub struct Playback {
     started: Started,
     player: PlayerId,
     stats: watch::Receiver<Option<PlaybackStat>>,
+    growth: Growth,
     /// Before the session: nothing is asked about a session that is being stopped.
     _poll: Option<AbortOnDropHandle<()>>,
     session: Session,
@@ -35,9 +38,10 @@ pub struct Playback {
 impl Playback {
     pub(crate) fn new(engine: Engine, started: Started, player: PlayerId, session: Session) -> Self {
         let (sender, stats) = watch::channel(None);
-        let poll =
-            started.stat.clone().map(|path| engine.spawn_owned(poll_stats(engine.clone(), path, sender)));
-        Self { engine, started, player, stats, _poll: poll, session }
+        let growth = Growth::default();
+        let polled = |path| engine.spawn_owned(poll_stats(engine.clone(), path, sender, growth.clone()));
+        let poll = started.stat.clone().map(polled);
+        Self { engine, started, player, stats, growth, _poll: poll, session }
     }
 
     /// The engine it plays on.
@@ -104,6 +108,11 @@ impl Playback {
     pub fn stats(&self) -> watch::Receiver<Option<PlaybackStat>> {
         self.stats.clone()
     }
+
+    /// Whether what the engine has downloaded of it grows.
+    pub fn growth(&self) -> Growth {
+        self.growth.clone()
+    }
 }
 
 impl fmt::Debug for Playback {
@@ -115,9 +124,39 @@ impl fmt::Debug for Playback {
     }
 }
 
+/// When the download of a playback last grew, as far as the engine tells. It tells its total, and nothing at first.
+#[derive(Clone, Debug, Default)]
+pub struct Growth(Arc<Mutex<Downloaded>>);
+
+#[derive(Debug, Default)]
+struct Downloaded {
+    total: Option<u64>,
+    grew_at: Option<Instant>,
+}
+
+impl Growth {
+    /// Whether it has grown within this time.
+    pub fn is_within(&self, time: Duration) -> bool {
+        self.0.lock().grew_at.is_some_and(|at| at.elapsed() <= time)
+    }
+
+    fn look(&self, total: Option<u64>) {
+        let mut downloaded = self.0.lock();
+        let before = std::mem::replace(&mut downloaded.total, total);
+        if total > Some(before.unwrap_or(0)) {
+            downloaded.grew_at = Some(Instant::now());
+        }
+    }
+}
+
 /// Asks for the state until the engine has forgotten the playback. Never on the way of the media: an engine may hang
 /// here for ever and cost nothing but an old state.
-async fn poll_stats(engine: Engine, path: EnginePath, state: watch::Sender<Option<PlaybackStat>>) {
+async fn poll_stats(
+    engine: Engine,
+    path: EnginePath,
+    state: watch::Sender<Option<PlaybackStat>>,
+    growth: Growth,
+) {
     let mut ticks = interval(engine.client().timings().stat_every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -125,6 +164,7 @@ async fn poll_stats(engine: Engine, path: EnginePath, state: watch::Sender<Optio
         match engine.client().stat(&path).await {
             Ok(stat) => {
                 let is_gone = stat.status == PlaybackStatus::Gone;
+                growth.look(stat.downloaded);
                 state.send_replace(Some(stat));
                 if is_gone {
                     return;

@@ -1,23 +1,31 @@
-//! Which infohash a hash stands for. One channel must be one session, whatever form its URL has, so every hash is
-//! resolved before anything is started.
+//! What a hash stands for, and by which of its names a channel plays. One channel must be one session, whatever form its
+//! URL has, so every hash is resolved before anything is started.
 //!
-//! Owns the memory of answers and the single flight of questions. Failures are not remembered: a channel that nobody
-//! seeds now may be there in a minute.
+//! Owns the single flight of questions; what is known is kept in [`Records`]. Failures are not remembered: a channel that
+//! nobody seeds now may be there in a minute.
 
-use std::collections::{HashMap, VecDeque};
+mod records;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
-use tokio::time::timeout;
+use tokio::time::{Duration, Instant, timeout};
 
-use crate::content::{Hash, Infohash};
+use self::records::Records;
+pub use self::records::{Record, Witness};
+use crate::content::{ContentId, Hash, Infohash};
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::family::Family;
 use crate::start::StartBy;
 
-/// Hashes remembered; around 1 MiB. Public lists of channels have a few thousand entries.
-const CAPACITY: usize = 10_000;
+/// How long a directory's no is believed: as long as it takes to start the channel by its other name.
+const BELIEVED: Duration = Duration::from_mins(1);
+
+/// Such answers kept.
+const MOST_NEGATIVES: usize = 4096;
 
 /// What an engine knows about a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,81 +41,125 @@ pub enum Resolution {
 pub enum Why {
     /// The engine says that it is neither a content id nor an infohash it can load.
     Negative,
-    /// The engine cannot tell: the method is missing, the reply has no infohash, or it did not answer in time.
+    /// The engine cannot tell: the method is missing, the reply has no infohash or says back what was asked, or it did not
+    /// answer in time.
     NoAnswer,
 }
 
-/// The infohashes known so far. Shared by all engines: the answer does not depend on who gave it.
+/// Something learned about channels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lesson {
+    /// The hash stands for this infohash. When they are the same: it is one.
+    Is {
+        /// A content id, or the infohash itself.
+        hash: Hash,
+        /// The channel's infohash.
+        infohash: Infohash,
+        /// Who said so.
+        witness: Witness,
+    },
+    /// Engines of the family played the channel when it was started so.
+    Delivers {
+        /// Its infohash, or the value that was given while that is not known.
+        channel: Hash,
+        /// The family.
+        family: Family,
+        /// What it was started by.
+        by: StartBy,
+    },
+    /// These are to be forgotten.
+    Forgotten(Vec<Hash>),
+}
+
+/// What is known of channels so far. Shared by all engines: the answer does not depend on who gave it.
 #[derive(Default)]
 pub struct Identities {
-    known: Mutex<Known>,
+    records: Mutex<Records>,
+    /// Values that an engine's directory has just said to be no content ids.
+    negatives: Mutex<HashMap<Hash, Instant>>,
     flights: Mutex<HashMap<Hash, Flight>>,
     news: Option<News>,
 }
 
-/// Told of every answer that was not known before.
-type News = Box<dyn Fn(Hash, Infohash) + Send + Sync>;
+/// Told of everything that was not known before.
+type News = Box<dyn Fn(&Lesson) + Send + Sync>;
 
 impl std::fmt::Debug for Identities {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identities").field("known", &self.known).finish_non_exhaustive()
+        f.debug_struct("Identities").field("records", &self.records).finish_non_exhaustive()
     }
 }
 
 /// A question under way. If the one who asks goes away, the next who waits asks again.
 type Flight = Arc<OnceCell<Resolution>>;
 
-#[derive(Debug, Default)]
-struct Known {
-    infohashes: HashMap<Hash, Infohash>,
-    /// The order in which they came.
-    order: VecDeque<Hash>,
-}
-
-impl Known {
-    fn insert(&mut self, hash: Hash, infohash: Infohash) {
-        if self.infohashes.insert(hash, infohash).is_some() {
-            return;
-        }
-        self.order.push_back(hash);
-        if self.order.len() > CAPACITY
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.infohashes.remove(&oldest);
-        }
-    }
-}
-
 impl Identities {
     /// Knows `known` from the beginning, and tells `news` what it learns. `news` must not block.
     pub fn new(
-        known: impl IntoIterator<Item = (Hash, Infohash)>,
-        news: impl Fn(Hash, Infohash) + Send + Sync + 'static,
+        known: impl IntoIterator<Item = Lesson>,
+        news: impl Fn(&Lesson) + Send + Sync + 'static,
     ) -> Self {
         let identities = Self { news: Some(Box::new(news)), ..Self::default() };
         {
-            let mut all = identities.known.lock();
-            known.into_iter().for_each(|(hash, infohash)| all.insert(hash, infohash));
+            let mut records = identities.records.lock();
+            for lesson in known {
+                records.learn(&lesson);
+            }
         }
         identities
     }
 
     /// The infohash of `hash`, if it is known.
     pub fn known(&self, hash: Hash) -> Option<Infohash> {
-        self.known.lock().infohashes.get(&hash).copied()
+        self.records.lock().infohash(hash)
     }
 
-    /// Remembers what a start has revealed. The infohash is remembered as its own too.
-    pub fn remember(&self, hash: Hash, infohash: Infohash) {
-        let is_news = {
-            let mut known = self.known.lock();
-            let is_news = known.infohashes.get(&hash) != Some(&infohash);
-            known.insert(hash, infohash);
-            known.insert(infohash.hash(), infohash);
-            is_news
-        };
+    /// All that is known of it.
+    pub fn record(&self, hash: Hash) -> Option<Record> {
+        self.records.lock().get(hash).cloned()
+    }
+
+    /// By what to start a channel on an engine of this family: the name that has delivered there, else the one that is most
+    /// likely to; then another one, if it may be tried at all.
+    pub fn names(&self, content: ContentId, family: Family) -> Vec<StartBy> {
+        let mut names = self.records.lock().names(content, family);
+        let negatives = self.negatives.lock();
+        let is_no = |hash: &Hash| negatives.get(hash).is_some_and(|since| since.elapsed() < BELIEVED);
+        names.retain(|name| !matches!(name, StartBy::ContentId(hash) if is_no(hash)));
+        names
+    }
+
+    /// Whether it has played on an engine of this family when it was started by this name.
+    pub fn has_delivered(&self, content: ContentId, by: StartBy, family: Family) -> bool {
+        let records = self.records.lock();
+        records.get(content.hash()).is_some_and(|record| record.delivered.get(&family) == Some(&by))
+    }
+
+    /// The channel that was asked for so has played on an engine of this family when it was started by this name, and the
+    /// engine called it by this infohash.
+    pub fn delivered(&self, asked: ContentId, by: StartBy, revealed: Option<Infohash>, family: Family) {
+        let infohash = by.infohash().or(revealed);
+        if let Some(infohash) = infohash {
+            self.learn(&Lesson::Is { hash: by.hash(), infohash, witness: Witness::Start });
+        }
+        let channel = infohash.map_or(asked.hash(), Infohash::hash);
+        self.learn(&Lesson::Delivers { channel, family, by });
+    }
+
+    /// Forgets the channel of this hash: all its names, and by which it has played. False when nothing was known.
+    pub fn forget(&self, hash: Hash) -> bool {
+        let names = self.records.lock().names_of(hash);
+        if names.is_empty() {
+            return false;
+        }
+        self.learn(&Lesson::Forgotten(names));
+        true
+    }
+
+    fn learn(&self, lesson: &Lesson) {
+        let is_news = self.records.lock().learn(lesson);
         if let Some(news) = self.news.as_ref().filter(|_| is_news) {
-            news(hash, infohash);
+            news(lesson);
         }
     }
 
@@ -135,10 +187,24 @@ impl Identities {
 
     async fn ask(&self, engine: &Engine, hash: Hash) -> Resolution {
         let resolution = ask(engine, hash).await;
-        if let Resolution::Known(infohash) = resolution {
-            self.remember(hash, infohash);
+        match resolution {
+            Resolution::Known(infohash) => {
+                self.learn(&Lesson::Is { hash, infohash, witness: Witness::LookUp });
+            }
+            Resolution::Unresolved(Why::Negative) => self.note_negative(hash),
+            Resolution::Unresolved(Why::NoAnswer) => {}
         }
         resolution
+    }
+}
+
+impl Identities {
+    fn note_negative(&self, hash: Hash) {
+        let mut negatives = self.negatives.lock();
+        negatives.retain(|_, since| since.elapsed() < BELIEVED);
+        if negatives.len() < MOST_NEGATIVES {
+            negatives.insert(hash, Instant::now());
+        }
     }
 }
 
@@ -163,15 +229,17 @@ impl Drop for Boarded<'_> {
 
 /// Asks in both readings of the hash at once; the first infohash wins.
 async fn ask(engine: &Engine, hash: Hash) -> Resolution {
-    let mut as_id = std::pin::pin!(ask_as(engine, StartBy::ContentId(hash)));
-    let mut as_infohash = std::pin::pin!(ask_as(engine, StartBy::Infohash(Infohash::new(hash))));
-    let (first, other) = tokio::select! {
-        first = &mut as_id => (first, as_infohash),
-        first = &mut as_infohash => (first, as_id),
-    };
-    match first {
-        Resolution::Known(_) => first,
-        Resolution::Unresolved(why) => why.and(other.await),
+    let mut as_id = std::pin::pin!(ask_as_id(engine, hash));
+    let mut as_infohash = std::pin::pin!(ask_as_infohash(engine, hash));
+    tokio::select! {
+        first = &mut as_id => match first {
+            Resolution::Known(_) => first,
+            Resolution::Unresolved(why) => why.and(as_infohash.await),
+        },
+        first = &mut as_infohash => match first {
+            Resolution::Known(_) => first,
+            Resolution::Unresolved(why) => why.and(as_id.await),
+        },
     }
 }
 
@@ -185,12 +253,30 @@ impl Why {
     }
 }
 
-/// Asks in one reading. An infohash that is answered with another one is no answer.
-async fn ask_as(engine: &Engine, by: StartBy) -> Resolution {
-    match engine.media_files(by).await {
-        Ok(Some(infohash)) if by.infohash().is_none_or(|asked| asked == infohash) => {
-            Resolution::Known(infohash)
-        }
+/// A content id that is said to be its own infohash was not looked up: the engine says back what it was asked.
+async fn ask_as_id(engine: &Engine, hash: Hash) -> Resolution {
+    read(engine.media_files(StartBy::ContentId(hash)).await, |infohash| infohash.hash() != hash)
+}
+
+/// An infohash that is answered with another one is no answer, and one that is answered by an engine that says back
+/// whatever it is asked is none either. Such an engine is not even asked.
+async fn ask_as_infohash(engine: &Engine, hash: Hash) -> Resolution {
+    if engine.is_known_to_echo() {
+        return Resolution::Unresolved(Why::NoAnswer);
+    }
+    let infohash = Infohash::new(hash);
+    match read(engine.media_files(StartBy::Infohash(infohash)).await, |answer| answer == infohash) {
+        Resolution::Known(_) if engine.echoes().await => Resolution::Unresolved(Why::NoAnswer),
+        resolution => resolution,
+    }
+}
+
+fn read(
+    answer: Result<Option<Infohash>, EngineError>,
+    is_evidence: impl FnOnce(Infohash) -> bool,
+) -> Resolution {
+    match answer {
+        Ok(Some(infohash)) if is_evidence(infohash) => Resolution::Known(infohash),
         // The engine's words for a hash it cannot load. Other refusals (access, options) say nothing about the hash.
         Err(EngineError::Refused { message }) if message.contains("transport file") => {
             Resolution::Unresolved(Why::Negative)

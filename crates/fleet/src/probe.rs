@@ -93,14 +93,14 @@ impl Asked {
 /// True when the engine has just become healthy.
 async fn probe(member: &Member) -> bool {
     let answered = timeout(DEADLINE, member.engine.check()).await.is_ok_and(|alive| alive.is_ok());
-    let is_news = member.probed(answered);
+    // First, because starts depend on which program it is.
     if answered && member.knowledge().version.is_none() {
         ask_version(member).await;
     }
-    is_news
+    member.probed(answered)
 }
 
-/// For display only: an engine that does not tell its version is as good as any.
+/// An engine that does not tell its version is as good as any, but is treated with care.
 async fn ask_version(member: &Member) {
     if let Ok(Ok(version)) = timeout(DEADLINE, member.engine.version()).await {
         member.says(version);

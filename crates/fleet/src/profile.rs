@@ -5,9 +5,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Most streams at a time that the open engine can be told; more, and it does not start.
-const MOST_OUTPACE_STREAMS: usize = 256;
-
 /// A family of engine images (`ENGINE_VARIANT`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Variant {
@@ -27,7 +24,7 @@ pub enum Variant {
     AceServeArm64,
     /// `ghcr.io/martinbjeldbak/acestream-http-proxy`.
     AcestreamHttpProxy,
-    /// `ghcr.io/jamezrin/outpace`, the open engine.
+    /// `ghcr.io/outpace-stream/outpace-engine`, the open engine.
     Outpace,
     /// Built from the custom variant's parameters.
     Custom,
@@ -235,9 +232,8 @@ fn words(text: &str) -> Vec<String> {
 }
 
 impl Profile {
-    /// The profile of a family. `slots` is for engines that must be told how many streams they may run. The custom
-    /// variant's is made from its parameters; without any it is the machine's default.
-    pub fn of(variant: Variant, tags: &ArmTags, slots: usize) -> Self {
+    /// The profile of a family. The custom variant's is made from its parameters; without any it is the machine's default.
+    pub fn of(variant: Variant, tags: &ArmTags) -> Self {
         let (image, feed, arguments) = match variant {
             Variant::Krinkuto11Amd64 => {
                 ("ghcr.io/krinkuto11/acestream-http-proxy:latest".to_owned(), Feed::Variables, "")
@@ -251,12 +247,14 @@ impl Profile {
             Variant::AcestreamHttpProxy => {
                 ("ghcr.io/martinbjeldbak/acestream-http-proxy:latest".to_owned(), Feed::ExtraFlags, "")
             }
-            Variant::Outpace => ("ghcr.io/jamezrin/outpace:latest".to_owned(), Feed::Outpace, ""),
-            Variant::Custom => return Self::of(Variant::default_for(Platform::here()), tags, slots),
+            Variant::Outpace => {
+                ("ghcr.io/outpace-stream/outpace-engine:latest".to_owned(), Feed::Outpace, "")
+            }
+            Variant::Custom => return Self::of(Variant::default_for(Platform::here()), tags),
         };
         let cache = (variant == Variant::Outpace).then(|| "/var/lib/outpace".to_owned());
         let name = variant.as_str().to_owned();
-        let (arguments, env, platform) = (words(arguments), variant_env(variant, slots), variant.platform());
+        let (arguments, env, platform) = (words(arguments), variant_env(variant), variant.platform());
         Self { name, image, feed, arguments, env, cache, platform }
     }
 
@@ -270,18 +268,21 @@ fn ace_serve(platform: &str) -> String {
     format!("ghcr.io/krinkuto11/acestream:latest-{platform}")
 }
 
-fn variant_env(variant: Variant, slots: usize) -> Vec<(String, String)> {
-    let slots = slots.clamp(1, MOST_OUTPACE_STREAMS).to_string();
+fn variant_env(variant: Variant) -> Vec<(String, String)> {
     let pairs: &[(&str, &str)] = match variant {
         // Seconds of buffer and GB of cache, as the reference has them.
         Variant::Krinkuto11Amd64 => &[("INTERNAL_BUFFERING", "60"), ("CACHE_LIMIT", "1")],
         Variant::AcestreamHttpProxy => &[("ALLOW_REMOTE_ACCESS", "yes")],
         Variant::Outpace => &[
+            // The routes of the closed engine; the second name is that of versions before 1.0.
+            ("OUTPACE_ACE_COMPAT", "1"),
             ("OUTPACE_EXPERIMENTAL_ACE_COMPAT", "1"),
             ("OUTPACE_CACHE_TYPE", "memory"),
             // Its default holds the first media back for 30 s, which is a start's whole budget; we keep the history.
             ("OUTPACE_PREBUFFER_MS", "0"),
-            ("OUTPACE_MAX_ACTIVE_UPSTREAMS", &slots),
+            // Without it a stream begins 0.4 s behind the broadcast, and one that replaces another has nothing in common
+            // with what viewers have seen.
+            ("OUTPACE_PREFETCH_PIECES", "64"),
             // The image opens its broadcast input to everybody who reaches the container. Nothing here uses it; its
             // own loopback, and a port that no engine of the same network namespace has.
             ("OUTPACE_RTMP_BIND", "127.0.0.1:0"),
@@ -306,7 +307,7 @@ mod tests {
         ] {
             for (machine, fits) in [(Amd64, amd64), (Arm64, arm64), (Arm32, arm32)] {
                 assert_eq!(variant.fits(machine).is_ok(), fits, "{variant:?} on {machine:?}");
-                assert_eq!(Profile::of(variant, &ArmTags::default(), 3).fits(machine).is_ok(), fits);
+                assert_eq!(Profile::of(variant, &ArmTags::default()).fits(machine).is_ok(), fits);
             }
         }
         let problem = Variant::JopsisAmd64.fits(Arm64).unwrap_err();

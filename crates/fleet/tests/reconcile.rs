@@ -239,7 +239,7 @@ fn ports() -> std::ops::RangeInclusive<u16> {
 
 fn options(min: usize) -> FleetOptions {
     let recipe = Recipe {
-        profile: Profile::of(Variant::Krinkuto11Amd64, &ArmTags::default(), 1),
+        profile: Profile::of(Variant::Krinkuto11Amd64, &ArmTags::default()),
         image: None,
         limits: Limits::default(),
         read_only: true,

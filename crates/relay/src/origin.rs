@@ -98,7 +98,7 @@ pub struct Upstream {
     /// Where to ask what the source last said about the stream.
     pub report: Arc<dyn Report>,
     /// Told when the stream can be played.
-    pub evidence: Box<dyn Evidence>,
+    pub evidence: Arc<dyn Evidence>,
     /// Set for a recording: it is read through this, and `media` stays silent.
     pub recording: Option<Arc<dyn Recording>>,
 }
@@ -107,17 +107,24 @@ pub struct Upstream {
 pub trait Report: Send + Sync {
     /// Its newest words, `None` before the first.
     fn stats(&self) -> Option<SourceStats>;
+
+    /// Whether it shows that media is on its way: then it is not given up for another one that would begin anew.
+    fn is_loading(&self) -> bool {
+        false
+    }
 }
 
 /// What comes of a start, for the origin that judges its sources by it. Dropped untold, the stream gave nothing to play.
 pub trait Evidence: Send + Sync {
-    /// Something that can be played has come from the source.
-    fn delivered(&self);
+    /// Something that can be played has come from the source. The channel's canonical key, if that is certain only now.
+    fn delivered(&self) -> Option<StreamKey>;
 }
 
 /// For sources that are not judged.
 impl Evidence for () {
-    fn delivered(&self) {}
+    fn delivered(&self) -> Option<StreamKey> {
+        None
+    }
 }
 
 /// Where a stream plays, for the operator's pages.
@@ -281,6 +288,8 @@ pub struct Standing {
     pub called: Option<Instant>,
     /// The source may not be able to give the stream: another one should be asked soon.
     pub is_doubtful: bool,
+    /// A source that is waited for shows that media is on its way.
+    pub is_loading: bool,
 }
 
 impl Progress {
@@ -310,7 +319,7 @@ impl Progress {
     pub fn standing(&self) -> Standing {
         let course = self.0.lock();
         let stage = course.entered.last().map_or(Stage::Slot, |(stage, _)| *stage);
-        Standing { stage, called: course.called, is_doubtful: course.is_doubtful }
+        Standing { stage, called: course.called, is_doubtful: course.is_doubtful, is_loading: false }
     }
 
     /// It is this source that is asked.

@@ -336,13 +336,15 @@ impl Inner {
     }
 
     /// Takes a session out of the table. With `if_unwatched` only when nobody watches or waits; a viewer cannot come
-    /// in between, because it enters under the same lock.
-    pub(crate) fn retire(&self, shared: &Arc<Shared>, if_unwatched: bool) -> bool {
+    /// in between, because it enters under the same lock. Under it `let_go` gives up what the session has at its sources,
+    /// too: whoever comes next begins a session of his own, and must find the former one's playback on its way out.
+    pub(crate) fn retire(&self, shared: &Arc<Shared>, if_unwatched: bool, let_go: impl FnOnce()) -> bool {
         let mut sessions = self.sessions.lock();
         if if_unwatched && shared.viewers.count() > 0 {
             return false;
         }
         sessions.retain(|_, known| !Arc::ptr_eq(known, shared));
+        let_go();
         self.rebalance(&sessions);
         true
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use acemux_relay::event::{Event, Observer};
 use acemux_relay::line::Line;
 use acemux_relay::origin::{
     Lack, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage, Tenant, Upstream,
@@ -109,7 +110,7 @@ impl Script {
             });
             let report = Arc::new(Silent);
             let (source, media) = (place(&source), media.boxed());
-            let upstream = Upstream { key, source, media, report, evidence: Box::new(()), recording: None };
+            let upstream = Upstream { key, source, media, report, evidence: Arc::new(()), recording: None };
             async move { Ok(upstream) }.boxed()
         });
     }
@@ -141,7 +142,7 @@ fn upstream(key: StreamKey, source: &str, pause: Duration, piece: usize, closing
     // Without an end: a source that is only silent after its clip.
     let media = media.chain(stream::pending()).boxed();
     let (source, report) = (place(source), Arc::new(Silent));
-    Upstream { key, source, media, report, evidence: Box::new(()), recording: None }
+    Upstream { key, source, media, report, evidence: Arc::new(()), recording: None }
 }
 
 fn place(name: &str) -> Source {
@@ -323,6 +324,32 @@ async fn a_playback_that_another_session_has_taken_over_is_that_sessions() {
     assert!(tenant.make_room());
     sleep(Duration::from_secs(1)).await;
     assert!(relay.sessions().is_empty(), "{:?}", relay.sessions());
+}
+
+/// How many playbacks were closed when each session's end was told.
+struct Ends {
+    closed: Arc<AtomicUsize>,
+    at_end: Mutex<Vec<usize>>,
+}
+
+impl Observer for Ends {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::SessionEnded { .. } = event {
+            self.at_end.lock().push(self.closed.load(Ordering::SeqCst));
+        }
+    }
+}
+
+/// Whoever asks for the channel next starts it anew: on the same engine that would end a playback that is still open.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_cannot_be_found_any_more_has_no_playback_any_more() {
+    let script = Arc::new(Script::default());
+    script.plays("a", "one", Duration::from_secs(2));
+    let ends = Arc::new(Ends { closed: Arc::clone(&script.closed), at_end: Mutex::default() });
+    let relay = Relay::new(config(), Arc::new(Scripted(Arc::clone(&script))), Arc::clone(&ends) as Arc<_>);
+    drop(join(&relay, "a").await.expect("it plays"));
+    sleep(Duration::from_mins(2)).await;
+    assert_eq!(*ends.at_end.lock(), [1]);
 }
 
 #[tokio::test(start_paused = true)]

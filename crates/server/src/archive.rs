@@ -4,7 +4,10 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use acemux_engine::{Endpoint, EnginePath, Hash, Identities, Infohash, Journal, LeftOpen};
+use acemux_engine::{
+    Endpoint, EnginePath, Family, Hash, Identities, Infohash, Journal, LeftOpen, Lesson, StartBy, Witness,
+};
+use acemux_store::identities::{Delivery, Form, Identity};
 use acemux_store::playbacks::{NewPlayback, OpenPlayback, PlaybackRow};
 use acemux_store::{OpenError, Store, StoreError};
 use jiff::Timestamp;
@@ -51,16 +54,52 @@ impl Archive {
         Ok(Arc::new(PlaybackJournal { store, rows: Mutex::default(), left: Mutex::new(left) }))
     }
 
-    /// The infohashes known from earlier runs; what is learned is remembered.
+    /// What is known of channels from earlier runs; what is learned is remembered.
     pub async fn identities(&self) -> Result<Identities, StoreError> {
-        let known = self.store.identities().await?;
-        let pairs =
-            known.into_iter().filter_map(|(id, infohash)| Some((id.parse().ok()?, infohash.parse().ok()?)));
-        let pairs = pairs.map(|(id, infohash): (Hash, Hash)| (id, Infohash::new(infohash)));
+        let identities = self.store.identities().await?.into_iter().filter_map(|row| identity(&row));
+        let deliveries = self.store.deliveries().await?.into_iter().filter_map(|row| delivery(&row));
         let store = self.store.clone();
-        let remember =
-            move |id: Hash, infohash: Infohash| store.remember(id.to_string(), infohash.to_string());
-        Ok(Identities::new(pairs.collect::<Vec<_>>(), remember))
+        let known: Vec<_> = identities.chain(deliveries).collect();
+        Ok(Identities::new(known, move |lesson| keep(&store, lesson)))
+    }
+}
+
+fn identity(row: &Identity) -> Option<Lesson> {
+    let (hash, infohash) = (row.id.parse().ok()?, row.infohash.parse().ok()?);
+    Some(Lesson::Is { hash, infohash, witness: Witness::named(&row.witness)? })
+}
+
+fn delivery(row: &Delivery) -> Option<Lesson> {
+    let hash = row.hash.parse().ok()?;
+    let by = match row.form {
+        Form::ContentId => StartBy::ContentId(hash),
+        Form::Infohash => StartBy::Infohash(Infohash::new(hash)),
+    };
+    Some(Lesson::Delivers { channel: row.channel.parse().ok()?, family: Family::named(&row.family)?, by })
+}
+
+fn keep(store: &Store, lesson: &Lesson) {
+    match lesson {
+        Lesson::Is { hash, infohash, witness } => store.remember(Identity {
+            id: hash.to_string(),
+            infohash: infohash.to_string(),
+            witness: witness.as_str().to_owned(),
+        }),
+        Lesson::Delivers { channel, family, by } => store.remember_delivery(Delivery {
+            channel: channel.to_string(),
+            family: family.as_str().to_owned(),
+            form: form_of(*by),
+            hash: by.hash().to_string(),
+        }),
+        Lesson::Forgotten(hashes) => store.forget(hashes.iter().map(Hash::to_string).collect()),
+    }
+}
+
+/// What kind of name it is.
+pub(crate) fn form_of(by: StartBy) -> Form {
+    match by {
+        StartBy::ContentId(_) => Form::ContentId,
+        StartBy::Infohash(_) => Form::Infohash,
     }
 }
 
@@ -124,6 +163,8 @@ impl PlaybackJournal {
 
 #[cfg(test)]
 mod tests {
+    use acemux_engine::ContentId;
+
     use super::*;
 
     const CHANNEL: &str = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d";
@@ -161,11 +202,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_channel_resolved_once_is_known_after_a_restart() {
+    async fn what_a_channel_is_and_by_what_it_plays_is_known_after_a_restart_until_it_is_forgotten() {
         let archive = Archive::open(Path::new(NOWHERE)).unwrap();
         let id: Hash = CHANNEL.parse().unwrap();
         let infohash = Infohash::new("0a48dd7ba04aef2f5ee46071b4a0e0c4bd8eb8a0".parse().unwrap());
-        archive.identities().await.unwrap().remember(id, infohash);
-        assert_eq!(archive.identities().await.unwrap().known(id), Some(infohash));
+        let (channel, by) = (ContentId::Infohash(infohash), StartBy::ContentId(id));
+        let before = archive.identities().await.unwrap();
+        before.delivered(ContentId::Id(id), by, Some(infohash), Family::Outpace);
+        let after = archive.identities().await.unwrap();
+        assert_eq!(after.known(id), Some(infohash));
+        assert!(after.has_delivered(channel, by, Family::Outpace));
+        assert!(after.forget(infohash.hash()) && !after.forget(id));
+        let later = archive.identities().await.unwrap();
+        assert_eq!((later.known(id), later.record(infohash.hash())), (None, None));
     }
 }

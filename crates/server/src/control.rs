@@ -117,7 +117,7 @@ pub fn recipe(config: &Config, instance: InstanceId, own_networks: Option<&[Stri
         None => Network::Named { name: OWN_NETWORK.to_owned(), own: true },
     };
     Recipe {
-        profile: Profile::of(variant, &engine.arm_tags, config.engines.max_streams_per_engine),
+        profile: Profile::of(variant, &engine.arm_tags),
         image: engine.image.clone(),
         limits: Limits {
             memory: engine.memory.map(|bytes| bytes as u64),

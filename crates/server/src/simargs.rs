@@ -190,7 +190,7 @@ mod tests {
 
     fn recipe(variant: Variant) -> Recipe {
         Recipe {
-            profile: Profile::of(variant, &ArmTags::default(), 3),
+            profile: Profile::of(variant, &ArmTags::default()),
             image: Some("acemux-sim:test".into()),
             limits: Limits::default(),
             read_only: true,

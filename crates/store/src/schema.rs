@@ -5,7 +5,7 @@ use rusqlite_migration::{M, Migrations};
 /// Stands in the file's header and says that it is ours ("ACMX").
 pub(crate) const APPLICATION: i32 = 1_094_929_752;
 
-const STEPS: &[M<'static>] = &[M::up(FIRST), M::up(SHARES)];
+const STEPS: &[M<'static>] = &[M::up(FIRST), M::up(SHARES), M::up(NAMES)];
 
 /// All steps.
 pub(crate) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
@@ -83,6 +83,22 @@ CREATE TABLE playbacks (
 // Whose part of its category an event takes.
 const SHARES: &str = "ALTER TABLE events ADD COLUMN share TEXT;";
 
+// A value that was said to be its own infohash was often an echo of the question: nobody can tell which ones.
+const NAMES: &str = "
+DELETE FROM identities WHERE id = infohash;
+ALTER TABLE identities ADD COLUMN witness TEXT NOT NULL DEFAULT 'look_up';
+
+CREATE TABLE deliveries (
+    channel TEXT NOT NULL,
+    family TEXT NOT NULL,
+    form TEXT NOT NULL CHECK (form IN ('content_id', 'infohash')),
+    hash TEXT NOT NULL,
+    used INTEGER NOT NULL,
+    PRIMARY KEY (channel, family)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX deliveries_used ON deliveries (used);
+";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +110,21 @@ mod tests {
         MIGRATIONS.to_latest(&mut connection).unwrap();
         let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0)).unwrap();
         assert_eq!(application, APPLICATION);
+    }
+
+    #[test]
+    fn values_that_stood_for_themselves_are_forgotten_because_they_may_be_echoes() {
+        let mut connection = rusqlite::Connection::open_in_memory().unwrap();
+        MIGRATIONS.to_version(&mut connection, 1).unwrap();
+        connection
+            .execute_batch("INSERT INTO identities VALUES ('a', 'a', 1), ('b', 'c', 2), ('c', 'c', 3)")
+            .unwrap();
+        MIGRATIONS.to_latest(&mut connection).unwrap();
+        let left: (String, String, String) = connection
+            .query_row("SELECT id, infohash, witness FROM identities", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .unwrap();
+        assert_eq!(left, ("b".into(), "c".into(), "look_up".into()));
     }
 }

@@ -188,8 +188,13 @@ impl<'a> Oracle<'a> {
             .sessions
             .iter()
             .filter(|session| session.closed.is_some_and(|closed| closed.why == CloseReason::Superseded));
-        let superseded =
-            superseded.map(|session| format!("{} twice on {}", session.infohash, session.engine));
+        let superseded = superseded.map(|session| {
+            let other = ledger
+                .sessions
+                .iter()
+                .find(|other| other.infohash == session.infohash && other.id > session.id);
+            format!("twice on {}: {session:?}, and then {other:?}", session.engine)
+        });
         channels.values().flat_map(|sessions| doubled_sessions(sessions)).chain(superseded).collect()
     }
 

@@ -100,21 +100,33 @@ async fn json_is_read_whatever_frames_it() {
     ] {
         let server = Scripted::saying(answer.clone()).await;
         let version = client(&server).version().await.unwrap_or_else(|error| panic!("{error} for {answer}"));
-        assert_eq!(version, Version { version: "3.2.11".to_owned(), platform: Some("linux".to_owned()) });
+        assert_eq!(
+            version,
+            Version {
+                version: "3.2.11".to_owned(),
+                platform: Some("linux".to_owned()),
+                family: Family::Acestream
+            }
+        );
     }
 }
 
 #[tokio::test]
 async fn the_version_is_found_where_the_open_engine_has_it() {
-    let server = Scripted::new(|head| {
-        vec![Step::Send(if head.starts_with("GET /server/api?api_version=3&method=get_version ") {
-            json(r#"{"result":{"version":"0.1.2"},"error":null}"#)
-        } else {
-            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec()
-        })]
-    })
-    .await;
-    assert_eq!(client(&server).version().await.unwrap().version, "0.1.2");
+    for (has_health, family) in [(true, Family::Outpace), (false, Family::Unknown)] {
+        let server = Scripted::new(move |head| {
+            vec![Step::Send(if head.starts_with("GET /server/api?api_version=3&method=get_version ") {
+                json(r#"{"result":{"code":102,"version":"0.1.2"},"error":null}"#)
+            } else if has_health && head.starts_with("GET /healthz ") {
+                b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()
+            } else {
+                b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec()
+            })]
+        })
+        .await;
+        let version = client(&server).version().await.unwrap();
+        assert_eq!(version, Version { version: "0.1.2".to_owned(), platform: None, family });
+    }
 }
 
 #[tokio::test]

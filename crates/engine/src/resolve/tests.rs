@@ -64,6 +64,9 @@ async fn two_negatives_are_one_and_are_not_remembered() {
         assert_eq!(server.requests().len(), 2 * round);
     }
     assert_eq!(identities.known(hash(ID)), None);
+    // It is no content id: it is not started by that once more.
+    let names = identities.names(ContentId::Infohash(Infohash::new(hash(ID))), Family::Acestream);
+    assert_eq!(names, [StartBy::Infohash(Infohash::new(hash(ID)))]);
 }
 
 #[tokio::test]
@@ -160,19 +163,51 @@ async fn a_question_that_everyone_gave_up_is_forgotten() {
     assert!(identities.flights.lock().is_empty());
 }
 
-#[test]
-fn the_oldest_is_forgotten_first() {
+/// Says back whatever infohash it is asked for, as the open engine does; content ids it looks up.
+async fn echo(as_id: String) -> (Scripted, Engine) {
+    let server = Scripted::new(move |head| {
+        let asked = head.split_once("&infohash=").and_then(|(_, rest)| rest.get(..40));
+        vec![Step::Send(json(&asked.map_or_else(|| as_id.clone(), found)))]
+    })
+    .await;
+    let engine = Engine::new(server.endpoint.clone(), Timings::default());
+    (server, engine)
+}
+
+#[tokio::test]
+async fn an_echo_is_no_resolution() {
+    let (server, engine) = echo(UNKNOWN.to_owned()).await;
     let identities = Identities::default();
-    let number = |n: usize| {
-        let mut bytes = [0; 20];
-        bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
-        Hash::new(bytes)
-    };
-    for n in 0..=CAPACITY {
-        identities.remember(number(n), Infohash::new(number(n)));
+    for round in 1..=3 {
+        assert_eq!(identities.resolve(&engine, hash(ID)).await, unresolved(Why::NoAnswer));
+        // The value in both readings, a hash that nobody has; from then on content ids alone.
+        assert_eq!(server.requests().len(), 2 + round, "{:?}", server.requests());
     }
-    assert_eq!(identities.known(number(0)), None);
-    assert!(identities.known(number(1)).is_some() && identities.known(number(CAPACITY)).is_some());
-    let known = identities.known.lock();
-    assert_eq!((known.infohashes.len(), known.order.len()), (CAPACITY, CAPACITY));
+    assert_eq!(identities.record(hash(ID)), None, "nothing is remembered");
+}
+
+#[tokio::test]
+async fn an_engine_that_echoes_is_believed_when_it_looks_a_content_id_up() {
+    for as_id in [found(INFOHASH), found(ID)] {
+        let (_server, engine) = echo(as_id.clone()).await;
+        let resolution = Identities::default().resolve(&engine, hash(ID)).await;
+        let is_echoed = as_id == found(ID);
+        let expected = if is_echoed { unresolved(Why::NoAnswer) } else { known(INFOHASH) };
+        assert_eq!(resolution, expected, "{as_id}");
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_cannot_tell_yet_whether_it_echoes_is_asked_again() {
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let (_server, engine) = scripted(move |_| {
+        let before = counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        vec![if before == 0 { Step::Hang } else { Step::Send(json(UNKNOWN)) }]
+    })
+    .await;
+    assert!(engine.echoes().await, "a family that nobody knows is not believed");
+    assert!(!engine.echoes().await);
+    assert!(!engine.echoes().await);
+    assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 2);
 }

@@ -70,6 +70,11 @@ impl Trial {
         Self { engines, member, tenure, stream, began, stood_still, stage: Mutex::new(Stage::Called) }
     }
 
+    /// Where it is made.
+    pub fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
     /// Whether another engine should be asked beside this one: it was ejected, and may be well again.
     pub fn wants_company(&self) -> bool {
         self.member.trust() == Trust::OnTrial

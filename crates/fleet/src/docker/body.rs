@@ -122,7 +122,7 @@ mod tests {
 
     fn recipe() -> Recipe {
         Recipe {
-            profile: Profile::of(Variant::Outpace, &ArmTags::default(), 3),
+            profile: Profile::of(Variant::Outpace, &ArmTags::default()),
             image: None,
             limits: Limits { memory: Some(512 << 20), nano_cpus: Some(2_000_000_000), ..Limits::default() },
             read_only: true,

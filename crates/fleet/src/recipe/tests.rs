@@ -7,7 +7,7 @@ const PORTS: EnginePorts = EnginePorts { http: 19_001, https: 45_001, p2p: None 
 
 fn recipe(variant: Variant) -> Recipe {
     Recipe {
-        profile: Profile::of(variant, &ArmTags::default(), 3),
+        profile: Profile::of(variant, &ArmTags::default()),
         image: None,
         limits: Limits::default(),
         read_only: true,
@@ -46,8 +46,8 @@ fn every_family_is_fed_its_own_way() {
     ALLOW_REMOTE_ACCESS="yes" EXTRA_FLAGS="--http-port 19001 --https-port 45001"
     "#);
     insta::assert_snapshot!(fed(Variant::Outpace), @r#"
-    ghcr.io/jamezrin/outpace:latest
-    OUTPACE_EXPERIMENTAL_ACE_COMPAT="1" OUTPACE_CACHE_TYPE="memory" OUTPACE_PREBUFFER_MS="0" OUTPACE_MAX_ACTIVE_UPSTREAMS="3" OUTPACE_RTMP_BIND="127.0.0.1:0" OUTPACE_BIND="0.0.0.0:19001" OUTPACE_ENABLE_INBOUND="0"
+    ghcr.io/outpace-stream/outpace-engine:latest
+    OUTPACE_ACE_COMPAT="1" OUTPACE_EXPERIMENTAL_ACE_COMPAT="1" OUTPACE_CACHE_TYPE="memory" OUTPACE_PREBUFFER_MS="0" OUTPACE_PREFETCH_PIECES="64" OUTPACE_RTMP_BIND="127.0.0.1:0" OUTPACE_BIND="0.0.0.0:19001" OUTPACE_ENABLE_INBOUND="0"
     "#);
     insta::assert_snapshot!(fed(Variant::JopsisAmd64), @r#"
     jopsis/acestream:x64
@@ -69,19 +69,10 @@ fn families_of_several_platforms_differ_in_their_image_only() {
         assert_eq!(image_of(variant), Some((image.to_owned(), rest.clone())));
     }
     let tags = ArmTags { arm32: "a".into(), arm64: "b".into() };
-    assert_eq!(Profile::of(Variant::JopsisArm32, &tags, 3).image, "jopsis/acestream:a");
-    assert_eq!(Profile::of(Variant::JopsisArm64, &tags, 3).image, "jopsis/acestream:b");
-    let default = Profile::of(Variant::default_for(Platform::here()), &tags, 3);
-    assert_eq!(Profile::of(Variant::Custom, &tags, 3), default);
-}
-
-#[test]
-fn the_open_engine_is_told_as_many_streams_as_it_takes() {
-    for (slots, told) in [(0, "1"), (1, "1"), (10, "10"), (256, "256"), (257, "256")] {
-        let profile = Profile::of(Variant::Outpace, &ArmTags::default(), slots);
-        let named = profile.env.iter().find(|(name, _)| name == "OUTPACE_MAX_ACTIVE_UPSTREAMS");
-        assert_eq!(named.map(|(_, value)| value.as_str()), Some(told));
-    }
+    assert_eq!(Profile::of(Variant::JopsisArm32, &tags).image, "jopsis/acestream:a");
+    assert_eq!(Profile::of(Variant::JopsisArm64, &tags).image, "jopsis/acestream:b");
+    let default = Profile::of(Variant::default_for(Platform::here()), &tags);
+    assert_eq!(Profile::of(Variant::Custom, &tags), default);
 }
 
 #[test]
@@ -211,7 +202,7 @@ fn an_engine_behind_a_vpn_is_reached_by_the_vpns_name() {
 #[test]
 fn the_fingerprint_changes_with_what_matters_and_with_nothing_else() {
     let one = recipe(Variant::Outpace);
-    assert_eq!(one.fingerprint(), "bb5cca548d0cc838", "it stands in labels of running engines");
+    assert_eq!(one.fingerprint(), "aec8a0e0a724beb8", "it stands in labels of running engines");
     let other = Recipe { instance: "other".parse().unwrap(), ..one.clone() };
     let named = Profile { name: "Evening".into(), ..one.profile.clone() };
     let unseen = [
@@ -226,14 +217,15 @@ fn the_fingerprint_changes_with_what_matters_and_with_nothing_else() {
     let labels = one.spec(3, "other", EnginePorts { p2p: Some(1), ..PORTS }, &Extra::default()).labels;
     assert_eq!(labels[label::RECIPE], one.fingerprint());
     let limited = |limits| Recipe { limits, ..one.clone() };
-    let slots = Profile::of(Variant::Outpace, &ArmTags::default(), 4);
+    let told = ("OUTPACE_TRACKERS".to_owned(), "none".to_owned());
+    let env = one.profile.env.iter().cloned().chain([told]).collect();
     for changed in [
         limited(Limits { nano_cpus: Some(1), ..Limits::default() }),
         limited(Limits { pids: 1, ..Limits::default() }),
         limited(Limits { capabilities: vec!["CHOWN".into()], ..Limits::default() }),
         limited(Limits { new_privileges: true, ..Limits::default() }),
         limited(Limits { tmpfs: vec![("/x".into(), 1)], ..Limits::default() }),
-        Recipe { profile: slots, ..one.clone() },
+        Recipe { profile: Profile { env, ..one.profile.clone() }, ..one.clone() },
         Recipe { reach: Reach::ByName, ..one.clone() },
         Recipe { map_https: true, ..one.clone() },
         Recipe { network: Network::Named { name: "host".into(), own: true }, ..one.clone() },

@@ -10,6 +10,7 @@ use tokio::time::{Duration, Instant};
 
 use super::ingest::Ingest;
 use crate::origin::{OpenError, Progress, SourceId, Upstream};
+use crate::relay::StreamKey;
 
 /// A start that is under way at the origin.
 pub(crate) type Start = BoxFuture<'static, Result<Upstream, OpenError>>;
@@ -48,12 +49,19 @@ impl Attempt {
         self.has_delivered = false;
     }
 
-    /// Something of it can be played.
-    pub(crate) fn delivered(&mut self) {
-        if let (Line::Open(upstream), false) = (&self.line, self.has_delivered) {
-            upstream.evidence.delivered();
-            self.has_delivered = true;
+    /// Something of it can be played. The channel's canonical key, if that is certain only now.
+    pub(crate) fn delivered(&mut self) -> Option<StreamKey> {
+        if self.has_delivered {
+            return None;
         }
+        let key = self.upstream()?.evidence.delivered();
+        self.has_delivered = true;
+        key
+    }
+
+    /// The source has accepted the stream, and shows that media is on its way.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.upstream().is_some_and(|upstream| upstream.report.is_loading())
     }
 
     pub(crate) fn upstream(&self) -> Option<&Upstream> {

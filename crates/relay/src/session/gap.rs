@@ -25,6 +25,9 @@ pub const SPREAD: std::ops::RangeInclusive<f64> = 0.75..=1.25;
 /// before they send any of it.
 const ATTEMPT: Duration = Duration::from_secs(15);
 
+/// How soon it is looked again at a source that has had its time and shows that media is on its way.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Attempts to leave a source that plays. It is left for its own or an operator's reasons, so staying is no disaster.
 const MOST_MOVES: usize = 3;
 
@@ -159,6 +162,13 @@ impl Gap {
         let (Next::Attempt(at) | Next::Retry(at)) = &mut self.next;
         *at += late;
         self.until += late;
+    }
+
+    /// What is waited for shows that media is on its way: it is not given up now for a source that would begin anew.
+    pub(super) fn wait_for_media(&mut self, now: Instant) {
+        if let Next::Attempt(at) = &mut self.next {
+            *at = (*at).max(now + LOOK);
+        }
     }
 
     /// Begins the next attempt if it is due: the sources to avoid.

@@ -375,6 +375,9 @@ impl Machine {
 
     fn recovering_tick(&mut self, standing: Standing, now: Instant) -> Order {
         let State::Recovering(gap) = &mut self.state else { return Order::Wait };
+        if standing.is_loading {
+            gap.wait_for_media(now);
+        }
         let is_said = gap.had_no_room();
         if self.viewers > 0
             && gap.until > now

@@ -128,7 +128,7 @@ impl Task {
             return ControlFlow::Continue(());
         }
         // A bug: the machine has ended and its order to end was not obeyed. Nobody may wait for a corpse.
-        self.relay.retire(&self.shared, false);
+        self.retire(false);
         ControlFlow::Break(EndReason::Stuck)
     }
 
@@ -244,8 +244,10 @@ impl Task {
             State::Opening(_) => self.current.as_ref().or(challenger),
             _ => challenger,
         };
-        let unasked = Standing { stage: Stage::Slot, called: None, is_doubtful: false };
-        waited_for.map_or(unasked, |attempt| attempt.progress.standing())
+        let unasked = Standing { stage: Stage::Slot, called: None, is_doubtful: false, is_loading: false };
+        let standing = waited_for.map_or(unasked, |attempt| attempt.progress.standing());
+        let mut attempts = self.challengers.iter().map(|challenger| &challenger.attempt).chain(waited_for);
+        Standing { is_loading: attempts.any(Attempt::is_loading), ..standing }
     }
 
     fn execute(&mut self, order: Order) -> ControlFlow<EndReason> {
@@ -268,7 +270,10 @@ impl Task {
                 ControlFlow::Continue(())
             }
             Order::End { reason, if_unwatched } => {
-                if self.relay.retire(&self.shared, if_unwatched) {
+                if matches!(reason, EndReason::NotStarted(_)) {
+                    self.report_stages();
+                }
+                if self.retire(if_unwatched) {
                     return ControlFlow::Break(reason);
                 }
                 let order = self.viewers_changed();
@@ -284,11 +289,19 @@ impl Task {
         self.apply(Step::Viewers(count))
     }
 
+    /// Out of the relay, with all playbacks: false when somebody watches and it was to end unwatched.
+    fn retire(&mut self, if_unwatched: bool) -> bool {
+        let Self { relay, shared, current, challengers, .. } = self;
+        relay.retire(shared, if_unwatched, || {
+            *current = None;
+            challengers.clear();
+        })
+    }
+
     /// The session is out of the relay already: whoever is released here finds no corpse to join.
     fn close(mut self, reason: EndReason) {
         let (key, client) = (self.shared.key(), self.shared.client);
         if let EndReason::NotStarted(error) = &reason {
-            self.report_stages();
             let took = self.shared.opened.elapsed();
             self.relay.observe(&Event::StartFinished { key: &key, result: Err(error), took, client });
         }
@@ -305,7 +318,7 @@ impl Task {
 impl Drop for Task {
     /// After a panic the session must not stay in the relay as a corpse that viewers join.
     fn drop(&mut self) {
-        self.relay.retire(&self.shared, false);
+        self.retire(false);
         self.shared.forget_recording();
         self.shared.phase.send_if_modified(|phase| {
             let lost = !matches!(phase, Phase::Ended(_));

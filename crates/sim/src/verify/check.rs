@@ -49,6 +49,20 @@ fn check_record(packet: &Packet, infohash: ContentHash) -> PacketCheck {
     }
 }
 
+/// How many of the first packets are kept in words.
+const HEAD: usize = 6;
+
+fn in_words(packet: &Packet) -> String {
+    let flags = [
+        ("unit", ts::unit_starts(packet)),
+        ("payload", ts::has_payload(packet)),
+        ("random access", ts::random_access(packet)),
+        ("discontinuity", ts::discontinuity(packet)),
+    ];
+    let flags: Vec<_> = flags.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
+    format!("PID {} counter {}: {}", ts::pid(packet), ts::continuity(packet), flags.join(", "))
+}
+
 /// What a viewer got, in counts. A perfect viewing has only `bytes`, `packets`, `media`, `tables` and `first`/`last` set;
 /// [`Report::is_clean`] says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +101,8 @@ pub struct Report {
     pub unaligned: u64,
     /// Whether the first packets were PAT, PMT and a key frame, in that order.
     pub starts_clean: bool,
+    /// What the first packets were, for who finds that they are wrong.
+    pub head: Vec<String>,
     /// The first media packet: sequence number and swarm time.
     pub first: Option<(u64, Duration)>,
     /// The highest media packet: sequence number and swarm time. `swarm::now()` minus this time is the viewer's delay.
@@ -193,6 +209,9 @@ impl Verifier {
     }
 
     fn start(&mut self, packet: &Packet) {
+        if self.report.head.len() < HEAD {
+            self.report.head.push(in_words(packet));
+        }
         let in_place = match self.report.packets {
             0 => ts::pid(packet) == 0,
             1 => ts::pid(packet) == PMT_PID,

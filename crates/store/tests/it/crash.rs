@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use acemux_store::Store;
 use acemux_store::events::EventKind;
+use acemux_store::identities::Identity;
 use acemux_store::playbacks::{NewPlayback, OpenPlayback, PlaybackRow};
 use jiff::Timestamp;
 use serde_json::json;
@@ -47,7 +48,11 @@ async fn write_until_killed(store: Store) {
         .collect();
     for number in 0.. {
         store.record(event(EventKind::Stream, "started"));
-        store.remember(format!("{number}"), "infohash");
+        store.remember(Identity {
+            id: number.to_string(),
+            infohash: "infohash".to_owned(),
+            witness: "start".to_owned(),
+        });
         if number % 3 == 2 {
             let (row, infohash) = open.remove(0);
             eprintln!("?- {infohash}");

@@ -2,6 +2,7 @@
 
 use acemux_store::Store;
 use acemux_store::engines::EngineRecord;
+use acemux_store::identities::Identity;
 use acemux_store::playbacks::NewPlayback;
 use acemux_store::streams::{StreamEnd, StreamQuery, StreamRecord};
 use jiff::Timestamp;
@@ -125,13 +126,17 @@ async fn streams_of_a_process_that_died_can_be_ended_together() {
 async fn ids_are_remembered_in_order_of_use() {
     let folder = tempfile::tempdir().unwrap();
     let first = open(folder.path());
+    let identity = |id: &str, infohash: &str| Identity {
+        id: id.to_owned(),
+        infohash: infohash.to_owned(),
+        witness: "start".to_owned(),
+    };
     for (id, infohash) in [("a", "1"), ("b", "2"), ("c", "3"), ("a", "4")] {
-        first.store.remember(id, infohash);
+        first.store.remember(identity(id, infohash));
     }
     first.store.close().await.unwrap();
     let known = open(folder.path()).store.identities().await.unwrap();
-    let pair = |id: &str, infohash: &str| (id.to_owned(), infohash.to_owned());
-    assert_eq!(known, [pair("b", "2"), pair("c", "3"), pair("a", "4")]);
+    assert_eq!(known, [identity("b", "2"), identity("c", "3"), identity("a", "4")]);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ fn client(host: Option<String>, instance: &str) -> Docker {
 
 fn spec(instance: &str, place: usize, port: u16) -> EngineSpec {
     let recipe = Recipe {
-        profile: Profile::of(Variant::Krinkuto11Amd64, &ArmTags::default(), 3),
+        profile: Profile::of(Variant::Krinkuto11Amd64, &ArmTags::default()),
         image: Some(FAST.to_owned()),
         limits: Limits::default(),
         read_only: true,

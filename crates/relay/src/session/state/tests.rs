@@ -24,7 +24,8 @@ struct Bench {
 impl Bench {
     fn opening() -> Self {
         let now = Instant::now();
-        let standing = Standing { stage: Stage::FirstByte, called: Some(now), is_doubtful: false };
+        let standing =
+            Standing { stage: Stage::FirstByte, called: Some(now), is_doubtful: false, is_loading: false };
         let machine = Machine::new(TIMINGS, now, now);
         let mut bench = Self { machine, now, media: Duration::ZERO, standing };
         bench.takes(Step::Viewers(1));
@@ -53,7 +54,7 @@ impl Bench {
     /// From now on another source is asked, at this stage.
     fn asks(&mut self, stage: Stage) {
         let called = (stage != Stage::Slot).then_some(self.now);
-        self.standing = Standing { stage, called, is_doubtful: false };
+        self.standing = Standing { stage, called, is_doubtful: false, is_loading: false };
     }
 
     /// The source `a` has begun to play.
@@ -185,6 +186,29 @@ fn an_attempt_that_hangs_gets_no_more_time_because_there_was_no_room_for_a_secon
         }
     }
     assert!(hedges > 1 && bench.now - began <= Duration::from_secs(15), "{hedges} {:?}", bench.now - began);
+}
+
+/// An engine that collects 15 s of a stream before it sends any of it is not left a moment before it does.
+#[test]
+fn a_source_that_shows_that_media_is_on_its_way_is_waited_for_as_long_as_viewers_are_held() {
+    for is_loading in [false, true] {
+        let mut bench = Bench::live();
+        assert!(matches!(bench.step(broken("a")), Order::Open { .. }));
+        bench.asks(Stage::FirstByte);
+        bench.standing.is_loading = is_loading;
+        let mut waited = 0;
+        let over = loop {
+            match bench.after(Duration::from_millis(500)) {
+                Order::Wait => {}
+                // There is no other one beside it.
+                Order::Hedge { .. } => bench.takes(Step::NoRoom),
+                over => break over,
+            }
+            waited += 1;
+        };
+        assert_eq!(matches!(over, Order::End { .. }), is_loading, "{over:?}");
+        assert!(is_loading == (waited >= 39), "{waited} half seconds");
+    }
 }
 
 #[test]

@@ -135,13 +135,20 @@ impl Task {
     fn records(&mut self, recording: Arc<dyn Recording>) -> Order {
         let Some(source) = self.current.as_ref().and_then(Attempt::source) else { return Order::Wait };
         self.challengers.clear();
-        if let Some(current) = &mut self.current {
-            current.delivered();
-        }
+        self.delivered();
         self.shared.records(recording);
         let order = self.apply(Step::Recording(source.clone()));
         self.report_start(&source);
         order
+    }
+
+    /// The source in use can be played. What the channel really is may be certain only now; when a session has that name
+    /// already both go on, because their viewers watch.
+    pub(super) fn delivered(&mut self) {
+        let Some(key) = self.current.as_mut().and_then(Attempt::delivered) else { return };
+        if key != self.shared.key() {
+            let _mine_or_taken = self.relay.claim(&self.shared, &key);
+        }
     }
 
     /// Of several attempts one may fail: the others go on. Only the last one's failure is the stream's.

@@ -66,8 +66,8 @@ impl Task {
             self.look_for_repeats(chunk);
         }
         let published = self.publish(chunks);
-        if let Some(current) = self.current.as_mut().filter(|_| published) {
-            current.delivered();
+        if published {
+            self.delivered();
         }
         if published && !self.repeats.is_repeating() {
             self.stuffing.reached(self.ingest.media_time(), Instant::now());
@@ -122,9 +122,7 @@ impl Task {
     fn started(&mut self) -> Order {
         let Some(source) = self.current.as_ref().and_then(Attempt::source) else { return Order::Wait };
         self.challengers.clear();
-        if let Some(current) = &mut self.current {
-            current.delivered();
-        }
+        self.delivered();
         let order = self.apply(Step::Started { source: source.clone(), media: self.ingest.media_time() });
         self.report_start(&source);
         order
