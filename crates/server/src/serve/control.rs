@@ -22,6 +22,8 @@ struct Shared {
     opened: Instant,
     order: AtomicU8,
     reset: AtomicBool,
+    /// A request has come and its reply is not handed over yet.
+    answering: AtomicBool,
     /// What the connection and its viewer tell each other.
     line: Line,
     written: AtomicU64,
@@ -37,6 +39,8 @@ pub(super) enum Order {
     Run,
     /// End the running reply, begin no other.
     Finish,
+    /// There is no request: close in order.
+    Leave,
     /// Stop at once.
     Cut,
 }
@@ -48,6 +52,7 @@ impl ConnectionControl {
             opened: Instant::now(),
             order: AtomicU8::new(Order::Run as u8),
             reset: AtomicBool::new(false),
+            answering: AtomicBool::new(false),
             line: Line::default(),
             written: AtomicU64::new(0),
             blocked_at: AtomicU64::new(0),
@@ -97,8 +102,19 @@ impl ConnectionControl {
         match self.0.order.load(Ordering::Acquire) {
             0 => Order::Run,
             1 => Order::Finish,
+            2 => Order::Leave,
             _ => Order::Cut,
         }
+    }
+
+    /// A request has come, or its reply has been handed over to the connection.
+    pub(super) fn answering(&self, is_answering: bool) {
+        self.0.answering.store(is_answering, Ordering::Relaxed);
+    }
+
+    /// Whether there is neither a request to answer nor a part of a reply that the socket has not taken.
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.0.answering.load(Ordering::Relaxed) && self.0.blocked_at.load(Ordering::Relaxed) == 0
     }
 
     /// The connection ends because its peer stopped reading.

@@ -16,6 +16,7 @@ mod joins;
 mod limits;
 mod operator;
 mod pages;
+mod places;
 mod players;
 mod players_failover;
 mod recordings;
