@@ -39,6 +39,7 @@ mod resolve;
 mod scripted;
 mod selector;
 mod sessions;
+pub mod shortage;
 mod start;
 mod stat;
 mod wire;

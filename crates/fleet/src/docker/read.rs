@@ -1,5 +1,8 @@
 //! Docker's answers in our words. What is missing or has the wrong form is a bad reply, never a guess.
 
+use std::io;
+
+use acemux_engine::shortage;
 use bollard::errors::Error;
 use bollard::models::{
     ContainerInspectResponse, ContainerState as State, ContainerStatsResponse, ContainerSummary,
@@ -43,8 +46,15 @@ pub(super) fn error(error: &Error) -> ProvisionError {
         Error::RequestTimeoutError => {
             ProvisionError::Unreachable { detail: "it did not answer in time".into() }
         }
+        other if is_our_shortage(other) => ProvisionError::Shortage { detail: clean(&chain(other)) },
         other => ProvisionError::Unreachable { detail: clean(&chain(other)) },
     }
+}
+
+/// Whether the connection to the daemon failed for want of something of ours.
+fn is_our_shortage(error: &Error) -> bool {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).any(shortage::is_ours)
 }
 
 /// The innermost cause says what is wrong: "connection refused" rather than "client error".

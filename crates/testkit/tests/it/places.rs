@@ -1,20 +1,25 @@
 //! Connections that strangers open for nothing: they take no place from anybody, and no descriptor that we need.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use acemux_fleet::member::Health;
+use acemux_fleet::trouble::Trust;
 use acemux_sim::{ChannelKind, SimEngine, SimOptions};
-use acemux_testkit::app::within;
-use acemux_testkit::http::{connect_from, get_from};
+use acemux_testkit::app::{Setup, until, within};
+use acemux_testkit::http::{connect_from, get_from, send_over};
+use acemux_testkit::oracle::has_own_process;
 use acemux_testkit::process::Process;
 use acemux_testkit::{StrictViewer, Witness, get};
 use futures_util::future::join_all;
+use rlimit::Resource;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::{ID, home, id};
+use crate::{ID, home, id, stream};
 
 /// Thin enough that checking every packet costs nothing.
 fn thin() -> SimOptions {
@@ -123,4 +128,62 @@ async fn a_flood_of_refused_connections_leaves_the_descriptors_that_engines_need
     for word in ["unhealthy", "short of", "cannot be accepted"] {
         assert!(!log.contains(word), "{word}:\n{log}");
     }
+}
+
+/// Takes every descriptor that is left and every one that becomes free, until its task ends.
+async fn hoard() {
+    let (_, highest) = Resource::NOFILE.get().expect("a limit");
+    let open = std::fs::read_dir("/proc/self/fd").expect("a process").count() as u64;
+    Resource::NOFILE.set(open, highest).expect("lower than before");
+    let mut held = Vec::new();
+    loop {
+        held.extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_we_lack_ourselves_is_no_engines_fault() {
+    let name = "places::what_we_lack_ourselves_is_no_engines_fault";
+    if !has_own_process(name, Duration::from_mins(1)).await {
+        return;
+    }
+    let setup = Setup::with_engines([thin(), thin()]).set("HEALTH_FAILURE_THRESHOLD", "1");
+    let app = setup.set("EMPTY_STREAM_TIMEOUT", "1s").start().await;
+    let members = app.app.engines.all();
+    let are_well = || members.iter().all(|member| member.knowledge().health == Health::Healthy);
+    until("both engines have answered", are_well).await;
+    let mut viewer = StrictViewer::open(app.address(), ID).await;
+    // Connections that are there already: who has one can ask.
+    let mut askers = Vec::new();
+    for _ in 0..4 {
+        askers.push(TcpStream::connect(app.address()).await.expect("it listens"));
+    }
+    get(app.address(), "/livez").await;
+    let checked = || members.iter().map(|member| member.knowledge().last_check).collect::<Vec<_>>();
+    let mut hoarding = JoinSet::new();
+    hoarding.spawn(hoard());
+    until("there is none left", || File::open("/dev/null").is_err()).await;
+    let before = checked();
+    let mut answers = Vec::new();
+    for (n, asker) in askers.into_iter().enumerate() {
+        let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", stream(&id(n + 1)));
+        let mut reply = within(Duration::from_secs(5), "an answer", send_over(asker, &request)).await;
+        assert_eq!((reply.status, reply.header("retry-after").is_some()), (503, true));
+        let problem = reply.json().await;
+        assert_eq!(problem["code"], "no_engine", "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("short of")), "{problem}");
+        // Its descriptors are not free before the end.
+        answers.push(reply);
+    }
+    // Two rounds of probes.
+    assert!(viewer.watch(Duration::from_secs(11)).await.is_none(), "the viewer was cut");
+    assert!(are_well(), "{members:?}");
+    assert_eq!(checked(), before, "a probe that was not sent is none");
+    assert!(members.iter().all(|member| member.trust() == Trust::Full));
+    hoarding.shutdown().await;
+    let mut newcomer = StrictViewer::open(app.address(), &id(9)).await;
+    newcomer.watch(Duration::from_millis(500)).await;
+    newcomer.assert_perfect();
+    viewer.assert_perfect();
 }
