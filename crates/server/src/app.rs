@@ -230,7 +230,7 @@ impl App {
         let relay = Relay::new(relay_config(config), Arc::new(origin.clone()), observer);
         let reported = Arc::default();
         let trusted = config.viewers.trusted_proxies.clone();
-        let gate = Arc::new(Gate::new(key, config.without_key));
+        let gate = Arc::new(Gate::new(key, config.without_key, metrics.keys.clone()));
         let settings = Arc::new(Shown::new(config));
         let began = Instant::now();
         Self {

@@ -26,7 +26,7 @@ use tokio::time::Sleep;
 use tracing::error;
 
 use crate::api::problem::{Code, Problem, RequestId};
-use crate::auth::Gate;
+use crate::auth::{Asker, Gate};
 use crate::browser;
 use crate::client::TrustedProxies;
 use crate::hosts::Hosts;
@@ -64,7 +64,10 @@ impl Doors {
         check(request.uri(), request.headers())?;
         let peer = request.extensions().get::<ConnectionControl>().map(ConnectionControl::peer);
         let is_proxied = peer.is_some_and(|peer| self.trusted.contains(peer.ip()));
-        self.hosts.check(request, is_proxied, &self.gate)?;
+        self.hosts.check(request, is_proxied, || {
+            let asker = Asker::of(request.extensions(), request.headers(), &self.trusted);
+            Ok(self.gate.opens_for(request.headers(), &asker)?)
+        })?;
         Ok(browser::check(request, is_proxied)?)
     }
 }

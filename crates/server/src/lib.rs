@@ -23,6 +23,7 @@ pub mod custom;
 pub mod demo;
 pub mod edge;
 pub mod evacuate;
+pub mod guesses;
 pub mod history;
 pub mod hosts;
 pub mod journal;

@@ -24,6 +24,8 @@ struct Shared {
     reset: AtomicBool,
     /// A request has come and its reply is not handed over yet.
     answering: AtomicBool,
+    /// The last key that was given here was right.
+    shows_key: AtomicBool,
     /// What the connection and its viewer tell each other.
     line: Line,
     written: AtomicU64,
@@ -46,13 +48,14 @@ pub(super) enum Order {
 }
 
 impl ConnectionControl {
-    pub(super) fn new(peer: SocketAddr) -> Self {
+    pub(crate) fn new(peer: SocketAddr) -> Self {
         Self(Arc::new(Shared {
             peer,
             opened: Instant::now(),
             order: AtomicU8::new(Order::Run as u8),
             reset: AtomicBool::new(false),
             answering: AtomicBool::new(false),
+            shows_key: AtomicBool::new(false),
             line: Line::default(),
             written: AtomicU64::new(0),
             blocked_at: AtomicU64::new(0),
@@ -86,6 +89,16 @@ impl ConnectionControl {
     /// reading, the one end that the running reply cannot see.
     pub fn line(&self) -> Line {
         self.0.line.clone()
+    }
+
+    /// Whether the last key that was given on this connection was right: whoever is there knows it.
+    pub(crate) fn shows_key(&self) -> bool {
+        self.0.shows_key.load(Ordering::Relaxed)
+    }
+
+    /// A key was given on this connection.
+    pub(crate) fn note_key(&self, is_right: bool) {
+        self.0.shows_key.store(is_right, Ordering::Relaxed);
     }
 
     pub(super) fn give(&self, order: Order) {
