@@ -24,6 +24,7 @@ pub mod demo;
 pub mod edge;
 pub mod evacuate;
 pub mod guesses;
+mod heads;
 pub mod history;
 pub mod hosts;
 pub mod journal;

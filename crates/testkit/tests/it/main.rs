@@ -9,6 +9,7 @@ mod daemon;
 mod docker;
 mod engine_faults;
 mod failures;
+mod heads;
 mod healing;
 mod hls;
 mod inputs;
