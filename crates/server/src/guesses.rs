@@ -161,7 +161,7 @@ impl Log {
         match mem::take(&mut self.unsaid) {
             0 => tracing::warn!(%client, "a wrong API key was given"),
             more => {
-                tracing::warn!(%client, "a wrong API key was given, and {more} more since the last such line")
+                tracing::warn!(%client, "a wrong API key was given, and {more} more since the last such line");
             }
         }
     }
