@@ -182,8 +182,8 @@ pub struct Engines {
     deliveries: Deliveries,
     /// For how many milliseconds this program has stood still since it began.
     stood_still: AtomicU64,
-    /// When it was last said that this machine is short of something.
-    said_short: Mutex<Option<Instant>>,
+    /// When this machine was last short of something.
+    last_short: Mutex<Option<Instant>>,
 }
 
 /// Who waits, and where each is told.
@@ -332,7 +332,7 @@ impl Engines {
             due: watch::Sender::new(None),
             deliveries: Deliveries::default(),
             stood_still: AtomicU64::new(0),
-            said_short: Mutex::default(),
+            last_short: Mutex::default(),
         })
     }
 
@@ -557,14 +557,18 @@ impl Engines {
     /// This machine is short of descriptors or memory: what could not be asked for that reason says nothing about engines.
     /// Said once, and again after a while without it.
     pub fn short(&self, error: &std::io::Error) {
-        let now = Instant::now();
-        let last = self.said_short.lock().replace(now);
-        if last.is_none_or(|last| now.duration_since(last) > SHORTAGE_IS_OVER) {
+        if self.is_another_shortage() {
             tracing::warn!(
                 error = error as &dyn std::error::Error,
                 "this machine is short of descriptors or memory: engines cannot be asked, and none is blamed for it"
             );
         }
+    }
+
+    fn is_another_shortage(&self) -> bool {
+        let now = Instant::now();
+        let last = self.last_short.lock().replace(now);
+        last.is_none_or(|last| now.duration_since(last) > SHORTAGE_IS_OVER)
     }
 
     fn stood_still(&self) -> Duration {

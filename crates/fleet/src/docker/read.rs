@@ -53,6 +53,10 @@ pub(super) fn error(error: &Error) -> ProvisionError {
 
 /// Whether the connection to the daemon failed for want of something of ours.
 fn is_our_shortage(error: &Error) -> bool {
+    // This one hides what it holds from the chain of causes.
+    if let Error::IOError { err } = error {
+        return shortage::is_ours(err);
+    }
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).any(shortage::is_ours)
 }
@@ -214,6 +218,14 @@ fn blocks(stats: &ContainerStatsResponse, operation: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_told_from_a_daemon_that_is_gone() {
+        let failed = |code| error(&Error::IOError { err: io::Error::from_raw_os_error(code) });
+        let [no_descriptor, refused] = [24, 111].map(failed);
+        assert!(matches!(no_descriptor, ProvisionError::Shortage { .. }), "{no_descriptor}");
+        assert!(matches!(refused, ProvisionError::Unreachable { .. }), "{refused}");
+    }
 
     #[test]
     fn secrets_in_an_engines_log_are_not_kept() {
