@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 
 use crate::text;
+use crate::shortage;
 
 /// A call to an engine failed. Messages are one line without addresses; what an engine said is cleaned and cut.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +13,13 @@ pub enum EngineError {
     /// Nothing answers at the engine's address: it is down or not there yet.
     #[error("engine cannot be reached")]
     Unreachable {
+        /// What the connection attempt ran into.
+        #[source]
+        source: io::Error,
+    },
+    /// This machine lacks what a call needs, such as descriptors. It says nothing about the engine.
+    #[error("this machine is short of descriptors or memory")]
+    Shortage {
         /// What the connection attempt ran into.
         #[source]
         source: io::Error,
@@ -89,7 +97,7 @@ pub enum Retry {
     /// The engine failed explicitly: another one may do it.
     Elsewhere,
     /// The engine is silent, which often means that it is still looking for peers, and another engine would have to
-    /// begin anew; or there is nothing to retry for.
+    /// begin anew; or the fault is ours; or there is nothing to retry for.
     No,
 }
 
@@ -97,7 +105,7 @@ impl EngineError {
     /// Which side of us it comes from.
     pub fn source_side(&self) -> SourceSide {
         match self {
-            Self::Closed => SourceSide::Internal,
+            Self::Closed | Self::Shortage { .. } => SourceSide::Internal,
             _ => SourceSide::Upstream,
         }
     }
@@ -106,9 +114,14 @@ impl EngineError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Timeout { stage: Stage::Connect } => Retry::Elsewhere,
-            Self::Timeout { .. } | Self::Closed => Retry::No,
+            Self::Timeout { .. } | Self::Closed | Self::Shortage { .. } => Retry::No,
             _ => Retry::Elsewhere,
         }
+    }
+
+    /// A connection that could not be made: by whose fault?
+    pub(crate) fn of_connect(source: io::Error) -> Self {
+        if shortage::is_ours(&source) { Self::Shortage { source } } else { Self::Unreachable { source } }
     }
 
     pub(crate) fn bad_reply(what: impl Into<Cow<'static, str>>) -> Self {

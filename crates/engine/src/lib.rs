@@ -40,6 +40,7 @@ mod resolve;
 mod scripted;
 mod selector;
 mod sessions;
+pub mod shortage;
 mod start;
 mod stat;
 pub mod text;

@@ -64,7 +64,7 @@ pub(crate) async fn get(
     let socket = timeout(connect, dial(endpoint))
         .await
         .map_err(|_| EngineError::Timeout { stage: Stage::Connect })?
-        .map_err(|source| EngineError::Unreachable { source })?;
+        .map_err(EngineError::of_connect)?;
     let unread = Arc::new(AtomicUsize::new(MAX_BEFORE_HEAD));
     let io = TokioIo::new(HeadLimit { socket, left: Arc::clone(&unread) });
     let (mut sender, connection) = http1::Builder::new()

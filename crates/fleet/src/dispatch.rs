@@ -33,6 +33,9 @@ use crate::member::{Contained, EngineKey, Health, Member};
 /// A wait that ends so much later than it was to end did so because this program stood still, not the engines.
 pub(crate) const STANDSTILL: Duration = Duration::from_secs(2);
 
+/// Without one of our own failures for so long the next one is another shortage, and said again.
+const SHORTAGE_IS_OVER: Duration = Duration::from_mins(1);
+
 /// How engines are used.
 #[derive(Clone, Debug)]
 pub struct DispatchOptions {
@@ -179,6 +182,8 @@ pub struct Engines {
     deliveries: Deliveries,
     /// For how many milliseconds this program has stood still since it began.
     stood_still: AtomicU64,
+    /// When this machine was last short of something.
+    last_short: Mutex<Option<Instant>>,
 }
 
 /// Who waits, and where each is told.
@@ -327,6 +332,7 @@ impl Engines {
             due: watch::Sender::new(None),
             deliveries: Deliveries::default(),
             stood_still: AtomicU64::new(0),
+            last_short: Mutex::default(),
         })
     }
 
@@ -546,6 +552,23 @@ impl Engines {
         let late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
         self.stood_still.fetch_add(late_ms, Ordering::Relaxed);
         self.all().iter().for_each(|member| member.excuse());
+    }
+
+    /// This machine is short of descriptors or memory: what could not be asked for that reason says nothing about engines.
+    /// Said once, and again after a while without it.
+    pub fn short(&self, error: &std::io::Error) {
+        if self.is_another_shortage() {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "this machine is short of descriptors or memory: engines cannot be asked, and none is blamed for it"
+            );
+        }
+    }
+
+    fn is_another_shortage(&self) -> bool {
+        let now = Instant::now();
+        let last = self.last_short.lock().replace(now);
+        last.is_none_or(|last| now.duration_since(last) > SHORTAGE_IS_OVER)
     }
 
     fn stood_still(&self) -> Duration {

@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use acemux_engine::shortage;
+
 use crate::backoff::Moment;
 
 /// How long a port is left alone on which an engine could not be started.
@@ -70,7 +72,11 @@ impl PortPool {
 
 /// Whether nothing listens on the port, on any address of this machine.
 pub fn is_free_here(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+    match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
+        Ok(_) => true,
+        // Nothing is known of a port that we cannot try.
+        Err(error) => shortage::is_ours(&error),
+    }
 }
 
 /// The kernel's range for outgoing connections; its usual default when it cannot be read.

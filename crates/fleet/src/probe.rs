@@ -1,12 +1,14 @@
 //! Asks every engine regularly whether its API answers, off every request's way.
 //!
 //! A new engine is asked often, so that it is used within a fraction of a second of its first answer. When our own
-//! clock ticks late (a suspended or starved machine), late answers are nobody's fault and misses are forgotten.
+//! clock ticks late (a suspended or starved machine), late answers are nobody's fault and misses are forgotten. Nor is it
+//! the engine's when this machine has no descriptor left to ask with.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use acemux_engine::EngineError;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -67,7 +69,7 @@ impl Asked {
         let key = member.key.clone();
         self.last.insert(key.clone(), Instant::now());
         let task = self.tasks.spawn(async move {
-            if probe(&member).await {
+            if probe(&member, &engines).await {
                 engines.serve();
                 // The receiver only wants to know soon; it looks at all engines anyway.
                 let _told = healthy.try_send(member.key.clone());
@@ -90,9 +92,14 @@ impl Asked {
     }
 }
 
-/// True when the engine has just become healthy.
-async fn probe(member: &Member) -> bool {
-    let answered = timeout(DEADLINE, member.engine.check()).await.is_ok_and(|alive| alive.is_ok());
+/// True when the engine has just become healthy. A probe that could not be sent is none.
+async fn probe(member: &Member, engines: &Engines) -> bool {
+    let alive = timeout(DEADLINE, member.engine.check()).await;
+    if let Ok(Err(EngineError::Shortage { source })) = &alive {
+        engines.short(source);
+        return false;
+    }
+    let answered = alive.is_ok_and(|alive| alive.is_ok());
     // First, because starts depend on which program it is.
     if answered && member.knowledge().version.is_none() {
         ask_version(member).await;

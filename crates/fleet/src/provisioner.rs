@@ -160,6 +160,12 @@ pub enum ProvisionError {
         /// How it failed.
         detail: String,
     },
+    /// This machine lacks what a call needs, such as descriptors. It says nothing about the daemon or the engine.
+    #[error("this machine is short of descriptors or memory: {detail}")]
+    Shortage {
+        /// How it failed.
+        detail: String,
+    },
     /// The daemon answered something that is no answer.
     #[error("Docker gave a bad answer: {detail}")]
     BadReply {

@@ -76,12 +76,17 @@ pub struct AddressCounts(HashMap<AddressGroup, usize>);
 impl AddressCounts {
     /// One more for this client. False when it has `most` already.
     pub fn add(&mut self, group: AddressGroup, most: usize) -> bool {
-        let count = self.0.get(&group).copied().unwrap_or(0);
+        let count = self.of(group);
         let has_room = count < most;
         if has_room {
             self.0.insert(group, count + 1);
         }
         has_room
+    }
+
+    /// How many this client has.
+    pub fn of(&self, group: AddressGroup) -> usize {
+        self.0.get(&group).copied().unwrap_or(0)
     }
 
     /// One less. Nothing is remembered of who has none.

@@ -232,7 +232,7 @@ impl App {
         let relay = Relay::new(relay_config(config), Arc::new(origin.clone()), observer);
         let reported = Arc::default();
         let trusted = config.viewers.trusted_proxies.clone();
-        let gate = Arc::new(Gate::new(key, config.without_key));
+        let gate = Arc::new(Gate::new(key, config.without_key, metrics.keys.clone()));
         let settings = Arc::new(Shown::new(config));
         let began = Instant::now();
         Self {
@@ -520,6 +520,9 @@ fn serve_options(config: &Config) -> ServeOptions {
         stall_timeout: viewers.stall_timeout,
         send_buffer: viewers.sndbuf,
         max_connections: config.listen.max_connections,
+        loopback_places: config.listen.loopback_places,
+        leaving: config.listen.doorway.div_ceil(2),
+        draining: config.listen.doorway / 2,
         max_connections_per_ip: viewers.per_ip + PAGES_PER_ADDRESS,
         trusted_proxies: viewers.trusted_proxies.clone(),
         drain_timeout: config.listen.drain_timeout,

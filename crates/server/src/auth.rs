@@ -4,11 +4,16 @@
 //! page of another origin, and that was not forwarded by anything. So neither a web page whose name resolves to 127.0.0.1
 //! passes for the operator, nor a reverse proxy on the same machine that says so. One that says nothing, or a tunnel, does:
 //! therefore the rule is off unless somebody asks for it.
+//!
+//! A key is compared here and nowhere else, and not as often as anybody likes ([`crate::guesses`]).
 
-use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use std::net::{IpAddr, Ipv4Addr};
+
+use acemux_relay::admission::AddressGroup;
+use axum::extract::{FromRef as _, FromRequestParts, OptionalFromRequestParts};
 use http::header::{AUTHORIZATION, HeaderName};
 use http::request::Parts;
-use http::{HeaderMap, Version};
+use http::{Extensions, HeaderMap, Version};
 use serde_json::Value;
 use subtle::ConstantTimeEq as _;
 
@@ -16,7 +21,9 @@ use crate::api::problem::{Code, Problem};
 use crate::app::App;
 use crate::audit::{self, Note, Who};
 use crate::browser;
+use crate::client::TrustedProxies;
 use crate::config::{Secret, WithoutKey};
+use crate::guesses::{Counts, Guesses, Locked};
 use crate::key::{Key, Lack, Place};
 use crate::serve::ConnectionControl;
 use crate::site::{self, Site};
@@ -52,6 +59,24 @@ pub struct Gate {
     key: Result<Secret<String>, Code>,
     /// Whether this machine needs none.
     opens_at_loopback: bool,
+    guesses: Guesses,
+}
+
+/// Who gives a key.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    client: AddressGroup,
+    /// Absent when the request did not come through the accept loop, as in a test that calls the router.
+    control: Option<ConnectionControl>,
+}
+
+/// Why the gate does not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// By what was given, or by what there is.
+    By(Code),
+    /// This client has given too many wrong keys.
+    For(Locked),
 }
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -91,19 +116,20 @@ const FORWARDING_FAMILIES: [&str; 9] = [
 
 impl Gate {
     /// Opens for this key, and without one in the settings for whom they let in.
-    pub fn new(Key { place, key }: Key, without_key: WithoutKey) -> Self {
+    pub fn new(Key { place, key }: Key, without_key: WithoutKey, counts: Counts) -> Self {
         let key =
             key.map_err(|lack| if matches!(lack, Lack::TooShort) { Code::ShortKey } else { Code::NoKey });
         // Who has chosen a key wants it to be asked for, also when it is too short.
         let opens_at_loopback = without_key == WithoutKey::Loopback && place != Place::Settings;
-        Self { key, opens_at_loopback }
+        Self { key, opens_at_loopback, guesses: Guesses::new(counts) }
     }
 
-    fn admit(&self, request: &Parts, is_local: bool) -> Result<Who, Code> {
+    fn admit(&self, request: &Parts, asker: &Asker) -> Result<Who, Closed> {
+        let is_local = asker.is_at_loopback();
         match given_key(&request.headers) {
-            Some(given) => self.compare(given),
+            Some(given) => self.compare(given, asker),
             None if self.opens_at_loopback && is_local && is_at_this_machine(request) => Ok(Who::ThisMachine),
-            None => Err(self.key.as_ref().err().copied().unwrap_or(Code::MissingKey)),
+            None => Err(Closed::By(self.key.as_ref().err().copied().unwrap_or(Code::MissingKey))),
         }
     }
 
@@ -112,15 +138,68 @@ impl Gate {
         self.key.is_ok()
     }
 
-    /// Whether these headers hold the key.
-    pub(crate) fn opens_for(&self, headers: &HeaderMap) -> bool {
-        given_key(headers).is_some_and(|given| self.compare(given).is_ok())
+    /// Whether these headers hold the key, if that may be asked.
+    pub(crate) fn opens_for(&self, headers: &HeaderMap, asker: &Asker) -> Result<bool, Locked> {
+        match given_key(headers).map(|given| self.compare(given, asker)) {
+            Some(Ok(_)) => Ok(true),
+            Some(Err(Closed::For(locked))) => Err(locked),
+            Some(Err(Closed::By(_))) | None => Ok(false),
+        }
     }
 
-    fn compare(&self, given: &[u8]) -> Result<Who, Code> {
-        let key = self.key.as_ref().map_err(|code| *code)?;
-        let equal: bool = given.ct_eq(key.reveal().as_bytes()).into();
-        if equal { Ok(Who::Key) } else { Err(Code::WrongKey) }
+    fn compare(&self, given: &[u8], asker: &Asker) -> Result<Who, Closed> {
+        let key = self.key.as_ref().map_err(|code| Closed::By(*code))?;
+        let is_right = || bool::from(given.ct_eq(key.reveal().as_bytes()));
+        if asker.shows_key() && is_right() {
+            return Ok(Who::Key);
+        }
+        let checked = self.guesses.check(asker.client, is_right);
+        asker.note_key(checked == Ok(true));
+        match checked {
+            Ok(true) => Ok(Who::Key),
+            Ok(false) => Err(Closed::By(Code::WrongKey)),
+            Err(locked) => Err(Closed::For(locked)),
+        }
+    }
+}
+
+impl Asker {
+    /// Whoever sent a request with this head.
+    pub(crate) fn of(extensions: &Extensions, headers: &HeaderMap, trusted: &TrustedProxies) -> Self {
+        let control = extensions.get::<ConnectionControl>().cloned();
+        let peer = control.as_ref().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |control| control.peer().ip());
+        Self { client: trusted.client_address(peer, headers).into(), control }
+    }
+
+    /// By the socket: what a proxy says does not count here.
+    fn is_at_loopback(&self) -> bool {
+        self.control.as_ref().is_some_and(|control| control.peer().ip().to_canonical().is_loopback())
+    }
+
+    fn shows_key(&self) -> bool {
+        self.control.as_ref().is_some_and(ConnectionControl::shows_key)
+    }
+
+    fn note_key(&self, is_right: bool) {
+        if let Some(control) = &self.control {
+            control.note_key(is_right);
+        }
+    }
+}
+
+impl From<Locked> for Problem {
+    fn from(Locked(wait): Locked) -> Self {
+        let detail = "Too many wrong keys from this address: none is looked at for a while.";
+        Self::new(Code::TooManyRequests).with_detail(detail).retry_after(wait)
+    }
+}
+
+impl From<Closed> for Problem {
+    fn from(closed: Closed) -> Self {
+        match closed {
+            Closed::By(code) => code.into(),
+            Closed::For(locked) => locked.into(),
+        }
     }
 }
 
@@ -153,9 +232,8 @@ impl FromRequestParts<App> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let peer = parts.extensions.get::<ConnectionControl>().map(ConnectionControl::peer);
-        let local = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-        let who = app.gate().admit(parts, local)?;
+        let asker = Asker::of(&parts.extensions, &parts.headers, &TrustedProxies::from_ref(app));
+        let who = app.gate().admit(parts, &asker)?;
         // What only reads has no note.
         let note = parts.extensions.get::<Note>().cloned().unwrap_or_default();
         note.is_by(who);
@@ -183,7 +261,22 @@ mod tests {
     const KEY: &str = "a-key-of-twenty-signs";
 
     fn gate(key: Result<&str, Lack>, place: Place, without_key: WithoutKey) -> Gate {
-        Gate::new(Key { place, key: key.map(|key| Secret::new(key.to_owned())) }, without_key)
+        let key = key.map(|key| Secret::new(key.to_owned()));
+        Gate::new(Key { place, key }, without_key, Counts::default())
+    }
+
+    fn connection(peer: [u8; 4]) -> Asker {
+        let control = ConnectionControl::new((peer, 1).into());
+        Asker { client: IpAddr::from(peer).into(), control: Some(control) }
+    }
+
+    fn asker(local: bool) -> Asker {
+        connection(if local { [127, 0, 0, 1] } else { [192, 0, 2, 1] })
+    }
+
+    fn give(gate: &Gate, asker: &Asker, key: &str) -> Result<(), Closed> {
+        let request = http::Request::builder().header("x-api-key", key).body(()).unwrap();
+        gate.admit(&request.into_parts().0, asker).map(|_| ())
     }
 
     fn ask(gate: &Gate, local: bool, headers: &[(&str, &str)]) -> Result<(), Code> {
@@ -191,7 +284,11 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        gate.admit(&request.body(()).unwrap().into_parts().0, local).map(|_| ())
+        let admitted = gate.admit(&request.body(()).unwrap().into_parts().0, &asker(local));
+        admitted.map(|_| ()).map_err(|closed| match closed {
+            Closed::By(code) => code,
+            Closed::For(_) => Code::TooManyRequests,
+        })
     }
 
     fn with_key(local: bool, headers: &[(&str, &str)]) -> Result<(), Code> {
@@ -268,7 +365,35 @@ mod tests {
         let old = http::Request::builder().version(Version::HTTP_10).header("host", "localhost");
         let old = old.body(()).unwrap().into_parts().0;
         let gate = gate(Ok(KEY), Place::Nowhere, WithoutKey::Loopback);
-        assert!(gate.admit(&old, true).is_err(), "as nginx asks when nobody has told it more");
+        assert!(gate.admit(&old, &asker(true)).is_err(), "as nginx asks when nobody has told it more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_uses_the_pages_goes_on_while_a_stranger_guesses_behind_the_same_address() {
+        let gate = gate(Ok(KEY), Place::Settings, WithoutKey::Nobody);
+        let [house, stranger, late] =
+            [connection([192, 0, 2, 1]), connection([192, 0, 2, 1]), connection([192, 0, 2, 1])];
+        assert_eq!(give(&gate, &house, KEY), Ok(()));
+        for _ in 0..20 {
+            assert_eq!(give(&gate, &stranger, "no"), Err(Closed::By(Code::WrongKey)));
+        }
+        for newcomer in [&stranger, &late] {
+            assert!(
+                matches!(give(&gate, newcomer, KEY), Err(Closed::For(_))),
+                "a guess is never told from a key"
+            );
+        }
+        assert_eq!(give(&gate, &connection([192, 0, 2, 2]), KEY), Ok(()));
+        for _ in 0..100 {
+            assert_eq!(give(&gate, &house, KEY), Ok(()));
+        }
+        // A proxy may carry both over one connection.
+        assert!(give(&gate, &house, "no").is_err());
+        assert!(matches!(give(&gate, &house, KEY), Err(Closed::For(_))));
+        let headers = HeaderMap::from_iter([(X_API_KEY, http::HeaderValue::from_static(KEY))]);
+        assert!(gate.opens_for(&headers, &late).is_err(), "nor by another page");
+        tokio::time::advance(std::time::Duration::from_secs(3)).await;
+        assert_eq!(give(&gate, &late, KEY), Ok(()));
     }
 
     #[test]

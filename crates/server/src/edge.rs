@@ -26,9 +26,10 @@ use tokio::time::Sleep;
 use tracing::error;
 
 use crate::api::problem::{Code, Problem, RequestId};
-use crate::auth::Gate;
+use crate::auth::{Asker, Gate};
 use crate::browser;
 use crate::client::TrustedProxies;
+use crate::heads;
 use crate::hosts::Hosts;
 use crate::serve::ConnectionControl;
 use crate::supervise::reason_of;
@@ -61,10 +62,14 @@ pub struct Doors {
 
 impl Doors {
     fn check(&self, request: &Request) -> Result<(), Problem> {
+        heads::check(request.uri(), request.headers())?;
         check(request.uri(), request.headers())?;
         let peer = request.extensions().get::<ConnectionControl>().map(ConnectionControl::peer);
         let is_proxied = peer.is_some_and(|peer| self.trusted.contains(peer.ip()));
-        self.hosts.check(request, is_proxied, &self.gate)?;
+        self.hosts.check(request, is_proxied, || {
+            let asker = Asker::of(request.extensions(), request.headers(), &self.trusted);
+            Ok(self.gate.opens_for(request.headers(), &asker)?)
+        })?;
         Ok(browser::check(request, is_proxied)?)
     }
 }
@@ -72,7 +77,7 @@ impl Doors {
 /// Puts the edge around all routes. To be called once, last, when every route has been added.
 pub fn edge(router: Router, doors: Doors) -> Router {
     router
-        .fallback(async || Problem::new(Code::NotFound))
+        .fallback(heads::unrouted)
         .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn_with_state(Arc::new(doors), at_the_edge))

@@ -25,6 +25,8 @@ pub mod demo;
 pub mod edge;
 pub mod evacuate;
 mod fold;
+pub mod guesses;
+mod heads;
 pub mod history;
 pub mod hosts;
 pub mod journal;

@@ -9,8 +9,9 @@ use acemux_server::app::{BuildError, Service};
 use acemux_server::cli::{Cli, Command, ConfigAction, Exit, ServeFlags, Sim};
 use acemux_server::config::{Config, ListenHost, Problems, Written, show, show_json};
 use acemux_server::key::Key;
+use acemux_server::limits::{self, Shares};
 use acemux_server::simargs::{self, BadValue, SimRun};
-use acemux_server::{demo, limits, logging};
+use acemux_server::{demo, logging};
 use acemux_sim::SimOptions;
 use clap::Parser as _;
 use tokio::runtime::{Builder, Runtime};
@@ -83,7 +84,8 @@ fn serve(flags: &ServeFlags) -> Exit {
 /// The settings within what the system gives.
 fn fitted(mut config: Config) -> Config {
     let descriptors = limits::raise_descriptors();
-    let viewers = limits::fit_viewers(config.viewers.max, descriptors);
+    let Shares { viewers, connections, loopback, doorway } =
+        Shares::of(descriptors, config.viewers.max, config.listen.max_connections);
     if viewers < config.viewers.max {
         let wanted = config.viewers.max;
         tracing::warn!(
@@ -94,7 +96,9 @@ fn fitted(mut config: Config) -> Config {
         );
         config.viewers.max = viewers;
     }
-    config.listen.max_connections = limits::fit_connections(config.listen.max_connections, descriptors);
+    config.listen.max_connections = connections;
+    config.listen.loopback_places = loopback;
+    config.listen.doorway = doorway;
     config
 }
 

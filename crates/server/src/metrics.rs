@@ -16,6 +16,8 @@ use acemux_fleet::dispatch::Engines;
 use acemux_fleet::event::Event as FleetEvent;
 use acemux_fleet::member::Health;
 
+use crate::guesses;
+
 /// The media type of the text format that [`Metrics::scrape`] writes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -26,6 +28,7 @@ pub struct Metrics {
     pub(crate) sessions: Sessions,
     pub(crate) viewers: Watching,
     pub(crate) fleet: FleetCounts,
+    pub(crate) keys: guesses::Counts,
     live: Live,
 }
 
@@ -131,6 +134,7 @@ impl Default for Metrics {
             sessions: Sessions::default(),
             viewers: Watching::default(),
             fleet: FleetCounts::default(),
+            keys: guesses::Counts::default(),
             live: Live::default(),
         };
         metrics.register();
@@ -218,6 +222,14 @@ impl Metrics {
         self.register_sessions();
         self.register_viewers();
         self.register_engines();
+        self.register_keys();
+    }
+
+    fn register_keys(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("keys");
+        registry.register("wrong", "Wrong API keys", self.keys.wrong.clone());
+        let help = "API keys that were not looked at, because their address had given too many wrong ones";
+        registry.register("unseen", help, self.keys.unseen.clone());
     }
 
     fn register_starts(&mut self) {

@@ -191,6 +191,10 @@ impl EngineOrigin {
     fn refused(&self, names: &Names, content: ContentId, trial: &Trial, error: &EngineError) -> OpenError {
         let member = trial.member();
         match error {
+            EngineError::Shortage { source } => {
+                trial.was_not_begun();
+                self.engines.short(source);
+            }
             EngineError::Timeout { stage: EngineStage::Start } => trial.unanswered(),
             EngineError::Unreachable { .. } | EngineError::Timeout { .. } => trial.failed(true),
             _ => trial.failed(false),
@@ -353,6 +357,8 @@ fn open_error(error: &EngineError, id: &SourceId) -> OpenError {
         EngineError::Unreachable { .. } | EngineError::Timeout { stage: EngineStage::Connect } => {
             OpenError::Unreachable { detail, source_id }
         }
+        // Another engine would be of no use, and this one is not to be avoided.
+        EngineError::Shortage { .. } => OpenError::NoCapacity { lack: Lack::Room, detail },
         EngineError::BadReply { .. } => OpenError::BadReply { detail, source_id },
         _ => OpenError::Failed { detail, source_id },
     }

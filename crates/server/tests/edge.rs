@@ -10,6 +10,7 @@ use acemux_server::auth::Gate;
 use acemux_server::client::TrustedProxies;
 use acemux_server::config::{Secret, WithoutKey};
 use acemux_server::edge::{BODY_TIMEOUT, Doors, MAX_BODY, MAX_HEADER_BLOCK, MAX_URI, edge};
+use acemux_server::guesses::Counts;
 use acemux_server::hosts::Hosts;
 use acemux_server::key::{Key, Place};
 use axum::body::Body;
@@ -29,7 +30,7 @@ fn app() -> Router {
     let panics = async || -> Response { panic!("a handler's panic, made on purpose") };
     let own_error = async || (StatusCode::CONFLICT, Json(json!({"error": "provisioning_blocked"})));
     let key = Key { place: Place::Settings, key: Ok(Secret::new(KEY.to_owned())) };
-    let gate = Gate::new(key, WithoutKey::Nobody);
+    let gate = Gate::new(key, WithoutKey::Nobody, Counts::default());
     edge(
         Router::new()
             .route("/", get(async || "hello"))

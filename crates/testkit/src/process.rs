@@ -28,6 +28,21 @@ pub struct Process {
 impl Process {
     /// Starts it on these engines with these settings; everything else is as shipped, but that tests need no key.
     pub async fn start(engines: &[SocketAddr], settings: &[(&str, &str)]) -> Self {
+        Self::run(Command::new(binary()), engines, settings).await
+    }
+
+    /// The same with no more than so many descriptors.
+    pub async fn start_with_descriptors(
+        descriptors: u32,
+        engines: &[SocketAddr],
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let mut limited = Command::new("/bin/sh");
+        limited.arg("-c").arg(format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")).arg(binary());
+        Self::run(limited, engines, settings).await
+    }
+
+    async fn run(command: Command, engines: &[SocketAddr], settings: &[(&str, &str)]) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("acemux-process-{}-{number}", std::process::id()));
@@ -40,7 +55,7 @@ impl Process {
             ("OPERATOR_WITHOUT_KEY", "loopback"),
             ("ENGINES", engines.as_str()),
         ];
-        let child = spawn(&folder, usual.iter().chain(settings).copied());
+        let child = spawn(command, &folder, usual.iter().chain(settings).copied());
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut process = Self { address, folder, child };
         process.address = process.listens().await;
@@ -116,9 +131,12 @@ impl Drop for Process {
 }
 
 /// Nothing of the environment of the test reaches it.
-fn spawn<'a>(folder: &Path, settings: impl Iterator<Item = (&'a str, &'a str)>) -> Child {
+fn spawn<'a>(
+    mut command: Command,
+    folder: &Path,
+    settings: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Child {
     let log = std::fs::File::create(folder.join("log")).expect("a log file");
-    let mut command = Command::new(binary());
     command.arg("serve").current_dir(folder).env_clear().envs(settings);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
     command.spawn().expect("the program can be run")

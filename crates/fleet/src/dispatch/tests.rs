@@ -545,3 +545,14 @@ async fn a_second_source_takes_a_free_or_unwatched_slot_but_nothing_that_somebod
     assert!(futures_util::poll!(waiting.as_mut()).is_pending());
     assert_eq!(spare(&[]).await.unwrap_err(), NoSlot::AllBusy, "somebody waits");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shortage_of_ours_is_said_once_until_it_is_over() {
+    let engines = engines(1, 1, Outlook::Static);
+    let mut said = Vec::new();
+    for pause in [0, 5, 5, 59, 61, 5] {
+        tokio::time::advance(Duration::from_secs(pause)).await;
+        said.push(engines.is_another_shortage());
+    }
+    assert_eq!(said, [true, false, false, false, true, false]);
+}

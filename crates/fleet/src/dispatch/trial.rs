@@ -46,7 +46,7 @@ enum Stage {
     Called,
     Answered,
     Delivered,
-    /// It failed, and that was judged.
+    /// It failed, and that was judged if there was anything to judge.
     Failed,
 }
 
@@ -102,6 +102,11 @@ impl Trial {
     pub fn failed(&self, is_blamed: bool) {
         *self.stage.lock() = Stage::Failed;
         self.member.failed(&self.stream, Fault::Failed, is_blamed);
+    }
+
+    /// It never came to the call, for a reason of ours: nothing is shown about the engine.
+    pub fn was_not_begun(&self) {
+        *self.stage.lock() = Stage::Failed;
     }
 
     /// The engine has not answered in all its time. A call that was taken over is older than this.

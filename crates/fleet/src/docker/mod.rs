@@ -463,9 +463,12 @@ impl Failure {
     }
 
     fn is_silence(&self) -> bool {
+        let is_silent = |error: &ProvisionError| {
+            matches!(error, ProvisionError::Unreachable { .. } | ProvisionError::Shortage { .. })
+        };
         match self {
-            Self::Before(error) => matches!(error, ProvisionError::Unreachable { .. }),
-            Self::Docker(error) => matches!(read::error(error), ProvisionError::Unreachable { .. }),
+            Self::Before(error) => is_silent(error),
+            Self::Docker(error) => is_silent(&read::error(error)),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Docker's answers in our words. What is missing or has the wrong form is a bad reply, never a guess.
 
-use acemux_engine::text;
+use std::io;
+
+use acemux_engine::{shortage, text};
 use bollard::errors::Error;
 use bollard::models::{
     ContainerInspectResponse, ContainerState as State, ContainerStatsResponse, ContainerSummary,
@@ -39,8 +41,19 @@ pub(super) fn error(error: &Error) -> ProvisionError {
         Error::RequestTimeoutError => {
             ProvisionError::Unreachable { detail: "it did not answer in time".into() }
         }
+        other if is_our_shortage(other) => ProvisionError::Shortage { detail: clean(&chain(other)) },
         other => ProvisionError::Unreachable { detail: clean(&chain(other)) },
     }
+}
+
+/// Whether the connection to the daemon failed for want of something of ours.
+fn is_our_shortage(error: &Error) -> bool {
+    // This one hides what it holds from the chain of causes.
+    if let Error::IOError { err } = error {
+        return shortage::is_ours(err);
+    }
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).any(shortage::is_ours)
 }
 
 /// The innermost cause says what is wrong: "connection refused" rather than "client error".
@@ -200,6 +213,14 @@ fn blocks(stats: &ContainerStatsResponse, operation: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_told_from_a_daemon_that_is_gone() {
+        let failed = |code| error(&Error::IOError { err: io::Error::from_raw_os_error(code) });
+        let [no_descriptor, refused] = [24, 111].map(failed);
+        assert!(matches!(no_descriptor, ProvisionError::Shortage { .. }), "{no_descriptor}");
+        assert!(matches!(refused, ProvisionError::Unreachable { .. }), "{refused}");
+    }
 
     #[test]
     fn secrets_in_an_engines_log_are_not_kept() {

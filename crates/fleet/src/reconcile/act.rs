@@ -130,6 +130,11 @@ impl Reconciler {
         self.emit(&Event::CreationFailed { name: creation.name.clone(), why: why.clone() });
         match error {
             ProvisionError::NameTaken { .. } => self.breaker(purpose).inconclusive(now),
+            // Nothing was tried, so nothing has failed; the place only has its pause before the next try.
+            ProvisionError::Shortage { .. } => {
+                self.memory.places.failed(creation.place, now, why);
+                self.breaker(purpose).inconclusive(now);
+            }
             ProvisionError::PortTaken { port } => {
                 self.ports.quarantine(*port, now);
                 self.breaker(purpose).inconclusive(now);

@@ -73,6 +73,8 @@ codes! {
         "A parameter has a value that is not accepted."
     AmbiguousHost        "ambiguous_host"         BAD_REQUEST
         "The request must name one host, and only one."
+    BadFraming           "bad_framing"            BAD_REQUEST
+        "The request body must be framed in one way: by its length, or as chunked."
     InvalidBody          "invalid_body"           BAD_REQUEST
         "The request body is not what this page accepts."
     MissingKey           "missing_key"            UNAUTHORIZED
@@ -107,6 +109,8 @@ codes! {
         "The request address is longer than 8 KiB."
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE
         "The request body must be application/json."
+    ExpectationFailed    "expectation_failed"     EXPECTATION_FAILED
+        "The only expectation that is met is 100-continue."
     BadHost              "bad_host"               MISDIRECTED_REQUEST
         "The request asks for a name that could be a stranger's."
     TooManyViewers       "too_many_viewers"       TOO_MANY_REQUESTS
@@ -242,7 +246,8 @@ impl Problem {
         if self.code.status() == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"acemux\""));
         }
-        if self.code == Code::Draining {
+        // What follows a body that nobody can be sure of is no request.
+        if matches!(self.code, Code::Draining | Code::BadFraming) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         headers

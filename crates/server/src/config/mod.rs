@@ -80,6 +80,10 @@ pub struct Listen {
     pub drain_timeout: Duration,
     /// `MAX_CONNECTIONS`.
     pub max_connections: usize,
+    /// Connections from this machine beside these. No setting: as many as descriptors are enough for.
+    pub loopback_places: usize,
+    /// Sockets of strangers without a place. No setting: as many as descriptors are enough for.
+    pub doorway: usize,
 }
 
 /// How streams are kept.

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::client::TrustedProxies;
 use crate::loops::Rules;
+use crate::serve::{DOORWAY, LOOPBACK_PLACES};
 
 /// The port engines listen on unless told otherwise.
 const ENGINE_PORT: u16 = 6878;
@@ -131,6 +132,8 @@ impl Resolver<'_> {
             max_connections: self
                 .get("MAX_CONNECTIONS", |text| text.parse().ok())
                 .unwrap_or_else(|| self.count("MAX_VIEWERS").saturating_add(PAGES)),
+            loopback_places: LOOPBACK_PLACES,
+            doorway: DOORWAY,
         }
     }
 

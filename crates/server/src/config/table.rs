@@ -170,7 +170,7 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (SERVICE, now("LOG_FORMAT", Kind::Choice(&["text", "json"]), "text", "How log lines look.")),
     (SERVICE, now("HEADER_TIMEOUT", from_ms(100), "10s", "Longest wait for a request's head, also on an idle connection.")),
     (SERVICE, now("DRAIN_TIMEOUT", DURATION, "10s", "How long a stop waits for connections to end.")),
-    (SERVICE, now("MAX_CONNECTIONS", Kind::Count(1), "", "Most connections at a time, viewers and pages together; MAX_VIEWERS and 256 when not set.")),
+    (SERVICE, now("MAX_CONNECTIONS", Kind::Count(1), "", "Most connections at a time, viewers and pages together; MAX_VIEWERS and 256 when not set. Idle ones give way to new ones, and 64 more are for this machine alone.")),
     (SERVICE, now("DB_PATH", Kind::Text, "./data/acemux.db", "Embedded database; its folder is the data directory. :memory: keeps nothing.")),
     (STREAMS, now("EMPTY_STREAM_TIMEOUT", from_ms(500), "30s", "Longest wait for the first decodable data of a stream, all attempts together.")),
     (STREAMS, now("STREAM_IDLE_TIMEOUT", DURATION, "300s", "How long a stream stays warm without viewers; it gives its slot up at once when another stream needs it.")),

@@ -22,6 +22,10 @@ struct Shared {
     opened: Instant,
     order: AtomicU8,
     reset: AtomicBool,
+    /// A request has come and its reply is not handed over yet.
+    answering: AtomicBool,
+    /// The last key that was given here was right.
+    shows_key: AtomicBool,
     /// What the connection and its viewer tell each other.
     line: Line,
     written: AtomicU64,
@@ -37,17 +41,21 @@ pub(super) enum Order {
     Run,
     /// End the running reply, begin no other.
     Finish,
+    /// There is no request: close in order.
+    Leave,
     /// Stop at once.
     Cut,
 }
 
 impl ConnectionControl {
-    pub(super) fn new(peer: SocketAddr) -> Self {
+    pub(crate) fn new(peer: SocketAddr) -> Self {
         Self(Arc::new(Shared {
             peer,
             opened: Instant::now(),
             order: AtomicU8::new(Order::Run as u8),
             reset: AtomicBool::new(false),
+            answering: AtomicBool::new(false),
+            shows_key: AtomicBool::new(false),
             line: Line::default(),
             written: AtomicU64::new(0),
             blocked_at: AtomicU64::new(0),
@@ -83,6 +91,16 @@ impl ConnectionControl {
         self.0.line.clone()
     }
 
+    /// Whether the last key that was given on this connection was right: whoever is there knows it.
+    pub(crate) fn shows_key(&self) -> bool {
+        self.0.shows_key.load(Ordering::Relaxed)
+    }
+
+    /// A key was given on this connection.
+    pub(crate) fn note_key(&self, is_right: bool) {
+        self.0.shows_key.store(is_right, Ordering::Relaxed);
+    }
+
     pub(super) fn give(&self, order: Order) {
         self.0.order.fetch_max(order as u8, Ordering::Release);
         self.0.line.wake();
@@ -97,8 +115,19 @@ impl ConnectionControl {
         match self.0.order.load(Ordering::Acquire) {
             0 => Order::Run,
             1 => Order::Finish,
+            2 => Order::Leave,
             _ => Order::Cut,
         }
+    }
+
+    /// A request has come, or its reply has been handed over to the connection.
+    pub(super) fn answering(&self, is_answering: bool) {
+        self.0.answering.store(is_answering, Ordering::Relaxed);
+    }
+
+    /// Whether there is neither a request to answer nor a part of a reply that the socket has not taken.
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.0.answering.load(Ordering::Relaxed) && self.0.blocked_at.load(Ordering::Relaxed) == 0
     }
 
     /// The connection ends because its peer stopped reading.

@@ -1,7 +1,7 @@
 //! The accept loop: from a listening socket to requests for the application, and back to zero connections.
 //!
 //! ```text
-//!             ┌─ Seats: how many, how many per address ── none free ─► refusal (503 or 429, close)
+//!             ┌─ Seats: how many, how many per address ── none free, none idle ─► refusal (503 or 429, close)
 //! listener ───┤
 //!             └─ one task per connection: hyper over ViewerIo ──► Router
 //!                      ▲ ConnectionControl (in every request's extensions): finish, cut, abort, bytes
@@ -11,18 +11,22 @@
 //! and each meets a deadline here: one that never sends a whole request head, one that stops reading, one
 //! that is gone without a word. Refuses to know routes, streams or why a body ended.
 //!
+//! Descriptors of strangers are bounded by [`ServeOptions`] alone: seats, and two small numbers of sockets that have none,
+//! refused ones that are drained for a moment and ones that gave way and are not closed yet.
+//!
 //! `axum::serve` is not used: it installs no timer, so hyper's header timeout never runs, and it offers no
 //! place to time writes. hyper stops polling a body whose socket is full, so that limit has to live below
 //! hyper, in `viewer_io`.
 
 mod abort;
 mod control;
+mod idle;
 mod listen;
 mod refusal;
+mod reply;
 mod seats;
 mod viewer_io;
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -33,10 +37,6 @@ use std::time::Duration;
 use std::{io, mem};
 
 use axum::Router;
-use axum::response::Response;
-use axum::routing::future::RouteFuture;
-use http::Request;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
@@ -51,7 +51,8 @@ pub use self::control::ConnectionControl;
 use self::control::Order;
 pub use self::listen::{bind, listen};
 use self::refusal::Refusals;
-use self::seats::{Seat, Seats};
+use self::reply::Application;
+use self::seats::{Seat, Seats, WayOut};
 use self::viewer_io::ViewerIo;
 use crate::client::TrustedProxies;
 
@@ -87,6 +88,12 @@ const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration:
 /// Least time between two log lines about accept errors.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Places that only peers on this machine can take. A health check needs one, a few scripts and a dashboard some more.
+pub const LOOPBACK_PLACES: usize = 64;
+
+/// Most sockets of strangers that have no place: refused ones, and ones that gave theirs away.
+pub const DOORWAY: usize = 64;
+
 /// Limits and deadlines of the accept loop.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
@@ -102,8 +109,16 @@ pub struct ServeOptions {
     /// `SO_SNDBUF` of every connection, in bytes (the kernel doubles it for its bookkeeping). 256 KiB: 100
     /// stalled viewers pin 66 MB of kernel memory with it and 395 MB without.
     pub send_buffer: usize,
-    /// Most connections at a time; more are answered 503. 5256: the default viewers plus 256 for pages.
+    /// Most connections at a time; more are answered 503 unless one without a request is there to give way. 5256: the
+    /// default viewers plus 256 for pages.
     pub max_connections: usize,
+    /// Places beside these for peers on this machine alone, above all for its health check. 64.
+    pub loopback_places: usize,
+    /// Most connections that have given way and are not closed yet; no other is accepted meanwhile. 32: their own tasks
+    /// close them at once.
+    pub leaving: usize,
+    /// Most refused connections that are drained for a moment so that the refusal arrives; more are closed at once. 32.
+    pub draining: usize,
     /// Most connections at a time from one address, or one /64 of IPv6; more are answered 429. 320: the
     /// default viewers of an address plus 64 for pages. Trusted proxies are not counted, because all their
     /// clients share their address.
@@ -124,6 +139,9 @@ impl Default for ServeOptions {
             half_close_grace: Duration::from_secs(1),
             send_buffer: 256 * 1024,
             max_connections: 5000 + 256,
+            loopback_places: LOOPBACK_PLACES,
+            leaving: DOORWAY / 2,
+            draining: DOORWAY / 2,
             max_connections_per_ip: 256 + 64,
             trusted_proxies: TrustedProxies::default(),
             drain_timeout: Duration::from_secs(10),
@@ -139,10 +157,12 @@ pub struct Counters {
     pub open: AtomicU64,
     /// Connections that were served or are.
     pub accepted: AtomicU64,
-    /// Connections answered 503 because `max_connections` were open.
+    /// Connections answered 503 because `max_connections` were open and in use.
     pub refused_full: AtomicU64,
-    /// Connections answered 429 because their address had `max_connections_per_ip` open.
+    /// Connections answered 429 because their address had `max_connections_per_ip` open and in use.
     pub refused_address: AtomicU64,
+    /// Connections without a request that were closed because somebody else came.
+    pub gave_way: AtomicU64,
     /// Failed accepts: descriptors or memory short, or a peer that left while it waited.
     pub accept_errors: AtomicU64,
     /// Connections cut because their socket took no byte for the stall timeout.
@@ -177,7 +197,7 @@ impl Server {
             app,
             http: http1_of(&options),
             seats: Arc::new(Seats::new(&options)),
-            refusals: Refusals::default(),
+            refusals: Refusals::new(options.draining),
             tasks: TaskTracker::new(),
             options,
         }
@@ -207,10 +227,11 @@ impl Server {
     async fn accept_forever(&self, listener: &TcpListener) -> io::Error {
         let mut trouble = AcceptTrouble::default();
         loop {
+            let way_out = self.seats.way_out().await;
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     trouble.pause = Duration::ZERO;
-                    self.welcome(stream, peer);
+                    self.welcome(stream, peer, way_out);
                 }
                 Err(error) => {
                     self.options.counters.accept_errors.fetch_add(1, Ordering::Relaxed);
@@ -224,9 +245,9 @@ impl Server {
     }
 
     /// Gives the connection a task of its own, or refuses it. Never waits.
-    fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
+    fn welcome(&self, stream: TcpStream, peer: SocketAddr, way_out: WayOut) {
         let control = ConnectionControl::new(peer);
-        match Seats::take(&self.seats, &control) {
+        match Seats::take(&self.seats, &control, way_out) {
             Ok(seat) => self.converse(stream, control, seat),
             Err(full) => self.refusals.refuse(stream, full, &self.tasks),
         }
@@ -235,10 +256,11 @@ impl Server {
     fn converse(&self, stream: TcpStream, control: ConnectionControl, seat: Seat) {
         tune(&stream, &self.options);
         let io = ViewerIo::new(stream, control.clone(), &self.options);
-        let application = Application { router: self.app.clone(), control: control.clone() };
+        let seat = Arc::new(seat);
+        let application = Application::new(self.app.clone(), control.clone(), Arc::clone(&seat));
         let connection = self.http.serve_connection(TokioIo::new(io), application);
         let counters = Arc::clone(&self.options.counters);
-        self.tasks.spawn(Conversing { connection, control, counters, finishing: false, _seat: seat });
+        self.tasks.spawn(Conversing { connection, control, counters, finishing: false, seat });
     }
 }
 
@@ -256,23 +278,6 @@ fn http1_of(options: &ServeOptions) -> http1::Builder {
 
 type Conversation = http1::Connection<TokioIo<ViewerIo>, Application>;
 
-/// The application as one connection sees it: every request carries the connection's control.
-struct Application {
-    router: Router,
-    control: ConnectionControl,
-}
-
-impl hyper::service::Service<Request<Incoming>> for Application {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.control.clone());
-        tower::Service::call(&mut self.router.clone(), request)
-    }
-}
-
 /// Runs one connection to its end, obeying the orders its control receives meanwhile.
 ///
 /// A future by hand: an async block would hold the connection three times, as what it captures, what it passes on and
@@ -283,7 +288,7 @@ struct Conversing {
     counters: Arc<Counters>,
     finishing: bool,
     /// Last, so dropped last: a seat is free when its descriptor is.
-    _seat: Seat,
+    seat: Arc<Seat>,
 }
 
 impl Future for Conversing {
@@ -292,18 +297,26 @@ impl Future for Conversing {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let order = this.control.order(cx);
-        if order == Order::Cut {
+        if matches!(order, Order::Leave | Order::Cut) {
             return Poll::Ready(());
         }
         if order == Order::Finish && !this.finishing {
             this.finishing = true;
             Pin::new(&mut this.connection).graceful_shutdown();
         }
-        Pin::new(&mut this.connection).poll(cx).map(|ended| {
-            if let Err(error) = ended {
+        match Pin::new(&mut this.connection).poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(()),
+            Poll::Ready(Err(error)) => {
                 count_end(&error, &this.control, &this.counters);
+                Poll::Ready(())
             }
-        })
+            Poll::Pending => {
+                if this.control.is_at_rest() {
+                    this.seat.rest();
+                }
+                Poll::Pending
+            }
+        }
     }
 }
 

@@ -18,22 +18,18 @@ use super::seats::Full;
 use super::viewer_io::{DRAIN_LIMIT, DRAIN_TIMEOUT};
 use crate::api::problem::{Code, Problem, RequestId};
 
-/// How many refused connections are drained at a time.
-const MAX_DRAINING: usize = 64;
-
 /// Who turns away.
 #[derive(Debug)]
 pub(super) struct Refusals {
     draining: Arc<Semaphore>,
 }
 
-impl Default for Refusals {
-    fn default() -> Self {
-        Self { draining: Arc::new(Semaphore::new(MAX_DRAINING)) }
-    }
-}
-
 impl Refusals {
+    /// At most `draining` refused connections are open at a time, beside the one in hand.
+    pub(super) fn new(draining: usize) -> Self {
+        Self { draining: Arc::new(Semaphore::new(draining)) }
+    }
+
     /// Answers and closes. Never waits.
     pub(super) fn refuse(&self, stream: TcpStream, full: Full, tasks: &TaskTracker) {
         debug!(?full, "connection refused");

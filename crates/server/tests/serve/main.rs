@@ -450,7 +450,8 @@ async fn a_client_that_resets_before_its_reply_begins_is_given_up_at_once() {
 #[tokio::test]
 async fn above_the_connection_limit_a_client_is_told_so_and_running_viewers_go_on() {
     let (options, counters) = options();
-    let server = Running::start(endless(), ServeOptions { max_connections: 2, ..options }).await;
+    let options = ServeOptions { max_connections: 2, loopback_places: 0, ..options };
+    let server = Running::start(endless(), options).await;
     let mut viewers = [server.connect().await, server.connect().await];
     for viewer in &mut viewers {
         viewer.send(GET).await;
@@ -478,10 +479,10 @@ async fn above_the_connection_limit_a_client_is_told_so_and_running_viewers_go_o
 #[tokio::test]
 async fn above_its_own_limit_an_address_is_told_so_and_others_are_served() {
     let (options, counters) = options();
-    let server = Running::start(hello(), ServeOptions { max_connections_per_ip: 1, ..options }).await;
+    let server = Running::start(endless(), ServeOptions { max_connections_per_ip: 1, ..options }).await;
     let mut first = server.connect().await;
     first.send(GET).await;
-    first.read_until("hello").await;
+    first.read_bytes(CHUNK).await;
     let mut second = server.connect().await;
     let (reply, end) = second.read_to_end().await;
     end.unwrap();
@@ -489,8 +490,97 @@ async fn above_its_own_limit_an_address_is_told_so_and_others_are_served() {
     assert!(reply.contains("\"code\":\"too_many_requests\""), "{reply}");
     let mut other = server.connect_from([127, 0, 0, 2].into()).await;
     other.send(GET).await;
-    other.read_until("hello").await;
+    other.read_bytes(CHUNK).await;
     assert_eq!(counters.refused_address.load(Ordering::Relaxed), 1);
+    first.read_bytes(CHUNK).await;
+}
+
+/// Full, from two addresses that each may have two.
+fn narrow() -> (ServeOptions, Arc<Counters>) {
+    let (options, counters) = options();
+    let options =
+        ServeOptions { max_connections: 3, loopback_places: 0, max_connections_per_ip: 2, ..options };
+    (options, counters)
+}
+
+#[tokio::test]
+async fn whoever_asks_nothing_gives_way_whether_silent_dripping_or_kept_alive() {
+    let (options, counters) = narrow();
+    let server = Running::start(hello(), options).await;
+    let mut idle = Vec::new();
+    for address in 1..4 {
+        idle.push(server.connect_from([127, 0, 0, address].into()).await);
+    }
+    idle[1].send("GET / HTTP/1.1\r\nHost: ").await;
+    idle[2].send(GET).await;
+    idle[2].read_until("hello").await;
+    let mut newcomers = Vec::new();
+    for address in 4..7 {
+        let mut newcomer = server.connect_from([127, 0, 0, address].into()).await;
+        newcomer.send(GET).await;
+        newcomer.read_until("hello").await;
+        newcomers.push(newcomer);
+    }
+    for client in &mut idle {
+        let (rest, end) = client.read_to_end().await;
+        assert_eq!(rest, "");
+        assert!(end.is_ok() || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+    }
+    assert_eq!(counters.gave_way.load(Ordering::Relaxed), 3);
+    assert_eq!(counters.refused_full.load(Ordering::Relaxed), 0);
+    until(|| counters.open.load(Ordering::Relaxed) == 3).await;
+}
+
+#[tokio::test]
+async fn a_request_under_way_gives_way_to_nobody() {
+    let slow = Slow::default();
+    let app =
+        slow.app().route("/body", axum::routing::post(async |body: String| body)).merge(Router::new().route(
+            "/stream",
+            get(|switch: AbortSwitch| async move {
+                Response::new(Body::new(AbortOnError::new(
+                    TestBody { left: usize::MAX, end: End::Hang },
+                    switch,
+                )))
+            }),
+        ));
+    let (options, counters) = narrow();
+    let server = Running::start(app, options).await;
+    // One waits for its reply, one sends its body, one has not taken all of its reply yet.
+    let mut waiting = server.connect().await;
+    waiting.send(GET).await;
+    patiently(slow.begun.notified()).await;
+    let mut sending = server.connect().await;
+    sending.send("POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab").await;
+    let mut watching = server.connect_from([127, 0, 0, 2].into()).await;
+    watching.send("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    watching.read_bytes(CHUNK).await;
+    until(|| counters.open.load(Ordering::Relaxed) == 3).await;
+    for (newcomer, status) in [(1, "429"), (2, "503"), (3, "503")] {
+        let (reply, _) = server.connect_from([127, 0, 0, newcomer].into()).await.read_to_end().await;
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{reply}");
+    }
+    assert_eq!(counters.gave_way.load(Ordering::Relaxed), 0);
+    sending.send("cd").await;
+    sending.read_until("abcd").await;
+    slow.reply.notify_one();
+    waiting.read_until("at last").await;
+    watching.read_bytes(CHUNK).await;
+}
+
+#[tokio::test]
+async fn a_reply_that_the_client_has_not_taken_whole_gives_way_to_nobody() {
+    const LONG: usize = 16 * 1024 * 1024;
+    let app = hello().route("/long", get(async || vec![b'a'; LONG]));
+    let (options, counters) = narrow();
+    let server = Running::start(app, ServeOptions { max_connections: 1, ..options }).await;
+    let mut slow = server.connect_with_small_buffer().await;
+    slow.send("GET /long HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    slow.read_bytes(CHUNK).await;
+    let (reply, _) = server.connect().await.read_to_end().await;
+    assert!(reply.starts_with("HTTP/1.1 503 "), "{reply}");
+    slow.read_bytes(LONG - CHUNK).await;
+    assert_eq!(counters.gave_way.load(Ordering::Relaxed), 0);
 }
 
 // Shutdown
