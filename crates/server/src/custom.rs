@@ -3,7 +3,7 @@
 
 use acemux_fleet::custom::templates::TemplatesDocument;
 use acemux_fleet::custom::{CustomVariant, Document};
-use acemux_fleet::ident::InstanceId;
+use acemux_fleet::ident::{DockerName, InstanceId};
 use acemux_fleet::profile::Platform;
 use acemux_fleet::recipe::Recipe;
 use acemux_store::{Store, StoreError};
@@ -17,6 +17,11 @@ use crate::{control, saved};
 const DOCUMENT: &str = "custom_variant";
 /// Where its templates stand.
 const TEMPLATES: &str = "custom_templates";
+
+/// Begins a token that is sealed; no token has a colon.
+const SEALED: &str = "sealed:";
+/// Ties a sealed token to what it is part of.
+const CONTEXT: &str = "custom variant";
 
 /// The custom variant and its templates.
 pub struct Custom {
@@ -37,12 +42,12 @@ pub struct State {
 pub struct Recipes {
     config: Config,
     instance: InstanceId,
-    own_networks: Option<Vec<String>>,
+    own_networks: Option<Vec<DockerName>>,
 }
 
 impl Recipes {
     /// With these settings, for engines of this instance.
-    pub fn new(config: &Config, instance: InstanceId, own_networks: Option<Vec<String>>) -> Self {
+    pub fn new(config: &Config, instance: InstanceId, own_networks: Option<Vec<DockerName>>) -> Self {
         Self { config: config.clone(), instance, own_networks }
     }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::Problems;
 use super::{CustomVariant, Document};
+use crate::allowed::steers;
 
 /// Places, numbered from 1.
 const PLACES: u8 = 10;
@@ -80,7 +81,9 @@ pub enum TemplateError {
     #[error("template {0} is active; activate another one first")]
     Active(TemplateId),
     /// Not a name: a bad request.
-    #[error("a name has 1 to {LONGEST_NAME} characters, none of them a control character")]
+    #[error(
+        "a name has 1 to {LONGEST_NAME} characters, none of which steers a terminal or the direction of text"
+    )]
     Name,
     /// What it holds cannot run: a bad request.
     #[error(transparent)]
@@ -191,6 +194,13 @@ impl TemplatesDocument {
         Ok(variant)
     }
 
+    /// The same with every access token as `change` has it.
+    pub fn with_tokens(mut self, change: &dyn Fn(&str) -> String) -> Self {
+        let kept = |Kept { name, config }| Kept { name, config: config.with_tokens(change) };
+        self.templates = self.templates.into_iter().map(|(id, template)| (id, kept(template))).collect();
+        self
+    }
+
     /// The template at `id` as a file.
     pub fn export(&self, id: TemplateId) -> Result<String, TemplateError> {
         let template = self.get(id)?;
@@ -220,7 +230,7 @@ fn refused(reason: String) -> TemplateError {
 
 fn named(name: &str) -> Result<String, TemplateError> {
     let name = name.trim();
-    let fits = (1..=LONGEST_NAME).contains(&name.chars().count()) && !name.contains(char::is_control);
+    let fits = (1..=LONGEST_NAME).contains(&name.chars().count()) && !name.contains(steers);
     fits.then(|| name.to_owned()).ok_or(TemplateError::Name)
 }
 
@@ -291,7 +301,7 @@ mod tests {
     fn names_are_trimmed_and_not_empty() {
         let mut templates = two();
         assert_eq!(templates.get(id(10)).unwrap().name, "Night");
-        for wrong in ["", "  ", "a\nb", &"x".repeat(65)] {
+        for wrong in ["", "  ", "a\nb", "a\u{202e}b", &"x".repeat(65)] {
             assert_eq!(templates.rename(id(1), wrong), Err(TemplateError::Name), "{wrong:?}");
             assert_eq!(templates.save(id(1), wrong, variant(Platform::Arm32)), Err(TemplateError::Name));
         }

@@ -52,6 +52,12 @@ pub enum Kind {
     Networks,
     /// `key=value`.
     Label,
+    /// The reference of an image.
+    Image,
+    /// The tag of an image.
+    Tag,
+    /// The name of a container or network.
+    Docker,
 }
 
 /// Whether a setting does anything in this version.
@@ -90,7 +96,10 @@ impl Kind {
             Self::Endpoints => "host:port,host:port, each once".into(),
             Self::HostNames => "names of hosts without ports: tv.example,iptv.example.com".into(),
             Self::Networks => "addresses and networks: 10.0.0.0/8,192.168.1.2".into(),
-            Self::Label => "key=value".into(),
+            Self::Label => "key=value, one line, and none of the fleet's own labels".into(),
+            Self::Image => "an image's name in lower case, like ghcr.io/owner/name:tag".into(),
+            Self::Tag => "an image's tag: letters, digits, dots, dashes and underscores".into(),
+            Self::Docker => "a name of Docker's: letters, digits, dots, dashes and underscores".into(),
         }
     }
 
@@ -191,7 +200,7 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (VIEWERS, now("VIEWER_STALL_TIMEOUT", Kind::DurationOrNever(Duration::from_millis(500)), "60s", "A viewer whose socket makes no progress for so long is cut; 0 means never.")),
     (VIEWERS, now("HLS_VIEWER_TIMEOUT", from_s(1), "30s", "How long an HLS viewer stays without asking for a playlist or a segment.")),
     (VIEWERS, now("VIEWER_SNDBUF", Kind::Size, "256 KiB", "Kernel send buffer per viewer.")),
-    (VIEWERS, now("TRUSTED_PROXIES", Kind::Networks, "", "Proxies whose X-Forwarded-For counts as the client's address.")),
+    (VIEWERS, now("TRUSTED_PROXIES", Kind::Networks, "", "Proxies whose X-Forwarded-For counts as the client's address. Never a network that strangers are in.")),
     (ENGINES, now("ENGINES", Kind::Endpoints, "", "Engines that somebody else runs.")),
     (ENGINES, alias("ACEXY_HOST", Kind::Text, "ENGINES", "The engine's host, as acexy has it; with ACEXY_PORT it means ENGINES=host:port.")),
     (ENGINES, alias("ACEXY_PORT", Kind::Port, "ENGINES", "The engine's port, as acexy has it; 6878 when only ACEXY_HOST is set.")),
@@ -204,23 +213,23 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (FLEET, now("MAX_REPLICAS", Kind::Count(1), "20", "Engines allowed. A hard cap.")),
     (FLEET, now("MIN_FREE_REPLICAS", Kind::Count(0), "1", "Engines kept idle; when not set, at most MAX_REPLICAS.")),
     (FLEET, now("ENGINE_VARIANT", Kind::Choice(VARIANTS), "", "Engine image family; per architecture when not set.")),
-    (FLEET, now("ENGINE_IMAGE", Kind::Text, "", "Another image for the variant.")),
+    (FLEET, now("ENGINE_IMAGE", Kind::Image, "", "Another image for the variant.")),
     (FLEET, now("ENGINE_MEMORY_LIMIT", Kind::Size, "", "Memory limit per engine.")),
-    (FLEET, now("ENGINE_ARM32_VERSION", Kind::Text, "arm32-v3.2.13", "Image tag on 32-bit ARM.")),
-    (FLEET, now("ENGINE_ARM64_VERSION", Kind::Text, "arm64-v3.2.13", "Image tag on 64-bit ARM.")),
+    (FLEET, now("ENGINE_ARM32_VERSION", Kind::Tag, "arm32-v3.2.13", "Image tag on 32-bit ARM.")),
+    (FLEET, now("ENGINE_ARM64_VERSION", Kind::Tag, "arm64-v3.2.13", "Image tag on 64-bit ARM.")),
     (FLEET, now("ENGINE_GRACE_PERIOD_S", DURATION, "30s", "Idle time before an engine may be removed.")),
-    (FLEET, now("PORT_RANGE_HOST", Kind::Ports, "19000-19999", "Host ports for engines.")),
+    (FLEET, now("PORT_RANGE_HOST", Kind::Ports, "19000-19999", "Host ports for engines; a request for an engine may choose one of them and no other.")),
     (FLEET, now("ACE_HTTPS_RANGE", Kind::Ports, "45000-49999", "Engine HTTPS ports inside containers.")),
     (FLEET, now("ACE_MAP_HTTPS", Kind::Bool, "false", "Also publish the engine's HTTPS port.")),
     (FLEET, now("DOCKER_HOST", Kind::Text, "", "Where the Docker daemon answers; the local socket when not set.")),
-    (FLEET, now("DOCKER_NETWORK", Kind::Text, "", "Docker network for engines; our own when not set.")),
-    (FLEET, now("CONTAINER_LABEL", Kind::Label, "orchestrator.managed=acestream", "Label put on every engine.")),
+    (FLEET, now("DOCKER_NETWORK", Kind::Docker, "", "Docker network for engines; our own when not set.")),
+    (FLEET, now("CONTAINER_LABEL", Kind::Label, "orchestrator.managed=acestream", "Label put on every engine; one line, of a name that is none of the fleet's own.")),
     (FLEET, now("INSTANCE_ID", Kind::Text, "", "Which containers are ours; random and kept beside the database when not set.")),
     (FLEET, now("ENGINE_MAX_AGE", from_s(60), "", "Age, from when this run of the service first saw it, at which an idle engine is replaced, one a minute at most; never when not set.")),
     (FLEET, now("ENGINE_MAX_MEMORY", Kind::Size, "", "Memory in use at which an idle engine is replaced, one a minute at most; never when not set.")),
     (FLEET, now("ENGINE_CPUS", Kind::Decimal, "", "CPUs that one engine may use, e.g. 1.5; all of them when not set.")),
     (FLEET, now("ENGINE_PIDS_LIMIT", Kind::Count(16), "512", "Processes and threads that one engine may have.")),
-    (FLEET, now("ENGINE_CAPABILITIES", Kind::Text, "", "Relaxation: Linux capabilities that engines keep, e.g. NET_RAW,CHOWN; none when not set.")),
+    (FLEET, now("ENGINE_CAPABILITIES", Kind::Text, "", "Relaxation: Linux capabilities that engines keep, e.g. NET_RAW,CHOWN; none when not set. Unknown names are left out.")),
     (FLEET, now("ENGINE_NEW_PRIVILEGES", Kind::Bool, "false", "Relaxation: whether programs in an engine's container may gain rights.")),
     (FLEET, now("ENGINE_WRITABLE_ROOTFS", Kind::Bool, "false", "Relaxation: a writable root file system also where the image does without.")),
     (FLEET, now("AUTO_DELETE", Kind::Bool, "true", "Whether idle engines are removed.")),
@@ -235,8 +244,8 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (FLEET, now("MAX_CONCURRENT_PROVISIONS", Kind::Count(1), "2", "Engines created at the same time.")),
     (FLEET, now("MIN_PROVISION_INTERVAL_S", DURATION, "0.5s", "Least time between two creations.")),
     (VPN, vpn("VPN_MODE", Kind::Choice(&["off", "single", "redundant"]), "off", "Whether engines run behind gluetun.")),
-    (VPN, vpn("GLUETUN_CONTAINER_NAME", Kind::Text, "", "The VPN container.")),
-    (VPN, vpn("GLUETUN_CONTAINER_NAME_2", Kind::Text, "", "The second VPN container.")),
+    (VPN, vpn("GLUETUN_CONTAINER_NAME", Kind::Docker, "", "The VPN container.")),
+    (VPN, vpn("GLUETUN_CONTAINER_NAME_2", Kind::Docker, "", "The second VPN container.")),
     (VPN, vpn("GLUETUN_API_PORT", Kind::Port, "8001", "Port of gluetun's control server.")),
     (VPN, vpn("GLUETUN_HEALTH_CHECK_INTERVAL_S", from_s(1), "5s", "Period of VPN checks.")),
     (VPN, vpn("GLUETUN_PORT_CACHE_TTL_S", DURATION, "60s", "How long a forwarded port is taken as known.")),
