@@ -247,7 +247,7 @@ fn options(min: usize) -> FleetOptions {
         network: Network::Host,
         reach: Reach::Published,
         map_https: false,
-        label: "orchestrator.managed=acestream".parse().unwrap(),
+        label: "orchestrator.managed=acestream".parse().expect("a label"),
         instance: "test".parse().expect("a name"),
     };
     let policy = Policy {

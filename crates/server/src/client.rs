@@ -28,8 +28,8 @@ const MAX_USER_AGENT: usize = 256;
 /// X-Forwarded-For, the de facto standard that nginx, HAProxy, Caddy and Traefik write.
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Bits of a prefix below which a network is no site but a part of the Internet: the widest private ones are 10.0.0.0/8
-/// and fd00::/8.
+/// Bits of a prefix below which a network is no site but a part of the Internet: the widest private ones are `10.0.0.0/8`
+/// and `fd00::/8`.
 const WIDEST_SITE: u8 = 8;
 
 /// The proxies whose word about the client is taken. Cheap to clone. A mapped IPv4 network is kept as IPv4.

@@ -91,6 +91,11 @@ impl Process {
         kilobytes * 1024
     }
 
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
     /// A page's JSON.
     pub async fn page(&self, path: &str) -> Value {
         get(self.address, path).await.json().await
@@ -115,11 +120,17 @@ impl Drop for Process {
     }
 }
 
-/// Nothing of the environment of the test reaches it.
+/// Nothing of the environment of the test reaches it. It is started as a careless supervisor would, without a umask: what it
+/// keeps from others it keeps itself.
 fn spawn<'a>(folder: &Path, settings: impl Iterator<Item = (&'a str, &'a str)>) -> Child {
     let log = std::fs::File::create(folder.join("log")).expect("a log file");
-    let mut command = Command::new(binary());
-    command.arg("serve").current_dir(folder).env_clear().envs(settings);
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", "umask 000 && exec \"$0\" serve"])
+        .arg(binary())
+        .current_dir(folder)
+        .env_clear()
+        .envs(settings);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
     command.spawn().expect("the program can be run")
 }

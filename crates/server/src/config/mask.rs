@@ -8,12 +8,12 @@ const MASK: &str = "***";
 const TELLING: [&str; 9] = ["token", "key", "pass", "pwd", "secret", "auth", "sign", "cred", "sid"];
 
 /// `http://user:pass@host/?token=x` as `http://***@host/?token=***`. What cannot be told from credentials is hidden, too.
-pub fn masked(text: &str) -> String {
+pub(super) fn masked(text: &str) -> String {
     without_secrets(&without_userinfo(text, "***@"))
 }
 
 /// A URL without user and password, which mean nothing to those that we call.
-pub fn without_credentials(url: &str) -> String {
+pub(super) fn without_credentials(url: &str) -> String {
     without_userinfo(url, "")
 }
 

@@ -88,7 +88,7 @@ impl Kind {
             Self::Port => "a port: 0-65535".into(),
             Self::Ports => "a range of ports: 19000-19999".into(),
             Self::Bool => "true or false".into(),
-            Self::Text => "text".into(),
+            Self::Text => "text on one line".into(),
             Self::Secret => "printable ASCII without blanks at its ends".into(),
             Self::Decimal => "a number like 1.5, more than 0".into(),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
