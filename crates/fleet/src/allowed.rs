@@ -359,7 +359,7 @@ pub(crate) fn is_line(text: &str) -> bool {
 }
 
 /// Control characters, and those that change the direction of text.
-pub(crate) fn steers(c: char) -> bool {
+pub fn steers(c: char) -> bool {
     let turns =
         matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     turns || c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')

@@ -1,5 +1,7 @@
 //! Values as they may be shown: without the credentials that URLs in them carry. Where a value is printed it goes through
-//! here, also in the line that refuses it.
+//! here, also in the line that refuses it. What would begin a line of its own, or steer a terminal, is not printed either.
+
+use acemux_fleet::allowed::steers;
 
 /// Stands for what is not shown.
 const MASK: &str = "***";
@@ -9,7 +11,7 @@ const TELLING: [&str; 9] = ["token", "key", "pass", "pwd", "secret", "auth", "si
 
 /// `http://user:pass@host/?token=x` as `http://***@host/?token=***`. What cannot be told from credentials is hidden, too.
 pub(super) fn masked(text: &str) -> String {
-    without_secrets(&without_userinfo(text, "***@"))
+    without_secrets(&without_userinfo(text, "***@")).replace(steers, "\u{fffd}")
 }
 
 /// A URL without user and password, which mean nothing to those that we call.
@@ -115,6 +117,11 @@ mod tests {
         ] {
             assert_eq!(masked(text), text);
         }
+    }
+
+    #[test]
+    fn nothing_of_a_value_steers_a_terminal_or_makes_a_line_of_its_own() {
+        assert_eq!(masked("a\nb\u{1b}[31m\u{202e}c"), "a\u{fffd}b\u{fffd}[31m\u{fffd}c");
     }
 
     #[test]

@@ -573,7 +573,7 @@ mod tests {
             ("DOCKER_NETWORK", "container:other"),
             ("DOCKER_NETWORK", "a b"),
             ("GLUETUN_CONTAINER_NAME", "../x"),
-            ("CONTAINER_LABEL", "a=b\ntraefik.enable=true"),
+            ("CONTAINER_LABEL", "a=b\ntraefik.enable"),
             ("CONTAINER_LABEL", "io.acemux.instance=other"),
             ("CONTAINER_LABEL", "a=\u{202e}b"),
             ("DB_PATH", "data\n/acemux.db"),

@@ -310,7 +310,13 @@ async fn two_instances_on_one_daemon_leave_each_other_alone() {
     assert!(ones.iter().all(|engine| !twos.contains(engine)));
     let deleted = one_deletes(&one, &twos[0]).await;
     assert_eq!(deleted, 404, "the other's engine is unknown here");
+    let zeros = "0".repeat(64);
+    for odd in [&ones[0][..11], &ones[0][..12], &ones[0][..63], "acestream-1", ".*", "..%2fx", "%00", &zeros]
+    {
+        assert_eq!(one_deletes(&one, odd).await, 404, "only a full id of our own names an engine: {odd}");
+    }
     assert_eq!(one_deletes(&one, &ones[0]).await, 200);
+    assert_eq!(one_deletes(&one, &ones[0]).await, 404, "it is gone");
     assert_eq!(two.healthy().await, twos);
     one.until_healthy(2).await;
 }
