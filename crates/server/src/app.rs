@@ -31,8 +31,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{
-    channels, custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, loops, proxy,
-    status, streams,
+    channels, custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, loops,
+    proxy, status, streams,
 };
 use crate::archive::{Archive, PlaybackJournal};
 use crate::audit;
@@ -287,7 +287,8 @@ impl App {
 
     /// The routes of all pages, as they are written, for tests that ask each one.
     pub fn routes() -> Vec<String> {
-        let mirrored = pages().routes.into_iter().flat_map(|route| [route.to_owned(), format!("/api/v1{route}")]);
+        let mirrored =
+            pages().routes.into_iter().flat_map(|route| [route.to_owned(), format!("/api/v1{route}")]);
         mirrored.chain(own_pages().routes.into_iter().map(|route| format!("/api/v1{route}"))).collect()
     }
 }
