@@ -220,7 +220,7 @@ async fn tokens_that_an_earlier_version_kept_are_wiped() {
     };
     let rows: String = (1..500).map(row).collect();
     connection
-        .execute_batch(&format!("{rows} DELETE FROM playbacks WHERE id > 3; PRAGMA user_version = 1;"))
+        .execute_batch(&format!("{rows} DELETE FROM playbacks WHERE id > 3; PRAGMA user_version = 3;"))
         .unwrap();
     connection.close().unwrap();
     assert!(holds(folder.path(), TOKEN));

@@ -17,6 +17,7 @@ mod hls;
 mod inputs;
 mod joins;
 mod limits;
+mod open_engine;
 mod operator;
 mod pages;
 mod places;
