@@ -223,6 +223,11 @@ impl Engine {
         self.0.sessions.is_closing(infohash.hash())
     }
 
+    /// Whether nothing of ours goes on there: no start call, also none that nobody waits for any more, no session, no stop.
+    pub fn is_at_rest(&self) -> bool {
+        self.0.sessions.is_empty()
+    }
+
     /// Start calls under way that somebody waits for.
     pub fn wanted_calls(&self) -> usize {
         let (all, abandoned) = self.calls();

@@ -14,7 +14,7 @@ use crate::plan::{Action, Creation, NAME_AVOIDED, Purpose, Reason};
 use crate::ports::is_free_here;
 use crate::provisioner::{Container, ContainerState, PostMortem, ProvisionError};
 use crate::recipe::{EnginePorts, Extra};
-use crate::spec::{EngineSpec, label};
+use crate::spec::{EngineSpec, Network, label};
 
 /// Pause before a failed removal is tried again.
 const REMOVAL_PAUSE: Duration = Duration::from_secs(5);
@@ -278,6 +278,7 @@ fn fresh(id: &ContainerId, spec: &EngineSpec) -> Container {
         created: Timestamp::now(),
         labels: spec.labels.clone(),
         ports: spec.publish.iter().map(|port| (*port, "127.0.0.1".to_owned(), *port)).collect(),
+        shares_network: matches!(spec.network, Network::Container(_)),
     }
 }
 
