@@ -102,9 +102,9 @@ impl Traffic {
     pub(crate) fn take(&mut self, sample: Sample) {
         let before = self.last.replace(sample);
         let idle = before.and_then(|before| sample.received_idle_since(&before));
-        self.evidence = idle.and_then(|(from, bytes)| {
+        self.evidence = idle.map(|(from, bytes)| {
             let evidence = self.evidence.unwrap_or_else(|| Evidence::from(from));
-            Some(evidence.and(bytes, sample.at, &self.rule))
+            evidence.and(bytes, sample.at, &self.rule)
         });
     }
 

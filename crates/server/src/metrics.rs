@@ -372,3 +372,28 @@ fn as_gauge(count: usize) -> i64 {
 fn raise(counter: &Counter, to: u64) {
     counter.inc_by(to.saturating_sub(counter.get()));
 }
+
+#[cfg(test)]
+mod tests {
+    use acemux_fleet::event::EngineName;
+
+    use super::*;
+
+    #[test]
+    fn a_runaway_is_counted_when_it_is_given_up_and_named_in_the_history() {
+        let id = "0".repeat(64).parse().expect("64 hex digits");
+        let engine = EngineName { id, name: "acestream-3".into() };
+        let cordoned =
+            |is_cordoned, reason| FleetEvent::Cordoned { engine: engine.clone(), is_cordoned, reason };
+        let counts = FleetCounts::default();
+        let given_up = cordoned(true, Reason::RunsAway { mbits: 35 });
+        for event in [&given_up, &cordoned(true, Reason::Fat), &cordoned(false, Reason::Recovered)] {
+            counts.count("cordoned", event);
+        }
+        assert_eq!(counts.runaways.get(), 1);
+        let line = crate::history::describe(&given_up);
+        let sentence = "acestream-3 gets no new streams: it receives 35 Mbit/s without a session";
+        assert_eq!(line.message, sentence);
+        assert_eq!(line.details["reason"], serde_json::json!({ "code": "runs_away", "mbits": 35 }));
+    }
+}
