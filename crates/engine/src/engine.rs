@@ -77,6 +77,9 @@ struct Counters {
     stop_failed: AtomicU64,
 }
 
+/// How long a start waits to learn which program the engine is.
+const RECOGNISED: Duration = Duration::from_secs(1);
+
 /// Tries of a stop, all within its deadline.
 const STOP_TRIES: u32 = 3;
 
@@ -223,6 +226,11 @@ impl Engine {
         self.0.sessions.is_closing(infohash.hash())
     }
 
+    /// Whether nothing of ours goes on there: no start call, also none that nobody waits for any more, no session, no stop.
+    pub fn is_at_rest(&self) -> bool {
+        self.0.sessions.is_empty()
+    }
+
     /// Start calls under way that somebody waits for.
     pub fn wanted_calls(&self) -> usize {
         let (all, abandoned) = self.calls();
@@ -240,6 +248,14 @@ impl Engine {
         let version = self.0.client.version().await?;
         *self.0.family.write() = version.family;
         Ok(version)
+    }
+
+    /// Which program it is, asked now if nobody has asked yet: a start depends on it.
+    pub async fn recognise(&self) -> Family {
+        if self.family() == Family::Unknown {
+            let _unknown_still = timeout(RECOGNISED, self.version()).await;
+        }
+        self.family()
     }
 
     /// Which program it was when it was last asked for its version.

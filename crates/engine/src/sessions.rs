@@ -111,6 +111,11 @@ impl Sessions {
         self.channels.lock().by_hash.get(&hash).is_some_and(|channel| channel.closing > 0)
     }
 
+    /// Whether no channel has a start, a session or a stop here.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.channels.lock().by_hash.is_empty()
+    }
+
     /// A session that an earlier run left open is being stopped: starts of the channel wait for it.
     pub(crate) fn orphan(self: &Arc<Self>, hash: Hash) -> Closing {
         self.edit(hash, |channel| channel.closing += 1);

@@ -31,6 +31,7 @@ use crate::plan::{Demand, Plan, Policy, Purpose};
 use crate::provisioner::Provisioner;
 use crate::recipe::Recipe;
 use crate::reconcile::Reconciler;
+use crate::runaway::RunawayRule;
 
 /// Commands that may wait for the loop; it takes each within milliseconds.
 const COMMANDS: usize = 32;
@@ -57,6 +58,8 @@ pub struct FleetOptions {
     pub replacement: (u32, Duration),
     /// Whether a stop of the service removes its engines (`STOP_ENGINES_ON_EXIT`).
     pub stop_on_exit: bool,
+    /// When an idle engine is replaced for what it receives.
+    pub runaway: RunawayRule,
     /// Tells this run of the service from others, of the same instance too.
     pub run: String,
     /// What `POST /scale` asked an earlier run for.

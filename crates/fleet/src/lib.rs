@@ -41,5 +41,6 @@ pub mod profile;
 pub mod provisioner;
 pub mod recipe;
 mod reconcile;
+pub mod runaway;
 pub mod spec;
 pub mod trouble;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::ident::ContainerId;
 use crate::provisioner::Usage;
+use crate::runaway::{Runaway, RunawayRule, Sample, Traffic};
 use crate::trouble::{Fault, Trouble, Trust};
 
 /// Probes in a row that must succeed before an unhealthy engine is called healthy again.
@@ -62,6 +63,10 @@ pub struct Contained {
     pub labels: BTreeMap<String, String>,
     /// Its image.
     pub image: String,
+    /// This run has made it: what it loads before its first stream belongs to its image.
+    pub is_new: bool,
+    /// By what it is called a runaway; never when what is counted as its traffic is not its own alone.
+    pub runaway: Option<RunawayRule>,
 }
 
 /// One engine. Shared; the engine client's order of starts and stops lives in it, so there is one per engine.
@@ -80,6 +85,8 @@ pub struct Member {
     load: Mutex<Load>,
     knowledge: Mutex<Knowledge>,
     trouble: Mutex<Trouble>,
+    /// None when nothing is known of it.
+    traffic: Option<Mutex<Traffic>>,
 }
 
 /// Who may come, and who is here. One lock, so that an engine cannot be given a stream and removed at the same time.
@@ -87,6 +94,8 @@ pub struct Member {
 struct Load {
     used: usize,
     idle_since: Instant,
+    /// Whether it has had a stream that may have left something behind.
+    was_used: bool,
     door: Door,
 }
 
@@ -179,7 +188,9 @@ impl Member {
         container: Option<Contained>,
         name: String,
     ) -> Self {
-        let load = Load { used: 0, idle_since: Instant::now(), door: Door::Open };
+        let was_used = container.as_ref().is_some_and(|container| !container.is_new);
+        let load = Load { used: 0, idle_since: Instant::now(), was_used, door: Door::Open };
+        let rule = container.as_ref().and_then(|container| container.runaway);
         Self {
             key,
             engine,
@@ -189,6 +200,7 @@ impl Member {
             load: Mutex::new(load),
             knowledge: Mutex::new(Knowledge::new(name)),
             trouble: Mutex::default(),
+            traffic: rule.map(|rule| Mutex::new(Traffic::new(rule))),
         }
     }
 
@@ -268,6 +280,7 @@ impl Member {
         let mut load = self.load.lock();
         let may = load.door == Door::Open && load.used < self.slots;
         load.used += usize::from(may);
+        load.was_used |= may;
         may
     }
 
@@ -311,8 +324,28 @@ impl Member {
         known.is_frozen = is_frozen;
     }
 
+    /// What its container uses now.
     pub(crate) fn uses(&self, usage: Usage) {
         self.knowledge.lock().usage = Some(usage);
+        let Some(traffic) = &self.traffic else { return };
+        let (received, sent) = (usage.network_rx, usage.network_tx);
+        let idle_since = self.at_rest_since();
+        traffic.lock().take(Sample { at: Instant::now(), received, sent, idle_since });
+    }
+
+    /// Whether it receives what no stream has asked for.
+    pub fn runs_away(&self) -> Option<Runaway> {
+        let traffic = self.traffic.as_ref()?;
+        let idle_since = self.at_rest_since();
+        traffic.lock().runs_away(idle_since, Instant::now())
+    }
+
+    /// Since when nothing that a stream has left behind may still be wanted.
+    fn at_rest_since(&self) -> Option<Instant> {
+        let load = self.load.lock();
+        let idle_since = (load.used == 0 && load.was_used).then_some(load.idle_since);
+        drop(load);
+        idle_since.filter(|_| self.engine.is_at_rest())
     }
 
     /// A stream has delivered on it.
@@ -399,6 +432,8 @@ impl Knowledge {
 
 #[cfg(test)]
 mod tests {
+    use acemux_engine::Timings;
+
     use super::*;
 
     #[test]
@@ -420,5 +455,55 @@ mod tests {
         let mut known = Knowledge::new("one".into());
         (0..9).for_each(|_| assert!(!known.probed(false, 3)));
         assert_eq!(known.health, Health::Unknown);
+    }
+
+    /// An engine in a container of ours that receives 35 Mbit/s.
+    fn downloading(is_new: bool, runaway: Option<RunawayRule>) -> Member {
+        let endpoint: Endpoint = "127.0.0.1:6878".parse().expect("an endpoint");
+        let container = Contained {
+            id: "1".repeat(64).parse().expect("64 hex digits"),
+            place: 1,
+            labels: BTreeMap::new(),
+            image: "image".into(),
+            is_new,
+            runaway,
+        };
+        Member::contained(Engine::new(endpoint, Timings::default()), 2, 3, container, "one".into())
+    }
+
+    /// So many seconds of it; whether it is called a runaway after them.
+    async fn runs_away_after(member: &Member, seconds: u64) -> bool {
+        for _ in 0..seconds {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let received = member.knowledge().usage.map_or(0, |usage| usage.network_rx);
+            member.uses(Usage { network_rx: received + 4_375_000, ..Usage::default() });
+        }
+        member.runs_away().is_some()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_runaway_is_one_when_its_last_slot_is_back_for_a_minute() {
+        let member = downloading(true, Some(RunawayRule::default()));
+        assert!(member.take_slot() && member.take_slot());
+        assert!(!runs_away_after(&member, 90).await);
+        member.return_slot();
+        assert!(!runs_away_after(&member, 90).await, "one slot is in use");
+        member.return_slot();
+        assert!(!runs_away_after(&member, 59).await);
+        assert!(runs_away_after(&member, 3).await);
+        assert!(member.take_slot());
+        assert_eq!(member.runs_away(), None, "at once, not with the next sample");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_new_engine_loads_before_its_first_stream_is_its_own_affair() {
+        let rule = Some(RunawayRule::default());
+        assert!(!runs_away_after(&downloading(true, rule), 600).await);
+        assert!(runs_away_after(&downloading(false, rule), 62).await, "an adopted one had streams before us");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_its_traffic_is_not_its_own_alone_nothing_is_known() {
+        assert!(!runs_away_after(&downloading(false, None), 600).await);
     }
 }

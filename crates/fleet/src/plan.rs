@@ -32,8 +32,8 @@ pub const NAME_AVOIDED: Duration = Duration::from_mins(10);
 /// What the names of engines begin with; a number follows.
 pub(crate) const NAME_PREFIX: &str = "acestream-";
 
-/// Least time between two engines that are replaced though they work, for their age or their memory: a limit that every
-/// engine is beyond must not make the fleet replace one after the other.
+/// Least time between two engines that are replaced though they work, for their age, their memory or what they download: a
+/// limit that every engine is beyond must not make the fleet replace one after the other.
 pub const WEEDING_PAUSE: Duration = Duration::from_mins(1);
 
 /// What the operator wants.
@@ -105,6 +105,8 @@ pub struct EngineView {
     pub known_since: Moment,
     /// Memory in use, in bytes.
     pub memory: Option<u64>,
+    /// It downloads on without a session: so much, in Mbit/s.
+    pub runaway: Option<u64>,
     /// Fingerprint of the recipe it was made from.
     pub recipe: String,
     /// It takes no new streams.
@@ -170,7 +172,7 @@ pub struct Memory {
     pub last_creation: Option<Moment>,
     /// Names that other containers have, and until when we avoid them.
     pub names_taken: BTreeMap<String, Moment>,
-    /// When the last engine was given up that works, for its age or its memory.
+    /// When the last engine was given up that works, for its age, its memory or what it downloads.
     pub last_weeding: Option<Moment>,
 }
 
@@ -284,6 +286,11 @@ pub enum Reason {
     },
     /// It was made from another recipe: settings have changed.
     Outdated,
+    /// It is idle and downloads on.
+    RunsAway {
+        /// How much, in Mbit/s.
+        mbits: u64,
+    },
     /// It is idle and has been known for longer than `ENGINE_MAX_AGE`.
     Old,
     /// It is idle and uses more than `ENGINE_MAX_MEMORY`.
@@ -310,6 +317,7 @@ impl fmt::Display for Reason {
             Self::Frozen => write!(f, "its container is paused"),
             Self::Unhealthy { why } => write!(f, "it is unhealthy: {why}"),
             Self::Outdated => write!(f, "it was made with other settings"),
+            Self::RunsAway { mbits } => write!(f, "it receives {mbits} Mbit/s without a session"),
             Self::Old => write!(f, "it is idle and older than ENGINE_MAX_AGE"),
             Self::Fat => write!(f, "it is idle and uses more memory than ENGINE_MAX_MEMORY"),
             Self::Idle { seconds } => write!(f, "idle for {seconds} s, and enough others exist"),
@@ -381,7 +389,7 @@ impl fmt::Display for Hold {
 impl Reason {
     /// Whether it is why an engine goes that works and whose settings are the present ones.
     pub fn is_weeding(&self) -> bool {
-        matches!(self, Self::Old | Self::Fat)
+        matches!(self, Self::RunsAway { .. } | Self::Old | Self::Fat)
     }
 }
 
@@ -670,9 +678,13 @@ fn ready_role(policy: &Policy, world: &World<'_>, engine: &EngineView) -> Role {
     let is_fat = policy.max_memory.is_some_and(|limit| engine.memory.is_some_and(|used| used > limit));
     if engine.recipe != policy.recipe {
         Role::Replaceable(Reason::Outdated)
-    } else if may_go && is_old {
+    } else if !may_go {
+        Role::Serving
+    } else if let Some(mbits) = engine.runaway {
+        Role::Replaceable(Reason::RunsAway { mbits })
+    } else if is_old {
         Role::Replaceable(Reason::Old)
-    } else if may_go && is_fat {
+    } else if is_fat {
         Role::Replaceable(Reason::Fat)
     } else {
         Role::Serving
@@ -682,7 +694,10 @@ fn ready_role(policy: &Policy, world: &World<'_>, engine: &EngineView) -> Role {
 /// Engines that work and are replaced only for what they are go one after the other: those already cordoned first, then
 /// idle ones. The others serve meanwhile.
 fn tolerate_all_but_one(all: &mut [(&EngineView, Role)]) {
-    let works = |role: &Role| matches!(role, Role::Replaceable(Reason::Outdated | Reason::Old | Reason::Fat));
+    let works = |role: &Role| match role {
+        Role::Replaceable(reason) => *reason == Reason::Outdated || reason.is_weeding(),
+        _ => false,
+    };
     let first = all
         .iter()
         .enumerate()

@@ -73,6 +73,8 @@ pub struct Container {
     pub labels: BTreeMap<String, String>,
     /// Ports published on the host: container port, host address, host port.
     pub ports: Vec<(u16, String, u16)>,
+    /// It lives in another container's network (a VPN's): what the daemon counts as its traffic is everybody's there.
+    pub shares_network: bool,
 }
 
 /// What a container does, in the daemon's words.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use acemux_fleet::backoff::{Breaker, Moment, Places};
 use acemux_fleet::ident::ContainerId;
 use acemux_fleet::plan::{
-    Action, Creation, Demand, EngineView, Memory, Plan, Policy, Purpose, Standing, World, plan,
+    Action, Creation, Demand, EngineView, Memory, Plan, Policy, Purpose, Reason, Standing, World, plan,
 };
 use proptest::prelude::*;
 
@@ -45,6 +45,10 @@ enum Shock {
     Recover(usize),
     Freeze(usize),
     Thaw(usize),
+    /// It downloads on without a session.
+    RunAway(usize),
+    /// It does so no more.
+    Calm(usize),
     Vanish(usize),
     /// The next creations fail, so many.
     CreationsFail(usize),
@@ -66,6 +70,8 @@ fn shocks() -> impl Strategy<Value = Shock> {
         2 => (0_usize..64).prop_map(Shock::Recover),
         1 => (0_usize..64).prop_map(Shock::Freeze),
         1 => (0_usize..64).prop_map(Shock::Thaw),
+        2 => (0_usize..64).prop_map(Shock::RunAway),
+        1 => (0_usize..64).prop_map(Shock::Calm),
         1 => (0_usize..64).prop_map(Shock::Vanish),
         1 => (1_usize..9).prop_map(Shock::CreationsFail),
         1 => (1_usize..4).prop_map(Shock::NeverReady),
@@ -158,6 +164,10 @@ impl Model {
                     engine.view.standing = Standing::Ready;
                 }
             }),
+            Shock::RunAway(index) => on(*index, &mut |engine| {
+                engine.view.runaway = (engine.is_sound && engine.view.used == 0).then_some(35);
+            }),
+            Shock::Calm(index) => on(*index, &mut |engine| engine.view.runaway = None),
             Shock::Vanish(index) => {
                 let index = index % count;
                 if index < self.engines.len() {
@@ -231,6 +241,7 @@ impl Model {
                 idle_since: Some(now),
                 known_since: now,
                 memory: None,
+                runaway: None,
                 recipe: self.policy.recipe.clone(),
                 cordoned: false,
             };
@@ -271,7 +282,8 @@ impl Model {
                 return;
             };
             engine.view.used += 1;
-            engine.view.idle_since = None;
+            // With a stream on it nobody can tell.
+            (engine.view.idle_since, engine.view.runaway) = (None, None);
             self.waiting -= 1;
         }
     }
@@ -362,6 +374,7 @@ impl Model {
         assert!(usable.len() >= reachable, "{} usable, {reachable} wanted: {state:?}", usable.len());
         assert!(usable.len() <= wanted, "{} usable, only {wanted} wanted: {state:?}", usable.len());
         assert!(self.engines.iter().all(|engine| !matches!(engine.view.standing, Standing::Ended { .. })));
+        assert!(self.engines.iter().all(|engine| engine.view.runaway.is_none()), "a runaway is left");
     }
 }
 
@@ -528,6 +541,7 @@ fn ready(place: usize) -> EngineView {
         idle_since: Some(s(0)),
         known_since: s(900),
         memory: Some(100),
+        runaway: None,
         recipe: "a".into(),
         cordoned: false,
     }
@@ -564,11 +578,12 @@ fn decided_after(last_weeding: Option<Moment>, policy: &Policy, engines: &[Engin
 }
 
 #[test]
-fn an_idle_engine_that_is_old_or_fat_goes_when_its_replacement_is_ready() {
+fn an_idle_engine_that_is_old_fat_or_a_runaway_goes_when_its_replacement_is_ready() {
     let policy = Policy { max_age: Some(s(600)), max_memory: Some(1_000), ..policy(2, 4, 0, 1) };
-    let [old, fat] =
-        [EngineView { known_since: s(0), ..ready(1) }, EngineView { memory: Some(2_000), ..ready(1) }];
-    for tired in [old, fat] {
+    let old = EngineView { known_since: s(0), ..ready(1) };
+    let fat = EngineView { memory: Some(2_000), ..ready(1) };
+    let runaway = EngineView { runaway: Some(35), ..ready(1) };
+    for tired in [old, fat, runaway] {
         assert_eq!(decided(&policy, &[tired.clone(), ready(2)]), ["cordon 1", "create 3"]);
         let cordoned = EngineView { cordoned: true, ..tired.clone() };
         let coming = EngineView { standing: Standing::Starting { since: s(999) }, ..ready(3) };
@@ -587,6 +602,42 @@ fn engines_that_work_are_given_up_at_least_a_minute_apart() {
     assert_eq!(decided_after(Some(s(940)), &policy, &[old(1), old(2)]), ["cordon 1", "create 3"]);
     let given_up = EngineView { cordoned: true, ..old(1) };
     assert_eq!(decided_after(Some(s(990)), &policy, &[given_up, old(2), ready(3)]), ["remove 1"]);
+}
+
+#[test]
+fn of_several_runaways_one_goes_a_minute_and_the_reason_is_named() {
+    let policy = policy(2, 4, 0, 1);
+    let runaway = |place, mbits| EngineView { runaway: Some(mbits), ..ready(place) };
+    assert_eq!(decided(&policy, &[runaway(1, 35), runaway(2, 2)]), ["cordon 1", "create 3"]);
+    assert!(decided_after(Some(s(941)), &policy, &[runaway(1, 35), runaway(2, 2)]).is_empty());
+    // It was none after all, or has come to its end: it serves again.
+    let recovered = EngineView { cordoned: true, ..ready(1) };
+    assert_eq!(decided(&policy, &[recovered, ready(2)]), ["uncordon 1"]);
+    assert_eq!(Reason::RunsAway { mbits: 35 }.to_string(), "it receives 35 Mbit/s without a session");
+}
+
+#[test]
+fn a_runaway_that_is_not_needed_goes_without_a_replacement() {
+    let policy = policy(0, 4, 0, 1);
+    assert_eq!(decided(&policy, &[EngineView { runaway: Some(35), ..ready(1) }]), ["cordon 1"]);
+    let cordoned = EngineView { runaway: Some(35), cordoned: true, ..ready(1) };
+    assert_eq!(decided(&policy, &[cordoned]), ["remove 1"]);
+}
+
+/// As engines are that all download on whatever is done.
+#[test]
+fn runaways_that_never_end_are_replaced_one_a_minute() {
+    let mut model = Model::new(policy(2, 4, 0, 1));
+    for _ in 0..3_600 {
+        for engine in model.engines.iter_mut().filter(|engine| engine.is_sound) {
+            engine.view.runaway = Some(35);
+        }
+        model.step();
+        let serving = model.engines.iter().filter(|engine| engine.view.standing == Standing::Ready).count();
+        assert!(serving >= 2 || model.now < s(10), "{serving} of 2 engines are left");
+    }
+    let created: usize = model.created.values().map(Vec::len).sum();
+    assert!((30..=62).contains(&created), "{created} engines in an hour");
 }
 
 /// As engines are that all need more memory than they may.

@@ -16,6 +16,7 @@ use acemux_fleet::provisioner::{
     Container, ContainerState, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage,
 };
 use acemux_fleet::recipe::{Reach, Recipe};
+use acemux_fleet::runaway::RunawayRule;
 use acemux_fleet::spec::{EngineSpec, Limits, Network, label};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
@@ -75,6 +76,7 @@ impl FakeDaemon {
             created: Timestamp::UNIX_EPOCH,
             labels,
             ports: Vec::new(),
+            shares_network: false,
         };
         world.containers.insert(id.clone(), container);
         id
@@ -275,6 +277,7 @@ fn options(min: usize) -> FleetOptions {
         growth: (5, Duration::from_mins(5)),
         replacement: (3, Duration::from_mins(3)),
         stop_on_exit: false,
+        runaway: RunawayRule::default(),
         run: "this".into(),
         floor: None,
     }

@@ -14,6 +14,7 @@ use acemux_fleet::plan::Policy;
 use acemux_fleet::profile::{Platform, Profile, Variant};
 use acemux_fleet::provisioner::{ProvisionError, Provisioner};
 use acemux_fleet::recipe::{Reach, Recipe};
+use acemux_fleet::runaway::RunawayRule;
 use acemux_fleet::spec::{Limits, Network};
 
 use crate::config::Config;
@@ -68,6 +69,7 @@ pub fn fleet(
         growth: settings.growth,
         replacement: settings.replacement,
         stop_on_exit: settings.stop_on_exit,
+        runaway: RunawayRule::default(),
         run: format!("{:016x}", rand::random::<u64>()),
         floor,
     };

@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use acemux_fleet::dispatch::Engines;
 use acemux_fleet::event::Event as FleetEvent;
 use acemux_fleet::member::Health;
+use acemux_fleet::plan::Reason;
 
 use crate::guesses;
 
@@ -36,6 +37,7 @@ pub struct Metrics {
 #[derive(Default)]
 pub(crate) struct FleetCounts {
     events: Family<ByEvent, Counter>,
+    runaways: Counter,
     ready_seconds: Seconds,
 }
 
@@ -78,6 +80,7 @@ struct Live {
     engines: Family<ByState, Gauge>,
     slots: Family<ByState, Gauge>,
     slots_waiting: Gauge,
+    unasked: Gauge,
     engine_opened: Counter,
     engine_closed: Counter,
     engine_stop_failed: Counter,
@@ -202,8 +205,12 @@ impl FleetCounts {
     /// One event, by its name in the history.
     pub(crate) fn count(&self, name: &'static str, event: &FleetEvent) {
         self.events.get_or_create(&ByEvent { event: name }).inc();
-        if let FleetEvent::Ready { took, .. } = event {
-            self.ready_seconds.0.observe(took.as_secs_f64());
+        match event {
+            FleetEvent::Ready { took, .. } => self.ready_seconds.0.observe(took.as_secs_f64()),
+            FleetEvent::Cordoned { is_cordoned: true, reason: Reason::RunsAway { .. }, .. } => {
+                self.runaways.inc();
+            }
+            _ => {}
         }
     }
 }
@@ -284,6 +291,10 @@ impl Metrics {
         let (registry, live) = (&mut self.registry, &self.live);
         registry.register("engines", "Engines by health", live.engines.clone());
         registry.register("engine_events", "What happened to engines", self.fleet.events.clone());
+        let help = "Times an engine got no new streams because it downloaded on without a session";
+        registry.register("engine_runaways", help, self.fleet.runaways.clone());
+        let help = "Received by engines that download on without a session";
+        registry.register("engine_runaway_bits_per_second", help, live.unasked.clone());
         let help = "From a container's start to its engine's first answer";
         registry.register_with_unit("engine_ready", help, Unit::Seconds, self.fleet.ready_seconds.0.clone());
         let help = "Streams that wait for a place on an engine";
@@ -326,6 +337,9 @@ impl Live {
             let count = all.iter().filter(|member| member.knowledge().health == health).count();
             self.engines.get_or_create(&ByState { state: health.as_str() }).set(as_gauge(count));
         }
+        let unasked: u64 =
+            all.iter().filter_map(|member| member.runs_away()).map(|runaway| runaway.rate).sum();
+        self.unasked.set(i64::try_from(unasked).unwrap_or(i64::MAX));
         let used = all.iter().map(|member| member.used()).sum();
         let total = all.iter().map(|member| member.slots).sum();
         self.slots.get_or_create(&ByState { state: "used" }).set(as_gauge(used));
@@ -357,4 +371,29 @@ fn as_gauge(count: usize) -> i64 {
 /// Sets a counter that is kept elsewhere; it never goes back.
 fn raise(counter: &Counter, to: u64) {
     counter.inc_by(to.saturating_sub(counter.get()));
+}
+
+#[cfg(test)]
+mod tests {
+    use acemux_fleet::event::EngineName;
+
+    use super::*;
+
+    #[test]
+    fn a_runaway_is_counted_when_it_is_given_up_and_named_in_the_history() {
+        let id = "0".repeat(64).parse().expect("64 hex digits");
+        let engine = EngineName { id, name: "acestream-3".into() };
+        let cordoned =
+            |is_cordoned, reason| FleetEvent::Cordoned { engine: engine.clone(), is_cordoned, reason };
+        let counts = FleetCounts::default();
+        let given_up = cordoned(true, Reason::RunsAway { mbits: 35 });
+        for event in [&given_up, &cordoned(true, Reason::Fat), &cordoned(false, Reason::Recovered)] {
+            counts.count("cordoned", event);
+        }
+        assert_eq!(counts.runaways.get(), 1);
+        let line = crate::history::describe(&given_up);
+        let sentence = "acestream-3 gets no new streams: it receives 35 Mbit/s without a session";
+        assert_eq!(line.message, sentence);
+        assert_eq!(line.details["reason"], serde_json::json!({ "code": "runs_away", "mbits": 35 }));
+    }
 }

@@ -187,7 +187,7 @@ impl EngineOrigin {
         }
         request.progress.enter(Stage::Call);
         // The slot is held until what came of the start is known: its next owner is chosen by that.
-        let names = Names::new(&self, &member, content);
+        let names = Names::new(&self, &member, content).await;
         match names.start(&member, Arc::clone(&slot)).await {
             Ok(begun) => {
                 trial.answered();

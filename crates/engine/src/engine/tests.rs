@@ -250,8 +250,10 @@ async fn a_start_given_up_frees_its_slot_at_once_and_is_stopped_when_the_engine_
     let (bench, gate) = given_up_start().await;
     assert_eq!(bench.story(), ["start", "permit"]);
     assert_eq!(bench.engine.calls(), (1, 1));
+    assert!(!bench.engine.is_at_rest(), "the engine still works on it");
     gate.notify_one();
     bench.drained().await;
+    assert!(bench.engine.is_at_rest());
     assert_eq!(bench.story(), ["start", "permit", "stop", "stopped"]);
     assert_eq!(bench.engine.calls(), (0, 0));
     assert_eq!(bench.counts(), (1, 1, 0));
@@ -307,8 +309,11 @@ async fn eight_starts_that_nobody_waits_for_do_not_hold_up_the_ninth() {
 #[tokio::test]
 async fn a_forsaken_playback_is_not_stopped_and_gives_its_permit_back() {
     let bench = Bench::new(Behaviour::default()).await;
-    bench.open(FIRST).await.unwrap().forsake();
+    let playback = bench.open(FIRST).await.unwrap();
+    assert!(!bench.engine.is_at_rest());
+    playback.forsake();
     bench.drained().await;
+    assert!(bench.engine.is_at_rest());
     assert_eq!(bench.story(), ["start", "permit"]);
     assert_eq!(bench.counts(), (1, 1, 0));
     assert!(!bench.engine.is_closing(infohash(FIRST)));

@@ -70,6 +70,7 @@ pub(super) fn summary(summary: ContainerSummary) -> Result<Container, ProvisionE
     let state = summary.state.map(|state| state.to_string()).unwrap_or_default();
     let name = summary.names.unwrap_or_default().into_iter().next().unwrap_or_default();
     let ports = summary.ports.unwrap_or_default();
+    let mode = summary.host_config.and_then(|host| host.network_mode);
     Ok(Container {
         id: id(summary.id)?,
         name: clean(name.trim_start_matches('/')),
@@ -81,6 +82,7 @@ pub(super) fn summary(summary: ContainerSummary) -> Result<Container, ProvisionE
             .into_iter()
             .filter_map(|port| Some((port.private_port, port.ip.unwrap_or_default(), port.public_port?)))
             .collect(),
+        shares_network: is_anothers(mode.as_deref()),
     })
 }
 
@@ -95,6 +97,7 @@ pub(super) fn inspected(found: ContainerInspectResponse) -> Result<Container, Pr
     let state =
         found.state.and_then(|state| state.status).map(|status| status.to_string()).unwrap_or_default();
     let config = found.config.unwrap_or_default();
+    let mode = found.host_config.and_then(|host| host.network_mode);
     let created = found.created.and_then(|created| created.parse().ok());
     Ok(Container {
         id: id(found.id)?,
@@ -104,7 +107,13 @@ pub(super) fn inspected(found: ContainerInspectResponse) -> Result<Container, Pr
         created: created.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         ports: Vec::new(),
+        shares_network: is_anothers(mode.as_deref()),
     })
+}
+
+/// Whether this network mode is the network of another container.
+fn is_anothers(mode: Option<&str>) -> bool {
+    mode.is_some_and(|mode| mode.starts_with("container:"))
 }
 
 fn id(id: Option<String>) -> Result<ContainerId, ProvisionError> {
@@ -246,6 +255,14 @@ mod tests {
         let names = vec!["/acestream-1".to_owned(), "/web/acestream-2".to_owned()];
         let summary = ContainerSummary { names: Some(names), ..ContainerSummary::default() };
         assert_eq!(super::names(summary).collect::<Vec<_>>(), ["acestream-1"]);
+    }
+
+    #[test]
+    fn a_container_in_the_network_of_another_is_told_by_its_mode() {
+        let shares = |mode: &str| is_anothers(Some(mode));
+        assert!(shares("container:gluetun") && shares(&format!("container:{}", "0".repeat(64))));
+        assert!(!shares("bridge") && !shares("host") && !shares("acemux") && !shares("containers"));
+        assert!(!is_anothers(None));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::plan::{Action, Creation, NAME_AVOIDED, Purpose, Reason};
 use crate::ports::is_free_here;
 use crate::provisioner::{Container, ContainerState, PostMortem, ProvisionError};
 use crate::recipe::EnginePorts;
-use crate::spec::{EngineSpec, label};
+use crate::spec::{EngineSpec, Network, label};
 
 /// Pause before a failed removal is tried again.
 const REMOVAL_PAUSE: Duration = Duration::from_secs(5);
@@ -280,6 +280,7 @@ fn fresh(id: &ContainerId, spec: &EngineSpec) -> Container {
         created: Timestamp::now(),
         labels: BTreeMap::clone(&spec.labels),
         ports: spec.publish.iter().map(|port| (port.get(), "127.0.0.1".to_owned(), port.get())).collect(),
+        shares_network: matches!(spec.network, Network::Container(_)),
     }
 }
 

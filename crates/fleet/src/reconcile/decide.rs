@@ -75,6 +75,7 @@ impl Reconciler {
                 .map(|since| since.saturating_duration_since(self.epoch)),
             known_since: seen.known_since,
             memory: member.as_ref().and_then(|member| member.knowledge().usage).map(|usage| usage.memory),
+            runaway: member.as_ref().and_then(|member| member.runs_away()).map(|runaway| runaway.mbits()),
             recipe: container.labels.get(label::RECIPE).cloned().unwrap_or_default(),
             cordoned: member.is_some_and(|member| member.is_cordoned()),
         }

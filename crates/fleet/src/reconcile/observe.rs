@@ -217,6 +217,8 @@ impl Reconciler {
                 place: seen.place,
                 labels: container.labels.clone(),
                 image: container.image.clone(),
+                is_new: container.labels.get(label::RUN) == Some(&self.options.run),
+                runaway: (!container.shares_network).then_some(self.options.runaway),
             };
             let member = self.engines.add(endpoint, inside, container.name.clone());
             seen.usage = Some(follow_usage(Arc::clone(&self.provisioner), Arc::clone(&member)));

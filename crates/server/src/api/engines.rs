@@ -33,6 +33,8 @@ pub struct EngineState {
     trust: &'static str,
     /// Why, in one line; null when nothing is held against it.
     trust_reason: Option<&'static str>,
+    /// `receives 35 Mbit/s without a session`: an engine of ours that downloads on and is replaced while it is idle.
+    runaway: Option<String>,
     last_health_check: Option<Timestamp>,
     last_stream_usage: Option<Timestamp>,
     vpn_container: Option<String>,
@@ -175,6 +177,7 @@ fn engine_state(member: &Member, sessions: &[SessionSnapshot]) -> EngineState {
         health_status: known.health.as_str(),
         trust: member.trust().as_str(),
         trust_reason: member.trust().why(),
+        runaway: member.runs_away().map(|runaway| runaway.to_string()),
         last_health_check: known.last_check,
         last_stream_usage: known.last_stream,
         vpn_container,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use acemux_engine::{Body, ContentId, EngineError, Facts, Infohash, StartBy};
+use acemux_engine::{Body, ContentId, EngineError, Family, Infohash, StartBy};
 use acemux_fleet::dispatch::{Slot, Trial};
 use acemux_fleet::member::Member;
 use acemux_relay::StreamKey;
@@ -36,7 +36,7 @@ const WORTH_ANOTHER: Duration = Duration::from_secs(10);
 /// How a channel is started on an engine of a family.
 pub(super) struct Names {
     asked: ContentId,
-    facts: Facts,
+    family: Family,
     first: StartBy,
     other: Option<StartBy>,
     /// It has played so on engines of this family.
@@ -71,18 +71,18 @@ pub(super) struct Reading {
 
 impl Names {
     /// `names` are those to try, the best first.
-    pub(super) fn new(origin: &EngineOrigin, member: &Member, asked: ContentId) -> Self {
-        let family = member.engine.family();
+    pub(super) async fn new(origin: &EngineOrigin, member: &Member, asked: ContentId) -> Self {
+        let family = member.engine.recognise().await;
         let mut names = origin.identities.names(asked, family).into_iter();
         let first = names.next().unwrap_or_else(|| StartBy::from(asked));
         let is_proven = origin.identities.has_delivered(asked, first, family);
-        Self { asked, facts: family.facts(), first, other: names.next(), is_proven }
+        Self { asked, family, first, other: names.next(), is_proven }
     }
 
     /// Whether a download that grows is no sign of media.
     pub(super) fn runs_away(&self, by: StartBy) -> bool {
         let is_proven = self.is_proven && by == self.first;
-        matches!(by, StartBy::Infohash(_)) && self.facts.runs_away_by_infohash && !is_proven
+        matches!(by, StartBy::Infohash(_)) && self.family.facts().runs_away_by_infohash && !is_proven
     }
 
     /// The infohash that a start by this name has revealed; none when the engine said back what it was asked.
@@ -109,7 +109,7 @@ impl Names {
     pub(super) fn is_refusal(&self, error: &EngineError) -> bool {
         match error {
             EngineError::Refused { .. } => true,
-            EngineError::Status { code, .. } => self.facts.refusals.contains(code),
+            EngineError::Status { code, .. } => self.family.facts().refusals.contains(code),
             _ => false,
         }
     }
@@ -192,7 +192,7 @@ impl Reading {
     async fn look_for_media(&self, playing: &Playing, by: StartBy, has_other: bool) -> Outcome {
         let runs_away = self.names.runs_away(by);
         // The closed engine says no by itself to a name that is none.
-        let patience = match (runs_away, has_other && !self.names.facts.supersedes) {
+        let patience = match (runs_away, has_other && self.names.family != Family::Acestream) {
             (true, _) => RUNAWAY,
             (false, true) => SILENT,
             (false, false) => return self.outcome(playing).await,
@@ -214,7 +214,7 @@ impl Reading {
             }
             Err(error) => error,
         };
-        if !self.names.facts.supersedes {
+        if !self.names.family.facts().supersedes {
             return Outcome::Failed(error);
         }
         if is_forgotten(&error) || playing.get().ask_whether_superseded().await {
@@ -254,7 +254,7 @@ impl Reading {
     /// The playback has ended while it was read: by another client's start of the channel?
     async fn ended(&self, playing: Playing, error: Option<EngineError>) -> Option<OpenError> {
         let error = error.map(|error| self.describe(&error));
-        if !self.names.facts.supersedes || !playing.get().ask_whether_superseded().await {
+        if !self.names.family.facts().supersedes || !playing.get().ask_whether_superseded().await {
             return error;
         }
         playing.forsake();

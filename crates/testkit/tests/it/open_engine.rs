@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use acemux_sim::{Dialect, PieceSize, SimOptions, infohash_of};
+use acemux_sim::{ChannelKind, Dialect, PieceSize, SimOptions, infohash_of};
 use acemux_testkit::app::{Setup, TestApp, within};
 use acemux_testkit::{StrictViewer, get};
 use tokio::time::Instant;
@@ -127,7 +127,10 @@ async fn all_spellings_are_one_session_on_mixed_engines_and_after_a_restart() {
 /// As it comes: it holds the first media back for 15 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn engines_that_collect_a_quarter_of_a_minute_first_heal_a_kill_and_nobody_is_cut() {
-    let slow = || SimOptions { prebuffer: Duration::from_secs(30), ..open() };
+    let slow = || {
+        let default_channel = ChannelKind::Verify { bitrate: 4_000_000 };
+        SimOptions { prebuffer: Duration::from_secs(30), default_channel, ..open() }
+    };
     let app = Setup::as_shipped([slow(), slow(), slow()]).start().await;
     let (mut viewer, took) = watch(app.address(), &stream_query(7), &id(7)).await;
     assert!((14..20).contains(&took.as_secs()), "{took:?}");
@@ -135,13 +138,21 @@ async fn engines_that_collect_a_quarter_of_a_minute_first_heal_a_kill_and_nobody
     let port = app.app.relay.sessions()[0].source.as_ref().expect("it plays").port;
     let used = app.engines.iter().find(|engine| engine.addr().port() == port).expect("it is one of ours");
     used.crash().await;
-    assert!(viewer.watch(Duration::from_secs(19)).await.is_none(), "nobody is cut");
+    // What is in the sockets is played first.
+    let is_elsewhere = || {
+        let sessions = app.app.relay.sessions();
+        sessions.first().and_then(|session| session.source.as_ref()).is_some_and(|source| source.port != port)
+    };
+    let since = Instant::now();
+    while !is_elsewhere() && since.elapsed() < Duration::from_secs(45) {
+        assert!(viewer.watch(Duration::from_millis(500)).await.is_none(), "nobody is cut");
+    }
+    assert!(viewer.watch(Duration::from_secs(1)).await.is_none(), "nobody is cut");
     let report = viewer.report();
     assert_eq!((report.gaps_unflagged, report.foreign, report.corrupt), (0, 0, 0), "{report:#?}");
     let gap = viewer.longest_gap();
-    assert!(gap < Duration::from_secs(18), "{gap:?}");
-    let source = app.app.relay.sessions()[0].source.clone().expect("it plays elsewhere");
-    assert_ne!(source.port, port);
+    println!("healed after {:?} with a gap of {gap:?}", since.elapsed());
+    assert!(is_elsewhere() && gap < Duration::from_secs(20), "{gap:?}");
 }
 
 fn stream_query(n: usize) -> String {
