@@ -10,6 +10,7 @@ mod daemon;
 mod docker;
 mod engine_faults;
 mod failures;
+mod fronts;
 mod golden;
 mod heads;
 mod healing;
