@@ -1,6 +1,7 @@
 //! The whole program, as its users meet it. One module per promise.
 
 mod arrows;
+mod attacks;
 mod blame;
 mod books;
 mod chaos;
