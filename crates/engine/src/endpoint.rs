@@ -37,17 +37,23 @@ impl Endpoint {
     /// Whether `authority`, as an engine writes it into a URL, can only mean this endpoint: its own name, or the
     /// loopback names that engines use for themselves whatever name they were asked by.
     pub(crate) fn is_meant_by(&self, authority: &str) -> bool {
-        let host = host_of(authority);
-        host.eq_ignore_ascii_case(&self.host) || is_loopback(host)
+        host_of(authority).is_some_and(|host| host.eq_ignore_ascii_case(&self.host) || is_loopback(host))
     }
 }
 
-/// The host in `host`, `host:port`, `[v6]` or `[v6]:port`.
-fn host_of(authority: &str) -> &str {
-    if let Some((address, _)) = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return address;
-    }
-    authority.split_once(':').map_or(authority, |(host, _)| host)
+/// The host in `host`, `host:port`, `[v6]` or `[v6]:port`; `None` for every other text, such as `[::1]evil.example`.
+fn host_of(authority: &str) -> Option<&str> {
+    // An IPv6 address has colons of its own.
+    let end = if authority.starts_with('[') {
+        authority.find(']')? + 1
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
+    let (host, port) = authority.split_at(end);
+    let is_number = |port: &str| port.bytes().all(|digit| digit.is_ascii_digit());
+    let is_port = |port: &str| port.is_empty() || (is_number(port) && port.parse::<u16>().is_ok());
+    let has_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    parse_host(host).filter(|_| has_port)
 }
 
 /// Addresses are parsed, not compared as text: `127.0.0.1.evil.example` is a name like any other.
@@ -137,6 +143,15 @@ mod tests {
             "[::ffff:169.254.169.254]",
             "10.0.0.1",
             "",
+            "[::1",
+            "[::1]evil.example",
+            "[::1]:6878evil",
+            "[localhost]",
+            "localhost:evil",
+            "127.0.0.1:6878:1",
+            "gluetun:+1",
+            "gluetun:99999",
+            "gluetun@evil",
         ] {
             assert!(!endpoint.is_meant_by(other), "{other}");
         }

@@ -57,9 +57,13 @@ impl EnginePath {
     }
 }
 
+/// Shows what kind of path it is and nothing of the session, whose token stands in it.
 impl fmt::Debug for EnginePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let kind =
+            self.0.split('/').skip(1).take(2).filter(|part| part.chars().all(|c| c.is_ascii_lowercase()));
+        kind.clone().try_for_each(|part| write!(f, "/{part}"))?;
+        f.write_str("/…")
     }
 }
 
@@ -118,6 +122,17 @@ mod tests {
         {
             let path = EnginePath::parse(&format!("{authority}{PATH}?a=1&b=%20#end")).unwrap();
             assert_eq!(path.as_str(), format!("{PATH}?a=1&b=%20"));
+        }
+    }
+
+    #[test]
+    fn a_path_is_shown_without_its_token() {
+        for (path, shown) in [
+            (PATH, "/ace/r/…"),
+            ("/ace/cmd/0a48/f528?method=stop", "/ace/cmd/…"),
+            ("/content/0a48/0.1", "/content/…"),
+        ] {
+            assert_eq!(format!("{:?}", EnginePath::parse(path).unwrap()), shown);
         }
     }
 

@@ -32,7 +32,12 @@ pub fn line(text: &str, most: usize) -> String {
 /// Whether the text is a line already, but for its length and its blanks: no control characters, no line ends, nothing
 /// that nobody sees.
 pub fn is_plain(text: &str) -> bool {
-    !text.chars().any(|c| c.is_control() || is_line_end(c) || is_invisible(c))
+    !text.contains(steers)
+}
+
+/// Whether the character steers a terminal or who reads it.
+pub fn steers(c: char) -> bool {
+    c.is_control() || is_line_end(c) || is_invisible(c)
 }
 
 /// The line ends that are no control characters.

@@ -13,7 +13,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +22,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::allowed::{Asked, HostPorts, Refused};
 use crate::backoff::{Breaker, Position};
 use crate::dispatch::Engines;
 use crate::event::Observer;
 use crate::ident::ContainerId;
 use crate::plan::{Demand, Plan, Policy, Purpose};
 use crate::provisioner::Provisioner;
-use crate::recipe::{Extra, Recipe};
+use crate::recipe::Recipe;
 use crate::reconcile::Reconciler;
 
 /// Commands that may wait for the loop; it takes each within milliseconds.
@@ -46,9 +46,9 @@ pub struct FleetOptions {
     /// What engines are made from.
     pub recipe: Recipe,
     /// Where their host ports come from (`PORT_RANGE_HOST`).
-    pub ports: RangeInclusive<u16>,
+    pub ports: HostPorts,
     /// Where their HTTPS ports come from (`ACE_HTTPS_RANGE`).
-    pub https_ports: RangeInclusive<u16>,
+    pub https_ports: HostPorts,
     /// Period of the pass that repairs what an event missed (`MONITOR_INTERVAL_S`).
     pub monitor: Duration,
     /// Failures in a row that open the breaker for growth, and how long it stays open.
@@ -222,7 +222,7 @@ pub struct Rollout {
 /// What an operator asks for.
 pub(crate) enum Command {
     Scale(usize, oneshot::Sender<usize>),
-    Provision(Box<Extra>, oneshot::Sender<Result<Provisioned, CommandError>>),
+    Provision(Box<Asked>, oneshot::Sender<Result<Provisioned, CommandError>>),
     Remove(ContainerId, oneshot::Sender<Result<(), CommandError>>),
     Recipe(Box<Recipe>, oneshot::Sender<usize>),
     Policy(Box<Policy>, oneshot::Sender<()>),
@@ -257,6 +257,9 @@ pub enum CommandError {
         /// The cap.
         max: usize,
     },
+    /// It asks for something that engines are not given.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// No port is free.
     #[error("no port of PORT_RANGE_HOST is free")]
     NoPorts,
@@ -313,9 +316,9 @@ impl Fleet {
     }
 
     /// Creates one engine beside those that are wanted anyway. Waits until it runs, which may take a pull.
-    pub async fn provision(&self, extra: Extra) -> Result<Provisioned, CommandError> {
+    pub async fn provision(&self, asked: Asked) -> Result<Provisioned, CommandError> {
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Provision(Box::new(extra), answer)).await?;
+        self.send(Command::Provision(Box::new(asked), answer)).await?;
         answered.await.unwrap_or(Err(CommandError::NoAnswer))
     }
 

@@ -12,12 +12,20 @@ pub struct InstanceId(Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContainerId(Arc<str>);
 
+/// The name of a container or a network of others that engines are attached to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DockerName(Arc<str>);
+
 /// Not a name of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
     /// An instance id has 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
     #[error("an instance id has 1 to 64 letters, digits, dots, underscores and dashes")]
     Instance,
+    /// A name of Docker's begins with a letter or digit and has 1 to 128 characters of `A-Z a-z 0-9 . _ -`. So it is
+    /// never `container:other`, which would be another container's network.
+    #[error("a name has 1 to 128 letters, digits, dots, underscores and dashes, a letter or digit first")]
+    Docker,
     /// A container id has 64 hex digits.
     #[error("a container id has 64 hex digits")]
     Container,
@@ -25,6 +33,13 @@ pub enum InvalidName {
 
 impl InstanceId {
     /// As written in labels.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl DockerName {
+    /// As Docker takes it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -49,6 +64,17 @@ impl FromStr for InstanceId {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         let fits = (1..=64).contains(&text.len()) && text.chars().all(is_allowed);
         if fits { Ok(Self(text.into())) } else { Err(InvalidName::Instance) }
+    }
+}
+
+impl FromStr for DockerName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let fits = (1..=128).contains(&text.len()) && text.chars().all(is_allowed);
+        let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if fits && begins { Ok(Self(text.into())) } else { Err(InvalidName::Docker) }
     }
 }
 

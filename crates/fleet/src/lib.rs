@@ -23,13 +23,16 @@
 //! nothing that is not labelled as this instance's is ever touched. This crate knows no HTTP pages, no database and no
 //! media.
 
+pub mod allowed;
 pub mod backoff;
+pub mod capability;
 pub mod custom;
 pub mod dispatch;
 pub mod docker;
 pub mod event;
 pub mod fleet;
 pub mod ident;
+pub mod image;
 pub mod member;
 pub mod plan;
 pub mod ports;

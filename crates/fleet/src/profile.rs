@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::allowed::Variable;
+use crate::image::{ImageRef, Tag};
+
 /// A family of engine images (`ENGINE_VARIANT`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Variant {
@@ -163,24 +166,24 @@ impl FromStr for Variant {
     }
 }
 
-/// One way to run an engine.
+/// One way to run an engine: of a family, or of a checked custom variant. Nothing else makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// Its display name, put into a label.
-    pub name: String,
+    pub(crate) name: String,
     /// Image reference.
-    pub image: String,
+    pub(crate) image: ImageRef,
     /// How ports and flags reach the engine.
-    pub feed: Feed,
+    pub(crate) feed: Feed,
     /// Flags (or, for images without flags, nothing) that every engine gets.
-    pub arguments: Vec<String>,
+    pub(crate) arguments: Vec<String>,
     /// Environment that every engine gets.
-    pub env: Vec<(String, String)>,
+    pub(crate) env: Vec<Variable>,
     /// Directory that must be writable when the root file system is read-only; `None` when the image writes elsewhere
     /// too, so that its root stays writable.
-    pub cache: Option<String>,
+    pub(crate) cache: Option<String>,
     /// The processor its image is for; `None` when there are images for all.
-    pub platform: Option<Platform>,
+    pub(crate) platform: Option<Platform>,
 }
 
 /// How ports and flags reach an engine.
@@ -202,16 +205,19 @@ pub enum Feed {
 #[derive(Clone, Debug)]
 pub struct ArmTags {
     /// `ENGINE_ARM32_VERSION`.
-    pub arm32: String,
+    pub arm32: Tag,
     /// `ENGINE_ARM64_VERSION`.
-    pub arm64: String,
+    pub arm64: Tag,
 }
 
 impl Default for ArmTags {
     fn default() -> Self {
-        Self { arm32: "arm32-v3.2.13".into(), arm64: "arm64-v3.2.13".into() }
+        Self { arm32: Tag::known("arm32-v3.2.13"), arm64: Tag::known("arm64-v3.2.13") }
     }
 }
+
+pub(crate) const JOPSIS: &str = "jopsis/acestream";
+const ACE_SERVE_IMAGE: &str = "ghcr.io/krinkuto11/acestream";
 
 /// The reference's, without `--service-remote-access` and the well-known tokens `acestream` and `root`: with them
 /// anybody who reaches the port controls the engine's settings.
@@ -236,20 +242,18 @@ impl Profile {
     pub fn of(variant: Variant, tags: &ArmTags) -> Self {
         let (image, feed, arguments) = match variant {
             Variant::Krinkuto11Amd64 => {
-                ("ghcr.io/krinkuto11/acestream-http-proxy:latest".to_owned(), Feed::Variables, "")
+                (known("ghcr.io/krinkuto11/acestream-http-proxy", "latest"), Feed::Variables, "")
             }
-            Variant::JopsisAmd64 => ("jopsis/acestream:x64".to_owned(), Feed::ArgumentString, JOPSIS_AMD64),
-            Variant::JopsisArm32 => (format!("jopsis/acestream:{}", tags.arm32), Feed::Command, JOPSIS_ARM),
-            Variant::JopsisArm64 => (format!("jopsis/acestream:{}", tags.arm64), Feed::Command, JOPSIS_ARM),
-            Variant::AceServeAmd64 => (ace_serve("amd64"), Feed::Command, ACE_SERVE),
-            Variant::AceServeArm32 => (ace_serve("arm32"), Feed::Command, ACE_SERVE),
-            Variant::AceServeArm64 => (ace_serve("arm64"), Feed::Command, ACE_SERVE),
+            Variant::JopsisAmd64 => (known(JOPSIS, "x64"), Feed::ArgumentString, JOPSIS_AMD64),
+            Variant::JopsisArm32 => (ImageRef::known(JOPSIS, &tags.arm32), Feed::Command, JOPSIS_ARM),
+            Variant::JopsisArm64 => (ImageRef::known(JOPSIS, &tags.arm64), Feed::Command, JOPSIS_ARM),
+            Variant::AceServeAmd64 => (known(ACE_SERVE_IMAGE, "latest-amd64"), Feed::Command, ACE_SERVE),
+            Variant::AceServeArm32 => (known(ACE_SERVE_IMAGE, "latest-arm32"), Feed::Command, ACE_SERVE),
+            Variant::AceServeArm64 => (known(ACE_SERVE_IMAGE, "latest-arm64"), Feed::Command, ACE_SERVE),
             Variant::AcestreamHttpProxy => {
-                ("ghcr.io/martinbjeldbak/acestream-http-proxy:latest".to_owned(), Feed::ExtraFlags, "")
+                (known("ghcr.io/martinbjeldbak/acestream-http-proxy", "latest"), Feed::ExtraFlags, "")
             }
-            Variant::Outpace => {
-                ("ghcr.io/outpace-stream/outpace-engine:latest".to_owned(), Feed::Outpace, "")
-            }
+            Variant::Outpace => (known("ghcr.io/outpace-stream/outpace-engine", "latest"), Feed::Outpace, ""),
             Variant::Custom => return Self::of(Variant::default_for(Platform::here()), tags),
         };
         let cache = (variant == Variant::Outpace).then(|| "/var/lib/outpace".to_owned());
@@ -264,12 +268,12 @@ impl Profile {
     }
 }
 
-fn ace_serve(platform: &str) -> String {
-    format!("ghcr.io/krinkuto11/acestream:latest-{platform}")
+fn known(repository: &'static str, tag: &'static str) -> ImageRef {
+    ImageRef::known(repository, &Tag::known(tag))
 }
 
-fn variant_env(variant: Variant) -> Vec<(String, String)> {
-    let pairs: &[(&str, &str)] = match variant {
+fn variant_env(variant: Variant) -> Vec<Variable> {
+    let pairs: &[(&'static str, &str)] = match variant {
         // Seconds of buffer and GB of cache, as the reference has them.
         Variant::Krinkuto11Amd64 => &[("INTERNAL_BUFFERING", "60"), ("CACHE_LIMIT", "1")],
         Variant::AcestreamHttpProxy => &[("ALLOW_REMOTE_ACCESS", "yes")],
@@ -289,7 +293,7 @@ fn variant_env(variant: Variant) -> Vec<(String, String)> {
         ],
         _ => &[],
     };
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    pairs.iter().map(|(name, value)| Variable::ours(name, *value)).collect()
 }
 
 #[cfg(test)]

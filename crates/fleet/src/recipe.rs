@@ -7,36 +7,11 @@ use std::fmt;
 
 use acemux_engine::Endpoint;
 
+use crate::allowed::{Extra, HostPort, Labels, OperatorLabel, Variable};
 use crate::ident::InstanceId;
+use crate::image::ImageRef;
 use crate::profile::{Feed, Profile};
 use crate::spec::{EngineSpec, Limits, Network, label};
-
-/// Labels that only the fleet gives: what it does not give to an engine, a request cannot give either.
-const OUR_LABELS: [&str; 7] = [
-    label::HTTP_PORT,
-    label::HTTPS_PORT,
-    label::HOST_HTTP_PORT,
-    label::HOST_HTTPS_PORT,
-    label::VARIANT,
-    label::VPN_CONTAINER,
-    label::FORWARDED,
-];
-const OUR_LABEL_PREFIX: &str = "io.acemux.";
-
-/// Variables that carry ports and flags in one family or another. A request cannot set them in a family, or for an
-/// engine, where the fleet does not.
-const OUR_VARIABLES: [&str; 10] = [
-    "CONF",
-    "HTTP_PORT",
-    "HTTPS_PORT",
-    "BIND_ALL",
-    "P2P_PORT",
-    "ACESTREAM_ARGS",
-    "EXTRA_FLAGS",
-    "OUTPACE_PEER_LISTEN",
-    "OUTPACE_ENABLE_INBOUND",
-    "OUTPACE_RTMP_BIND",
-];
 
 /// Memory file system for engines with a read-only root: what a stream's cache needs, 100 to 250 MiB.
 const CACHE_BYTES: u64 = 256 * 1024 * 1024;
@@ -45,22 +20,11 @@ const CACHE_BYTES: u64 = 256 * 1024 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EnginePorts {
     /// Of its API: inside, and where it is reached.
-    pub http: u16,
+    pub http: HostPort,
     /// Of its HTTPS API, inside.
-    pub https: u16,
+    pub https: HostPort,
     /// For peers, when a VPN forwards one to it.
     pub p2p: Option<u16>,
-}
-
-/// What an operator adds to one engine.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Extra {
-    /// Labels; those of the fleet win.
-    pub labels: BTreeMap<String, String>,
-    /// Environment; that of the profile wins.
-    pub env: BTreeMap<String, String>,
-    /// The port it must have.
-    pub port: Option<u16>,
 }
 
 /// How engines are reached.
@@ -78,7 +42,7 @@ pub struct Recipe {
     /// What they are.
     pub profile: Profile,
     /// `ENGINE_IMAGE`: another image, fed the same way.
-    pub image: Option<String>,
+    pub image: Option<ImageRef>,
     /// What they may do and use.
     pub limits: Limits,
     /// Whether the root file system is read-only where the profile allows it.
@@ -90,7 +54,7 @@ pub struct Recipe {
     /// `ACE_MAP_HTTPS`: also publish the HTTPS port.
     pub map_https: bool,
     /// `CONTAINER_LABEL`.
-    pub label: (String, String),
+    pub label: OperatorLabel,
     /// Whose they are.
     pub instance: InstanceId,
 }
@@ -99,22 +63,18 @@ impl Recipe {
     /// One engine's container.
     pub fn spec(&self, place: usize, name: &str, ports: EnginePorts, extra: &Extra) -> EngineSpec {
         let (env, command) = self.fed(ports);
-        let mut all_env = extra.env.clone();
-        all_env.retain(|name, _| {
-            !OUR_VARIABLES.contains(&name.as_str()) && !env.iter().any(|(ours, _)| ours == name)
-        });
-        let env = all_env.into_iter().chain(env).collect();
+        let is_asked = |ours: &Variable| extra.env.iter().any(|asked| asked.name() == ours.name());
+        let env = extra.env.iter().cloned().chain(env.into_iter().filter(|ours| !is_asked(ours))).collect();
         let mut publish = Vec::new();
         if self.publishes() {
             publish.push(ports.http);
             publish.extend(self.map_https.then_some(ports.https));
         }
         let mut labels = extra.labels.clone();
-        labels.retain(|name, _| !OUR_LABELS.contains(&name.as_str()) && !name.starts_with(OUR_LABEL_PREFIX));
-        labels.extend(self.labels(place, ports));
+        self.label(&mut labels, place, ports);
         EngineSpec {
             name: name.to_owned(),
-            image: self.image().to_owned(),
+            image: self.image().clone(),
             env,
             command,
             labels,
@@ -127,8 +87,8 @@ impl Recipe {
     }
 
     /// The image engines are made from.
-    pub fn image(&self) -> &str {
-        self.image.as_deref().unwrap_or(&self.profile.image)
+    pub fn image(&self) -> &ImageRef {
+        self.image.as_ref().unwrap_or(&self.profile.image)
     }
 
     /// Tells engines made from this recipe from others: same text, same engine. What they run, may do and are reached
@@ -136,19 +96,19 @@ impl Recipe {
     /// where another text would replace every engine. So it is a hash that is written down (FNV-1a, 64 bits; the
     /// standard library's may change with the compiler) of fields that are listed here, not of their debug form.
     pub fn fingerprint(&self) -> String {
-        let (env, command) = self.fed(EnginePorts { http: 0, https: 0, p2p: None });
+        let (env, command) = self.fed(EnginePorts { http: HostPort::ANY, https: HostPort::ANY, p2p: None });
         let Limits { memory, nano_cpus, pids, read_only, tmpfs, capabilities, new_privileges } =
             self.limits();
         let network = match &self.network {
-            Network::Named { name, .. } => format!("named {name}"),
-            Network::Container(name) => format!("container {name}"),
+            Network::Named { name, .. } => format!("named {}", name.as_str()),
+            Network::Container(name) => format!("container {}", name.as_str()),
             Network::Host => "host".to_owned(),
         };
         let mut print = Fingerprint::new();
-        print.texts([self.image(), &network]);
-        print.texts(env.iter().flat_map(|(name, value)| [name.as_str(), value]));
+        print.texts([self.image().as_str(), &network]);
+        print.texts(env.iter().flat_map(|variable| [variable.name(), variable.value()]));
         print.texts(command.iter().map(String::as_str));
-        print.texts(capabilities.iter().map(String::as_str));
+        print.texts(capabilities.iter().map(|capability| capability.as_str()));
         print.texts(tmpfs.iter().map(|(path, bytes)| format!("{path} {bytes}")));
         print.texts(
             [memory.map(|bytes| bytes.to_string()), nano_cpus.map(|cpus| cpus.to_string())]
@@ -188,9 +148,9 @@ impl Recipe {
         limits
     }
 
-    fn labels(&self, place: usize, ports: EnginePorts) -> BTreeMap<String, String> {
-        let mut labels: BTreeMap<String, String> = [
-            (self.label.0.as_str(), self.label.1.clone()),
+    fn label(&self, labels: &mut Labels, place: usize, ports: EnginePorts) {
+        labels.put_operators(&self.label);
+        for (name, value) in [
             (label::HTTP_PORT, ports.http.to_string()),
             (label::HTTPS_PORT, ports.https.to_string()),
             (label::HOST_HTTP_PORT, ports.http.to_string()),
@@ -199,27 +159,25 @@ impl Recipe {
             (label::INSTANCE, self.instance.to_string()),
             (label::PLACE, place.to_string()),
             (label::RECIPE, self.fingerprint()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into();
-        let mut label = |name: &str, value: String| labels.insert(name.to_owned(), value);
+        ] {
+            labels.put(name, value);
+        }
         if self.map_https && self.publishes() {
-            label(label::HOST_HTTPS_PORT, ports.https.to_string());
+            labels.put(label::HOST_HTTPS_PORT, ports.https.to_string());
         }
         if let Network::Container(vpn) = &self.network {
-            label(label::VPN_CONTAINER, vpn.clone());
+            labels.put(label::VPN_CONTAINER, vpn.as_str().to_owned());
         }
         if ports.p2p.is_some() {
-            label(label::FORWARDED, "true".to_owned());
+            labels.put(label::FORWARDED, "true".to_owned());
         }
-        labels
     }
 
     /// Environment and command with this engine's ports in them.
-    fn fed(&self, ports: EnginePorts) -> (Vec<(String, String)>, Vec<String>) {
+    fn fed(&self, ports: EnginePorts) -> (Vec<Variable>, Vec<String>) {
         let EnginePorts { http, https, p2p } = ports;
         let mut env = self.profile.env.clone();
-        let mut set = |name: &str, value: String| env.push((name.to_owned(), value));
+        let mut set = |name: &'static str, value: String| env.push(Variable::ours(name, value));
         let mut flags = self.profile.arguments.clone();
         flags.extend([
             "--http-port".to_owned(),

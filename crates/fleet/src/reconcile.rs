@@ -175,7 +175,7 @@ impl Reconciler {
         };
         let (snapshot, snapshots) = watch::channel(Arc::new(first));
         engines.set_outlook(Outlook::Growing);
-        let ports = PortPool::new(options.ports.clone(), ephemeral_range());
+        let ports = PortPool::new(options.ports.range(), ephemeral_range());
         let floor = options.floor;
         let reconciler = Self {
             tasks: JoinSet::new(),

@@ -1,6 +1,9 @@
 //! Everything about one engine container before it exists. Nothing is chosen after a spec is made.
 
-use std::collections::BTreeMap;
+use crate::allowed::{HostPort, Labels, Variable};
+use crate::capability::Capability;
+use crate::ident::DockerName;
+use crate::image::ImageRef;
 
 /// Labels on every engine container. The first four and `FORWARDED`, `VPN_CONTAINER` are the reference's.
 pub mod label {
@@ -30,27 +33,41 @@ pub mod label {
     pub const RECIPE: &str = "io.acemux.recipe";
     /// Which run of the service created it: another one than ours made it when it appears while we run.
     pub const RUN: &str = "io.acemux.run";
+
+    /// Begins the names of our own.
+    const PREFIX: &str = "io.acemux.";
+
+    /// The reference's.
+    const REFERENCES: [&str; 7] =
+        [HTTP_PORT, HTTPS_PORT, HOST_HTTP_PORT, HOST_HTTPS_PORT, VARIANT, VPN_CONTAINER, FORWARDED];
+
+    /// Whether only the fleet gives a label of this name, also to an engine that has none of it.
+    pub(crate) fn is_ours(name: &str) -> bool {
+        name.starts_with(PREFIX) || REFERENCES.contains(&name)
+    }
 }
 
-/// One engine container, completely.
+/// One engine container, completely. Only a [`Recipe`](crate::recipe::Recipe) makes one, out of what is
+/// [allowed](crate::allowed).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EngineSpec {
     /// Container name; also its alias in the network, so that renaming it by hand breaks nothing.
     pub name: String,
     /// Image reference.
-    pub image: String,
+    pub image: ImageRef,
     /// Environment, in order.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<Variable>,
     /// Arguments in place of the image's own; empty keeps those. Never a shell.
     pub command: Vec<String>,
     /// All labels, [`label`]'s included.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Port of the API, inside the container and where it is reached: the same number.
-    pub http_port: u16,
+    pub http_port: HostPort,
     /// HTTPS port inside the container.
-    pub https_port: u16,
+    pub https_port: HostPort,
     /// Ports published on the host's 127.0.0.1, same number on both sides; empty when reached over the network.
-    pub publish: Vec<u16>,
+    pub publish: Vec<HostPort>,
     /// Where it is attached.
     pub network: Network,
     /// What it may do and use.
@@ -63,12 +80,12 @@ pub enum Network {
     /// A network by name; created as a bridge when it is missing and is our own.
     Named {
         /// Its name.
-        name: String,
+        name: DockerName,
         /// Whether it is created when it is missing.
         own: bool,
     },
     /// The network namespace of another container (a VPN).
-    Container(String),
+    Container(DockerName),
     /// The host's. For tests and for hosts without bridges.
     Host,
 }
@@ -87,7 +104,7 @@ pub struct Limits {
     /// Writable memory file systems: path and bytes.
     pub tmpfs: Vec<(String, u64)>,
     /// Capabilities kept; all others are dropped.
-    pub capabilities: Vec<String>,
+    pub capabilities: Vec<Capability>,
     /// Whether a set-user-id program may gain rights (`no-new-privileges` off).
     pub new_privileges: bool,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use acemux_fleet::allowed::HostPorts;
 use acemux_fleet::dispatch::{DispatchOptions, Engines, Outlook};
 use acemux_fleet::event::{Event, Observer};
 use acemux_fleet::fleet::{Fleet, FleetOptions, Snapshot};
@@ -90,7 +91,7 @@ impl FakeDaemon {
                 return Err(ProvisionError::NameTaken { name: spec.name.clone() });
             }
         }
-        Ok(self.add(&spec.name, spec.labels.clone()))
+        Ok(self.add(&spec.name, BTreeMap::clone(&spec.labels)))
     }
 }
 
@@ -246,7 +247,7 @@ fn options(min: usize) -> FleetOptions {
         network: Network::Host,
         reach: Reach::Published,
         map_https: false,
-        label: ("orchestrator.managed".into(), "acestream".into()),
+        label: "orchestrator.managed=acestream".parse().expect("a label"),
         instance: "test".parse().expect("a name"),
     };
     let policy = Policy {
@@ -268,8 +269,8 @@ fn options(min: usize) -> FleetOptions {
     FleetOptions {
         policy,
         recipe,
-        ports: ports(),
-        https_ports: 45_000..=45_999,
+        ports: HostPorts::new(ports()),
+        https_ports: HostPorts::new(45_000..=45_999),
         monitor: Duration::from_secs(10),
         growth: (5, Duration::from_mins(5)),
         replacement: (3, Duration::from_mins(3)),

@@ -31,8 +31,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{
-    custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, loops, proxy,
-    status, streams,
+    channels, custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, loops,
+    proxy, status, streams,
 };
 use crate::archive::{Archive, PlaybackJournal};
 use crate::audit;
@@ -266,7 +266,8 @@ impl App {
     pub fn router(&self) -> Router {
         let stream = || get(getstream::play).head(getstream::head).options(getstream::preflight);
         // Around the pages of both places, so that no page that changes something can forget it.
-        let pages = pages().router.route_layer(from_fn_with_state(self.clone(), audit::watch));
+        let watched = from_fn_with_state(self.clone(), audit::watch);
+        let pages = pages().router.route_layer(watched.clone());
         let router = Router::new()
             .route("/ace/getstream", stream())
             .route("/ace/getstream/", stream())
@@ -278,15 +279,17 @@ impl App {
             .route("/readyz", get(health::readyz))
             .route("/metrics", get(health::metrics))
             .merge(pages.clone())
-            .nest("/api/v1", pages.route("/plan", get(fleet_pages::plan)))
+            .nest("/api/v1", own_pages().router.route_layer(watched).merge(pages))
             .with_state(self.clone());
         let (trusted, hosts, gate) = (self.trusted.clone(), self.hosts.clone(), Arc::clone(&self.gate));
         edge(router, Doors { trusted, hosts, gate })
     }
 
     /// The routes of all pages, as they are written, for tests that ask each one.
-    pub fn routes() -> Vec<&'static str> {
-        pages().routes
+    pub fn routes() -> Vec<String> {
+        let mirrored =
+            pages().routes.into_iter().flat_map(|route| [route.to_owned(), format!("/api/v1{route}")]);
+        mirrored.chain(own_pages().routes.into_iter().map(|route| format!("/api/v1{route}"))).collect()
     }
 }
 
@@ -302,6 +305,13 @@ impl Pages {
         self.routes.push(route);
         Self { router: self.router.route(route, methods), ..self }
     }
+}
+
+/// Pages that the system which this replaces does not have. They are under `/api/v1` only.
+fn own_pages() -> Pages {
+    Pages::default()
+        .route("/plan", get(fleet_pages::plan))
+        .route("/channels/identities/{id}", get(channels::identity).delete(channels::forget))
 }
 
 fn pages() -> Pages {

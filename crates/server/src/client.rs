@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use axum::extract::{FromRef, FromRequestParts};
 use http::header::{FORWARDED, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::serve::ConnectionControl;
 
@@ -28,9 +29,13 @@ const MAX_USER_AGENT: usize = 128;
 /// X-Forwarded-For, the de facto standard that nginx, HAProxy, Caddy and Traefik write.
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The proxies whose word about the client is taken. Cheap to clone.
+/// Bits of a prefix below which a network is no site but a part of the Internet: the widest private ones are `10.0.0.0/8`
+/// and `fd00::/8`.
+const WIDEST_SITE: u8 = 8;
+
+/// The proxies whose word about the client is taken. Cheap to clone. A mapped IPv4 network is kept as IPv4.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TrustedProxies(Arc<[Network]>);
+pub struct TrustedProxies(Arc<[IpNet]>);
 
 /// An entry of the trusted proxies that is neither an address nor a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +46,12 @@ impl TrustedProxies {
     /// Whether `address` is one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(address))
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Networks so wide that they take in strangers: who is in one says which address he has.
+    pub fn wide(&self) -> impl Iterator<Item = IpNet> {
+        self.0.iter().copied().filter(|network| network.prefix_len() < WIDEST_SITE)
     }
 
     /// The client's address: the peer's, unless the peer is trusted; then the right-most hop that is not.
@@ -86,13 +96,14 @@ impl FromStr for TrustedProxies {
     /// Addresses and networks, separated by commas or blanks: `127.0.0.1, 10.0.0.0/8, fd00::/8`.
     fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
         let items = text.split([',', ' ']).filter(|item| !item.is_empty());
-        items.map(str::parse).collect::<Result<Arc<[_]>, _>>().map(Self)
+        let network = |item: &str| parse_network(item).ok_or_else(|| InvalidNetwork(item.to_owned()));
+        items.map(network).collect::<Result<Arc<[_]>, _>>().map(Self)
     }
 }
 
 impl fmt::Display for TrustedProxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let networks: Vec<String> = self.0.iter().map(Network::to_string).collect();
+        let networks: Vec<String> = self.0.iter().map(IpNet::to_string).collect();
         f.write_str(&networks.join(", "))
     }
 }
@@ -130,62 +141,13 @@ where
     }
 }
 
-/// A block of addresses that share their first `prefix` bits. A mapped IPv4 block is kept as IPv4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Network {
-    base: IpAddr,
-    prefix: u8,
-}
-
-impl Network {
-    fn contains(self, address: IpAddr) -> bool {
-        let candidate = Self { base: address, ..self };
-        self.base.is_ipv4() == address.is_ipv4() && self.first() == candidate.first()
-    }
-
-    /// The block's first address: everything after the prefix cleared.
-    fn first(self) -> IpAddr {
-        let prefix = u32::from(self.prefix);
-        match self.base {
-            IpAddr::V4(v4) => {
-                let mask = u32::MAX.checked_shl(u32::BITS - prefix).unwrap_or(0);
-                Ipv4Addr::from_bits(v4.to_bits() & mask).into()
-            }
-            IpAddr::V6(v6) => {
-                let mask = u128::MAX.checked_shl(u128::BITS - prefix).unwrap_or(0);
-                Ipv6Addr::from_bits(v6.to_bits() & mask).into()
-            }
-        }
-    }
-}
-
-impl FromStr for Network {
-    type Err = InvalidNetwork;
-
-    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
-        parse_network(text).ok_or_else(|| InvalidNetwork(text.to_owned()))
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.base, self.prefix)
-    }
-}
-
-fn parse_network(text: &str) -> Option<Network> {
-    let (address, prefix) = match text.split_once('/') {
-        Some((address, prefix)) => (address, Some(prefix.parse::<u8>().ok()?)),
-        None => (text, None),
-    };
-    let written: IpAddr = address.parse().ok()?;
-    let bits = if written.is_ipv4() { 32 } else { 128 };
-    let prefix = prefix.unwrap_or(bits);
-    let base = written.to_canonical();
+/// An address, or a network; of a mapped one the IPv4 network that it maps.
+fn parse_network(text: &str) -> Option<IpNet> {
+    let network: IpNet = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+    let IpAddr::V4(base) = network.addr().to_canonical() else { return Some(network) };
     // ::ffff:10.0.0.0/104 is 10.0.0.0/8 written for an IPv6 socket.
-    let mapped = if base.is_ipv4() && bits == 128 { 96 } else { 0 };
-    (prefix <= bits).then_some(())?;
-    Some(Network { base, prefix: prefix.checked_sub(mapped)? })
+    let mapped = network.max_prefix_len() - Ipv4Net::default().max_prefix_len();
+    Ipv4Net::new(base, network.prefix_len().checked_sub(mapped)?).ok().map(IpNet::V4)
 }
 
 /// The entries of a list header from the last to the first, over all its lines, without the empty ones.
@@ -212,16 +174,33 @@ fn parse_forwarded(element: &[u8]) -> Option<IpAddr> {
     parse_node(node.trim_matches('"').as_bytes())
 }
 
-/// An address as proxies write it: bare, with a port, in brackets, with a zone.
+/// An address as proxies write it: bare, with a port, in brackets, with a zone. Nothing is guessed from the beginning of
+/// a text such as `[::1]evil.example`.
 fn parse_node(node: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(node).ok()?;
-    let host = match text.strip_prefix('[') {
-        Some(bracketed) => bracketed.split_once(']')?.0,
-        None if text.matches(':').count() == 1 => text.split_once(':')?.0,
-        None => text,
+    let (host, port) = match text.strip_prefix('[') {
+        Some(bracketed) => {
+            let (host, rest) = bracketed.split_once(']')?;
+            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
+        }
+        None if text.matches(':').count() == 1 => {
+            let (host, port) = text.split_once(':')?;
+            (host, Some(port))
+        }
+        None => (text, None),
     };
+    port.is_none_or(is_node_port).then_some(())?;
+    let is_v6 = text.starts_with('[');
     let zoneless = host.split_once('%').map_or(host, |(address, _zone)| address);
-    zoneless.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    let address: IpAddr = zoneless.parse().ok()?;
+    (!is_v6 || address.is_ipv6()).then(|| address.to_canonical())
+}
+
+/// A port, or the name that a proxy gives to one (RFC 7239 §6.2).
+fn is_node_port(port: &str) -> bool {
+    let is_name =
+        |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    port.strip_prefix('_').map_or_else(|| port.parse::<u16>().is_ok(), is_name)
 }
 
 fn user_agent(headers: &HeaderMap) -> String {
@@ -284,8 +263,22 @@ mod tests {
     #[test]
     fn a_list_that_cannot_be_read_to_the_answer_means_the_peer() {
         let crowd = ["10.0.0.3"; 500].join(", ");
-        let lists =
-            ["", ",", "unknown", "1.2.3.4, garbage", "1.2.3.4, 10.0.0.9, x", "1.2.3.4.5", "[::1", &crowd];
+        let lists = [
+            "",
+            ",",
+            "unknown",
+            "1.2.3.4, garbage",
+            "1.2.3.4, 10.0.0.9, x",
+            "1.2.3.4.5",
+            "[::1",
+            "[2001:db8::7]evil.example",
+            "[2001:db8::7]:evil",
+            "[2001:db8::7]443",
+            "[1.2.3.4]",
+            "1.2.3.4:99999",
+            "1.2.3.4:evil",
+            &crowd,
+        ];
         for list in lists {
             assert_eq!(client(&[("x-forwarded-for", list)]), address("10.0.0.1"), "{list}");
         }
@@ -308,6 +301,7 @@ mod tests {
     fn forwarded_is_read_when_x_forwarded_for_is_absent() {
         let table = [
             ("for=1.2.3.4", "1.2.3.4"),
+            ("for=\"1.2.3.4:_gazonk\"", "1.2.3.4"),
             ("For=\"[2001:db8::7]:4711\";proto=https", "2001:db8::7"),
             ("for=6.6.6.6, proto=http;for=1.2.3.4;by=10.0.0.1, for=10.0.0.9", "1.2.3.4"),
             ("for=unknown", "10.0.0.1"),
@@ -352,6 +346,15 @@ mod tests {
         for (network, ip, expected) in table {
             assert_eq!(trusted(network).contains(address(ip)), expected, "{network} {ip}");
         }
+    }
+
+    #[test]
+    fn a_network_that_takes_in_strangers_is_called_wide() {
+        let wide = |text: &str| trusted(text).wide().map(|network| network.to_string()).collect::<Vec<_>>();
+        assert_eq!(wide("0.0.0.0/0, 10.0.0.0/8, ::/0"), ["0.0.0.0/0", "::/0"]);
+        assert_eq!(wide("0.0.0.0/1 fc00::/7"), ["0.0.0.0/1", "fc00::/7"]);
+        assert_eq!(wide("::ffff:0.0.0.0/97"), ["0.0.0.0/1"]);
+        assert!(wide("127.0.0.1, fd00::/8, 172.16.0.0/12, ::1").is_empty());
     }
 
     #[test]

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use acemux_fleet::allowed::HostPorts;
 use acemux_fleet::dispatch::{DispatchOptions, Engines, Outlook};
 use acemux_fleet::docker::{Docker, DockerOptions};
 use acemux_fleet::event::Observer;
 use acemux_fleet::fleet::{Fleet, FleetOptions, FleetTask};
-use acemux_fleet::ident::InstanceId;
+use acemux_fleet::ident::{DockerName, InstanceId};
 use acemux_fleet::plan::Policy;
 use acemux_fleet::profile::{Platform, Profile, Variant};
 use acemux_fleet::provisioner::{ProvisionError, Provisioner};
@@ -61,8 +62,8 @@ pub fn fleet(
     let options = FleetOptions {
         policy: policy(config, &recipe),
         recipe,
-        ports: settings.ports.range(),
-        https_ports: settings.https_ports.range(),
+        ports: HostPorts::new(settings.ports.range()),
+        https_ports: HostPorts::new(settings.https_ports.range()),
         monitor: settings.monitor,
         growth: settings.growth,
         replacement: settings.replacement,
@@ -94,7 +95,7 @@ fn policy(config: &Config, recipe: &Recipe) -> Policy {
 
 /// What engines are made from. When we run in a container ourselves (`own_networks` are its networks), engines are
 /// reached by name over a network that we share; otherwise their ports are published on this host.
-pub fn recipe(config: &Config, instance: InstanceId, own_networks: Option<&[String]>) -> Recipe {
+pub fn recipe(config: &Config, instance: InstanceId, own_networks: Option<&[DockerName]>) -> Recipe {
     let (settings, engine) = (&config.fleet, &config.fleet.engine);
     let platform = Platform::here();
     let variant = engine.variant.unwrap_or_else(|| Variant::default_for(platform));
@@ -104,17 +105,17 @@ pub fn recipe(config: &Config, instance: InstanceId, own_networks: Option<&[Stri
     let reach = if own_networks.is_some() { Reach::ByName } else { Reach::Published };
     let shared = own_networks.unwrap_or_default();
     if let Some(name) =
-        settings.network.as_ref().filter(|name| reach == Reach::ByName && !shared.contains(name))
+        settings.network.as_ref().filter(|name| reach == Reach::ByName && !shared.contains(*name))
     {
         tracing::warn!(
-            network = name,
+            network = name.as_str(),
             "DOCKER_NETWORK is none of this container's networks: engines cannot be reached"
         );
     }
     let network = match settings.network.clone().or_else(|| shared.first().cloned()) {
-        Some(name) if name == "host" => Network::Host,
-        Some(name) => Network::Named { own: name == OWN_NETWORK, name },
-        None => Network::Named { name: OWN_NETWORK.to_owned(), own: true },
+        Some(name) if name.as_str() == "host" => Network::Host,
+        Some(name) => Network::Named { own: name.as_str() == OWN_NETWORK, name },
+        None => Network::Named { name: OWN_NETWORK.parse().expect("it is one word"), own: true },
     };
     Recipe {
         profile: Profile::of(variant, &engine.arm_tags),

@@ -3,7 +3,7 @@
 
 use acemux_fleet::custom::templates::TemplatesDocument;
 use acemux_fleet::custom::{CustomVariant, Document};
-use acemux_fleet::ident::InstanceId;
+use acemux_fleet::ident::{DockerName, InstanceId};
 use acemux_fleet::profile::Platform;
 use acemux_fleet::recipe::Recipe;
 use acemux_store::{Store, StoreError};
@@ -17,6 +17,11 @@ use crate::{control, saved};
 const DOCUMENT: &str = "custom_variant";
 /// Where its templates stand.
 const TEMPLATES: &str = "custom_templates";
+
+/// Begins a token that is sealed; no token has a colon.
+const SEALED: &str = "sealed:";
+/// Ties a sealed token to what it is part of.
+const CONTEXT: &str = "custom variant";
 
 /// The custom variant and its templates.
 pub struct Custom {
@@ -37,12 +42,12 @@ pub struct State {
 pub struct Recipes {
     config: Config,
     instance: InstanceId,
-    own_networks: Option<Vec<String>>,
+    own_networks: Option<Vec<DockerName>>,
 }
 
 impl Recipes {
     /// With these settings, for engines of this instance.
-    pub fn new(config: &Config, instance: InstanceId, own_networks: Option<Vec<String>>) -> Self {
+    pub fn new(config: &Config, instance: InstanceId, own_networks: Option<Vec<DockerName>>) -> Self {
         Self { config: config.clone(), instance, own_networks }
     }
 
@@ -71,9 +76,11 @@ impl Recipes {
 impl Custom {
     /// As it was saved; the defaults for this machine when nothing was, or when it cannot be read any more.
     pub async fn load(store: Store) -> Result<Self, StoreError> {
-        let document = saved::read(&store, DOCUMENT).await?;
+        let document: Option<Document> = saved::read(&store, DOCUMENT).await?;
         let document = document.unwrap_or_else(|| Document::default_for(Platform::here()));
-        let templates = saved::read(&store, TEMPLATES).await?.unwrap_or_default();
+        let templates: TemplatesDocument = saved::read(&store, TEMPLATES).await?.unwrap_or_default();
+        let open = |kept: &str| opened(&store, kept);
+        let (document, templates) = (document.with_tokens(&open), templates.with_tokens(&open));
         Ok(Self { store, state: Mutex::new(State { document, templates }) })
     }
 
@@ -84,7 +91,8 @@ impl Custom {
 
     /// Makes a changed document durable and only then the one in force.
     pub async fn keep_document(&self, state: &mut State, document: Document) -> Result<(), StoreError> {
-        saved::write(&self.store, DOCUMENT, &document).await?;
+        let kept = document.clone().with_tokens(&|token| sealed(&self.store, token));
+        saved::write(&self.store, DOCUMENT, &kept).await?;
         state.document = document;
         Ok(())
     }
@@ -95,8 +103,78 @@ impl Custom {
         state: &mut State,
         templates: TemplatesDocument,
     ) -> Result<(), StoreError> {
-        saved::write(&self.store, TEMPLATES, &templates).await?;
+        let kept = templates.clone().with_tokens(&|token| sealed(&self.store, token));
+        saved::write(&self.store, TEMPLATES, &kept).await?;
         state.templates = templates;
         Ok(())
+    }
+}
+
+/// A token as it is kept. One that cannot be sealed is not kept.
+fn sealed(store: &Store, token: &str) -> String {
+    store.seal(token, CONTEXT).map(|sealed| format!("{SEALED}{sealed}")).unwrap_or_default()
+}
+
+/// A token as engines get it. Earlier versions kept it as it is. One that cannot be read any more has to be entered again.
+fn opened(store: &Store, kept: &str) -> String {
+    let Some(sealed) = kept.strip_prefix(SEALED) else { return kept.to_owned() };
+    store.unseal(sealed, CONTEXT).unwrap_or_else(|| {
+        tracing::warn!("an access token of the custom variant was sealed with another key: enter it again");
+        String::new()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use acemux_fleet::custom::{Parameter, Value};
+
+    use super::*;
+
+    const TOKEN: &str = "hush-hush-hush";
+
+    /// A document with tokens.
+    fn document() -> Document {
+        let mut document = Document::default_for(Platform::Amd64);
+        let with_token = |one: Parameter| match one.name.as_str() {
+            "--access-token" | "--service-access-token" => {
+                Parameter { value: Value::Text(TOKEN.into()), enabled: true, ..one }
+            }
+            _ => one,
+        };
+        document.parameters = document.parameters.into_iter().map(with_token).collect();
+        document
+    }
+
+    #[tokio::test]
+    async fn access_tokens_are_kept_sealed_and_given_to_engines_after_a_restart() {
+        let store = Store::in_memory();
+        let custom = Custom::load(store.clone()).await.unwrap();
+        let variant = CustomVariant::try_from(document()).unwrap();
+        let mut state = custom.state().await;
+        custom.keep_document(&mut state, document()).await.unwrap();
+        let mut templates = state.templates.clone();
+        templates.save("1".parse().unwrap(), "evening", variant.clone()).unwrap();
+        custom.keep_templates(&mut state, templates).await.unwrap();
+
+        let kept = serde_json::to_string(&store.settings().await.unwrap()).unwrap();
+        assert!(kept.contains(SEALED) && !kept.contains(TOKEN), "{kept}");
+        let again = Custom::load(store).await.unwrap();
+        let state = again.state().await;
+        assert_eq!(
+            (&state.document, state.templates.get("1".parse().unwrap()).unwrap().config),
+            (&document(), &document())
+        );
+        assert!(variant.arguments().iter().any(|word| word == TOKEN));
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_kept_as_it_is_still_counts_and_one_of_another_key_is_none() {
+        let store = Store::in_memory();
+        saved::write(&store, DOCUMENT, &document()).await.unwrap();
+        assert_eq!(Custom::load(store.clone()).await.unwrap().state().await.document, document());
+        let foreign = document().with_tokens(&|token| sealed(&Store::in_memory(), token));
+        saved::write(&store, DOCUMENT, &foreign).await.unwrap();
+        let lost = Custom::load(store).await.unwrap();
+        assert_eq!(lost.state().await.document, document().with_tokens(&|_| String::new()));
     }
 }

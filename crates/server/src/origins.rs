@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use acemux_engine::Stage as EngineStage;
 use acemux_engine::{
-    ContentId, EngineError, Hash, Identities, Infohash, Liveness, Playback, Resolution, Why,
+    ContentId, EngineError, Hash, Identities, Infohash, Liveness, Playback, Record, Resolution, Why,
 };
 use acemux_relay::StreamKey;
 use acemux_relay::origin::{
@@ -160,6 +160,16 @@ impl EngineOrigin {
                 resolved.into_iter().chain([key_of(Infohash::new(hash)), unresolved]).collect()
             }
         }
+    }
+
+    /// All that is known of a channel's name.
+    pub fn identity(&self, hash: Hash) -> Option<Record> {
+        self.identities.record(hash)
+    }
+
+    /// Forgets the channel of this name.
+    pub fn forget(&self, hash: Hash) {
+        self.identities.forget(hash);
     }
 
     async fn open_somewhere(self, request: OpenRequest) -> Result<Upstream, OpenError> {

@@ -168,8 +168,9 @@ fn read<T: FromStr>(name: &'static str, value: &str) -> Result<T, BadValue> {
 
 #[cfg(test)]
 mod tests {
-    use acemux_fleet::profile::{ArmTags, Feed, Profile, Variant};
-    use acemux_fleet::recipe::{EnginePorts, Extra, Reach, Recipe};
+    use acemux_fleet::allowed::{Extra, HostPorts};
+    use acemux_fleet::profile::{ArmTags, Profile, Variant};
+    use acemux_fleet::recipe::{EnginePorts, Reach, Recipe};
     use acemux_fleet::spec::{Limits, Network};
     use acemux_sim::{PieceSize, Timing};
 
@@ -191,13 +192,13 @@ mod tests {
     fn recipe(variant: Variant) -> Recipe {
         Recipe {
             profile: Profile::of(variant, &ArmTags::default()),
-            image: Some("acemux-sim:test".into()),
+            image: Some("acemux-sim:test".parse().unwrap()),
             limits: Limits::default(),
             read_only: true,
             network: Network::Host,
             reach: Reach::Published,
             map_https: false,
-            label: ("orchestrator.managed".into(), "acestream".into()),
+            label: "orchestrator.managed=acestream".parse().unwrap(),
             instance: "test".parse().unwrap(),
         }
     }
@@ -218,12 +219,14 @@ mod tests {
         ] {
             let recipe = recipe(variant);
             for p2p in [None, Some(51_413)] {
-                let ports = EnginePorts { http: 19_007, https: 45_007, p2p };
+                let port = |port| HostPorts::new(port..=port).port(port).unwrap();
+                let ports = EnginePorts { http: port(19_007), https: port(45_007), p2p };
                 let spec = recipe.spec(1, "acestream-1", ports, &Extra::default());
-                let run = parse(&spec.command, &spec.env.into_iter().collect()).unwrap();
+                let env = spec.env.iter().map(|one| (one.name().to_owned(), one.value().to_owned()));
+                let run = parse(&spec.command, &env.collect()).unwrap();
                 assert_eq!(run.options.listen.to_string(), "0.0.0.0:19007", "{}", variant.as_str());
                 assert_eq!(run.options.control.to_string(), "0.0.0.0:24007", "{}", variant.as_str());
-                let is_outpace = recipe.profile.feed == Feed::Outpace;
+                let is_outpace = recipe.profile == Profile::of(Variant::Outpace, &ArmTags::default());
                 assert_eq!(run.options.dialect == Dialect::Outpace, is_outpace);
             }
         }

@@ -309,3 +309,51 @@ fn a_service_that_has_lost_its_port_for_good_ends_with_70_and_one_sentence() {
     let why: Vec<_> = log.lines().filter(|line| line.contains("The service stops")).collect();
     assert!(why.len() == 1 && why[0].contains("the listener failed: Address"), "{log}");
 }
+
+#[test]
+fn credentials_in_settings_are_printed_by_no_command() {
+    let settings = [
+        ("DOCKER_HOST", "tcp://user:hush@127.0.0.1:1/?token=hush"),
+        ("API_KEY", "hush-hush-hush-hush"),
+        ("DB_PATH", ":memory:"),
+    ];
+    for arguments in [&["config", "show"][..], &["config", "show", "--json"]] {
+        let output = run(arguments, &settings);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let printed = text(&output.stdout) + &text(&output.stderr);
+        assert!(
+            printed.contains("tcp://***@127.0.0.1:1/?token=***") && !printed.contains("hush"),
+            "{printed}"
+        );
+    }
+    let refused = run(&["config", "check"], &[("ENGINES", "http://user:hush@engine:6878")]);
+    assert_eq!(refused.status.code(), Some(64));
+    let printed = text(&refused.stdout) + &text(&refused.stderr);
+    assert!(printed.contains("ENGINES=http://***@engine:6878") && !printed.contains("hush"), "{printed}");
+}
+
+#[test]
+fn a_start_warns_of_settings_that_open_more_than_they_seem_to_and_refuses_those_that_mean_something_else() {
+    let open = [
+        ("TRUSTED_PROXIES", "0.0.0.0/0,::/0", "TRUSTED_PROXIES trusts 0.0.0.0/0, ::/0"),
+        ("ENGINE_CAPABILITIES", "EVIL", "ENGINE_CAPABILITIES has 1 name(s) of no Linux capability"),
+        ("ENGINE_CAPABILITIES", "SYS_ADMIN", "ENGINE_CAPABILITIES leaves SYS_ADMIN"),
+        ("ENGINE_IMAGE", "engine", "ENGINE_IMAGE=engine names neither registry nor owner"),
+    ];
+    for (name, value, said) in open {
+        let output = run(&["config", "check"], &[(name, value)]);
+        assert_eq!(output.status.code(), Some(0), "{name}={value}");
+        assert!(text(&output.stderr).contains(&format!("warning: {said}")), "{}", text(&output.stderr));
+    }
+    for (name, value) in [
+        ("APP_HOST", "[::1"),
+        ("APP_HOST", "[::1]evil.example"),
+        ("CONTAINER_LABEL", "a=b\nc"),
+        ("ENGINE_IMAGE", "--privileged"),
+        ("DOCKER_NETWORK", "container:other"),
+    ] {
+        let output = run(&["serve"], &[(name, value), ("APP_PORT", "0"), ("DB_PATH", ":memory:")]);
+        assert_eq!(output.status.code(), Some(64), "{name}={value}");
+        assert!(text(&output.stderr).contains(name), "{}", text(&output.stderr));
+    }
+}

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::open::OpenError;
+use crate::private;
 
 /// Locked while a process uses the folder.
 const LOCK: &str = "lock";
@@ -28,7 +29,7 @@ pub struct DataDir {
 impl DataDir {
     /// Creates the folder where it is missing, locks it, and reads or makes the instance id.
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
-        fs::create_dir_all(folder).map_err(|error| OpenError::unwritable(folder, error))?;
+        private::ensure_folder(folder).map_err(|error| OpenError::unwritable(folder, error))?;
         let lock = lock(folder)?;
         let instance_id = instance_id(folder)?;
         Ok(Self { folder: folder.to_owned(), instance_id, _lock: lock })
@@ -52,8 +53,8 @@ pub(crate) fn sync(folder: &Path) -> io::Result<()> {
 
 fn lock(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join(LOCK);
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|error| OpenError::unwritable(&path, error))?;
+    let file = private::open(&path, File::options().create(true).truncate(false).write(true));
+    let file = file.map_err(|error| OpenError::of_file(&path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { folder: folder.to_owned() }),
@@ -64,13 +65,20 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
 /// One that cannot be understood is refused, not replaced: all our containers carry it.
 fn instance_id(folder: &Path) -> Result<String, OpenError> {
     let path = folder.join(INSTANCE_ID);
-    match fs::read(&path) {
+    match read_id(&path) {
         Ok(bytes) => parse_id(&bytes).ok_or(OpenError::InstanceId { path }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             new_id(folder, &path).map_err(|error| OpenError::unwritable(&path, error))
         }
-        Err(error) => Err(OpenError::unwritable(&path, error)),
+        Err(error) => Err(OpenError::of_file(&path, error)),
     }
+}
+
+/// The beginning is enough to see whether it is one.
+fn read_id(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    private::read(path)?.take(4 * ID_BYTES as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn parse_id(bytes: &[u8]) -> Option<String> {
@@ -79,16 +87,20 @@ fn parse_id(bytes: &[u8]) -> Option<String> {
     (text.len() == 2 * ID_BYTES && text.chars().all(is_hex)).then(|| text.to_owned())
 }
 
-/// Written beside and renamed, so that no reader and no crash ever meets half of it.
 fn new_id(folder: &Path, path: &Path) -> io::Result<String> {
     let id = random_hex()?;
+    write_whole(folder, path, format!("{id}\n").as_bytes())?;
+    Ok(id)
+}
+
+/// Written beside and renamed, so that no reader and no crash ever meets half of it.
+pub(crate) fn write_whole(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension("new");
-    let mut file = File::create(&draft)?;
-    writeln!(file, "{id}")?;
+    let mut file = private::draft(&draft)?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
-    sync(folder)?;
-    Ok(id)
+    sync(folder)
 }
 
 fn random_hex() -> io::Result<String> {

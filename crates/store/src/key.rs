@@ -3,18 +3,16 @@
 //! Links are refused, also one that is put in the file's place while it is opened: whoever can write into the folder would
 //! have us read, or publish as a key, what is somewhere else.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{File, Permissions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::{directory, open};
+use crate::private::FILE_MODE;
+use crate::{directory, open, private};
 
 /// Its name in the data directory.
 const FILE: &str = "api-key";
-
-/// For its owner alone.
-const MODE: u32 = 0o600;
 
 /// Bytes of randomness in a key.
 const KEY_BYTES: usize = 32;
@@ -63,26 +61,22 @@ pub fn read_or_make(path: &Path) -> Result<String, KeyFileError> {
     let unusable = |source| KeyFileError::Unusable { path: path.to_owned(), source };
     let Some(file) = opened(path)? else { return make(path).map_err(unusable) };
     let mode = file.metadata().map_err(unusable)?.mode();
-    if mode & !MODE & 0o777 != 0 {
-        file.set_permissions(Permissions::from_mode(MODE)).map_err(unusable)?;
+    if mode & !FILE_MODE & 0o777 != 0 {
+        file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(unusable)?;
     }
     key_in(&file, path)
 }
 
 fn opened(path: &Path) -> Result<Option<File>, KeyFileError> {
+    let no_file = || KeyFileError::NoFile { path: path.to_owned() };
     let unusable = |source| KeyFileError::Unusable { path: path.to_owned(), source };
-    let named = match fs::symlink_metadata(path) {
-        Ok(named) => named,
+    let file = match private::read(path) {
+        Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if private::is_link(&error) => return Err(no_file()),
         Err(error) => return Err(unusable(error)),
     };
-    if !named.is_file() {
-        return Err(KeyFileError::NoFile { path: path.to_owned() });
-    }
-    let file = File::open(path).map_err(unusable)?;
-    let found = file.metadata().map_err(unusable)?;
-    let is_same = (named.dev(), named.ino()) == (found.dev(), found.ino());
-    if is_same { Ok(Some(file)) } else { Err(KeyFileError::NoFile { path: path.to_owned() }) }
+    if file.metadata().map_err(unusable)?.is_file() { Ok(Some(file)) } else { Err(no_file()) }
 }
 
 fn key_in(file: &File, path: &Path) -> Result<String, KeyFileError> {
@@ -94,21 +88,9 @@ fn key_in(file: &File, path: &Path) -> Result<String, KeyFileError> {
     if is_key { Ok(key.to_owned()) } else { Err(KeyFileError::NoKey { path: path.to_owned() }) }
 }
 
-/// Written beside and renamed, so that no reader and no crash ever meets half of it.
 fn make(path: &Path) -> io::Result<String> {
     let key = random_hex()?;
-    let draft = path.with_extension("new");
-    match fs::remove_file(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // A new name: never what a link leads to. The mode is set once more, because the umask may have taken from it.
-    let mut file = File::options().write(true).create_new(true).mode(MODE).open(&draft)?;
-    file.set_permissions(Permissions::from_mode(MODE))?;
-    writeln!(file, "{key}")?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    directory::sync(open::folder_of(path))?;
+    directory::write_whole(open::folder_of(path), path, format!("{key}\n").as_bytes())?;
     Ok(key)
 }
 

@@ -14,6 +14,7 @@
 //! * [`directory`] is the folder: locked by one instance, home of the instance id; [`key`] is the API key made for it.
 //! * [`open`] turns a file into a usable database or says why not. A damaged file is moved aside, a newer or foreign
 //!   one is left as it is.
+//! * `private` opens every file for its owner alone and through no link; `seal` keeps engines' tokens unreadable.
 //! * When the disk is full or read-only, writes that somebody awaits fail with [`StoreError::Full`]; all others wait
 //!   in memory, bounded, and are written when space returns. Events can be read meanwhile.
 //!
@@ -28,8 +29,10 @@ pub mod identities;
 pub mod key;
 pub mod open;
 pub mod playbacks;
+mod private;
 mod queue;
 mod schema;
+mod seal;
 pub mod settings;
 mod store;
 pub mod streams;

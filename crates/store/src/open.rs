@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior};
 
-use crate::directory;
-use crate::schema::{APPLICATION, MIGRATIONS, VERSION};
+use crate::schema::{APPLICATION, FIRST_WITHOUT_TOKENS, MIGRATIONS, VERSION};
+use crate::{directory, private};
 
 /// How long another process may hold the database before we give up: a backup's or an operator's short transaction
 /// passes, a second program does not.
@@ -67,6 +67,12 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A file of the data directory is a link. Whoever put it there chose what we would read and overwrite.
+    #[error("{} is a link, and files of the data directory are not used through links", path.display())]
+    Link {
+        /// The file.
+        path: PathBuf,
+    },
     /// The folder or the file cannot be written: permissions, a read-only file system, a full disk.
     #[error("{} cannot be written", path.display())]
     Unwritable {
@@ -90,6 +96,15 @@ impl OpenError {
         Self::Unwritable { path: path.to_owned(), source: Box::new(source) }
     }
 
+    /// A file of the data directory that could not be opened.
+    pub(crate) fn of_file(path: &Path, error: io::Error) -> Self {
+        if private::is_link(&error) {
+            Self::Link { path: path.to_owned() }
+        } else {
+            Self::unwritable(path, error)
+        }
+    }
+
     fn unusable(path: &Path, source: impl Error + Send + Sync + 'static) -> Self {
         Self::Unusable { path: path.to_owned(), source: Box::new(source) }
     }
@@ -110,6 +125,14 @@ pub(crate) fn file(path: &Path) -> Result<(Connection, Vec<String>), OpenError> 
     }
 }
 
+/// The same file by the real name of its folder, which may be a link: only the file itself may not.
+pub(crate) fn real(path: &Path) -> Result<PathBuf, OpenError> {
+    let folder = folder_of(path);
+    let real = fs::canonicalize(folder).map_err(|error| OpenError::unwritable(folder, error))?;
+    let no_name = || OpenError::unwritable(path, io::Error::from(io::ErrorKind::IsADirectory));
+    Ok(real.join(path.file_name().ok_or_else(no_name)?))
+}
+
 /// A database that is gone with its connection.
 pub(crate) fn memory() -> rusqlite::Result<Connection> {
     let mut connection = Connection::open_in_memory()?;
@@ -119,6 +142,7 @@ pub(crate) fn memory() -> rusqlite::Result<Connection> {
 
 fn try_file(path: &Path) -> Result<(Connection, Vec<String>), Obstacle> {
     let judge = |error| obstacle(path, error);
+    prepare_file(path).map_err(Obstacle::Refused)?;
     let mut connection = connect(path).map_err(judge)?;
     identify(&connection, path)?;
     check(&connection, path)?;
@@ -137,10 +161,23 @@ fn start_afresh(path: &Path, damage: &str) -> Result<(Connection, Vec<String>), 
     }
 }
 
+/// Makes the file where it is missing, for its owner alone: the database gives its companions the same mode. None of them may be
+/// a link.
+fn prepare_file(path: &Path) -> Result<(), OpenError> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let name = with_suffix(path, suffix);
+        if name.is_symlink() {
+            return Err(OpenError::Link { path: name });
+        }
+    }
+    private::ensure(path).map_err(|error| OpenError::of_file(path, error))
+}
+
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(LOCKED_FOR)?;
@@ -189,11 +226,18 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<Vec<String>> {
         "PRAGMA synchronous = FULL;
          PRAGMA foreign_keys = ON;
          PRAGMA trusted_schema = OFF;
+         PRAGMA secure_delete = ON;
          PRAGMA wal_autocheckpoint = 256;
          PRAGMA journal_size_limit = 1048576;",
     )?;
     connection.transaction_with_behavior(TransactionBehavior::Immediate)?.commit()?;
+    let before: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     MIGRATIONS.to_latest(connection).map_err(sqlite_error)?;
+    if (1..FIRST_WITHOUT_TOKENS).contains(&before) {
+        // What was deleted is still in pages that are free, and in the log.
+        connection.execute_batch("VACUUM")?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    }
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     connection.busy_timeout(BUSY_FOR)?;
     let is_unusual = mode != "wal";

@@ -16,7 +16,7 @@ pub struct NewPlayback {
     pub endpoint: String,
     /// What it plays.
     pub infohash: String,
-    /// The URL that stops it, once the engine has given one.
+    /// The URL that stops it, once the engine has given one. A token of the engine's stands in it, so it is sealed.
     pub command: Option<String>,
     /// When it was opened.
     pub opened_at: Timestamp,
@@ -46,7 +46,9 @@ impl Store {
     /// Writes down that a playback is open. Does not wait for the disk: the line is written at once, in order, and is
     /// there after a power loss; whoever must know awaits [`Store::flush`].
     pub fn playback_opened(&self, playback: NewPlayback) -> PlaybackRow {
-        self.queue().opened(playback)
+        let context = playback.context();
+        let command = playback.command.as_deref().and_then(|command| self.seal(command, &context));
+        self.queue().opened(NewPlayback { command, ..playback })
     }
 
     /// Strikes the line out: the engine was told to stop, or is gone.
@@ -56,7 +58,22 @@ impl Store {
 
     /// Every playback that was opened and not closed, oldest first. After a restart: those of the process before.
     pub async fn open_playbacks(&self) -> Result<Vec<OpenPlayback>, StoreError> {
-        self.ask(|worker| worker.read(select).map(|saved| overlay(saved, &worker.unsaved))).await
+        let sealed = self.ask(|worker| worker.read(select).map(|saved| overlay(saved, &worker.unsaved)));
+        Ok(sealed.await?.into_iter().map(|open| self.unsealed(open)).collect())
+    }
+
+    fn unsealed(&self, mut open: OpenPlayback) -> OpenPlayback {
+        let context = open.playback.context();
+        let sealed = open.playback.command.take();
+        open.playback.command = sealed.and_then(|sealed| self.unseal(&sealed, &context));
+        open
+    }
+}
+
+impl NewPlayback {
+    /// A command belongs to the playback that it stops.
+    fn context(&self) -> String {
+        format!("{} {}", self.endpoint, self.infohash)
     }
 }
 

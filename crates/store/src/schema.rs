@@ -5,7 +5,7 @@ use rusqlite_migration::{M, Migrations};
 /// Stands in the file's header and says that it is ours ("ACMX").
 pub(crate) const APPLICATION: i32 = 1_094_929_752;
 
-const STEPS: &[M<'static>] = &[M::up(FIRST), M::up(SHARES), M::up(NAMES)];
+const STEPS: &[M<'static>] = &[M::up(FIRST), M::up(SHARES), M::up(NAMES), M::up(NO_TOKENS)];
 
 /// All steps.
 pub(crate) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
@@ -98,6 +98,11 @@ CREATE TABLE deliveries (
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX deliveries_used ON deliveries (used);
 ";
+/// The first version that keeps no token as it is.
+pub(crate) const FIRST_WITHOUT_TOKENS: i64 = 4;
+
+// Commands are sealed from here on; those that are not are of no use any more.
+const NO_TOKENS: &str = "UPDATE playbacks SET command = NULL;";
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,9 @@ use tokio::time::timeout;
 
 use crate::directory::DataDir;
 use crate::open::{self, OpenError};
+use crate::private;
 use crate::queue::{Numbers, Queue};
+use crate::seal::Seal;
 use crate::worker::{self, Outcome, Worker};
 
 /// Longest wait for an answer. An answer takes milliseconds; a disk that needs longer is no better for more waiting.
@@ -32,6 +34,7 @@ pub struct Store {
 
 struct Inner {
     queue: Arc<Queue>,
+    seal: Seal,
     ended: watch::Receiver<Outcome>,
 }
 
@@ -106,18 +109,25 @@ impl Store {
     ///
     /// Reads the whole file and may wait two seconds for a lock: call it before there is anything to delay.
     pub fn open(path: &Path) -> Result<Opened, OpenError> {
-        let directory = DataDir::open(open::folder_of(path))?;
+        let folder = open::folder_of(path);
+        let directory = DataDir::open(folder)?;
         let instance_id = directory.instance_id().to_owned();
-        let (connection, notes) = open::file(path)?;
+        let path = &open::real(path)?;
+        let (connection, mut notes) = open::file(path)?;
+        let (seal, note) = Seal::of(folder)?;
+        notes.extend(note);
+        // Not before: what is not ours keeps its mode.
+        notes.extend(private::close_to_others(folder, path.file_name().unwrap_or_default()));
         let unusable = |error| OpenError::Unusable { path: path.to_owned(), source: error };
-        let store = Self::start(connection, Some(directory)).map_err(unusable)?;
+        let store = Self::start(connection, Some(directory), seal).map_err(unusable)?;
         Ok(Opened { store, instance_id, notes })
     }
 
     /// A store that leaves nothing on the disk: for tests and demonstrations.
     pub fn in_memory() -> Self {
         let connection = open::memory().expect("a database in memory depends on no file");
-        Self::start(connection, None).expect("a process that starts can start a thread")
+        Self::start(connection, None, Seal::of_this_process())
+            .expect("a process that starts can start a thread")
     }
 
     /// How it is, at this moment.
@@ -160,6 +170,16 @@ impl Store {
         }
     }
 
+    /// `secret` as it may be kept: unreadable without a key that is not in the database. `None` when it may not be.
+    pub fn seal(&self, secret: &str, context: &str) -> Option<String> {
+        self.inner.seal.close(secret, context)
+    }
+
+    /// What was sealed in this context; `None` when it was with another key.
+    pub fn unseal(&self, sealed: &str, context: &str) -> Option<String> {
+        self.inner.seal.open(sealed, context)
+    }
+
     pub(crate) fn queue(&self) -> &Queue {
         &self.inner.queue
     }
@@ -167,10 +187,11 @@ impl Store {
     fn start(
         connection: Connection,
         directory: Option<DataDir>,
+        seal: Seal,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let queue = Arc::new(Queue::new(last_numbers(&connection)?));
         let ended = worker::start(connection, directory, &queue)?;
-        Ok(Self { inner: Arc::new(Inner { queue, ended }) })
+        Ok(Self { inner: Arc::new(Inner { queue, seal, ended }) })
     }
 }
 

@@ -198,13 +198,15 @@ const askAll = (tab, asked) => tab.evaluate(async (asked) => {
   return answers;
 }, asked);
 
-const fromAnotherOrigin = async (name, prefix) => {
+const isMirrored = (path) => path.startsWith('/api/v1');
+
+const fromAnotherOrigin = async (name, changes, reads) => {
   const tab = await open(`http://${name}:${evilPort}/`);
   const [lets, target] = [`http://127.0.0.1:${openPort}`, `http://${plan.target}`];
   await change(tab, lets, plan.changes.slice(0, 1));
   report.open = await read(tab, lets, ['/']);
   report.media.push(await tab.evaluate((url) => fetch(url, { method: 'HEAD' }).then((reply) => reply.status), target + plan.media));
-  report.seen.push(...await change(tab, target + prefix, plan.changes), ...await read(tab, target + prefix, plan.reads));
+  report.seen.push(...await change(tab, target, changes), ...await read(tab, target, reads));
 };
 
 // The name has led to the stranger's own server when the page came, and leads here from now on.
@@ -228,9 +230,10 @@ try {
   if (plan.as === 'own') {
     await fromOurOwn();
   } else {
-    // Every page is at two places.
-    await fromAnotherOrigin(host, '');
-    await fromAnotherOrigin(stranger, '/api/v1');
+    // Every page is at two places, and takes its share of the time once.
+    const [here, mirrored] = [plan.changes.filter((one) => !isMirrored(one.path)), plan.changes.filter((one) => isMirrored(one.path))];
+    await fromAnotherOrigin(host, here, plan.reads);
+    await fromAnotherOrigin(stranger, mirrored, plan.reads.map((path) => '/api/v1' + path));
     await afterRebinding();
   }
   report.sent = Object.fromEntries(Object.entries(sent).map(([via, kinds]) => [via, [...kinds].sort()]));

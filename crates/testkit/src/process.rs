@@ -28,7 +28,7 @@ pub struct Process {
 impl Process {
     /// Starts it on these engines with these settings; everything else is as shipped, but that tests need no key.
     pub async fn start(engines: &[SocketAddr], settings: &[(&str, &str)]) -> Self {
-        Self::run(Command::new(binary()), engines, settings).await
+        Self::run("true", engines, settings).await
     }
 
     /// The same with no more than so many descriptors.
@@ -37,12 +37,10 @@ impl Process {
         engines: &[SocketAddr],
         settings: &[(&str, &str)],
     ) -> Self {
-        let mut limited = Command::new("/bin/sh");
-        limited.arg("-c").arg(format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")).arg(binary());
-        Self::run(limited, engines, settings).await
+        Self::run(&format!("ulimit -n {descriptors}"), engines, settings).await
     }
 
-    async fn run(command: Command, engines: &[SocketAddr], settings: &[(&str, &str)]) -> Self {
+    async fn run(limits: &str, engines: &[SocketAddr], settings: &[(&str, &str)]) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("acemux-process-{}-{number}", std::process::id()));
@@ -55,7 +53,7 @@ impl Process {
             ("OPERATOR_WITHOUT_KEY", "loopback"),
             ("ENGINES", engines.as_str()),
         ];
-        let child = spawn(command, &folder, usual.iter().chain(settings).copied());
+        let child = spawn(limits, &folder, usual.iter().chain(settings).copied());
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut process = Self { address, folder, child };
         process.address = process.listens().await;
@@ -106,6 +104,11 @@ impl Process {
         kilobytes * 1024
     }
 
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
     /// A page's JSON.
     pub async fn page(&self, path: &str) -> Value {
         get(self.address, path).await.json().await
@@ -130,14 +133,17 @@ impl Drop for Process {
     }
 }
 
-/// Nothing of the environment of the test reaches it.
-fn spawn<'a>(
-    mut command: Command,
-    folder: &Path,
-    settings: impl Iterator<Item = (&'a str, &'a str)>,
-) -> Child {
+/// Nothing of the environment of the test reaches it. It is started as a careless supervisor would, without a umask: what it
+/// keeps from others it keeps itself. `limits` are commands of the shell that starts it.
+fn spawn<'a>(limits: &str, folder: &Path, settings: impl Iterator<Item = (&'a str, &'a str)>) -> Child {
     let log = std::fs::File::create(folder.join("log")).expect("a log file");
-    command.arg("serve").current_dir(folder).env_clear().envs(settings);
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", &format!("umask 000 && {limits} && exec \"$0\" serve")])
+        .arg(binary())
+        .current_dir(folder)
+        .env_clear()
+        .envs(settings);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
     command.spawn().expect("the program can be run")
 }

@@ -27,7 +27,8 @@ use serde::{Deserialize, Serialize};
 use self::memory::MemoryLimit;
 use self::parameters::{Accepts, DEFAULTS};
 use self::problem::{Problem, Problems};
-use crate::profile::{Feed, Platform, Profile};
+use crate::image::{ImageRef, Tag};
+use crate::profile::{Feed, JOPSIS, Platform, Profile};
 
 /// Most parameters in a document: all that are known, and room to say what is wrong with a few more.
 const MOST_PARAMETERS: usize = 64;
@@ -156,6 +157,18 @@ impl Document {
         document
     }
 
+    /// The same with every access token as `change` has it: whoever keeps documents keeps no tokens as they are.
+    pub fn with_tokens(mut self, change: &dyn Fn(&str) -> String) -> Self {
+        for parameter in self.parameters.iter_mut().filter(|one| one.is_token()) {
+            if let Value::Text(token) = &mut parameter.value
+                && !token.is_empty()
+            {
+                *token = change(token).into();
+            }
+        }
+        self
+    }
+
     fn problems(&self) -> Vec<Problem> {
         if self.parameters.len() > MOST_PARAMETERS {
             return vec![Problem::TooMany { most: MOST_PARAMETERS }];
@@ -243,18 +256,21 @@ impl CustomVariant {
     /// platform's.
     pub fn profile(&self, name: Option<&str>) -> Profile {
         let Document { platform, arm_version, .. } = &self.0;
-        let (image, feed) = match platform {
-            Platform::Amd64 => ("jopsis/acestream:x64".to_owned(), Feed::ArgumentString),
-            Platform::Arm32 | Platform::Arm64 => {
-                (format!("jopsis/acestream:{}-v{arm_version}", platform.as_str()), Feed::Command)
-            }
+        let (tag, feed) = match platform {
+            Platform::Amd64 => ("x64", Feed::ArgumentString),
+            Platform::Arm32 => (arm_version.tags().0, Feed::Command),
+            Platform::Arm64 => (arm_version.tags().1, Feed::Command),
         };
         let program = if feed == Feed::Command { ["python", "main.py"].as_slice() } else { &[] };
         let mut arguments: Vec<String> = program.iter().map(|word| (*word).to_owned()).collect();
         arguments.extend(self.arguments());
         Profile {
-            name: name.map_or_else(|| format!("custom-{}", platform.as_str()), str::to_owned),
-            image,
+            // It was saved by a version that let it turn text around, perhaps.
+            name: name.map_or_else(
+                || format!("custom-{}", platform.as_str()),
+                |name| name.replace(text::steers, ""),
+            ),
+            image: ImageRef::known(JOPSIS, &Tag::known(tag)),
             feed,
             arguments,
             env: Vec::new(),
@@ -313,12 +329,13 @@ impl fmt::Debug for Parameter {
     }
 }
 
-impl fmt::Display for ArmVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V3_2_13 => "3.2.13",
-            Self::V3_2_14 => "3.2.14",
-        })
+impl ArmVersion {
+    /// Of the 32-bit image and of the 64-bit one.
+    fn tags(self) -> (&'static str, &'static str) {
+        match self {
+            Self::V3_2_13 => ("arm32-v3.2.13", "arm64-v3.2.13"),
+            Self::V3_2_14 => ("arm32-v3.2.14", "arm64-v3.2.14"),
+        }
     }
 }
 

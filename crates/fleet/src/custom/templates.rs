@@ -220,6 +220,13 @@ impl TemplatesDocument {
         Ok(variant)
     }
 
+    /// The same with every access token as `change` has it.
+    pub fn with_tokens(mut self, change: &dyn Fn(&str) -> String) -> Self {
+        let kept = |Kept { name, config }| Kept { name, config: config.with_tokens(change) };
+        self.templates = self.templates.into_iter().map(|(id, template)| (id, kept(template))).collect();
+        self
+    }
+
     /// The template at `id` as a file.
     pub fn export(&self, id: TemplateId) -> Result<String, TemplateError> {
         let template = self.get(id)?;

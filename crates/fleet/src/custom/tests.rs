@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::parameters::DEFAULTS;
 use super::*;
-use crate::recipe::{EnginePorts, Extra, Reach, Recipe};
+use crate::allowed::{Extra, HostPorts};
+use crate::recipe::{EnginePorts, Reach, Recipe};
 use crate::spec::{EngineSpec, Limits, Network};
 
 /// The table of the reference: name, type, value and whether it is on.
@@ -88,13 +89,19 @@ fn spec(variant: &CustomVariant, p2p: Option<u16>) -> EngineSpec {
         image: None,
         limits: Limits::default(),
         read_only: true,
-        network: Network::Named { name: "acemux".into(), own: true },
+        network: Network::Named { name: "acemux".parse().unwrap(), own: true },
         reach: Reach::Published,
         map_https: false,
-        label: ("orchestrator.managed".into(), "acestream".into()),
+        label: "orchestrator.managed=acestream".parse().unwrap(),
         instance: "test".parse().unwrap(),
     };
-    recipe.spec(1, "acestream-1", EnginePorts { http: 19_001, https: 45_001, p2p }, &Extra::default())
+    let port = |port| HostPorts::new(port..=port).port(port).unwrap();
+    recipe.spec(
+        1,
+        "acestream-1",
+        EnginePorts { http: port(19_001), https: port(45_001), p2p },
+        &Extra::default(),
+    )
 }
 
 #[test]
@@ -161,7 +168,7 @@ fn each_platform_is_fed_as_its_image_reads() {
             "{} {}\n{:?}\n{}",
             spec.image,
             spec.labels["acestream.engine_variant"],
-            spec.env,
+            spec.env.iter().map(|one| (one.name(), one.value())).collect::<Vec<_>>(),
             spec.command.join(" ")
         )
     };
@@ -175,7 +182,7 @@ fn each_platform_is_fed_as_its_image_reads() {
     python main.py --client-console --bind-all --live-cache-type memory --live-cache-size 268435456 --vod-cache-type disk --vod-cache-size 536870912 --max-file-size 2147483648 --live-buffer 10 --vod-buffer 5 --refill-buffer-interval 5 --max-connections 200 --max-peers 40 --max-upload-slots 4 --auto-slots 1 --stats-report-interval 60 --core-dlr-periodic-check-interval 10 --check-live-pos-interval 10 --log-max-size 10485760 --log-backup-count 3 --http-port 19001 --https-port 45001
     ");
     let newer = Document { arm_version: ArmVersion::V3_2_14, ..enabled(Platform::Arm64) };
-    assert_eq!(check(&newer).unwrap().profile(None).image, "jopsis/acestream:arm64-v3.2.14");
+    assert_eq!(check(&newer).unwrap().profile(None).image.as_str(), "jopsis/acestream:arm64-v3.2.14");
 }
 
 #[test]
@@ -190,7 +197,7 @@ fn a_forwarded_port_replaces_the_one_of_the_document() {
     let variant = check(&with("--port", number(7000))).unwrap();
     let ports_of = |p2p| {
         let spec = spec(&variant, p2p);
-        let words: Vec<String> = spec.env[0].1.split(' ').map(str::to_owned).collect();
+        let words: Vec<String> = spec.env[0].value().split(' ').map(str::to_owned).collect();
         let after = words.iter().zip(words.iter().skip(1)).filter(|(flag, _)| *flag == "--port");
         after.map(|(_, port)| port.clone()).collect::<Vec<_>>()
     };
@@ -459,7 +466,7 @@ proptest! {
             prop_assert!(word.chars().all(is_plain), "{:?}", word);
         }
         let spec = spec(&variant, None);
-        let split: Vec<&str> = spec.env[0].1.split([' ', '\t', '\n']).collect();
+        let split: Vec<&str> = spec.env[0].value().split([' ', '\t', '\n']).collect();
         prop_assert_eq!(&split[..split.len() - 4], &arguments[..]);
     }
 

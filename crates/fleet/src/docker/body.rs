@@ -8,6 +8,7 @@ use bollard::models::{
 };
 
 use super::Failure;
+use crate::allowed::HostPort;
 use crate::provisioner::ProvisionError;
 use crate::spec::{EngineSpec, Limits, Network};
 
@@ -18,10 +19,10 @@ const OOM_SCORE: i64 = 500;
 pub(super) fn of(spec: &EngineSpec) -> ContainerCreateBody {
     let ports = || spec.publish.iter().map(|port| format!("{port}/tcp"));
     ContainerCreateBody {
-        image: Some(spec.image.clone()),
-        env: Some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        image: Some(spec.image.to_string()),
+        env: Some(spec.env.iter().map(ToString::to_string).collect()),
         cmd: (!spec.command.is_empty()).then(|| spec.command.clone()),
-        labels: Some(spec.labels.clone().into_iter().collect()),
+        labels: Some(spec.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect()),
         exposed_ports: Some(ports().collect()),
         host_config: Some(HostConfig {
             network_mode: Some(network_mode(&spec.network)),
@@ -36,14 +37,14 @@ pub(super) fn of(spec: &EngineSpec) -> ContainerCreateBody {
 }
 
 /// Published for this host only: Docker's rules pass by most host firewalls.
-fn local(port: u16) -> PortBinding {
+fn local(port: HostPort) -> PortBinding {
     PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(port.to_string()) }
 }
 
 fn network_mode(network: &Network) -> String {
     match network {
-        Network::Named { name, .. } => name.clone(),
-        Network::Container(name) => format!("container:{name}"),
+        Network::Named { name, .. } => name.as_str().to_owned(),
+        Network::Container(name) => format!("container:{}", name.as_str()),
         Network::Host => "host".to_owned(),
     }
 }
@@ -55,7 +56,7 @@ fn alias(spec: &EngineSpec) -> Option<NetworkingConfig> {
         return None;
     }
     let endpoint = EndpointSettings { aliases: Some(vec![spec.name.clone()]), ..EndpointSettings::default() };
-    Some(NetworkingConfig { endpoints_config: Some(HashMap::from([(name.clone(), endpoint)])) })
+    Some(NetworkingConfig { endpoints_config: Some(HashMap::from([(name.as_str().to_owned(), endpoint)])) })
 }
 
 fn limits(limits: &Limits) -> HostConfig {
@@ -71,7 +72,8 @@ fn limits(limits: &Limits) -> HostConfig {
         readonly_rootfs: Some(limits.read_only),
         tmpfs: Some(tmpfs.collect()),
         cap_drop: Some(vec!["ALL".to_owned()]),
-        cap_add: (!limits.capabilities.is_empty()).then(|| limits.capabilities.clone()),
+        cap_add: (!limits.capabilities.is_empty())
+            .then(|| limits.capabilities.iter().map(ToString::to_string).collect()),
         security_opt: security,
         privileged: Some(false),
         init: Some(true),
@@ -101,10 +103,10 @@ pub(super) fn refused(failure: Failure, spec: &EngineSpec) -> ProvisionError {
     if failure.status() == Some(409) && message.contains("name") {
         ProvisionError::NameTaken { name: spec.name.clone() }
     } else if is_port.iter().any(|words| message.contains(words)) {
-        ProvisionError::PortTaken { port: spec.http_port }
+        ProvisionError::PortTaken { port: spec.http_port.get() }
     } else if failure.is_missing_image() {
         let detail = "it is not here".to_owned();
-        ProvisionError::ImageUnavailable { image: spec.image.clone(), detail }
+        ProvisionError::ImageUnavailable { image: spec.image.to_string(), detail }
     } else if message.contains("network") {
         let network = network_mode(&spec.network);
         let detail = ProvisionError::from(failure).to_string();
@@ -117,8 +119,9 @@ pub(super) fn refused(failure: Failure, spec: &EngineSpec) -> ProvisionError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::allowed::{Extra, HostPorts};
     use crate::profile::{ArmTags, Profile, Variant};
-    use crate::recipe::{EnginePorts, Extra, Reach, Recipe};
+    use crate::recipe::{EnginePorts, Reach, Recipe};
 
     fn recipe() -> Recipe {
         Recipe {
@@ -126,17 +129,18 @@ mod tests {
             image: None,
             limits: Limits { memory: Some(512 << 20), nano_cpus: Some(2_000_000_000), ..Limits::default() },
             read_only: true,
-            network: Network::Named { name: "acemux".into(), own: true },
+            network: Network::Named { name: "acemux".parse().unwrap(), own: true },
             reach: Reach::Published,
             map_https: false,
-            label: ("orchestrator.managed".into(), "acestream".into()),
+            label: "orchestrator.managed=acestream".parse().unwrap(),
             instance: "test".parse().unwrap(),
         }
     }
 
     #[test]
     fn an_engine_gets_no_right_that_it_does_not_need() {
-        let ports = EnginePorts { http: 19_001, https: 45_001, p2p: None };
+        let port = |port| HostPorts::new(port..=port).port(port).unwrap();
+        let ports = EnginePorts { http: port(19_001), https: port(45_001), p2p: None };
         let spec = recipe().spec(1, "acestream-1", ports, &Extra::default());
         let body = serde_json::to_value(of(&spec)).unwrap();
         let body = serde_json::to_string_pretty(&body["HostConfig"]).unwrap();

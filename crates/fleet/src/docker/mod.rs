@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use self::pull::Pulls;
-use crate::ident::{ContainerId, InstanceId};
+use crate::ident::{ContainerId, DockerName, InstanceId};
 use crate::plan::NAME_PREFIX;
 use crate::provisioner::{Container, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage};
 use crate::spec::{EngineSpec, Network, label};
@@ -84,8 +84,8 @@ impl Docker {
         let host = options.host.unwrap_or_else(|| LOCAL_SOCKET.to_owned());
         let is_known = ["unix://", "tcp://", "http://"].iter().any(|scheme| host.starts_with(scheme));
         if !is_known {
-            let detail =
-                format!("DOCKER_HOST={host}: supported are unix:///path and tcp://host:port without TLS");
+            // What stands there instead may hold credentials.
+            let detail = "DOCKER_HOST: supported are unix:///path and tcp://host:port without TLS".to_owned();
             return Err(ProvisionError::Refused { detail });
         }
         Ok(Self(Arc::new(Shared {
@@ -100,13 +100,15 @@ impl Docker {
 
     /// The networks of the container that this process runs in, if it runs in one of this daemon's: engines can then
     /// be reached by name over them. Docker's default bridge has no names.
-    pub async fn own_networks(&self) -> Option<Vec<String>> {
+    pub async fn own_networks(&self) -> Option<Vec<DockerName>> {
         let id = own_container(&std::fs::read_to_string("/proc/self/mountinfo").ok()?)?;
         let inspect =
             async |client: Client| client.inspect_container(&id, None::<InspectContainerOptions>).await;
         let found = self.call(INSPECT, inspect).await.ok()?;
         let networks = found.network_settings?.networks?.into_keys();
-        Some(networks.filter(|network| !matches!(network.as_str(), "bridge" | "host" | "none")).collect())
+        let networks = networks.filter_map(|network| network.parse().ok());
+        let is_usual = |network: &DockerName| matches!(network.as_str(), "bridge" | "host" | "none");
+        Some(networks.filter(|network| !is_usual(network)).collect())
     }
 
     /// A connected client.
@@ -209,7 +211,7 @@ impl Docker {
         self.ensure_network(&spec.network).await?;
         let id = match self.create_container(spec).await {
             Err(failure) if failure.is_missing_image() => {
-                self.pull(&spec.image).await?;
+                self.pull(spec.image.as_str()).await?;
                 self.create_container(spec).await.map_err(|failure| body::refused(failure, spec))?
             }
             created => created.map_err(|failure| body::refused(failure, spec))?,
@@ -239,13 +241,13 @@ impl Docker {
     async fn ensure_network(&self, network: &Network) -> Result<(), ProvisionError> {
         let Network::Named { name, own } = network else { return Ok(()) };
         let inspect =
-            async |client: Client| client.inspect_network(name, None::<InspectNetworkOptions>).await;
+            async |client: Client| client.inspect_network(name.as_str(), None::<InspectNetworkOptions>).await;
         match self.call(INSPECT, inspect).await {
             Ok(_) => Ok(()),
-            Err(failure) if failure.status() == Some(404) && *own => self.create_network(name).await,
+            Err(failure) if failure.status() == Some(404) && *own => self.create_network(name.as_str()).await,
             Err(failure) if failure.status() == Some(404) => {
                 let detail = "it does not exist: create it, or leave DOCKER_NETWORK out".to_owned();
-                Err(ProvisionError::Network { network: name.clone(), detail })
+                Err(ProvisionError::Network { network: name.as_str().to_owned(), detail })
             }
             Err(failure) => Err(failure.into()),
         }

@@ -1,9 +1,16 @@
 //! Every family of images, made into containers.
 
 use super::*;
+use crate::allowed::{Asked, HostPorts};
 use crate::profile::*;
 
-const PORTS: EnginePorts = EnginePorts { http: 19_001, https: 45_001, p2p: None };
+fn port(port: u16) -> HostPort {
+    HostPorts::new(port..=port).port(port).unwrap()
+}
+
+fn ports() -> EnginePorts {
+    EnginePorts { http: port(19_001), https: port(45_001), p2p: None }
+}
 
 fn recipe(variant: Variant) -> Recipe {
     Recipe {
@@ -11,17 +18,17 @@ fn recipe(variant: Variant) -> Recipe {
         image: None,
         limits: Limits::default(),
         read_only: true,
-        network: Network::Named { name: "acemux".into(), own: true },
+        network: Network::Named { name: "acemux".parse().unwrap(), own: true },
         reach: Reach::Published,
         map_https: false,
-        label: ("orchestrator.managed".into(), "acestream".into()),
+        label: "orchestrator.managed=acestream".parse().unwrap(),
         instance: "test".parse().unwrap(),
     }
 }
 
 fn fed(variant: Variant) -> String {
-    let spec = recipe(variant).spec(1, "acestream-1", PORTS, &Extra::default());
-    let env: Vec<String> = spec.env.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    let spec = recipe(variant).spec(1, "acestream-1", ports(), &Extra::default());
+    let env: Vec<String> = spec.env.iter().map(|one| format!("{}={:?}", one.name(), one.value())).collect();
     format!("{}\n{}\n{}", spec.image, env.join(" "), spec.command.join(" "))
 }
 
@@ -68,9 +75,9 @@ fn families_of_several_platforms_differ_in_their_image_only() {
     ] {
         assert_eq!(image_of(variant), Some((image.to_owned(), rest.clone())));
     }
-    let tags = ArmTags { arm32: "a".into(), arm64: "b".into() };
-    assert_eq!(Profile::of(Variant::JopsisArm32, &tags).image, "jopsis/acestream:a");
-    assert_eq!(Profile::of(Variant::JopsisArm64, &tags).image, "jopsis/acestream:b");
+    let tags = ArmTags { arm32: "a".parse().unwrap(), arm64: "b".parse().unwrap() };
+    assert_eq!(Profile::of(Variant::JopsisArm32, &tags).image.as_str(), "jopsis/acestream:a");
+    assert_eq!(Profile::of(Variant::JopsisArm64, &tags).image.as_str(), "jopsis/acestream:b");
     let default = Profile::of(Variant::default_for(Platform::here()), &tags);
     assert_eq!(Profile::of(Variant::Custom, &tags), default);
 }
@@ -78,24 +85,24 @@ fn families_of_several_platforms_differ_in_their_image_only() {
 #[test]
 fn the_open_engine_listens_to_peers_on_a_forwarded_port_only() {
     let env_of =
-        |p2p| recipe(Variant::Outpace).spec(1, "a", EnginePorts { p2p, ..PORTS }, &Extra::default()).env;
-    let has = |p2p, name: &str, value: &str| env_of(p2p).contains(&(name.to_owned(), value.to_owned()));
+        |p2p| recipe(Variant::Outpace).spec(1, "a", EnginePorts { p2p, ..ports() }, &Extra::default()).env;
+    let has = |p2p, name: &'static str, value: &str| env_of(p2p).contains(&Variable::ours(name, value));
     assert!(
         has(Some(51_413), "OUTPACE_PEER_LISTEN", "0.0.0.0:51413")
             && !has(Some(1), "OUTPACE_ENABLE_INBOUND", "0")
     );
     assert!(has(None, "OUTPACE_ENABLE_INBOUND", "0"));
-    assert!(!env_of(None).iter().any(|(name, _)| name == "OUTPACE_PEER_LISTEN"));
+    assert!(!env_of(None).iter().any(|one| one.name() == "OUTPACE_PEER_LISTEN"));
 }
 
 #[test]
 fn only_images_that_keep_to_their_folder_get_a_read_only_root() {
     for (name, variant) in VARIANTS {
-        let limits = recipe(variant).spec(1, "acestream-1", PORTS, &Extra::default()).limits;
+        let limits = recipe(variant).spec(1, "acestream-1", ports(), &Extra::default()).limits;
         let is_outpace = recipe(variant).profile.feed == Feed::Outpace;
         assert_eq!((limits.read_only, limits.tmpfs.is_empty()), (is_outpace, !is_outpace), "{name}");
     }
-    let limits = recipe(Variant::Outpace).spec(1, "acestream-1", PORTS, &Extra::default()).limits;
+    let limits = recipe(Variant::Outpace).spec(1, "acestream-1", ports(), &Extra::default()).limits;
     let tmpfs = [("/var/lib/outpace".to_owned(), 256 << 20), ("/tmp".to_owned(), 64 << 20)];
     assert_eq!(limits.tmpfs, tmpfs);
 }
@@ -111,44 +118,51 @@ fn no_family_opens_the_engine_to_everybody_who_knows_the_usual_tokens() {
 #[test]
 fn a_forwarded_port_reaches_every_family() {
     for (name, variant) in VARIANTS {
-        let ports = EnginePorts { p2p: Some(51_413), ..PORTS };
-        let spec = recipe(variant).spec(1, "acestream-1", ports, &Extra::default());
+        let forwarded = EnginePorts { p2p: Some(51_413), ..ports() };
+        let spec = recipe(variant).spec(1, "acestream-1", forwarded, &Extra::default());
         let all = format!("{:?} {:?}", spec.env, spec.command);
         assert!(all.contains("51413"), "{name}");
     }
 }
 
 #[test]
-fn an_operators_labels_and_variables_never_replace_ours() {
-    let extra = Extra {
-        labels: [label::INSTANCE, label::FORWARDED, label::VPN_CONTAINER, "io.acemux.later", "mine"]
-            .map(|name| (name.to_owned(), "1".to_owned()))
-            .into(),
-        env: [
-            ("HTTP_PORT", "1"),
-            ("P2P_PORT", "1"),
-            ("ACESTREAM_ARGS", "1"),
-            ("CACHE_LIMIT", "9"),
-            ("TZ", "UTC"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into(),
-        port: None,
+fn what_an_operator_asks_for_goes_before_a_familys_default_and_never_before_what_the_fleet_chose() {
+    let pairs = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     };
-    let spec = recipe(Variant::Krinkuto11Amd64).spec(1, "acestream-1", PORTS, &extra);
-    assert_eq!((spec.labels[label::INSTANCE].as_str(), spec.labels["mine"].as_str()), ("test", "1"));
-    for ours in [label::FORWARDED, label::VPN_CONTAINER, "io.acemux.later"] {
-        assert_eq!(spec.labels.get(ours), None);
+    let asked = Asked {
+        labels: pairs(&[("stream_id", "ch-42"), ("io.acemux.user.room", "blue")]),
+        env: pairs(&[("CACHE_LIMIT", "9"), ("TZ", "UTC")]),
+        ..Asked::default()
+    };
+    let recipe = recipe(Variant::Krinkuto11Amd64);
+    let extra = asked.check(&HostPorts::new(19_000..=19_999), recipe.image().as_str()).unwrap();
+    let spec = recipe.spec(1, "acestream-1", ports(), &extra);
+    let plain = recipe.spec(1, "acestream-1", ports(), &Extra::default());
+    let added = |name: &str| spec.labels.get(name).map(String::as_str);
+    assert_eq!((added("stream_id"), added("io.acemux.user.room")), (Some("ch-42"), Some("blue")));
+    assert!(plain.labels.iter().all(|(name, value)| spec.labels.get(name) == Some(value)));
+    let env = |spec: &EngineSpec| spec.env.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let asked = ["CACHE_LIMIT=9".to_owned(), "TZ=UTC".to_owned()];
+    let kept = env(&plain).into_iter().filter(|one| !one.starts_with("CACHE_LIMIT="));
+    assert_eq!(env(&spec), asked.into_iter().chain(kept).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_variable_of_every_family_is_in_the_list() {
+    // `Variable::ours` asserts it.
+    for (_, variant) in VARIANTS {
+        for p2p in [None, Some(51_413)] {
+            let ports = EnginePorts { p2p, ..ports() };
+            assert!(recipe(variant).spec(1, "a", ports, &Extra::default()).env.len() <= 16);
+        }
     }
-    let plain = recipe(Variant::Krinkuto11Amd64).spec(1, "acestream-1", PORTS, &Extra::default());
-    let timezone = ("TZ".to_owned(), "UTC".to_owned());
-    assert_eq!(spec.env, [vec![timezone], plain.env].concat());
 }
 
 #[test]
 fn every_engine_carries_what_the_fleet_must_know_of_it_after_a_restart() {
     let recipe = recipe(Variant::AceServeAmd64);
-    let mut labels = recipe.spec(2, "acestream-7", PORTS, &Extra::default()).labels;
+    let mut labels = BTreeMap::clone(&recipe.spec(2, "acestream-7", ports(), &Extra::default()).labels);
     assert_eq!(labels.remove(label::RECIPE), Some(recipe.fingerprint()));
     let shown: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     insta::assert_snapshot!(shown.join("\n"), @r"
@@ -167,16 +181,19 @@ fn every_engine_carries_what_the_fleet_must_know_of_it_after_a_restart() {
 fn ports_are_published_for_containers_with_a_network_of_their_own() {
     let published = |network: &Network, reach, map_https| {
         let recipe = Recipe { network: network.clone(), reach, map_https, ..recipe(Variant::Outpace) };
-        let spec = recipe.spec(1, "acestream-1", PORTS, &Extra::default());
+        let spec = recipe.spec(1, "acestream-1", ports(), &Extra::default());
         (spec.publish, spec.labels.get(label::HOST_HTTPS_PORT).cloned())
     };
-    let bridge = Network::Named { name: "acemux".into(), own: true };
-    assert_eq!(published(&bridge, Reach::Published, false), (vec![19_001], None));
-    assert_eq!(published(&bridge, Reach::Published, true), (vec![19_001, 45_001], Some("45001".to_owned())));
+    let bridge = Network::Named { name: "acemux".parse().unwrap(), own: true };
+    assert_eq!(published(&bridge, Reach::Published, false), (vec![port(19_001)], None));
+    assert_eq!(
+        published(&bridge, Reach::Published, true),
+        (vec![port(19_001), port(45_001)], Some("45001".to_owned()))
+    );
     for (network, reach) in [
         (&bridge, Reach::ByName),
         (&Network::Host, Reach::Published),
-        (&Network::Container("gluetun".into()), Reach::Published),
+        (&Network::Container("gluetun".parse().unwrap()), Reach::Published),
     ] {
         assert_eq!(published(network, reach, true), (Vec::new(), None), "{network:?}");
     }
@@ -184,10 +201,10 @@ fn ports_are_published_for_containers_with_a_network_of_their_own() {
 
 #[test]
 fn an_engine_behind_a_vpn_is_reached_by_the_vpns_name() {
-    let network = Network::Container("gluetun".into());
+    let network = Network::Container("gluetun".parse().unwrap());
     let recipe = Recipe { network, reach: Reach::ByName, ..recipe(Variant::AceServeAmd64) };
-    let ports = EnginePorts { p2p: Some(51_413), ..PORTS };
-    let labels = recipe.spec(1, "acestream-1", ports, &Extra::default()).labels;
+    let forwarded = EnginePorts { p2p: Some(51_413), ..ports() };
+    let labels = recipe.spec(1, "acestream-1", forwarded, &Extra::default()).labels;
     assert_eq!(
         (labels[label::VPN_CONTAINER].as_str(), labels[label::FORWARDED].as_str()),
         ("gluetun", "true")
@@ -208,29 +225,29 @@ fn the_fingerprint_changes_with_what_matters_and_with_nothing_else() {
     let unseen = [
         other,
         Recipe { profile: named, ..one.clone() },
-        Recipe { label: ("a".into(), "b".into()), ..one.clone() },
-        Recipe { network: Network::Named { name: "acemux".into(), own: false }, ..one.clone() },
+        Recipe { label: "a=b".parse().unwrap(), ..one.clone() },
+        Recipe { network: Network::Named { name: "acemux".parse().unwrap(), own: false }, ..one.clone() },
     ];
     for same in unseen {
         assert_eq!(one.fingerprint(), same.fingerprint());
     }
-    let labels = one.spec(3, "other", EnginePorts { p2p: Some(1), ..PORTS }, &Extra::default()).labels;
+    let labels = one.spec(3, "other", EnginePorts { p2p: Some(1), ..ports() }, &Extra::default()).labels;
     assert_eq!(labels[label::RECIPE], one.fingerprint());
     let limited = |limits| Recipe { limits, ..one.clone() };
-    let told = ("OUTPACE_TRACKERS".to_owned(), "none".to_owned());
+    let told = Variable::ours("OUTPACE_SEED_STORE_BYTES", "1");
     let env = one.profile.env.iter().cloned().chain([told]).collect();
     for changed in [
         limited(Limits { nano_cpus: Some(1), ..Limits::default() }),
         limited(Limits { pids: 1, ..Limits::default() }),
-        limited(Limits { capabilities: vec!["CHOWN".into()], ..Limits::default() }),
+        limited(Limits { capabilities: vec!["CHOWN".parse().unwrap()], ..Limits::default() }),
         limited(Limits { new_privileges: true, ..Limits::default() }),
         limited(Limits { tmpfs: vec![("/x".into(), 1)], ..Limits::default() }),
         Recipe { profile: Profile { env, ..one.profile.clone() }, ..one.clone() },
         Recipe { reach: Reach::ByName, ..one.clone() },
         Recipe { map_https: true, ..one.clone() },
-        Recipe { network: Network::Named { name: "host".into(), own: true }, ..one.clone() },
-        Recipe { network: Network::Container("acemux".into()), ..one.clone() },
-        Recipe { image: Some("else".into()), ..one.clone() },
+        Recipe { network: Network::Named { name: "host".parse().unwrap(), own: true }, ..one.clone() },
+        Recipe { network: Network::Container("acemux".parse().unwrap()), ..one.clone() },
+        Recipe { image: Some("else".parse().unwrap()), ..one.clone() },
         Recipe { limits: Limits { memory: Some(1), ..Limits::default() }, ..one.clone() },
         Recipe { network: Network::Host, ..one.clone() },
         Recipe { read_only: false, ..one.clone() },
@@ -244,7 +261,7 @@ fn the_fingerprint_changes_with_what_matters_and_with_nothing_else() {
 fn an_existing_container_is_reached_as_its_labels_say() {
     let published = recipe(Variant::Outpace);
     let by_name = Recipe { reach: Reach::ByName, ..published.clone() };
-    let labels = published.spec(1, "acestream-1", PORTS, &Extra::default()).labels;
+    let labels = published.spec(1, "acestream-1", ports(), &Extra::default()).labels;
     let at = |recipe: &Recipe| recipe.endpoint(&labels, "acestream-1").map(|at| at.to_string());
     assert_eq!(at(&published).as_deref(), Some("127.0.0.1:19001"));
     assert_eq!(at(&by_name).as_deref(), Some("acestream-1:19001"));

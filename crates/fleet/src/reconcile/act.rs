@@ -1,10 +1,12 @@
 //! What the plan says: engines are cordoned, created and removed, and failures are remembered.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{Answer, Daemon, ImageTrouble, Job, Outcome, Reconciler, Removal, name_of};
+use crate::allowed::{Extra, HostPort};
 use crate::backoff::{Breaker, Moment};
 use crate::event::Event;
 use crate::fleet::{CommandError, FailureNote, Provisioned};
@@ -13,7 +15,7 @@ use crate::member::EngineKey;
 use crate::plan::{Action, Creation, NAME_AVOIDED, Purpose, Reason};
 use crate::ports::is_free_here;
 use crate::provisioner::{Container, ContainerState, PostMortem, ProvisionError};
-use crate::recipe::{EnginePorts, Extra};
+use crate::recipe::EnginePorts;
 use crate::spec::{EngineSpec, label};
 
 /// Pause before a failed removal is tried again.
@@ -64,6 +66,8 @@ impl Reconciler {
         now: Moment,
     ) {
         self.candidates.retain(|port| *port != creation.port);
+        // The pool and the door keep to the range.
+        let Ok(http) = self.options.ports.port(creation.port) else { return };
         if !is_free_here(creation.port) {
             self.ports.quarantine(creation.port, now);
             if let Some(answer) = answer {
@@ -75,9 +79,9 @@ impl Reconciler {
         self.emit(&Event::Creating { name: creation.name.clone(), reason: reason.clone() });
         self.memory.last_creation = Some(now);
         self.breaker(purpose).begin(now);
-        let ports = EnginePorts { http: creation.port, https: self.https_port(creation.port), p2p: None };
+        let ports = EnginePorts { http, https: self.https_port(creation.port), p2p: None };
         let mut spec = self.options.recipe.spec(creation.place, &creation.name, ports, extra);
-        spec.labels.insert(label::RUN.to_owned(), self.options.run.clone());
+        spec.labels.put(label::RUN, self.options.run.clone());
         self.creating.push(creation.clone());
         let job = Box::new(Job { creation, purpose, spec, began: now, answer });
         let provisioner = self.provisioner();
@@ -88,10 +92,8 @@ impl Reconciler {
     }
 
     /// In the container's own network, so any number serves that no other engine behind the same VPN has.
-    fn https_port(&self, http: u16) -> u16 {
-        let (from, to) = (self.options.https_ports.start(), self.options.https_ports.end());
-        let offset = http.saturating_sub(*self.options.ports.start());
-        from + offset % (to - from).saturating_add(1).max(1)
+    fn https_port(&self, http: u16) -> HostPort {
+        self.options.https_ports.at(http.saturating_sub(*self.options.ports.range().start()))
     }
 
     pub(super) fn created(&mut self, job: Job, result: Result<ContainerId, ProvisionError>, now: Moment) {
@@ -106,9 +108,9 @@ impl Reconciler {
                 Ok(Provisioned {
                     container_id: id.as_str().to_owned(),
                     container_name: spec.name,
-                    host_http_port: spec.http_port,
-                    container_http_port: spec.http_port,
-                    container_https_port: spec.https_port,
+                    host_http_port: spec.http_port.get(),
+                    container_http_port: spec.http_port.get(),
+                    container_https_port: spec.https_port.get(),
                 })
             }
             Err(error) => {
@@ -273,11 +275,11 @@ fn fresh(id: &ContainerId, spec: &EngineSpec) -> Container {
     Container {
         id: id.clone(),
         name: spec.name.clone(),
-        image: spec.image.clone(),
+        image: spec.image.to_string(),
         state: ContainerState::Running,
         created: Timestamp::now(),
-        labels: spec.labels.clone(),
-        ports: spec.publish.iter().map(|port| (*port, "127.0.0.1".to_owned(), *port)).collect(),
+        labels: BTreeMap::clone(&spec.labels),
+        ports: spec.publish.iter().map(|port| (port.get(), "127.0.0.1".to_owned(), port.get())).collect(),
     }
 }
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::{Answer, Reconciler};
+use crate::allowed::{Asked, Extra, HostPort};
 use crate::backoff::Moment;
 use crate::event::Event;
 use crate::fleet::{Command, CommandError, Provisioned, Rollout};
 use crate::plan::{Creation, Policy, Purpose, Reason, free_names};
-use crate::recipe::{Extra, Recipe};
+use crate::recipe::Recipe;
 use crate::spec::label;
 
 impl Reconciler {
@@ -22,7 +23,7 @@ impl Reconciler {
                 self.emit(&Event::Scaled { to });
                 let _answered = answer.send(to);
             }
-            Command::Provision(extra, answer) => self.provision(&extra, answer, now),
+            Command::Provision(asked, answer) => self.provision(*asked, answer, now),
             Command::Remove(id, answer) => {
                 if self.seen.contains_key(&id) && !self.removing.contains(&id) {
                     if let Some(member) = self.engines.find(id.as_str()) {
@@ -71,9 +72,9 @@ impl Reconciler {
         self.seen.values().filter(|seen| seen.container.labels.get(label::RECIPE) != Some(current)).count()
     }
 
-    fn provision(&mut self, extra: &Extra, answer: Answer<Provisioned>, now: Moment) {
-        match self.may_provision(extra, now) {
-            Ok(port) => {
+    fn provision(&mut self, asked: Asked, answer: Answer<Provisioned>, now: Moment) {
+        match self.may_provision(asked, now) {
+            Ok((port, extra)) => {
                 let taken: BTreeSet<String> = self
                     .seen
                     .values()
@@ -83,7 +84,7 @@ impl Reconciler {
                     .collect();
                 let name = free_names(&taken).next().unwrap_or_default();
                 let creation = Creation { place: self.vacant_place(), name, port };
-                self.create(creation, Purpose::Growth, &Reason::Asked, extra, Some(answer), now);
+                self.create(creation, Purpose::Growth, &Reason::Asked, &extra, Some(answer), now);
             }
             Err(error) => {
                 // Who asked may have gone.
@@ -92,7 +93,8 @@ impl Reconciler {
         }
     }
 
-    fn may_provision(&mut self, extra: &Extra, now: Moment) -> Result<u16, CommandError> {
+    fn may_provision(&mut self, asked: Asked, now: Moment) -> Result<(u16, Extra), CommandError> {
+        let extra = asked.check(&self.options.ports, self.options.recipe.image().as_str())?;
         let max = self.options.policy.max;
         if self.seen.len() + self.creating.len() >= max {
             return Err(CommandError::AtMaximum { max });
@@ -101,7 +103,9 @@ impl Reconciler {
             return Err(CommandError::BreakerOpen { seconds: until.saturating_sub(now).as_secs() + 1 });
         }
         self.find_ports(now);
-        extra.port.or_else(|| self.candidates.first().copied()).ok_or(CommandError::NoPorts)
+        let asked = extra.port.map(HostPort::get);
+        let port = asked.or_else(|| self.candidates.first().copied()).ok_or(CommandError::NoPorts)?;
+        Ok((port, extra))
     }
 
     pub(super) fn vacant_place(&self) -> usize {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use acemux_engine::text;
+use acemux_fleet::allowed::Asked;
 use acemux_fleet::fleet::{CommandError, Fleet, Provisioned, Snapshot};
 use acemux_fleet::ident::ContainerId;
 use acemux_fleet::member::Member;
 use acemux_fleet::provisioner::ProvisionError;
-use acemux_fleet::recipe::Extra;
 use axum::Json;
 use axum::extract::{Path, State};
 use jiff::Timestamp;
@@ -18,11 +18,6 @@ use super::problem::{Code, Problem};
 use crate::app::App;
 use crate::auth::Operator;
 use crate::scaling;
-
-/// Labels or variables that one request may add.
-const MOST_EXTRAS: usize = 64;
-/// Longest of their values.
-const LONGEST_EXTRA: usize = 4096;
 
 /// `GET /api/v1/plan`: [`Snapshot`], with every action and hold in words.
 #[derive(Debug, Serialize)]
@@ -51,7 +46,7 @@ pub struct ProvisionRequest {
     labels: BTreeMap<String, String>,
     env: BTreeMap<String, String>,
     host_port: Option<u16>,
-    /// Engines are made from `ENGINE_IMAGE` only; a request that names another one is refused.
+    /// Engines are made from one image; a request that names another one is refused.
     image: Option<String>,
 }
 
@@ -112,44 +107,25 @@ pub async fn provision(
         ProvisionRequest::default()
     } else {
         serde_json::from_slice(&body).map_err(|_| {
-            Problem::new(Code::InvalidBody).with_detail("labels, env and host_port are accepted")
+            Problem::new(Code::InvalidBody).with_detail(
+                "labels, env, host_port and image are accepted: texts by name, texts by name, a port, a text",
+            )
         })?
     };
-    let extra = extra(request)?;
+    let ProvisionRequest { labels, env, host_port: port, image } = request;
     // Names only: values may be secrets.
-    let (labels, env): (Vec<String>, Vec<String>) =
-        (extra.labels.keys().cloned().collect(), extra.env.keys().cloned().collect());
-    let provisioned = fleet(&app)?.provision(extra).await.map_err(|error| problem(&error))?;
+    let names = |map: &BTreeMap<String, String>| map.keys().cloned().collect::<Vec<_>>();
+    let (asked_labels, asked_env) = (names(&labels), names(&env));
+    let asked = Asked { labels, env, port, image };
+    let provisioned = fleet(&app)?.provision(asked).await.map_err(|error| problem(&error))?;
     operator.made(json!({
         "container_id": provisioned.container_id,
         "name": provisioned.container_name,
         "port": provisioned.host_http_port,
-        "labels": labels,
-        "env": env,
+        "labels": asked_labels,
+        "env": asked_env,
     }));
     Ok(Json(provisioned))
-}
-
-fn extra(request: ProvisionRequest) -> Result<Extra, Problem> {
-    let refuse = |detail: &str| Problem::new(Code::InvalidBody).with_detail(detail);
-    if request.image.is_some() {
-        return Err(refuse("the image is chosen by ENGINE_IMAGE, not by a request"));
-    }
-    let fits = |map: &BTreeMap<String, String>| {
-        let is_plain = |text: &str| text.len() <= LONGEST_EXTRA && text::is_plain(text);
-        let is_fine = |(name, value): (&String, &String)| {
-            !name.is_empty() && !name.contains('=') && is_plain(name) && is_plain(value)
-        };
-        map.len() <= MOST_EXTRAS && map.iter().all(is_fine)
-    };
-    if !fits(&request.labels) || !fits(&request.env) {
-        return Err(refuse("labels and env are at most 64 short lines each"));
-    }
-    // Programs of the image must not be made to load something else.
-    if request.env.keys().any(|name| name.starts_with("LD_")) {
-        return Err(refuse("env must not change how programs are loaded"));
-    }
-    Ok(Extra { labels: request.labels, env: request.env, port: request.host_port.filter(|port| *port > 0) })
 }
 
 /// Removes an own engine, whatever plays on it.
@@ -188,9 +164,12 @@ pub async fn container(
     }))
 }
 
+/// Longest label that is shown whole, in characters.
+const LONGEST_LABEL: usize = 4096;
+
 /// Labels as they may be shown: whoever built the image wrote some of them.
 pub(super) fn shown(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let line = |text: &String| text::line(text, LONGEST_EXTRA);
+    let line = |text: &String| text::line(text, LONGEST_LABEL);
     labels.iter().map(|(name, value)| (line(name), line(value))).collect()
 }
 
@@ -210,6 +189,7 @@ pub(super) fn fleet(app: &App) -> Result<&Fleet, Problem> {
 pub(super) fn problem(error: &CommandError) -> Problem {
     let code = match error {
         CommandError::Unknown | CommandError::Docker(ProvisionError::NotOurs { .. }) => Code::NotFound,
+        CommandError::Refused(_) => Code::InvalidBody,
         CommandError::NoPorts | CommandError::Docker(ProvisionError::PortTaken { .. }) => Code::NoPorts,
         CommandError::Docker(ProvisionError::ImageUnavailable { .. }) => Code::ImageUnavailable,
         CommandError::AtMaximum { .. }

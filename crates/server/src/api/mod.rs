@@ -1,5 +1,6 @@
 //! What the HTTP API answers: its resources, one file each, and the one shape of every error.
 
+pub mod channels;
 pub mod custom;
 pub mod engines;
 pub mod events;

@@ -3,6 +3,7 @@
 //! Defaults < `acemux.toml` < `.env` < environment < flags. Every problem is reported at once, each with its name, its
 //! value, where it stands and what is accepted; then nothing is started.
 
+mod mask;
 mod memory;
 mod page;
 mod raw;
@@ -16,9 +17,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use acemux_engine::Endpoint;
-use acemux_fleet::ident::InstanceId;
+use acemux_fleet::allowed::OperatorLabel;
+use acemux_fleet::capability::Capability;
+use acemux_fleet::ident::{DockerName, InstanceId};
+use acemux_fleet::image::ImageRef;
 use acemux_fleet::profile::{ArmTags, Variant};
 
+use self::mask::masked;
 pub use self::page::{env_example, settings_page, show, show_json};
 pub use self::raw::{Origin, Written};
 pub use self::secret::Secret;
@@ -180,9 +185,9 @@ pub struct Fleet {
     /// `DOCKER_HOST`.
     pub docker_host: Option<String>,
     /// `DOCKER_NETWORK`.
-    pub network: Option<String>,
+    pub network: Option<DockerName>,
     /// `CONTAINER_LABEL`.
-    pub label: (String, String),
+    pub label: OperatorLabel,
     /// `INSTANCE_ID`.
     pub instance: Option<InstanceId>,
     /// `STOP_ENGINES_ON_EXIT`.
@@ -197,7 +202,7 @@ pub struct EngineRecipe {
     /// `ENGINE_VARIANT`; the machine's default when `None`.
     pub variant: Option<Variant>,
     /// `ENGINE_IMAGE`.
-    pub image: Option<String>,
+    pub image: Option<ImageRef>,
     /// `ENGINE_ARM32_VERSION` and `ENGINE_ARM64_VERSION`.
     pub arm_tags: ArmTags,
     /// `ENGINE_MEMORY_LIMIT`, in bytes.
@@ -211,7 +216,7 @@ pub struct EngineRecipe {
     /// `ENGINE_PIDS_LIMIT`.
     pub pids: usize,
     /// `ENGINE_CAPABILITIES`.
-    pub capabilities: Vec<String>,
+    pub capabilities: Vec<Capability>,
     /// `ENGINE_NEW_PRIVILEGES`.
     pub new_privileges: bool,
     /// `ENGINE_WRITABLE_ROOTFS`.
@@ -224,7 +229,7 @@ pub struct Vpn {
     /// `VPN_MODE`.
     pub mode: VpnMode,
     /// `GLUETUN_CONTAINER_NAME` and `GLUETUN_CONTAINER_NAME_2`.
-    pub containers: [Option<String>; 2],
+    pub containers: [Option<DockerName>; 2],
 }
 
 /// How many VPNs there are.
@@ -270,7 +275,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, value, origin, accepted } = self;
         match value {
-            Some(value) => write!(f, "{name}={value} ({origin}): accepted is {accepted}"),
+            Some(value) => write!(f, "{name}={} ({origin}): accepted is {accepted}", masked(value)),
             None => write!(f, "{name} ({origin}): accepted is {accepted}"),
         }
     }
@@ -382,6 +387,19 @@ mod tests {
           MIN_REPLICAS=9 (environment): accepted is at most MAX_REPLICAS, which is 4
           VPN_MODE=redundant (environment): accepted is two different GLUETUN_CONTAINER_NAME and _2 with redundant
         ");
+    }
+
+    #[test]
+    fn a_value_that_is_refused_shows_no_credentials() {
+        for (name, value) in [
+            ("ENGINES", "http://user:hush@engine:6878"),
+            ("ENGINES", "user:hush@engine:6878"),
+            ("ENGINE_IMAGE", "https://user:hush@ghcr.io/a/b"),
+            ("APP_HOST", "http://a/?token=hush"),
+        ] {
+            let problem = refused(&[(name, value)]);
+            assert!(problem.contains("***") && !problem.contains("hush"), "{problem}");
+        }
     }
 
     #[test]
@@ -518,6 +536,54 @@ mod tests {
         assert!(warned(&[("JOIN_BURST", "20s")]).contains("JOIN_BURST"));
         assert!(warned(&[("MAX_CONNECTIONS", "10")]).contains("MAX_CONNECTIONS"));
         assert_eq!(warned(&[]), "");
+    }
+
+    #[test]
+    fn what_opens_more_than_it_seems_is_warned_of() {
+        for (name, value, said) in [
+            ("TRUSTED_PROXIES", "0.0.0.0/0", "0.0.0.0/0"),
+            ("TRUSTED_PROXIES", "127.0.0.1,::/0", "::/0"),
+            ("TRUSTED_PROXIES", "0.0.0.0/1", "0.0.0.0/1"),
+            ("ENGINE_CAPABILITIES", "ALL", "leaves ALL"),
+            ("ENGINE_CAPABILITIES", "chown,cap_sys_admin", "leaves SYS_ADMIN"),
+            ("ENGINE_CAPABILITIES", "NET_RAW,EVIL", "1 name(s) of no Linux capability"),
+            ("ENGINE_IMAGE", "engine:fast", "neither registry nor owner"),
+            ("PORT_RANGE_HOST", "1000-1999", "begins at 1000"),
+        ] {
+            let warnings = warned(&[(name, value)]);
+            assert!(warnings.contains(name) && warnings.contains(said), "{name}={value}: {warnings}");
+        }
+        for (name, value) in [
+            ("TRUSTED_PROXIES", "10.0.0.0/8,fd00::/8,192.0.2.1"),
+            ("ENGINE_CAPABILITIES", "NET_RAW,CHOWN"),
+            ("ENGINE_IMAGE", "ghcr.io/jamezrin/outpace"),
+        ] {
+            assert_eq!(warned(&[(name, value)]), "", "{name}={value}");
+        }
+        let unknown = Config::from_pairs([("ENGINE_CAPABILITIES", "EVIL,CHOWN")]).unwrap();
+        let kept: Vec<&str> = unknown.fleet.engine.capabilities.iter().map(|one| one.as_str()).collect();
+        assert_eq!(kept, ["CHOWN"]);
+    }
+
+    #[test]
+    fn what_docker_would_take_for_something_else_is_refused() {
+        for (name, value) in [
+            ("ENGINE_IMAGE", "--privileged"),
+            ("ENGINE_IMAGE", "https://ghcr.io/a/b"),
+            ("ENGINE_IMAGE", "Evil/Image"),
+            ("ENGINE_IMAGE", "a b"),
+            ("ENGINE_ARM64_VERSION", "latest@sha256:0"),
+            ("ENGINE_ARM32_VERSION", "a/b"),
+            ("DOCKER_NETWORK", "container:other"),
+            ("DOCKER_NETWORK", "a b"),
+            ("GLUETUN_CONTAINER_NAME", "../x"),
+            ("CONTAINER_LABEL", "a=b\ntraefik.enable"),
+            ("CONTAINER_LABEL", "io.acemux.instance=other"),
+            ("CONTAINER_LABEL", "a=\u{202e}b"),
+            ("DB_PATH", "data\n/acemux.db"),
+        ] {
+            assert!(refused(&[(name, value)]).contains(name), "{name}={value}");
+        }
     }
 
     #[test]

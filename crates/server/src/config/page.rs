@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::Config;
+use super::mask::masked;
 use super::raw::{Origin, Written};
 use super::table::{Effect, Kind, SETTINGS, Setting};
 use super::value::show_size;
@@ -43,7 +44,7 @@ fn rows(written: &Written) -> impl Iterator<Item = Row> {
         let meant = || config.as_ref().and_then(|config| computed(setting, config));
         let (value, origin) = match written.entry(setting.name) {
             Some(entry) if setting.kind == Kind::Secret => (Some("***".into()), &entry.origin),
-            Some(entry) => (Some(entry.value.clone()), &entry.origin),
+            Some(entry) => (Some(masked(&entry.value)), &entry.origin),
             None => (meant().or_else(|| default.map(str::to_owned)), &Origin::Default),
         };
         Row { name: setting.name, value, origin: origin.to_string(), default }
@@ -173,6 +174,22 @@ mod tests {
         let written = Written::from_pairs([("API_KEY", "hush-hush-hush")]);
         for page in [show(&written), show_json(&written)] {
             assert!(page.contains("***") && !page.contains("hush"));
+        }
+    }
+
+    #[test]
+    fn credentials_in_urls_are_not_shown() {
+        for (name, value) in [
+            ("DOCKER_HOST", "tcp://user:hush@docker:2375"),
+            ("DOCKER_HOST", "tcp://docker:2375?token=hush"),
+            ("DB_PATH", "http://host/?api_key=hush"),
+            // One that is refused is shown all the same.
+            ("ENGINES", "http://user:hush@engine:6878"),
+        ] {
+            let written = Written::from_pairs([(name, value)]);
+            for page in [show(&written), show_json(&written)] {
+                assert!(page.contains("***") && !page.contains("hush"), "{name}={value}");
+            }
         }
     }
 

@@ -4,9 +4,14 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use acemux_engine::Endpoint;
+use acemux_fleet::allowed::OperatorLabel;
+use acemux_fleet::capability::Capability;
+use acemux_fleet::ident::DockerName;
+use acemux_fleet::image::{ImageRef, Tag};
 use acemux_fleet::profile::ArmTags;
 use acemux_relay::budget::LEAST_RING;
 
+use super::mask;
 use super::raw::{Entry, Origin, Written};
 use super::table::{self, Effect, Kind, LARGEST_COUNT, SETTINGS, Setting};
 use super::value::{self, ListenHost, PortRange};
@@ -28,6 +33,8 @@ const SMALLEST_CHUNK: usize = 1316;
 const PAGES: usize = 256;
 /// What `VIEWER_SNDBUF` may be: below it throughput suffers, above it a hundred stalled viewers pin gigabytes.
 const SEND_BUFFERS: std::ops::RangeInclusive<usize> = 4 << 10..=16 << 20;
+/// Below it, ports are given to programs with a right to them.
+const FIRST_UNPRIVILEGED: u16 = 1024;
 /// Keys that stand in printed examples.
 const KNOWN_KEYS: [&str; 2] = ["defaultpassword", "your-secure-key"];
 
@@ -58,7 +65,7 @@ pub(super) fn is_valid(kind: Kind, text: &str) -> bool {
         Kind::Port => text.parse::<u16>().is_ok(),
         Kind::Ports => value::ports(text).is_some(),
         Kind::Bool => value::boolean(text).is_some(),
-        Kind::Text => true,
+        Kind::Text => !text.contains(char::is_control),
         Kind::Secret => value::is_key(text),
         Kind::Decimal => value::decimal(text).is_some(),
         Kind::Choice(words) => words.contains(&text),
@@ -66,9 +73,10 @@ pub(super) fn is_valid(kind: Kind, text: &str) -> bool {
         Kind::Endpoints => endpoints(text).is_some(),
         Kind::HostNames => value::host_names(text).is_some(),
         Kind::Networks => text.parse::<TrustedProxies>().is_ok(),
-        Kind::Label => {
-            text.split_once('=').is_some_and(|(key, value)| !key.is_empty() && !value.contains('='))
-        }
+        Kind::Label => text.parse::<OperatorLabel>().is_ok(),
+        Kind::Image => text.parse::<ImageRef>().is_ok(),
+        Kind::Tag => text.parse::<Tag>().is_ok(),
+        Kind::Docker => text.parse::<DockerName>().is_ok(),
     }
 }
 
@@ -215,9 +223,11 @@ impl Resolver<'_> {
             growth: self.breaker("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "CIRCUIT_BREAKER_RECOVERY_TIMEOUT_S"),
             replacement: self
                 .breaker("CIRCUIT_BREAKER_REPLACEMENT_THRESHOLD", "CIRCUIT_BREAKER_REPLACEMENT_TIMEOUT_S"),
-            docker_host: self.optional("DOCKER_HOST").map(str::to_owned),
-            network: self.optional("DOCKER_NETWORK").map(str::to_owned),
-            label: self.label(),
+            docker_host: self.optional("DOCKER_HOST").map(mask::without_credentials),
+            network: self.get("DOCKER_NETWORK", |text| text.parse().ok()),
+            label: self
+                .get("CONTAINER_LABEL", |text| text.parse().ok())
+                .expect("the table's default is a label"),
             instance: self.optional("INSTANCE_ID").and_then(|id| id.parse().ok()),
             stop_on_exit: self.flag("STOP_ENGINES_ON_EXIT"),
             engine: self.engine_recipe(),
@@ -238,17 +248,18 @@ impl Resolver<'_> {
         let capabilities = self.text("ENGINE_CAPABILITIES");
         EngineRecipe {
             variant: self.get("ENGINE_VARIANT", |text| text.parse().ok()),
-            image: self.optional("ENGINE_IMAGE").map(str::to_owned),
+            image: self.get("ENGINE_IMAGE", |text| text.parse().ok()),
             arm_tags: ArmTags {
-                arm32: self.text("ENGINE_ARM32_VERSION").to_owned(),
-                arm64: self.text("ENGINE_ARM64_VERSION").to_owned(),
+                arm32: self.tag("ENGINE_ARM32_VERSION"),
+                arm64: self.tag("ENGINE_ARM64_VERSION"),
             },
             memory: self.get("ENGINE_MEMORY_LIMIT", value::size).filter(|bytes| *bytes > 0),
             max_age: self.get("ENGINE_MAX_AGE", value::duration),
             max_memory: self.get("ENGINE_MAX_MEMORY", value::size),
             nano_cpus: self.get("ENGINE_CPUS", value::decimal),
             pids: self.count("ENGINE_PIDS_LIMIT"),
-            capabilities: value::list(capabilities).map(str::to_owned).collect(),
+            // Unknown ones are warned of.
+            capabilities: value::list(capabilities).filter_map(|name| name.parse().ok()).collect(),
             new_privileges: self.flag("ENGINE_NEW_PRIVILEGES"),
             writable_root: self.flag("ENGINE_WRITABLE_ROOTFS"),
         }
@@ -258,10 +269,8 @@ impl Resolver<'_> {
         (u32::try_from(self.count(threshold)).unwrap_or(u32::MAX), self.duration(recovery))
     }
 
-    fn label(&self) -> (String, String) {
-        let (key, value) =
-            self.text("CONTAINER_LABEL").split_once('=').unwrap_or(("orchestrator.managed", "acestream"));
-        (key.to_owned(), value.to_owned())
+    fn tag(&self, name: &str) -> Tag {
+        self.get(name, |text| text.parse().ok()).expect("the table's default is a tag")
     }
 
     fn flag(&self, name: &str) -> bool {
@@ -278,7 +287,7 @@ impl Resolver<'_> {
             "redundant" => VpnMode::Redundant,
             _ => VpnMode::Off,
         };
-        let container = |name| self.optional(name).map(str::to_owned);
+        let container = |name| self.get(name, |text| text.parse().ok());
         let containers = [container("GLUETUN_CONTAINER_NAME"), container("GLUETUN_CONTAINER_NAME_2")];
         Vpn { mode, containers }
     }
@@ -402,6 +411,10 @@ pub(super) fn warnings(written: &Written, config: &Config) -> Vec<String> {
     warnings.extend(weak_key(config));
     warnings.extend(limits_at_odds(written, config));
     warnings.extend(ports_at_risk(config));
+    warnings.extend(low_ports(config));
+    warnings.extend(wide_proxies(config));
+    warnings.extend(capabilities_at_risk(written, config));
+    warnings.extend(bare_image(config));
     warnings
 }
 
@@ -459,6 +472,61 @@ fn ports_at_risk(config: &Config) -> Option<String> {
     let PortRange { first, last } = ports.filter(|ports| overlaps_ephemeral(*ports))?;
     let risk = "is inside the kernel's ephemeral range, whose ports are not used for engines";
     Some(format!("PORT_RANGE_HOST={first}-{last} {risk}"))
+}
+
+fn low_ports(config: &Config) -> Option<String> {
+    let first = Some(config.fleet.ports.first)
+        .filter(|first| config.fleet.is_docker && *first < FIRST_UNPRIVILEGED)?;
+    Some(format!(
+        "PORT_RANGE_HOST begins at {first}: ports below {FIRST_UNPRIVILEGED} belong to the machine's own services"
+    ))
+}
+
+/// Whoever is in such a network says which address he has, and so passes by every limit by address.
+fn wide_proxies(config: &Config) -> Option<String> {
+    let wide: Vec<String> =
+        config.viewers.trusted_proxies.wide().map(|network| network.to_string()).collect();
+    (!wide.is_empty()).then(|| {
+        format!(
+            "TRUSTED_PROXIES trusts {}, where strangers are: each of them can claim any address; name the proxies alone",
+            wide.join(", ")
+        )
+    })
+}
+
+fn capabilities_at_risk(written: &Written, config: &Config) -> Vec<String> {
+    let engine = &config.fleet.engine;
+    let named = written.entry("ENGINE_CAPABILITIES").map(|entry| entry.value.as_str()).unwrap_or_default();
+    let unknown = value::list(named).filter(|name| name.parse::<Capability>().is_err()).count();
+    let unusual: Vec<&str> = engine
+        .capabilities
+        .iter()
+        .filter(|capability| capability.is_unusual())
+        .map(|capability| capability.as_str())
+        .collect();
+    let mut warnings = Vec::new();
+    if unknown > 0 {
+        warnings.push(format!(
+            "ENGINE_CAPABILITIES has {unknown} name(s) of no Linux capability, which engines do not get"
+        ));
+    }
+    if !unusual.is_empty() {
+        warnings.push(format!(
+            "ENGINE_CAPABILITIES leaves {} to engines, more than Docker gives to any container: an engine that is taken \
+             over can take over this machine",
+            unusual.join(", ")
+        ));
+    }
+    warnings
+}
+
+fn bare_image(config: &Config) -> Option<String> {
+    let image =
+        config.fleet.engine.image.as_ref().filter(|image| config.fleet.is_docker && image.is_bare())?;
+    Some(format!(
+        "ENGINE_IMAGE={image} names neither registry nor owner: where this machine has no such image, one of that name is \
+         pulled from Docker's own"
+    ))
 }
 
 fn overlaps_ephemeral(ports: PortRange) -> bool {

@@ -1,6 +1,6 @@
 //! How values are written: durations, sizes, ranges, addresses. Each parser says in one phrase what it accepts.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 /// A range of ports, both ends included.
@@ -107,7 +107,15 @@ pub fn host(text: &str) -> Option<ListenHost> {
     match text {
         "all" | "*" | "::" | "[::]" | "0.0.0.0" => Some(ListenHost::All),
         "localhost" => Some(ListenHost::Address(IpAddr::from([127, 0, 0, 1]))),
-        _ => text.trim_matches(['[', ']']).parse().ok().map(ListenHost::Address),
+        _ => address(text).map(ListenHost::Address),
+    }
+}
+
+/// An address, an IPv6 one perhaps in brackets. Both of them, or none.
+fn address(text: &str) -> Option<IpAddr> {
+    match text.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => text.parse().ok(),
     }
 }
 
@@ -200,6 +208,10 @@ mod tests {
         }
         assert!(host("127.0.0.1").is_some_and(ListenHost::is_loopback));
         assert!(host("[::1]").is_some_and(ListenHost::is_loopback));
-        assert_eq!(host("example.org"), None);
+        for wrong in
+            ["example.org", "[::1", "::1]", "]::1[", "[[::1]]", "[::1]evil.example", "[127.0.0.1]", ""]
+        {
+            assert_eq!(host(wrong), None, "{wrong}");
+        }
     }
 }

@@ -6,6 +6,7 @@ mod events;
 mod full;
 mod key;
 mod opening;
+mod private;
 mod tables;
 
 use std::path::{Path, PathBuf};

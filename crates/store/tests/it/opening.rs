@@ -1,6 +1,7 @@
 //! Files that are damaged, newer, foreign or locked. None is ever overwritten.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use acemux_store::events::{EventKind, EventQuery};
@@ -111,7 +112,7 @@ async fn a_newer_schema_is_refused_and_left_as_it_is() {
     newer.close().unwrap();
     let before = fs::read(database(folder.path())).unwrap();
     let error = refusal(folder.path());
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 3, .. }), "{error:?}");
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 4, .. }), "{error:?}");
     assert_eq!(fs::read(database(folder.path())).unwrap(), before);
     assert!(set_aside(folder.path()).is_empty());
 }
@@ -141,8 +142,12 @@ fn a_database_of_another_program_is_refused_and_left_as_it_is() {
     foreign.execute_batch("CREATE TABLE recipes (title TEXT); INSERT INTO recipes VALUES ('soup');").unwrap();
     foreign.close().unwrap();
     let before = fs::read(database(folder.path())).unwrap();
+    let mode = || fs::metadata(database(folder.path())).unwrap().permissions();
+    fs::set_permissions(database(folder.path()), fs::Permissions::from_mode(0o644)).unwrap();
+    let mode_before = mode();
     assert!(matches!(refusal(folder.path()), OpenError::Foreign { .. }));
     assert_eq!(fs::read(database(folder.path())).unwrap(), before);
+    assert_eq!(mode(), mode_before);
 }
 
 #[tokio::test]
@@ -172,7 +177,7 @@ async fn an_empty_file_becomes_a_database() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(database(folder.path()), "").unwrap();
     let opened = open(folder.path());
-    assert_eq!(opened.notes, Vec::<String>::new());
+    assert!(opened.notes.iter().all(|note| note.contains("open to others")), "{:?}", opened.notes);
     opened.store.close().await.unwrap();
     assert_eq!(integrity(folder.path()), "ok");
 }

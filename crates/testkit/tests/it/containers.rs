@@ -310,7 +310,13 @@ async fn two_instances_on_one_daemon_leave_each_other_alone() {
     assert!(ones.iter().all(|engine| !twos.contains(engine)));
     let deleted = one_deletes(&one, &twos[0]).await;
     assert_eq!(deleted, 404, "the other's engine is unknown here");
+    let zeros = "0".repeat(64);
+    for odd in [&ones[0][..11], &ones[0][..12], &ones[0][..63], "acestream-1", ".*", "..%2fx", "%00", &zeros]
+    {
+        assert_eq!(one_deletes(&one, odd).await, 404, "only a full id of our own names an engine: {odd}");
+    }
     assert_eq!(one_deletes(&one, &ones[0]).await, 200);
+    assert_eq!(one_deletes(&one, &ones[0]).await, 404, "it is gone");
     assert_eq!(two.healthy().await, twos);
     one.until_healthy(2).await;
 }
@@ -374,6 +380,65 @@ async fn scaling_up_and_down_ends_where_it_was_asked_to() {
     }
     let provisioned = scale("/provision/acestream").await.json().await;
     assert!(provisioned["container_id"].is_string(), "{provisioned}");
+}
+
+/// Status and sentence of the answer to a request for one more engine.
+async fn asks_for_an_engine(program: &Program, body: &str) -> (u16, Value) {
+    let length = body.len();
+    let request = format!(
+        "POST /provision/acestream HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    let mut reply = acemux_testkit::send(program.address, &request).await;
+    let page = reply.json().await;
+    (reply.status, page)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_for_an_engine_reaches_no_port_no_program_and_no_label_of_others() {
+    let settings = [("MIN_REPLICAS", "0"), ("MIN_FREE_REPLICAS", "0")];
+    let program = Program::start("door", "22260-22279", &settings).await;
+    for (body, said) in [
+        (r#"{"host_port": 22}"#, "host_port accepts a port of PORT_RANGE_HOST, which is 22260-22279"),
+        (r#"{"host_port": 80}"#, "22260-22279"),
+        (r#"{"host_port": 8000}"#, "22260-22279"),
+        (r#"{"host_port": 22280}"#, "22260-22279"),
+        (r#"{"env": {"PATH": "/tmp"}}"#, "env accepts TZ, CACHE_LIMIT"),
+        (r#"{"env": {"http_proxy": "http://evil.example"}}"#, "env accepts"),
+        (r#"{"env": {"BASH_ENV": "/tmp/x"}}"#, "env accepts"),
+        (r#"{"env": {"GLIBC_TUNABLES": "glibc.malloc.check=3"}}"#, "env accepts"),
+        (r#"{"env": {"LD_PRELOAD": "/tmp/x.so"}}"#, "env accepts"),
+        (r#"{"env": {"CONF": "--http-port=80"}}"#, "env: CONF is chosen by the fleet"),
+        (r#"{"env": {"CACHE_LIMIT": "1; id"}}"#, "env: CACHE_LIMIT accepts a whole number"),
+        (r#"{"labels": {"traefik.enable": "true"}}"#, "labels accepts stream_id and io.acemux.user.<name>"),
+        (r#"{"labels": {"com.docker.compose.project": "x"}}"#, "labels accepts stream_id"),
+        (r#"{"labels": {"io.acemux.instance": "x"}}"#, "labels accepts stream_id"),
+        (r#"{"labels": {"stream_id": "a\nb"}}"#, "labels accepts stream_id"),
+        (r#"{"image": "evil/image"}"#, "image accepts only the one that engines are made from"),
+        (r#"{"host_port": 70000}"#, "labels, env, host_port and image are accepted"),
+        (r#"{"privileged": true}"#, "labels, env, host_port and image are accepted"),
+    ] {
+        let (status, page) = asks_for_an_engine(&program, body).await;
+        assert_eq!((status, page["code"].as_str()), (400, Some("invalid_body")), "{body}: {page}");
+        assert!(page["detail"].as_str().is_some_and(|detail| detail.contains(said)), "{body}: {page}");
+    }
+    let engines =
+        docker(&["ps", "-aq", "--filter", &format!("label=io.acemux.instance={}", program.instance)]).await;
+    assert_eq!(engines, "", "nothing was created");
+
+    let body = json!({
+        "host_port": 22_270,
+        "image": FAST,
+        "labels": { "stream_id": "ch-42", "io.acemux.user.room": "blue" },
+        "env": { "CACHE_LIMIT": "2", "TZ": "Europe/Madrid" },
+    });
+    let (status, page) = asks_for_an_engine(&program, &body.to_string()).await;
+    assert_eq!((status, page["host_http_port"].as_u64()), (200, Some(22_270)), "{page}");
+    let id = page["container_id"].as_str().unwrap();
+    let template = "{{index .Config.Labels \"stream_id\"}} {{index .Config.Labels \"io.acemux.user.room\"}} {{.Config.Env}}";
+    let made = docker(&["inspect", "--format", template, id]).await;
+    assert!(made.starts_with("ch-42 blue ") && made.contains("TZ=Europe/Madrid"), "{made}");
+    assert!(made.contains("CACHE_LIMIT=2") && !made.contains("CACHE_LIMIT=1"), "{made}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

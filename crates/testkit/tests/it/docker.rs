@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
+use acemux_fleet::allowed::{Extra, HostPorts};
 use acemux_fleet::docker::{Docker, DockerOptions};
 use acemux_fleet::ident::ContainerId;
 use acemux_fleet::profile::{ArmTags, Profile, Variant};
 use acemux_fleet::provisioner::{ContainerState, ProvisionError, Provisioner};
-use acemux_fleet::recipe::{EnginePorts, Extra, Reach, Recipe};
+use acemux_fleet::recipe::{EnginePorts, Reach, Recipe};
 use acemux_fleet::spec::{EngineSpec, Limits, Network};
 use acemux_testkit::docker::FAST;
 use acemux_testkit::dockerd::{Call, FakeDockerd, Fault};
@@ -22,16 +23,17 @@ fn client(host: Option<String>, instance: &str) -> Docker {
 fn spec(instance: &str, place: usize, port: u16) -> EngineSpec {
     let recipe = Recipe {
         profile: Profile::of(Variant::Krinkuto11Amd64, &ArmTags::default()),
-        image: Some(FAST.to_owned()),
+        image: Some(FAST.parse().unwrap()),
         limits: Limits::default(),
         read_only: true,
-        network: Network::Named { name: "acemux".into(), own: true },
+        network: Network::Named { name: "acemux".parse().unwrap(), own: true },
         reach: Reach::Published,
         map_https: false,
-        label: ("orchestrator.managed".into(), "acestream".into()),
+        label: "orchestrator.managed=acestream".parse().unwrap(),
         instance: instance.parse().unwrap(),
     };
-    let ports = EnginePorts { http: port, https: 45_001, p2p: None };
+    let allowed = |port: u16| HostPorts::new(port..=port).port(port).unwrap();
+    let ports = EnginePorts { http: allowed(port), https: allowed(45_001), p2p: None };
     recipe.spec(place, &format!("{instance}-{place}"), ports, &Extra::default())
 }
 
@@ -82,7 +84,9 @@ async fn leaves_others_alone(ours: &Docker, theirs: &Docker, names: [&str; 2], p
 /// A name that another container has.
 async fn a_taken_name_is_told(docker: &Docker, instance: &str, port: u16) {
     let id = docker.create(&spec(instance, 1, port)).await.unwrap();
-    let twin = EngineSpec { http_port: port + 1, publish: vec![port + 1], ..spec(instance, 1, port) };
+    let other = spec(instance, 1, port + 1);
+    let mut twin = spec(instance, 1, port);
+    (twin.http_port, twin.publish) = (other.http_port, other.publish);
     let error = docker.create(&twin).await.unwrap_err();
     assert!(matches!(error, ProvisionError::NameTaken { .. }), "{error}");
     assert_eq!(docker.list().await.unwrap().len(), 1);
@@ -92,7 +96,9 @@ async fn a_taken_name_is_told(docker: &Docker, instance: &str, port: u16) {
 /// An image that is nowhere.
 async fn a_missing_image_is_told(docker: &Docker, instance: &str, port: u16) {
     let image = "127.0.0.1:1/nobody/nothing:none".to_owned();
-    let error = docker.create(&EngineSpec { image, ..spec(instance, 1, port) }).await.unwrap_err();
+    let mut missing = spec(instance, 1, port);
+    missing.image = image.parse().unwrap();
+    let error = docker.create(&missing).await.unwrap_err();
     assert!(matches!(error, ProvisionError::ImageUnavailable { .. }), "{error}");
     assert!(docker.list().await.unwrap().is_empty());
 }

@@ -84,7 +84,7 @@ async fn through_proxies_that_were_told_nothing_everybody_watches_and_nobody_is_
     let (app, _folder) = app("off").await;
     let Some(fronts) = Fronts::of(&app).await else { return };
     let changes = changes(&app).await;
-    assert!(changes.len() >= 18, "{changes:?}");
+    assert!(changes.len() >= 37, "{changes:?}");
     let mut through = JoinSet::new();
     for (name, at) in fronts.all() {
         let mut viewer = StrictViewer::open(at, ID).await;

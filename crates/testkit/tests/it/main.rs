@@ -8,6 +8,7 @@ mod chaos;
 mod containers;
 mod contract;
 mod daemon;
+mod data_directory;
 mod docker;
 mod engine_faults;
 mod failures;
