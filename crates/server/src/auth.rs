@@ -401,7 +401,7 @@ mod tests {
         // A proxy may carry both over one connection.
         assert!(give(&gate, &house, "no").is_err());
         assert!(matches!(give(&gate, &house, KEY), Err(Closed::For(_))));
-        let headers = HeaderMap::from_iter([(X_API_KEY, http::HeaderValue::from_static(KEY))]);
+        let headers = HeaderMap::from_iter([(X_API_KEY, HeaderValue::from_static(KEY))]);
         assert!(gate.opens_for(&headers, &late).is_err(), "nor by another page");
         tokio::time::advance(std::time::Duration::from_secs(3)).await;
         assert_eq!(give(&gate, &late, KEY), Ok(()));
