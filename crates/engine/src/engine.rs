@@ -78,7 +78,7 @@ struct Counters {
 }
 
 /// How long a start waits to learn which program the engine is.
-const RECOGNISED: Duration = Duration::from_secs(1);
+const RECOGNISED: Duration = Duration::from_millis(300);
 
 /// Tries of a stop, all within its deadline.
 const STOP_TRIES: u32 = 3;
@@ -121,6 +121,8 @@ struct Shared {
     calls: Arc<Calls<Answer>>,
     counters: Counters,
     family: RwLock<Family>,
+    /// A start has waited for that once.
+    recognised: OnceCell<()>,
     echoes: OnceCell<bool>,
     /// Start calls, looks at playbacks, and stops. Bounded by the places of the calls and by the permits: each task is
     /// such a call, belongs to a playback that holds a permit, or is the stop of one of these.
@@ -144,6 +146,7 @@ impl Engine {
             calls: Arc::default(),
             counters: Counters::default(),
             family: RwLock::default(),
+            recognised: OnceCell::new(),
             echoes: OnceCell::new(),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
@@ -253,7 +256,8 @@ impl Engine {
     /// Which program it is, asked now if nobody has asked yet: a start depends on it.
     pub async fn recognise(&self) -> Family {
         if self.family() == Family::Unknown {
-            let _unknown_still = timeout(RECOGNISED, self.version()).await;
+            // Once: one that does not answer must not delay every start.
+            self.0.recognised.get_or_init(async || drop(timeout(RECOGNISED, self.version()).await)).await;
         }
         self.family()
     }

@@ -13,7 +13,7 @@ use acemux_relay::admission::AddressGroup;
 use axum::extract::{FromRef as _, FromRequestParts, OptionalFromRequestParts};
 use http::header::{AUTHORIZATION, HeaderName};
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Version};
+use http::{Extensions, HeaderMap, HeaderValue, Version};
 use serde_json::Value;
 use subtle::ConstantTimeEq as _;
 
@@ -126,7 +126,7 @@ impl Gate {
 
     fn admit(&self, request: &Parts, asker: &Asker) -> Result<Who, Closed> {
         let is_local = asker.is_at_loopback();
-        match given_key(&request.headers) {
+        match given_key(&request.headers).map_err(Closed::By)? {
             Some(given) => self.compare(given, asker),
             None if self.opens_at_loopback && is_local && is_at_this_machine(request) => Ok(Who::ThisMachine),
             None => Err(Closed::By(self.key.as_ref().err().copied().unwrap_or(Code::MissingKey))),
@@ -140,7 +140,9 @@ impl Gate {
 
     /// Whether these headers hold the key, if that may be asked.
     pub(crate) fn opens_for(&self, headers: &HeaderMap, asker: &Asker) -> Result<bool, Locked> {
-        match given_key(headers).map(|given| self.compare(given, asker)) {
+        // Two keys open nothing; the page says why.
+        let given = given_key(headers).ok().flatten();
+        match given.map(|given| self.compare(given, asker)) {
             Some(Ok(_)) => Ok(true),
             Some(Err(Closed::For(locked))) => Err(locked),
             Some(Err(Closed::By(_))) | None => Ok(false),
@@ -203,14 +205,23 @@ impl From<Closed> for Problem {
     }
 }
 
-/// `X-API-KEY: k` or `Authorization: Bearer k`; the scheme's case does not matter.
-fn given_key(headers: &HeaderMap) -> Option<&[u8]> {
-    if let Some(key) = headers.get(X_API_KEY) {
-        return Some(key.as_bytes().trim_ascii());
+/// `X-API-KEY: k` or `Authorization: Bearer k`; the scheme's case does not matter. The first counts when there are both:
+/// the second may be meant for a proxy in front.
+fn given_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Code> {
+    if let Some(key) = only(headers, X_API_KEY)? {
+        return Ok(Some(key.trim_ascii()));
     }
-    let value = headers.get(AUTHORIZATION)?.as_bytes();
-    let (scheme, key) = value.split_at_checked(b"bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
+    let Some(value) = only(headers, AUTHORIZATION)? else { return Ok(None) };
+    let bearer = value.split_at_checked(b"bearer ".len());
+    let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+    Ok(bearer.map(|(_, key)| key.trim_ascii()))
+}
+
+/// The header's value. Of two nobody knows which one is meant, and a proxy in front may have looked at the other.
+fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&[u8]>, Code> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() { Err(Code::AmbiguousKey) } else { Ok(first.map(HeaderValue::as_bytes)) }
 }
 
 /// What the request itself tells. Proxies as they come speak HTTP/1.0 (nginx) and pass on what their client's browser says.
@@ -390,7 +401,7 @@ mod tests {
         // A proxy may carry both over one connection.
         assert!(give(&gate, &house, "no").is_err());
         assert!(matches!(give(&gate, &house, KEY), Err(Closed::For(_))));
-        let headers = HeaderMap::from_iter([(X_API_KEY, http::HeaderValue::from_static(KEY))]);
+        let headers = HeaderMap::from_iter([(X_API_KEY, HeaderValue::from_static(KEY))]);
         assert!(gate.opens_for(&headers, &late).is_err(), "nor by another page");
         tokio::time::advance(std::time::Duration::from_secs(3)).await;
         assert_eq!(give(&gate, &late, KEY), Ok(()));

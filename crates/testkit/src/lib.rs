@@ -13,6 +13,7 @@ pub mod direct;
 pub mod docker;
 pub mod dockerd;
 pub mod faultproxy;
+pub mod fronts;
 pub mod hls;
 pub mod hls_rules;
 pub mod http;

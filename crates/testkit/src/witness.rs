@@ -55,8 +55,17 @@ impl Witness {
 
     /// The same, when a silence of this length is meant to be.
     pub async fn assert_silent_for_at_most<'a>(
-        mut self,
+        self,
         meant: Duration,
+        viewers: impl IntoIterator<Item = &'a StrictViewer>,
+    ) {
+        self.assert_within(meant + PROMISE, viewers).await;
+    }
+
+    /// The same, when anybody may be without a byte for so long and no longer.
+    pub async fn assert_within<'a>(
+        mut self,
+        promise: Duration,
         viewers: impl IntoIterator<Item = &'a StrictViewer>,
     ) {
         self.enough.cancel();
@@ -65,7 +74,7 @@ impl Witness {
         let machine = own.longest_silence();
         let longest = viewers.into_iter().map(StrictViewer::longest_silence).max().expect("a viewer");
         println!("longest silence: {longest:?}, of the witness: {machine:?}");
-        let bound = meant + PROMISE + machine * STATIONS;
+        let bound = promise + machine * STATIONS;
         assert!(longest < bound, "{longest:?} without a byte, of which {machine:?} may be the machine's");
     }
 }

@@ -73,6 +73,8 @@ codes! {
         "A parameter has a value that is not accepted."
     AmbiguousHost        "ambiguous_host"         BAD_REQUEST
         "The request must name one host, and only one."
+    AmbiguousKey         "ambiguous_key"          BAD_REQUEST
+        "The request gives more than one API key."
     BadFraming           "bad_framing"            BAD_REQUEST
         "The request body must be framed in one way: by its length, or as chunked."
     InvalidBody          "invalid_body"           BAD_REQUEST

@@ -22,7 +22,7 @@ const FLOOD: Duration = Duration::from_secs(5);
 const FLOODERS: usize = 12;
 
 /// A request with a JSON body and these header lines.
-async fn ask(address: SocketAddr, method: &str, path: &str, headers: &str, body: &Value) -> Reply {
+pub(crate) async fn ask(address: SocketAddr, method: &str, path: &str, headers: &str, body: &Value) -> Reply {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let length = body.len();
     let request = format!(
@@ -136,7 +136,7 @@ async fn a_flood_of_dead_ids_is_a_few_lines_and_a_number_and_pushes_out_nothing(
 }
 
 /// Each route that changes something, by the server's own word, with a number for every parameter.
-async fn changes(app: &TestApp) -> Vec<(String, String, String)> {
+pub(crate) async fn changes(app: &TestApp) -> Vec<(String, String, String)> {
     let mut changes = Vec::new();
     for route in App::routes() {
         let segments = route.split('/').map(|segment| if segment.starts_with('{') { "1" } else { segment });

@@ -1,4 +1,4 @@
-//! Rows 6, 11, 16, 17, 21, 26 and 28 of the fault catalogue, byte for byte, as they are answered. Where the catalogue wants
+//! Rows 6, 11, 16, 17, 21, 24 to 26 and 28 of the fault catalogue, byte for byte, as they are answered. Where the catalogue wants
 //! another answer, decision 14 says why this is the one.
 
 use std::net::SocketAddr;
@@ -77,6 +77,17 @@ async fn heads_that_parsers_disagree_about_are_answered_as_decided() {
         ("21", ask("TRACE /no/such/page"), &[405, 200]),
         ("21", ask("get /events"), &[405, 200]),
         ("21", ask("FOO /no/such/page"), &[405, 200]),
+        ("24", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), &[]),
+        (
+            "25",
+            format!("GET /events HTTP/1.1\r\n{HOST}Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"),
+            &[200, 200],
+        ),
+        (
+            "25",
+            format!("GET /events HTTP/1.1\r\n{HOST}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"),
+            &[200, 200],
+        ),
         ("26, another", change("Expect: 200-maybe\r\nContent-Length: 17\r\n", BODY), &[417, 200]),
         ("26, of a page", format!("GET /events HTTP/1.1\r\n{HOST}Expect: a\r\n\r\n"), &[417, 200]),
         ("28, some", after(4), &[200, 200]),

@@ -1,6 +1,7 @@
 //! The whole program, as its users meet it. One module per promise.
 
 mod arrows;
+mod attacks;
 mod blame;
 mod books;
 mod chaos;
@@ -11,6 +12,8 @@ mod data_directory;
 mod docker;
 mod engine_faults;
 mod failures;
+mod fronts;
+mod golden;
 mod heads;
 mod healing;
 mod hls;

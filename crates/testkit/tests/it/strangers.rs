@@ -290,6 +290,7 @@ async fn names_that_lead_here_by_themselves_or_are_listed_are_served() {
         "[::1]:8000",
         "[2001:db8::1]",
         "orchestrator:8000",
+        "acemux:8000",
         "acemux",
         "box.local",
         "Box.LAN:8000",
@@ -301,13 +302,13 @@ async fn names_that_lead_here_by_themselves_or_are_listed_are_served() {
         "iptv.EXAMPLE.com:443",
         own.trim(),
     ] {
-        for path in ["/proxy/status", "/metrics"] {
-            assert_eq!(
-                ask(&app, "GET", path, &format!("Host: {name}\r\n"), "").await.0,
-                200,
-                "{path} at {name}"
-            );
+        let media = stream(ID);
+        for path in ["/proxy/status", "/api/v1/engines", "/metrics", "/livez"] {
+            let status = ask(&app, "GET", path, &format!("Host: {name}\r\n"), "").await.0;
+            assert_eq!(status, 200, "{path} at {name}");
         }
+        let request = format!("GET {media} HTTP/1.1\r\nHost: {name}\r\n\r\n");
+        assert_eq!(send(app.address(), &request).await.status, 200, "media at {name}");
     }
     let forwarded = |name: &str| format!("Host: localhost\r\nX-Forwarded-Host: {name}\r\n");
     assert_eq!(ask(&app, "GET", "/events", &forwarded("tv.example"), "").await.0, 200);
@@ -329,6 +330,10 @@ async fn a_request_names_one_host_unless_it_is_older_than_the_rule() {
         let old = send(app.address(), &format!("GET {path} HTTP/1.0\r\n\r\n")).await;
         assert_eq!(old.status, 200, "{path}");
     }
+    for path in FOR_EVERYBODY.into_iter().chain([media.as_str()]) {
+        let old = send(app.address(), &format!("GET {path} HTTP/1.0\r\n\r\n")).await;
+        assert_eq!(old.status, 200, "{path}");
+    }
 }
 
 const KEY: &str = "a-key-of-twenty-signs";
@@ -338,7 +343,7 @@ const KEY: &str = "a-key-of-twenty-signs";
 async fn after_twenty_wrong_keys_none_is_looked_at_from_there_and_elsewhere_nothing_changes() {
     let app = Setup::new().set("API_KEY", KEY).set("TRUSTED_PROXIES", "127.0.0.9").start().await;
     let give = |key: &str, more: &str| {
-        format!("GET /events HTTP/1.1\r\nHost: localhost\r\n{more}X-API-KEY: {key}\r\n\r\n")
+        format!("GET /proxy/status HTTP/1.1\r\nHost: localhost\r\n{more}X-API-KEY: {key}\r\n\r\n")
     };
     let page = "POST /events/cleanup HTTP/1.1\r\nHost: localhost\r\n";
     let change = |key: &str, more: &str| format!("{page}{more}X-API-KEY: {key}\r\n\r\n");
