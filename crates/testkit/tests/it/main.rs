@@ -17,6 +17,7 @@ mod inputs;
 mod joins;
 mod limits;
 mod operator;
+mod outpace;
 mod pages;
 mod places;
 mod players;
