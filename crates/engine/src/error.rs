@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
-use crate::text;
 use crate::shortage;
+use crate::text;
 
 /// A call to an engine failed. Messages are one line without addresses; what an engine said is cleaned and cut.
 #[derive(Debug, thiserror::Error)]

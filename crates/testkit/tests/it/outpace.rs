@@ -108,7 +108,9 @@ async fn sessions(acemux: &Process) -> Vec<Value> {
 }
 
 async fn watch(acemux: &Process, path: &str, channel: &Broadcast) -> StrictViewer {
-    StrictViewer::open_path(acemux.address, path, &channel.channel).await
+    let mut viewer = StrictViewer::open_path(acemux.address, path, &channel.channel).await;
+    viewer.expect_titles();
+    viewer
 }
 
 #[tokio::test(flavor = "multi_thread")]
