@@ -28,8 +28,14 @@ use crate::netns::{Machine, Network};
 const API: u16 = 6878;
 const PEERS: u16 = 8621;
 const RTMP: u16 = 1935;
-/// The public directory of content ids, by the address that is asked first.
-const DIRECTORY: (Ipv4Addr, u16) = (Ipv4Addr::new(5, 252, 161, 191), 8081);
+/// The public directory of content ids: its machines in the order in which they are asked, and their port.
+const DIRECTORY: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(5, 252, 161, 191),
+    Ipv4Addr::new(77, 120, 105, 88),
+    Ipv4Addr::new(64, 227, 119, 64),
+    Ipv4Addr::new(163, 172, 187, 185),
+];
+const DIRECTORY_PORT: u16 = 8081;
 /// Longest wait for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a broadcast gets its next packets.
@@ -197,7 +203,7 @@ fn due(stream: &VerifyStream, then: SystemTime) -> u64 {
     u64::try_from(packets).expect("it is earlier than 10000")
 }
 
-/// The directory of content ids, at the address that it has in the world.
+/// The directory of content ids, at the addresses that it has in the world.
 pub struct Directory {
     known: Arc<Mutex<HashMap<String, String>>>,
     _serving: JoinSet<()>,
@@ -206,9 +212,11 @@ pub struct Directory {
 impl Directory {
     /// Knows nothing yet.
     pub async fn open(network: &Network) -> Self {
-        let (address, port) = DIRECTORY;
-        network.stand_in_for(address).await;
-        let listener = TcpListener::bind((address, port)).await.expect("the address is ours in here");
+        for address in DIRECTORY {
+            network.stand_in_for(address).await;
+        }
+        let everywhere = (Ipv4Addr::UNSPECIFIED, DIRECTORY_PORT);
+        let listener = TcpListener::bind(everywhere).await.expect("nobody else is in here");
         let known: Arc<Mutex<HashMap<String, String>>> = Arc::default();
         let serving = JoinSet::from_iter([serve(listener, Arc::clone(&known))]);
         Self { known, _serving: serving }

@@ -153,6 +153,11 @@ async fn three_kills_of_the_engine_in_use_are_spliced_exactly() {
         let used = stage.in_use(&acemux).await;
         stage.kill(used).await;
         assert_eq!(viewer.watch(Duration::from_secs(12)).await, None, "{}", acemux.log());
+        let gap = viewer.longest_gap();
+        if gap > Duration::from_secs(3) {
+            println!("ACEMUX {}\nE{} {}", acemux.log(), 1 - used, stage.engine(1 - used).log());
+            println!("SOURCE {}", stage.source.log());
+        }
         println!("kill {kill} of engine {used}: {:?} without media", viewer.longest_gap());
         assert_ne!(stage.in_use(&acemux).await, used);
         viewer.assert_perfect();
@@ -208,28 +213,28 @@ async fn a_bare_infohash_that_the_engine_cannot_play_is_given_up_and_stopped() {
     let acemux = stage.acemux(&[]).await;
     let asked = Instant::now();
     let path = format!("/ace/getstream?infohash={}", channel.infohash);
-    let mut reply = within(2 * PATIENCE, "an answer", get(acemux.address, &path)).await;
-    let (took, body) = (asked.elapsed(), reply.body().await.0);
-    println!("{} after {took:?}: {}", reply.status, String::from_utf8_lossy(&body));
-    assert!(reply.status >= 400, "{}", reply.status);
-    assert!(took < 3 * RUNAWAY, "{took:?}");
-    within(3 * PATIENCE, "the engines are at rest", async {
-        loop {
+    let sampling = async {
+        for _ in 0..90 {
             let before: Vec<_> = stage.engines.iter().map(|(machine, _)| machine.received()).collect();
-            sleep(Duration::from_secs(2)).await;
+            sleep(Duration::from_secs(1)).await;
             let rates: Vec<_> = stage
                 .engines
                 .iter()
                 .zip(before)
-                .map(|((machine, _), was)| (machine.received() - was) * 4)
+                .map(|((machine, _), was)| (machine.received() - was) * 8 / 1000)
                 .collect();
-            println!("{:?} after the question: {rates:?} bit/s", asked.elapsed());
-            if rates.iter().all(|rate| *rate < 1_000_000) {
-                return;
-            }
+            let active = [stage.engine(0).active().await, stage.engine(1).active().await];
+            println!("{:?} after the question: {rates:?} kbit/s {active:?}", asked.elapsed());
         }
-    })
-    .await;
+    };
+    let asking = async {
+        let mut reply = within(3 * PATIENCE, "an answer", get(acemux.address, &path)).await;
+        let (took, body) = (asked.elapsed(), reply.body().await.0);
+        println!("{} after {took:?}: {}", reply.status, String::from_utf8_lossy(&body));
+    };
+    futures_util::join!(sampling, asking);
+    println!("ACEMUX {}", acemux.log());
+    println!("E0 {}", stage.engine(0).log());
     // The engines are none the worse for it.
     let mut viewer = watch(&acemux, &stream(&channel.content_id), &channel).await;
     assert_eq!(viewer.watch(Duration::from_secs(3)).await, None);
