@@ -70,13 +70,14 @@ pub(super) struct Reading {
 }
 
 impl Names {
-    /// `names` are those to try, the best first.
-    pub(super) fn new(origin: &EngineOrigin, member: &Member, asked: ContentId) -> Self {
+    /// `None` when this family has no name for it that it does not run away by.
+    pub(super) fn new(origin: &EngineOrigin, member: &Member, asked: ContentId) -> Option<Self> {
         let family = member.engine.family();
         let mut names = origin.identities.names(asked, family).into_iter();
-        let first = names.next().unwrap_or_else(|| StartBy::from(asked));
+        let as_asked = Some(StartBy::from(asked)).filter(|by| !origin.identities.has_run_away(*by, family));
+        let first = names.next().or(as_asked)?;
         let is_proven = origin.identities.has_delivered(asked, first, family);
-        Self { asked, facts: family.facts(), first, other: names.next(), is_proven }
+        Some(Self { asked, facts: family.facts(), first, other: names.next(), is_proven })
     }
 
     /// Whether a download that grows is no sign of media.
@@ -179,6 +180,7 @@ impl Reading {
                     slot
                 }
                 Outcome::Silent => {
+                    self.note_runaway(&playing, by);
                     let Some(name) = other.take() else { return Err(self.silent()) };
                     by = name;
                     playing.give_up()
@@ -204,6 +206,16 @@ impl Reading {
             due = timeout(LOOK, &mut outcome).await;
         }
         due.unwrap_or(Outcome::Silent)
+    }
+
+    /// It has loaded what it cannot play, and may go on with it for ever. No other engine of its family is to do so, too.
+    fn note_runaway(&self, playing: &Playing, by: StartBy) {
+        if let Some(infohash) = by.infohash()
+            && self.names.runs_away(by)
+            && playing.get().growth().is_within(RUNAWAY)
+        {
+            self.origin.identities.ran_away(infohash, self.member.engine.family());
+        }
     }
 
     async fn outcome(&self, playing: &Playing) -> Outcome {
@@ -305,6 +317,12 @@ enum Outcome {
     Superseded,
     /// Nothing, for as long as this name may take.
     Silent,
+}
+
+/// Engines of its family have loaded the channel by the only name that is known of it, and sent nothing.
+pub(super) fn unplayable(id: &SourceId) -> OpenError {
+    let detail = "this engine does not play the channel by its infohash; its content id is needed";
+    OpenError::Failed { detail: detail.into(), source_id: Some(id.clone()) }
 }
 
 pub(super) fn contested_by_another(id: &SourceId) -> OpenError {

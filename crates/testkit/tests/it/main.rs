@@ -23,6 +23,7 @@ mod places;
 mod players;
 mod players_failover;
 mod recordings;
+mod runaways;
 mod sharing;
 mod soak;
 mod stagnation;
