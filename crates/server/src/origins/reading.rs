@@ -2,6 +2,7 @@
 //! it at once, and by the channel's other name when nothing comes by the first one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use acemux_engine::{Body, ContentId, EngineError, Facts, Infohash, StartBy};
@@ -179,8 +180,10 @@ impl Reading {
                     sleep(SUPERSEDED_PAUSE).await;
                     slot
                 }
-                Outcome::Silent => {
-                    self.note_runaway(&playing, by);
+                Outcome::Silent { has_head } => {
+                    if has_head {
+                        self.note_runaway(by);
+                    }
                     let Some(name) = other.take() else { return Err(self.silent()) };
                     by = name;
                     playing.give_up()
@@ -197,30 +200,30 @@ impl Reading {
         let patience = match (runs_away, has_other && !self.names.facts.supersedes) {
             (true, _) => RUNAWAY,
             (false, true) => SILENT,
-            (false, false) => return self.outcome(playing).await,
+            (false, false) => return self.outcome(playing, &AtomicBool::new(false)).await,
         };
         let growth = playing.get().growth();
-        let mut outcome = std::pin::pin!(self.outcome(playing));
+        let has_head = AtomicBool::new(false);
+        let mut outcome = std::pin::pin!(self.outcome(playing, &has_head));
         let mut due = timeout(patience, &mut outcome).await;
         while due.is_err() && !runs_away && growth.is_within(SILENT) {
             due = timeout(LOOK, &mut outcome).await;
         }
-        due.unwrap_or(Outcome::Silent)
+        due.unwrap_or_else(|_| Outcome::Silent { has_head: has_head.load(Ordering::Relaxed) })
     }
 
-    /// It has loaded what it cannot play, and may go on with it for ever. No other engine of its family is to do so, too.
-    fn note_runaway(&self, playing: &Playing, by: StartBy) {
-        if let Some(infohash) = by.infohash()
-            && self.names.runs_away(by)
-            && playing.get().growth().is_within(RUNAWAY)
-        {
+    /// It has found the swarm and sends nothing of it: it loads what it cannot play, and may go on with that for ever. No
+    /// other engine of its family is to do so, too.
+    fn note_runaway(&self, by: StartBy) {
+        if let Some(infohash) = by.infohash().filter(|_| self.names.runs_away(by)) {
             self.origin.identities.ran_away(infohash, self.member.engine.family());
         }
     }
 
-    async fn outcome(&self, playing: &Playing) -> Outcome {
+    async fn outcome(&self, playing: &Playing, has_head: &AtomicBool) -> Outcome {
         let error = match playing.get().body().await {
             Ok(mut body) => {
+                has_head.store(true, Ordering::Relaxed);
                 let first = body.next().await;
                 return Outcome::Media { body, first };
             }
@@ -316,7 +319,10 @@ enum Outcome {
     /// Another client's session has its place.
     Superseded,
     /// Nothing, for as long as this name may take.
-    Silent,
+    Silent {
+        /// The head of the media has come: the engine has found the swarm.
+        has_head: bool,
+    },
 }
 
 /// Engines of its family have loaded the channel by the only name that is known of it, and sent nothing.
