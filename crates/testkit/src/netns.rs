@@ -20,6 +20,8 @@ use crate::app::within;
 
 /// Set for the run inside.
 const INSIDE: &str = "ACEMUX_TEST_NETWORK";
+/// Where everything that is started inside has its files: in memory, and gone with it.
+const FILES: &str = "/run/files";
 /// Longest wait for one command that changes the network.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Namespaces of the network, of mounts for names of machines, and of processes, whose first one ends all.
@@ -54,6 +56,7 @@ impl Network {
     async fn lay() -> Self {
         // Names of namespaces are files below /run/netns, which are not to be seen outside.
         run("mount", &["-t", "tmpfs", "none", "/run"]).await;
+        std::fs::create_dir(FILES).expect("it is ours");
         ip(&["link", "set", "lo", "up"]).await;
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("the namespace is ours");
         Self { machines: 0 }
@@ -136,7 +139,7 @@ async fn run_inside(test: &str, options: &[&str], limit: Duration) {
     let program = std::env::current_exe().expect("the test runs from a file");
     let mut inside = Command::new("unshare");
     inside.args(options).args(NAMESPACES).arg(program).args([test, "--exact", "--nocapture"]);
-    inside.env(INSIDE, "1").stdin(Stdio::null()).kill_on_drop(true);
+    inside.env(INSIDE, "1").env("TMPDIR", FILES).stdin(Stdio::null()).kill_on_drop(true);
     let output = within(limit, test, inside.output()).await.expect("unshare was there");
     let said = String::from_utf8_lossy(&output.stdout);
     print!("{said}{}", String::from_utf8_lossy(&output.stderr));

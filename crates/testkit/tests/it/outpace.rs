@@ -178,7 +178,7 @@ async fn every_spelling_is_one_session_before_and_after_a_restart() {
     };
     let channel = stage.broadcast(7_300).await;
     let (content_id, infohash) = (&channel.content_id, &channel.infohash);
-    let database = std::env::temp_dir().join(format!("acemux-spellings-{content_id}.db"));
+    let database = std::env::temp_dir().join("old.db");
     let database = database.to_str().expect("a path of letters");
     let spelled = |name: &str, value: &str| format!("/ace/getstream?{name}={value}");
     let spellings = [
