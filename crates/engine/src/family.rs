@@ -20,8 +20,8 @@ pub enum Family {
 /// What is known of a family, as measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// It loads a bare infohash with a guessed piece size. On a swarm of another one it sends nothing, reports growing
-    /// downloads, and goes on with them after the stop.
+    /// It loads a bare infohash with a guessed piece size. On a swarm of another one it sends a head and
+    /// no media, says that it has neither peers nor downloaded anything, and downloads on after the stop.
     pub runs_away_by_infohash: bool,
     /// It answers every infohash that it is asked for with the same infohash.
     pub echoes_infohashes: bool,

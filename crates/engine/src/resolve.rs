@@ -24,8 +24,12 @@ use crate::start::StartBy;
 /// How long a directory's no is believed: as long as it takes to start the channel by its other name.
 const BELIEVED: Duration = Duration::from_mins(1);
 
-/// Such answers kept.
-const MOST_NEGATIVES: usize = 4096;
+/// How long a channel is not loaded again by an infohash by which engines of a family load it for ever. The pieces of a
+/// swarm do not change while it exists.
+const RUNS_AWAY: Duration = Duration::from_hours(1);
+
+/// Such things kept.
+const MOST_BELIEVED: usize = 4096;
 
 /// What an engine knows about a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +80,9 @@ pub enum Lesson {
 pub struct Identities {
     records: Mutex<Records>,
     /// Values that an engine's directory has just said to be no content ids.
-    negatives: Mutex<HashMap<Hash, Instant>>,
+    negatives: Believed<Hash>,
+    /// Swarms that engines of a family load by the bare infohash without sending any of it.
+    runaways: Believed<(Infohash, Family)>,
     flights: Mutex<HashMap<Hash, Flight>>,
     news: Option<News>,
 }
@@ -123,10 +129,22 @@ impl Identities {
     /// likely to; then another one, if it may be tried at all.
     pub fn names(&self, content: ContentId, family: Family) -> Vec<StartBy> {
         let mut names = self.records.lock().names(content, family);
-        let negatives = self.negatives.lock();
-        let is_no = |hash: &Hash| negatives.get(hash).is_some_and(|since| since.elapsed() < BELIEVED);
-        names.retain(|name| !matches!(name, StartBy::ContentId(hash) if is_no(hash)));
+        names.retain(|name| match name {
+            StartBy::ContentId(hash) => !self.negatives.holds(hash, BELIEVED),
+            StartBy::Infohash(_) => !self.has_run_away(*name, family),
+        });
         names
+    }
+
+    /// An engine of this family has loaded the channel by its bare infohash and sent nothing of it. Whether that ends at the
+    /// stop is the engine's affair: no other one is to begin it.
+    pub fn ran_away(&self, infohash: Infohash, family: Family) {
+        self.runaways.note((infohash, family), RUNS_AWAY);
+    }
+
+    /// Whether an engine of this family has lately been seen to load the channel by this name for ever.
+    pub fn has_run_away(&self, by: StartBy, family: Family) -> bool {
+        by.infohash().is_some_and(|infohash| self.runaways.holds(&(infohash, family), RUNS_AWAY))
     }
 
     /// Whether it has played on an engine of this family when it was started by this name.
@@ -138,6 +156,7 @@ impl Identities {
     /// The channel that was asked for so has played on an engine of this family when it was started by this name, and the
     /// engine called it by this infohash.
     pub fn delivered(&self, asked: ContentId, by: StartBy, revealed: Option<Infohash>, family: Family) {
+        self.runaways.forget(|(ran_away, on)| by == StartBy::Infohash(*ran_away) && family == *on);
         let infohash = by.infohash().or(revealed);
         if let Some(infohash) = infohash {
             self.learn(&Lesson::Is { hash: by.hash(), infohash, witness: Witness::Start });
@@ -149,6 +168,7 @@ impl Identities {
     /// Forgets the channel of this hash: all its names, and by which it has played. False when nothing was known.
     pub fn forget(&self, hash: Hash) -> bool {
         let names = self.records.lock().names_of(hash);
+        self.runaways.forget(|(infohash, _)| infohash.hash() == hash || names.contains(&infohash.hash()));
         if names.is_empty() {
             return false;
         }
@@ -191,20 +211,37 @@ impl Identities {
             Resolution::Known(infohash) => {
                 self.learn(&Lesson::Is { hash, infohash, witness: Witness::LookUp });
             }
-            Resolution::Unresolved(Why::Negative) => self.note_negative(hash),
+            Resolution::Unresolved(Why::Negative) => self.negatives.note(hash, BELIEVED),
             Resolution::Unresolved(Why::NoAnswer) => {}
         }
         resolution
     }
 }
 
-impl Identities {
-    fn note_negative(&self, hash: Hash) {
-        let mut negatives = self.negatives.lock();
-        negatives.retain(|_, since| since.elapsed() < BELIEVED);
-        if negatives.len() < MOST_NEGATIVES {
-            negatives.insert(hash, Instant::now());
+/// What was found out a while ago and is believed for some time.
+struct Believed<K>(Mutex<HashMap<K, Instant>>);
+
+impl<K> Default for Believed<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + std::hash::Hash> Believed<K> {
+    fn note(&self, what: K, for_long: Duration) {
+        let mut all = self.0.lock();
+        all.retain(|_, since| since.elapsed() < for_long);
+        if all.len() < MOST_BELIEVED {
+            all.insert(what, Instant::now());
         }
+    }
+
+    fn holds(&self, what: &K, for_long: Duration) -> bool {
+        self.0.lock().get(what).is_some_and(|since| since.elapsed() < for_long)
+    }
+
+    fn forget(&self, which: impl Fn(&K) -> bool) {
+        self.0.lock().retain(|what, _| !which(what));
     }
 }
 

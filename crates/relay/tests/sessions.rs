@@ -286,6 +286,29 @@ async fn a_failed_start_is_gone_before_its_waiters_are_told() {
     assert!(join(&relay, "a").await.is_ok());
 }
 
+/// The second source was asked so long ago that a third one is due at once: that is no standstill of this program.
+#[tokio::test(start_paused = true)]
+async fn a_start_takes_no_longer_than_its_budget_however_late_one_of_two_sources_fails() {
+    for fails in [13, 20, 26, 29].map(Duration::from_secs) {
+        let script = Arc::new(Script::default());
+        script.then(move |request| {
+            request.progress.enter(Stage::Call);
+            async move {
+                sleep(fails).await;
+                Err(OpenError::Failed { detail: "no".into(), source_id: Some(SourceId::new("one")) })
+            }
+            .boxed()
+        });
+        for source in ["two", "three"] {
+            script.plays("a", source, Duration::from_mins(5));
+        }
+        let relay = relay(&script);
+        let began = Instant::now();
+        assert!(join(&relay, "a").await.is_err());
+        assert_eq!(began.elapsed(), config().timings.start_budget, "one fails after {fails:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_start_that_reveals_a_playing_channel_joins_it_and_its_playback_takes_over() {
     let script = Arc::new(Script::default());

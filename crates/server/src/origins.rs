@@ -23,7 +23,7 @@ use acemux_fleet::dispatch::{
 };
 use acemux_fleet::member::{EngineKey, Member};
 
-use self::reading::{Begun, Lesson, Names, Reading, contested_by_another};
+use self::reading::{Begun, Lesson, Names, Reading, contested_by_another, unplayable};
 use self::recording::EngineRecording;
 use self::report::EngineReport;
 use crate::refusals::Refusals;
@@ -181,13 +181,14 @@ impl EngineOrigin {
         let slot = Arc::new(slot);
         let member = Arc::clone(slot.member());
         request.progress.at(source_of(&member));
+        let names =
+            Names::new(&self, &member, content).await.ok_or_else(|| unplayable(&source_of(&member)))?;
         let trial = Arc::new(slot.trial(request.key.as_str()));
         if trial.wants_company() {
             request.progress.doubt();
         }
         request.progress.enter(Stage::Call);
         // The slot is held until what came of the start is known: its next owner is chosen by that.
-        let names = Names::new(&self, &member, content).await;
         match names.start(&member, Arc::clone(&slot)).await {
             Ok(begun) => {
                 trial.answered();

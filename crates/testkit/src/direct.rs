@@ -39,10 +39,12 @@ impl DirectPlayer {
         let asked = Instant::now();
         let call = format!("/ace/getstream?id={content_id}&format=json&pid=direct");
         let opened = get(engine, &call).await.json().await["response"].clone();
-        let redirect = get(engine, &path(opened["playback_url"].as_str()?)).await;
-        let request =
-            format!("GET {} HTTP/1.1\r\nHost: {engine}\r\n\r\n", path(redirect.header("location")?));
-        let mut media = try_send(engine, &request).await.ok()?;
+        let played = path(opened["playback_url"].as_str()?);
+        // The closed engine redirects to the media.
+        let mut media = ask(engine, &played).await?;
+        if let Some(there) = media.header("location").map(path) {
+            media = ask(engine, &there).await?;
+        }
         media.next().await.ok().filter(|_| media.status == 200)?;
         let stop = format!("{}?method=stop", path(opened["command_url"].as_str()?));
         Some(Self { engine, first_byte: asked.elapsed(), media, stop })
@@ -65,6 +67,10 @@ impl DirectPlayer {
         drop(self.media);
         assert_eq!(get(self.engine, &self.stop).await.status, 200);
     }
+}
+
+async fn ask(engine: SocketAddr, path: &str) -> Option<Reply> {
+    try_send(engine, &format!("GET {path} HTTP/1.1\r\nHost: {engine}\r\n\r\n")).await.ok()
 }
 
 /// The path of a URL that an engine has given.

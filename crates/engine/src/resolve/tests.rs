@@ -197,6 +197,33 @@ async fn an_engine_that_echoes_is_believed_when_it_looks_a_content_id_up() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_ran_away_on_a_family_is_not_begun_there_again_until_it_has_played_or_an_hour_has_passed() {
+    let identities = Identities::default();
+    let infohash = Infohash::new(hash(INFOHASH));
+    let (channel, by_infohash) = (ContentId::Infohash(infohash), StartBy::Infohash(infohash));
+    let begun = |family| identities.names(channel, family).contains(&by_infohash);
+    let endings: [fn(&Identities, Infohash); 3] = [
+        |identities, infohash| {
+            let (asked, by) = (ContentId::Infohash(infohash), StartBy::Infohash(infohash));
+            identities.delivered(asked, by, Some(infohash), Family::Outpace);
+        },
+        |identities, infohash| assert!(identities.forget(infohash.hash())),
+        |_, _| {},
+    ];
+    for ending in endings {
+        identities.ran_away(infohash, Family::Outpace);
+        assert!(!begun(Family::Outpace) && begun(Family::Acestream) && begun(Family::Unknown));
+        tokio::time::advance(Duration::from_mins(59)).await;
+        assert!(!begun(Family::Outpace));
+        ending(&identities, infohash);
+        if identities.has_run_away(by_infohash, Family::Outpace) {
+            tokio::time::advance(Duration::from_mins(1)).await;
+        }
+        assert!(begun(Family::Outpace));
+    }
+}
+
 #[tokio::test]
 async fn an_engine_that_cannot_tell_yet_whether_it_echoes_is_asked_again() {
     let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));

@@ -138,6 +138,8 @@ impl Task {
         let stuffing_at = self.is_stuffed().then(|| self.stuffing.due_at()).filter(|_| resume_at.is_none());
         let deadline = self.machine.deadline(self.standing(), now);
         let wake_at = earliest([deadline, self.ingest.seal_at(), resume_at, stuffing_at]);
+        // What was due before it was known to be, as a hedge is when one of two sources fails, is not late.
+        let wake_at = wake_at.map(|at| at.max(now));
         let happening = self.happening(now, resume_at.is_none(), wake_at).await;
         self.excuse(wake_at);
         happening

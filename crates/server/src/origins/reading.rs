@@ -2,6 +2,7 @@
 //! it at once, and by the channel's other name when nothing comes by the first one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use acemux_engine::{Body, ContentId, EngineError, Family, Infohash, StartBy};
@@ -70,13 +71,14 @@ pub(super) struct Reading {
 }
 
 impl Names {
-    /// `names` are those to try, the best first.
-    pub(super) async fn new(origin: &EngineOrigin, member: &Member, asked: ContentId) -> Self {
+    /// `None` when this family has no name for it that it does not run away by.
+    pub(super) async fn new(origin: &EngineOrigin, member: &Member, asked: ContentId) -> Option<Self> {
         let family = member.engine.recognise().await;
         let mut names = origin.identities.names(asked, family).into_iter();
-        let first = names.next().unwrap_or_else(|| StartBy::from(asked));
+        let as_asked = Some(StartBy::from(asked)).filter(|by| !origin.identities.has_run_away(*by, family));
+        let first = names.next().or(as_asked)?;
         let is_proven = origin.identities.has_delivered(asked, first, family);
-        Self { asked, family, first, other: names.next(), is_proven }
+        Some(Self { asked, family, first, other: names.next(), is_proven })
     }
 
     /// Whether a download that grows is no sign of media.
@@ -178,7 +180,10 @@ impl Reading {
                     sleep(SUPERSEDED_PAUSE).await;
                     slot
                 }
-                Outcome::Silent => {
+                Outcome::Silent { has_head } => {
+                    if has_head {
+                        self.note_runaway(by);
+                    }
                     let Some(name) = other.take() else { return Err(self.silent()) };
                     by = name;
                     playing.give_up()
@@ -195,20 +200,30 @@ impl Reading {
         let patience = match (runs_away, has_other && self.names.family != Family::Acestream) {
             (true, _) => RUNAWAY,
             (false, true) => SILENT,
-            (false, false) => return self.outcome(playing).await,
+            (false, false) => return self.outcome(playing, &AtomicBool::new(false)).await,
         };
         let growth = playing.get().growth();
-        let mut outcome = std::pin::pin!(self.outcome(playing));
+        let has_head = AtomicBool::new(false);
+        let mut outcome = std::pin::pin!(self.outcome(playing, &has_head));
         let mut due = timeout(patience, &mut outcome).await;
         while due.is_err() && !runs_away && growth.is_within(SILENT) {
             due = timeout(LOOK, &mut outcome).await;
         }
-        due.unwrap_or(Outcome::Silent)
+        due.unwrap_or_else(|_| Outcome::Silent { has_head: has_head.load(Ordering::Relaxed) })
     }
 
-    async fn outcome(&self, playing: &Playing) -> Outcome {
+    /// It has found the swarm and sends nothing of it: it loads what it cannot play, and may go on with that for ever. No
+    /// other engine of its family is to do so, too.
+    fn note_runaway(&self, by: StartBy) {
+        if let Some(infohash) = by.infohash().filter(|_| self.names.runs_away(by)) {
+            self.origin.identities.ran_away(infohash, self.member.engine.family());
+        }
+    }
+
+    async fn outcome(&self, playing: &Playing, has_head: &AtomicBool) -> Outcome {
         let error = match playing.get().body().await {
             Ok(mut body) => {
+                has_head.store(true, Ordering::Relaxed);
                 let first = body.next().await;
                 return Outcome::Media { body, first };
             }
@@ -304,7 +319,16 @@ enum Outcome {
     /// Another client's session has its place.
     Superseded,
     /// Nothing, for as long as this name may take.
-    Silent,
+    Silent {
+        /// The head of the media has come: the engine has found the swarm.
+        has_head: bool,
+    },
+}
+
+/// Engines of its family have loaded the channel by the only name that is known of it, and sent nothing.
+pub(super) fn unplayable(id: &SourceId) -> OpenError {
+    let detail = "this engine does not play the channel by its infohash; its content id is needed";
+    OpenError::Failed { detail: detail.into(), source_id: Some(id.clone()) }
 }
 
 pub(super) fn contested_by_another(id: &SourceId) -> OpenError {

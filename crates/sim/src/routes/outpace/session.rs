@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::fault::{Fault, Faults, Page};
 use crate::ledger::CloseReason;
 use crate::session::Session;
-use crate::source::Source;
+use crate::source::{Source, Supply};
 use crate::wire::{Connection, Ending, Request};
 
 const UNKNOWN: &str = "invalid or expired playback session";
@@ -30,13 +30,14 @@ pub(super) async fn stat(
     respond(connection, request, &faults, Page::Stat, value).await
 }
 
-/// `dl` says that there is a source, whatever it gives.
+/// `dl` says that there is a source, whatever it gives: of one that runs away nothing else is told.
 fn fields(core: &Core, playback: &Session, faults: &Faults) -> Value {
     let source = core.source(&playback.reference);
     let downloaded = source.as_ref().map_or(0, |source| downloaded(source, faults));
+    let status = if source.is_some() { "dl" } else { "idle" };
     json!({
-        "status": if source.is_some() { "dl" } else { "idle" },
-        "peers": if source.is_some() { stat::peers(playback, faults) } else { 0 },
+        "status": status,
+        "peers": source.filter(|source| source.supply != Supply::Runaway).map_or(0, |_| stat::peers(playback, faults)),
         "downloaded": downloaded,
         "uploaded": downloaded / 8 / stat::BLOCK * stat::BLOCK,
         "infohash": playback.play_id.trim_start_matches("cid:"),
@@ -48,8 +49,11 @@ fn fields(core: &Core, playback: &Session, faults: &Faults) -> Value {
     })
 }
 
-/// Bytes, in whole blocks.
+/// Bytes of whole pieces, in whole blocks: what never becomes a piece is not told.
 fn downloaded(source: &Source, faults: &Faults) -> u64 {
+    if source.supply == Supply::Runaway {
+        return 0;
+    }
     let frozen = faults.find(|fault| match fault {
         Fault::BurstThenStall { after_bytes } => Some(*after_bytes),
         _ => None,
