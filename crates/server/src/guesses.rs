@@ -4,7 +4,7 @@
 //! because whatever answers a right key otherwise than a wrong one while guesses are refused lets guessing go on at full
 //! speed. So a stranger behind the same address can close the key pages to newcomers there, for as long as he guesses; he
 //! can close them to nobody at another address, and not on a connection that has shown the key before: whoever uses the
-//! pages goes on ([`ConnectionControl::shows_key`]). A wrong key takes that away from a connection, so that a proxy which
+//! pages goes on (`ConnectionControl::shows_key`). A wrong key takes that away from a connection, so that a proxy which
 //! carries several clients over one cannot be used to guess.
 //!
 //! Clients are remembered in two generations of bounded size. Who would guess from more addresses than fit is forgotten

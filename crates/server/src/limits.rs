@@ -1,7 +1,7 @@
 //! Open files: viewers, engines and the control plane share one limit, and a full table must never lock us out.
 //!
 //! What strangers can open is bounded by what is given out here: connections, places for this machine, and sockets that
-//! have no place (refused, or on their way out). With the streams that viewers start that leaves [`CONTROL_PLANE`].
+//! have no place (refused, or on their way out). With the streams that viewers start that leaves `CONTROL_PLANE`.
 
 use rlimit::Resource;
 
