@@ -2,7 +2,7 @@
 //!
 //! A name may hold line ends that begin a second line of a log, sequences that steer a terminal, marks that turn the
 //! reading order around, and characters without width that make two names look the same. Here is the one list of them;
-//! whatever shows or keeps such text takes it through [`line`], whatever refuses it asks [`is_plain`].
+//! whatever shows or keeps such text takes it through [`line()`], whatever refuses it asks [`is_plain`].
 
 /// One line: white space and control characters become one blank, characters that nobody sees go, and what is longer than
 /// `most` characters is cut and ends in `…`.
