@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use acemux_sim::{ChannelKind, Dialect, PieceSize, SimOptions, infohash_of};
 use acemux_testkit::app::{Setup, TestApp, within};
+use acemux_testkit::http::send;
 use acemux_testkit::{StrictViewer, get};
 use tokio::time::Instant;
 
@@ -55,6 +56,13 @@ async fn a_content_id_given_as_an_infohash_plays_and_is_known_from_then_on() {
     assert_eq!(record["infohash"], infohash_of(&id(2)), "{record}");
     let (_viewer, again) = watch(app.address(), &query, &id(2)).await;
     assert!(again < Duration::from_secs(1) + MACHINE, "{again:?}");
+    // Whoever knows better has it forgotten.
+    let page = format!("/api/v1/channels/identities/{}", id(2));
+    let request =
+        |method: &str| format!("{method} {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let deleted = send(app.address(), &request("DELETE")).await;
+    let asked_again = send(app.address(), &request("GET")).await;
+    assert_eq!((deleted.status, asked_again.status), (200, 404));
     assert_eq!(
         starts(&app).len(),
         2,
