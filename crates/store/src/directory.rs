@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::open::OpenError;
-use crate::private;
+use crate::{private, random};
 
 /// Locked while a process uses the folder.
 const LOCK: &str = "lock";
@@ -88,7 +88,7 @@ fn parse_id(bytes: &[u8]) -> Option<String> {
 }
 
 fn new_id(folder: &Path, path: &Path) -> io::Result<String> {
-    let id = random_hex()?;
+    let id = random_id()?;
     write_whole(folder, path, format!("{id}\n").as_bytes())?;
     Ok(id)
 }
@@ -103,10 +103,8 @@ pub(crate) fn write_whole(folder: &Path, path: &Path, bytes: &[u8]) -> io::Resul
     sync(folder)
 }
 
-fn random_hex() -> io::Result<String> {
-    let mut bytes = [0; ID_BYTES];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+fn random_id() -> io::Result<String> {
+    Ok(random::hex(&random::bytes::<ID_BYTES>()?))
 }
 
 #[cfg(test)]
@@ -115,7 +113,7 @@ mod tests {
 
     #[test]
     fn only_our_own_form_of_id_is_taken() {
-        let id = random_hex().unwrap();
+        let id = random_id().unwrap();
         assert_eq!(parse_id(format!("{id}\n").as_bytes()), Some(id.clone()));
         for bad in
             ["", "x", &id[1..], &id.to_uppercase().replace(|c: char| c.is_ascii_digit(), "A"), "\u{e9}"]
@@ -127,6 +125,6 @@ mod tests {
 
     #[test]
     fn ids_differ() {
-        assert_ne!(random_hex().unwrap(), random_hex().unwrap());
+        assert_ne!(random_id().unwrap(), random_id().unwrap());
     }
 }

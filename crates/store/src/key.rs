@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::private::FILE_MODE;
-use crate::{directory, open, private};
+use crate::{directory, open, private, random};
 
 /// Its name in the data directory.
 const FILE: &str = "api-key";
@@ -89,14 +89,7 @@ fn key_in(file: &File, path: &Path) -> Result<String, KeyFileError> {
 }
 
 fn make(path: &Path) -> io::Result<String> {
-    let key = random_hex()?;
+    let key = random::hex(&random::bytes::<KEY_BYTES>()?);
     directory::write_whole(open::folder_of(path), path, format!("{key}\n").as_bytes())?;
     Ok(key)
-}
-
-fn random_hex() -> io::Result<String> {
-    let mut halves = [[0; KEY_BYTES / 2]; 2];
-    File::open("/dev/urandom")?.read_exact(halves.as_flattened_mut())?;
-    let [one, other] = halves.map(u128::from_be_bytes);
-    Ok(format!("{one:032x}{other:032x}"))
 }

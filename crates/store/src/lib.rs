@@ -31,6 +31,7 @@ pub mod open;
 pub mod playbacks;
 mod private;
 mod queue;
+mod random;
 mod schema;
 mod seal;
 pub mod settings;

@@ -3,7 +3,6 @@
 //! A copy of the database (a backup, an attachment of a bug report, pages that were freed) holds no token of an
 //! engine. Why tokens are kept at all, and what this does not do: `docs/decisions/0015`.
 
-use std::fmt::Write as _;
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -11,7 +10,7 @@ use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 
 use crate::open::OpenError;
-use crate::{directory, private};
+use crate::{directory, private, random};
 
 /// The key's file.
 const FILE: &str = "seal-key";
@@ -40,7 +39,7 @@ impl Seal {
 
     /// With a key that nobody keeps.
     pub(crate) fn of_this_process() -> Self {
-        let key = random().expect("the system has random bytes");
+        let key = random::bytes().expect("the system has random bytes");
         Self::new(&key)
     }
 
@@ -51,10 +50,10 @@ impl Seal {
     /// `secret`, unreadable; it can only be read again as part of the same `context`. None when the system has no random
     /// bytes: then it is not kept.
     pub(crate) fn close(&self, secret: &str, context: &str) -> Option<String> {
-        let nonce: [u8; NONCE_BYTES] = random().ok()?;
+        let nonce: [u8; NONCE_BYTES] = random::bytes().ok()?;
         let message = Payload { msg: secret.as_bytes(), aad: context.as_bytes() };
         let sealed = self.0.encrypt(&XNonce::from(nonce), message).ok()?;
-        Some(hex(nonce.iter().chain(&sealed)))
+        Some(random::hex(nonce.iter().chain(&sealed)))
     }
 
     /// What was sealed, if it was with this key and in this context.
@@ -77,25 +76,11 @@ fn read_key(path: &Path) -> io::Result<Option<[u8; KEY_BYTES]>> {
 
 fn make_key(folder: &Path, path: &Path) -> Result<Seal, OpenError> {
     let make = || {
-        let key = random()?;
+        let key = random::bytes()?;
         directory::write_whole(folder, path, &key)?;
         Ok(Seal::new(&key))
     };
     make().map_err(|error| OpenError::of_file(path, error))
-}
-
-fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn hex<'a>(bytes: impl Iterator<Item = &'a u8>) -> String {
-    let mut text = String::new();
-    for byte in bytes {
-        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-    }
-    text
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
