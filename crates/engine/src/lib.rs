@@ -24,6 +24,7 @@
 //! typed values only, replies are parsed with limits of size, depth and time, and of the URLs in them only the path is
 //! used, so an engine can send us nowhere but to itself.
 
+mod believed;
 mod calls;
 mod content;
 mod endpoint;
@@ -46,6 +47,7 @@ mod stat;
 pub mod text;
 mod wire;
 
+pub use believed::Believed;
 pub use calls::MOST as MOST_CALLS;
 pub use content::{ContentId, Hash, Infohash, InvalidHash};
 pub use endpoint::{Endpoint, InvalidEndpoint};

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
-use tokio::time::{Duration, Instant, timeout};
+use tokio::time::{Duration, timeout};
 
 use self::records::Records;
 pub use self::records::{Record, Witness};
+use crate::believed::Believed;
 use crate::content::{ContentId, Hash, Infohash};
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -22,14 +23,11 @@ use crate::family::Family;
 use crate::start::StartBy;
 
 /// How long a directory's no is believed: as long as it takes to start the channel by its other name.
-const BELIEVED: Duration = Duration::from_mins(1);
+const REFUSED: Duration = Duration::from_mins(1);
 
 /// How long a channel is not loaded again by an infohash by which engines of a family load it for ever. The pieces of a
 /// swarm do not change while it exists.
 const RUNS_AWAY: Duration = Duration::from_hours(1);
-
-/// Such things kept.
-const MOST_BELIEVED: usize = 4096;
 
 /// What an engine knows about a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +74,6 @@ pub enum Lesson {
 }
 
 /// What is known of channels so far. Shared by all engines: the answer does not depend on who gave it.
-#[derive(Default)]
 pub struct Identities {
     records: Mutex<Records>,
     /// Values that an engine's directory has just said to be no content ids.
@@ -93,6 +90,19 @@ type News = Box<dyn Fn(&Lesson) + Send + Sync>;
 impl std::fmt::Debug for Identities {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Identities").field("records", &self.records).finish_non_exhaustive()
+    }
+}
+
+impl Default for Identities {
+    /// Knows nothing, and tells nobody.
+    fn default() -> Self {
+        Self {
+            records: Mutex::default(),
+            negatives: Believed::new(REFUSED),
+            runaways: Believed::new(RUNS_AWAY),
+            flights: Mutex::default(),
+            news: None,
+        }
     }
 }
 
@@ -130,7 +140,7 @@ impl Identities {
     pub fn names(&self, content: ContentId, family: Family) -> Vec<StartBy> {
         let mut names = self.records.lock().names(content, family);
         names.retain(|name| match name {
-            StartBy::ContentId(hash) => !self.negatives.holds(hash, BELIEVED),
+            StartBy::ContentId(hash) => self.negatives.find(hash).is_none(),
             StartBy::Infohash(_) => !self.has_run_away(*name, family),
         });
         names
@@ -139,12 +149,12 @@ impl Identities {
     /// An engine of this family has loaded the channel by its bare infohash and sent nothing of it. Whether that ends at the
     /// stop is the engine's affair: no other one is to begin it.
     pub fn ran_away(&self, infohash: Infohash, family: Family) {
-        self.runaways.note((infohash, family), RUNS_AWAY);
+        self.runaways.note((infohash, family), ());
     }
 
     /// Whether an engine of this family has lately been seen to load the channel by this name for ever.
     pub fn has_run_away(&self, by: StartBy, family: Family) -> bool {
-        by.infohash().is_some_and(|infohash| self.runaways.holds(&(infohash, family), RUNS_AWAY))
+        by.infohash().is_some_and(|infohash| self.runaways.find(&(infohash, family)).is_some())
     }
 
     /// Whether it has played on an engine of this family when it was started by this name.
@@ -211,37 +221,10 @@ impl Identities {
             Resolution::Known(infohash) => {
                 self.learn(&Lesson::Is { hash, infohash, witness: Witness::LookUp });
             }
-            Resolution::Unresolved(Why::Negative) => self.negatives.note(hash, BELIEVED),
+            Resolution::Unresolved(Why::Negative) => self.negatives.note(hash, ()),
             Resolution::Unresolved(Why::NoAnswer) => {}
         }
         resolution
-    }
-}
-
-/// What was found out a while ago and is believed for some time.
-struct Believed<K>(Mutex<HashMap<K, Instant>>);
-
-impl<K> Default for Believed<K> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<K: Eq + std::hash::Hash> Believed<K> {
-    fn note(&self, what: K, for_long: Duration) {
-        let mut all = self.0.lock();
-        all.retain(|_, since| since.elapsed() < for_long);
-        if all.len() < MOST_BELIEVED {
-            all.insert(what, Instant::now());
-        }
-    }
-
-    fn holds(&self, what: &K, for_long: Duration) -> bool {
-        self.0.lock().get(what).is_some_and(|since| since.elapsed() < for_long)
-    }
-
-    fn forget(&self, which: impl Fn(&K) -> bool) {
-        self.0.lock().retain(|what, _| !which(what));
     }
 }
 

@@ -1,56 +1,38 @@
 //! What engines have just refused, so that a player that asks again every second does not keep an engine busy with a
 //! dead channel.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use acemux_engine::Hash;
+use acemux_engine::{Believed, Hash};
 use acemux_fleet::member::EngineKey;
 use acemux_relay::origin::OpenError;
-use parking_lot::Mutex;
-use tokio::time::Instant;
 
 /// How long a refusal is believed. Short: a channel that comes back is tried again with the next click.
 const BELIEVED: Duration = Duration::from_secs(5);
-/// Refusals kept. An engine answers a few starts a second, so more only come from a flood of random ids.
-const MOST: usize = 4096;
 
-/// The refusals of the last seconds, by channel and engine.
-#[derive(Default)]
-pub(crate) struct Refusals(Mutex<HashMap<(Hash, EngineKey), Refusal>>);
+/// The refusals of the last seconds, by channel and engine. An engine answers a few starts a second.
+pub(crate) struct Refusals(Believed<(Hash, EngineKey), OpenError>);
 
-struct Refusal {
-    at: Instant,
-    error: OpenError,
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(Believed::new(BELIEVED))
+    }
 }
 
 impl Refusals {
     /// This engine does not have this channel.
     pub(crate) fn note(&self, channel: Hash, engine: &EngineKey, error: &OpenError) {
-        let now = Instant::now();
-        let mut refusals = self.0.lock();
-        refusals.retain(|_, refusal| refusal.is_believed(now));
-        if refusals.len() < MOST {
-            refusals.insert((channel, engine.clone()), Refusal { at: now, error: error.clone() });
-        }
+        self.0.note((channel, engine.clone()), error.clone());
     }
 
     /// What this engine has just said of this channel.
     pub(crate) fn find(&self, channel: Hash, engine: &EngineKey) -> Option<OpenError> {
-        let refusals = self.0.lock();
-        let refusal = refusals.get(&(channel, engine.clone()))?;
-        refusal.is_believed(Instant::now()).then(|| refusal.error.clone())
+        self.0.find(&(channel, engine.clone()))
     }
 
     /// Everything is tried again.
     pub(crate) fn forget(&self, channel: Hash) {
-        self.0.lock().retain(|(refused, _), _| *refused != channel);
-    }
-}
-
-impl Refusal {
-    fn is_believed(&self, now: Instant) -> bool {
-        now.duration_since(self.at) < BELIEVED
+        self.0.forget(|(refused, _)| *refused == channel);
     }
 }
 
