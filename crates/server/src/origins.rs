@@ -23,7 +23,7 @@ use acemux_fleet::dispatch::{
 };
 use acemux_fleet::member::{EngineKey, Member};
 
-use self::reading::{Begun, Lesson, Names, Reading, contested_by_another, unplayable};
+use self::reading::{Begun, Names, Proof, Reading, contested_by_another, unplayable};
 use self::recording::EngineRecording;
 use self::report::EngineReport;
 use crate::refusals::Refusals;
@@ -47,7 +47,7 @@ pub struct EngineOrigin {
 /// A playback with the slot it holds; the slot is returned when the engine has answered the stop. The slot is shared,
 /// because a start that is made again keeps it in between.
 struct Playing {
-    /// Taken when it is over without a stop.
+    /// Taken when the slot outlives it.
     playback: Option<Playback>,
     slot: Arc<Slot>,
 }
@@ -58,7 +58,7 @@ impl Playing {
     }
 
     fn get(&self) -> &Playback {
-        self.playback.as_ref().expect("only `forsake` takes it, and that takes self")
+        self.playback.as_ref().expect("whoever takes it takes self")
     }
 
     /// It is stopped, and its slot used for another one.
@@ -129,7 +129,7 @@ impl EngineOrigin {
             // definite, the one for infohashes is not: a swarm may take longer to find than the lookup takes. So it can
             // only be an infohash.
             Resolution::Unresolved(Why::Negative) => key_of(Infohash::new(hash)),
-            Resolution::Unresolved(Why::NoAnswer) => StreamKey::new(format!("{UNRESOLVED}{hash}")),
+            Resolution::Unresolved(Why::NoAnswer) => unresolved_key(hash),
         }
     }
 
@@ -149,17 +149,10 @@ impl EngineOrigin {
 
     /// The key a channel has if it is known, for pages that only look.
     pub fn known_key(&self, content: ContentId) -> Vec<StreamKey> {
-        match content {
-            ContentId::Infohash(infohash) => {
-                let resolved = self.identities.known(infohash.hash()).map(key_of);
-                resolved.into_iter().chain([key_of(infohash)]).collect()
-            }
-            ContentId::Id(hash) => {
-                let resolved = self.identities.known(hash).map(key_of);
-                let unresolved = StreamKey::new(format!("{UNRESOLVED}{hash}"));
-                resolved.into_iter().chain([key_of(Infohash::new(hash)), unresolved]).collect()
-            }
-        }
+        let hash = content.hash();
+        let resolved = self.identities.known(hash).map(key_of);
+        let unresolved = matches!(content, ContentId::Id(_)).then(|| unresolved_key(hash));
+        resolved.into_iter().chain([key_of(Infohash::new(hash))]).chain(unresolved).collect()
     }
 
     /// All that is known of a channel's name.
@@ -192,7 +185,7 @@ impl EngineOrigin {
         match names.start(&member, Arc::clone(&slot)).await {
             Ok(begun) => {
                 trial.answered();
-                self.refusals.forget(hash_of(content));
+                self.refusals.forget(content.hash());
                 Ok(self.upstream(member, &request.key, names, begun, trial))
             }
             Err(error) => Err(self.refused(&names, content, &trial, &error)),
@@ -212,7 +205,7 @@ impl EngineOrigin {
         }
         let open_error = open_error(error, &source_of(member));
         if names.is_refusal(error) {
-            self.refusals.note(hash_of(content), &member.key, &open_error);
+            self.refusals.note(content.hash(), &member.key, &open_error);
         }
         open_error
     }
@@ -221,7 +214,7 @@ impl EngineOrigin {
     fn avoid_contested(&self, content: ContentId, exclude: &mut Vec<EngineKey>) -> Result<(), OpenError> {
         let members = self.engines.all();
         let is_contested =
-            |member: &&Arc<Member>| self.supersessions.is_contested(hash_of(content), &member.key);
+            |member: &&Arc<Member>| self.supersessions.is_contested(content.hash(), &member.key);
         let contested: Vec<_> = members.iter().filter(is_contested).collect();
         exclude.extend(contested.iter().map(|member| member.key.clone()));
         match contested.first() {
@@ -244,7 +237,7 @@ impl EngineOrigin {
         let members = self.engines.all();
         let others = members.iter().filter(|member| !exclude.contains(&member.key));
         let known: Vec<_> =
-            others.map(|member| (member, self.refusals.find(hash_of(content), &member.key))).collect();
+            others.map(|member| (member, self.refusals.find(content.hash(), &member.key))).collect();
         let refused: Vec<_> =
             known.iter().filter_map(|(member, known)| Some((member, known.clone()?))).collect();
         if let Some((_, error)) = refused.first().filter(|_| refused.len() == known.len()) {
@@ -291,11 +284,10 @@ impl EngineOrigin {
             is_live: started.is_live != Liveness::Vod,
         };
         let report = EngineReport::of(begun.playing.get(), names.runs_away(begun.by));
-        let lesson = Arc::new(Lesson::new(self, content_of(asked), trial, begun.by, revealed));
-        let evidence = Arc::clone(&lesson);
+        let proof = Arc::new(Proof::new(self, content_of(asked), trial, begun.by, revealed));
+        let evidence = Arc::clone(&proof);
         if source.is_live {
-            let reading =
-                Reading { member, origin: self.clone(), names, lesson, report: Arc::clone(&report) };
+            let reading = Reading { member, origin: self.clone(), names, proof, report: Arc::clone(&report) };
             let media = reading.media(begun);
             return Upstream { key, source, media, report, evidence, recording: None };
         }
@@ -329,8 +321,9 @@ fn key_of(infohash: Infohash) -> StreamKey {
     StreamKey::new(infohash.to_string())
 }
 
-fn hash_of(content: ContentId) -> Hash {
-    content.hash()
+/// The key of a channel whose infohash is not known: the value as it was given.
+fn unresolved_key(hash: Hash) -> StreamKey {
+    StreamKey::new(format!("{UNRESOLVED}{hash}"))
 }
 
 fn content_of(key: &StreamKey) -> ContentId {

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::report::EngineReport;
-use super::{EngineOrigin, Playing, hash_of, key_of, open_error, source_of};
+use super::{EngineOrigin, Playing, key_of, open_error, source_of};
 
 /// How long the other client gets before the channel is started once more.
 const SUPERSEDED_PAUSE: Duration = Duration::from_millis(500);
@@ -52,8 +52,8 @@ pub(super) struct Begun {
     other: Option<StartBy>,
 }
 
-/// What the first media teaches: by which name the channel plays, and what it is.
-pub(super) struct Lesson {
+/// What the first media proves: by which name the channel plays, and what it is.
+pub(super) struct Proof {
     origin: EngineOrigin,
     asked: ContentId,
     trial: Arc<Trial>,
@@ -65,7 +65,7 @@ pub(super) struct Reading {
     pub(super) member: Arc<Member>,
     pub(super) origin: EngineOrigin,
     pub(super) names: Names,
-    pub(super) lesson: Arc<Lesson>,
+    pub(super) proof: Arc<Proof>,
     /// What is told of the playback in use.
     pub(super) report: Arc<EngineReport>,
 }
@@ -122,7 +122,7 @@ async fn open(member: &Member, by: StartBy, slot: Arc<Slot>) -> Result<Playing, 
     Ok(Playing::new(playback, slot))
 }
 
-impl Lesson {
+impl Proof {
     /// The start under way is by this name, and has revealed that infohash.
     pub(super) fn new(
         origin: &EngineOrigin,
@@ -139,7 +139,7 @@ impl Lesson {
     }
 }
 
-impl Evidence for Lesson {
+impl Evidence for Proof {
     /// The channel's key, now that it is certain.
     fn delivered(&self) -> Option<StreamKey> {
         self.trial.delivered();
@@ -241,7 +241,7 @@ impl Reading {
     async fn start_again(&self, by: StartBy, slot: Arc<Slot>) -> Result<Playing, OpenError> {
         let playing = open(&self.member, by, slot).await.map_err(|error| self.describe(&error))?;
         let begun = Begun { playing, by, other: None };
-        self.lesson.follow(by, self.names.revealed(&begun));
+        self.proof.follow(by, self.names.revealed(&begun));
         self.report.follow(begun.playing.get(), self.names.runs_away(by));
         Ok(begun.playing)
     }
@@ -281,7 +281,7 @@ impl Reading {
 
     /// Another client's start has ended ours, and not for the first time.
     fn is_contested(&self) -> bool {
-        self.origin.supersessions.superseded(hash_of(self.names.asked), &self.member.key)
+        self.origin.supersessions.superseded(self.names.asked.hash(), &self.member.key)
     }
 
     fn source(&self) -> SourceId {
