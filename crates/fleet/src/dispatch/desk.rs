@@ -462,14 +462,10 @@ impl Desk {
     fn claim(&mut self, engines: &[View], now: Instant, decisions: &mut Vec<Decision>) {
         while let Some((number, tenure)) = self.next_claim(engines, now) {
             decisions.extend(self.claimed(tenure, number));
-            let Some((groups, turn)) =
-                self.waiters.get(&number).map(|waiter| (waiter.groups.clone(), waiter.turn))
-            else {
-                continue;
-            };
-            let turn = turn.or_else(|| self.take_turn(&groups));
-            if let Some(waiter) = self.waiters.get_mut(&number) {
-                (waiter.claim, waiter.turn) = (Some(Claim { tenure, since: now }), turn);
+            if let Some(mut waiter) = self.waiters.remove(&number) {
+                waiter.turn = waiter.turn.or_else(|| self.take_turn(&waiter.groups));
+                waiter.claim = Some(Claim { tenure, since: now });
+                self.waiters.insert(number, waiter);
             }
         }
         for waiter in self.waiters.values_mut() {
