@@ -51,7 +51,7 @@ enum Accepts {
 }
 
 /// Every variable that an engine may have, by the names that the families of images gave them.
-const VARIABLES: [(&str, Giver); 23] = [
+const VARIABLES: [(&str, Giver); 22] = [
     ("TZ", Giver::Anybody(Accepts::Zone)),
     // krinkuto11's image.
     ("CACHE_LIMIT", Giver::Anybody(Accepts::Whole(1, 1024))),
@@ -77,7 +77,6 @@ const VARIABLES: [(&str, Giver); 23] = [
     ("OUTPACE_RTMP_BIND", Giver::Fleet),
     ("OUTPACE_ACE_COMPAT", Giver::Fleet),
     ("OUTPACE_EXPERIMENTAL_ACE_COMPAT", Giver::Fleet),
-    ("OUTPACE_MAX_ACTIVE_UPSTREAMS", Giver::Fleet),
 ];
 
 /// Why something is not given to an engine. Says what is accepted in which field, and nothing of what was sent.
