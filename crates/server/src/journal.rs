@@ -77,13 +77,8 @@ impl Journal {
         for Folded { category, client, more, last } in folded {
             let whose = if client.is_some() { "one client" } else { "many clients" };
             let address = client.map(tracing::field::display);
-            tracing::warn!(
-                category,
-                more,
-                client = address,
-                "and {more} more asked for by {whose}, the last one: {last}"
-            );
             let message = format!("and {more} more asked for by {whose}, the last one: {last}");
+            tracing::warn!(category, more, client = address, "{message}");
             let event = NewEvent {
                 details: json!({ "more": more }),
                 ..NewEvent::new(Timestamp::now(), EventKind::Stream, category, message)
