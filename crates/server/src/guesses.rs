@@ -26,6 +26,8 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
+use crate::seldom::Seldom;
+
 /// Wrong keys a minute of one client.
 const A_MINUTE: NonZeroU32 = NonZeroU32::new(20).expect("it is not zero");
 
@@ -145,22 +147,14 @@ impl Clock for SinceStart {
 
 /// One line a minute, however many guess.
 #[derive(Debug, Default)]
-struct Log {
-    said: Option<Instant>,
-    unsaid: u64,
-}
+struct Log(Seldom);
 
 impl Log {
     fn note(&mut self, client: AddressGroup) {
-        let now = Instant::now();
-        if self.said.is_some_and(|said| now.duration_since(said) < LOG_INTERVAL) {
-            self.unsaid += 1;
-            return;
-        }
-        self.said = Some(now);
-        match mem::take(&mut self.unsaid) {
-            0 => tracing::warn!(%client, "a wrong API key was given"),
-            more => {
+        match self.0.happens(LOG_INTERVAL) {
+            None => {}
+            Some(0) => tracing::warn!(%client, "a wrong API key was given"),
+            Some(more) => {
                 tracing::warn!(%client, "a wrong API key was given, and {more} more since the last such line");
             }
         }
@@ -247,9 +241,9 @@ mod tests {
         for _ in 0..100 {
             log.note(client("192.0.2.1"));
         }
-        assert_eq!(log.unsaid, 99);
+        assert_eq!(log.0.unsaid(), 99);
         tokio::time::advance(LOG_INTERVAL).await;
         log.note(client("192.0.2.1"));
-        assert_eq!(log.unsaid, 0);
+        assert_eq!(log.0.unsaid(), 0);
     }
 }

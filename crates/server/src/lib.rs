@@ -41,6 +41,7 @@ mod refusals;
 pub mod reported;
 mod saved;
 mod scaling;
+mod seldom;
 pub mod serve;
 mod shutdown;
 pub mod simargs;

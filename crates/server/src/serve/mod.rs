@@ -28,20 +28,19 @@ mod seats;
 mod viewer_io;
 
 use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use std::{io, mem};
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -55,6 +54,7 @@ use self::reply::Application;
 use self::seats::{Seat, Seats, WayOut};
 use self::viewer_io::ViewerIo;
 use crate::client::TrustedProxies;
+use crate::seldom::Seldom;
 
 /// Most headers of one request; a browser behind two proxies sends about 25. One more is answered 431 by
 /// hyper.
@@ -377,8 +377,7 @@ fn set_user_timeout(_socket: &SockRef<'_>, _stall_timeout: Option<Duration>) -> 
 #[derive(Debug, Default)]
 struct AcceptTrouble {
     pause: Duration,
-    logged: Option<Instant>,
-    unlogged: u64,
+    log: Seldom,
 }
 
 impl AcceptTrouble {
@@ -395,14 +394,9 @@ impl AcceptTrouble {
     }
 
     fn log(&mut self, error: &io::Error) {
-        let now = Instant::now();
-        if self.logged.is_some_and(|last| now - last < ACCEPT_LOG_INTERVAL) {
-            self.unlogged += 1;
-            return;
+        if let Some(unlogged) = self.log.happens(ACCEPT_LOG_INTERVAL) {
+            warn!(error = error as &dyn Error, unlogged, "connections cannot be accepted, trying on");
         }
-        let unlogged = mem::take(&mut self.unlogged);
-        self.logged = Some(now);
-        warn!(error = error as &dyn Error, unlogged, "connections cannot be accepted, trying on");
     }
 }
 
@@ -439,6 +433,6 @@ mod tests {
         for _ in 0..100 {
             trouble.pause_after(&shortage);
         }
-        assert_eq!(trouble.unlogged, 99);
+        assert_eq!(trouble.log.unsaid(), 99);
     }
 }
