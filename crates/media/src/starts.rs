@@ -1,12 +1,12 @@
 //! Which packets begin a place where a player may start.
 //!
-//! In order of trust: the random access flag; the elementary stream itself; for radio, any audio frame; and when
-//! nothing of that is found in five seconds or the video is scrambled, the beginning of any access unit: a channel
-//! without flags must play, not time out.
+//! In order of trust: the random access flag; the elementary stream itself; for radio, and while the picture is away, any
+//! audio frame; and when nothing of that is found in five seconds or the video is scrambled, the beginning of any access
+//! unit: a channel without flags must play, not time out.
 
 use std::time::Duration;
 
-use crate::ts::packet::{Packet, Pid};
+use crate::ts::packet::Packet;
 use crate::ts::psi::{Codec, Elementary, Program};
 use crate::ts::start::{Kind, UnitScan, behind_pes_header};
 
@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_GROUP: Duration = Duration::from_secs(30);
 /// While flags come at least this often the elementary stream is not read.
 const FLAGS_TRUSTED: Duration = Duration::from_secs(10);
+/// So many access units of other streams without a packet of the leading one mean that it is away, and not that the source
+/// has been silent.
+const UNITS_WITHOUT: u32 = 8;
 /// Distance of start points in audio, and of makeshift ones: enough to join anywhere, and no chunk per frame.
 const AUDIO_SPACING: Duration = Duration::from_millis(500);
 const MAKESHIFT_SPACING: Duration = Duration::from_secs(2);
@@ -55,7 +58,9 @@ pub(crate) struct StartFinder {
     leading: Option<Elementary>,
     /// It has shown itself. One that is only listed decides nothing.
     leading_seen: bool,
-    streams: Vec<Pid>,
+    /// What came since it last did.
+    without_it: Option<Without>,
+    streams: Vec<Elementary>,
     scan: Option<UnitScan>,
     /// A packet without payload has flagged the access unit to come.
     flagged: bool,
@@ -73,6 +78,20 @@ pub(crate) struct Moment {
     pub(crate) arrival: Duration,
 }
 
+impl Moment {
+    fn since(self, earlier: Self) -> Duration {
+        let media = self.media.saturating_sub(earlier.media);
+        media.max(self.arrival.saturating_sub(earlier.arrival))
+    }
+}
+
+/// Access units of other streams.
+#[derive(Clone, Copy, Debug)]
+struct Without {
+    since: Moment,
+    units: u32,
+}
+
 impl StartFinder {
     /// The programme has changed.
     pub(crate) fn set_program(&mut self, program: &Program) {
@@ -80,7 +99,7 @@ impl StartFinder {
         if leading != self.leading {
             *self = Self { leading, ..Self::default() };
         }
-        self.streams = program.streams.iter().map(|stream| stream.pid).collect();
+        self.streams.clone_from(&program.streams);
     }
 
     /// What the next packet means.
@@ -106,16 +125,38 @@ impl StartFinder {
     fn judge(&mut self, packet: Packet<'_>, now: Moment) -> Mark {
         let pid = packet.pid();
         if let Some(leading) = self.leading.filter(|leading| leading.pid == pid) {
-            self.leading_seen = true;
+            // The clock may go on where the picture was.
+            if packet.has_payload() {
+                self.leading_seen = true;
+                self.without_it = None;
+            }
             return match leading.codec {
                 Codec::Audio => self.audio(packet, now),
                 codec => self.video(packet, codec, now),
             };
         }
-        if !self.leading_seen && packet.starts_unit() && self.streams.contains(&pid) {
-            return self.makeshift(now);
+        let other = self.streams.iter().copied().find(|stream| stream.pid == pid);
+        match other.filter(|_| packet.starts_unit()) {
+            Some(other) if self.leading_is_away(now) => self.instead(other, now),
+            Some(_) if !self.leading_seen => self.makeshift(now),
+            _ => Mark::Plain,
         }
-        Mark::Plain
+    }
+
+    /// Another stream's access unit begins, and the leading one has not shown itself for long.
+    fn leading_is_away(&mut self, now: Moment) -> bool {
+        let without = self.without_it.get_or_insert(Without { since: now, units: 0 });
+        without.units += 1;
+        self.leading_seen && without.units > UNITS_WITHOUT && now.since(without.since) >= PATIENCE
+    }
+
+    /// The picture has stopped and the sound goes on: who joins is better off with it than with nothing.
+    fn instead(&self, other: Elementary, now: Moment) -> Mark {
+        if other.codec == Codec::Audio {
+            self.spaced(StartKind::Audio, AUDIO_SPACING, now)
+        } else {
+            self.spaced(StartKind::Unindexed, MAKESHIFT_SPACING, now)
+        }
     }
 
     fn video(&mut self, packet: Packet<'_>, codec: Codec, now: Moment) -> Mark {
@@ -180,10 +221,7 @@ impl StartFinder {
     fn is_out_of_patience(&self, now: Moment) -> bool {
         match (self.last_real, self.begun) {
             (Some(real), _) => now.media.saturating_sub(real) >= LONGEST_GROUP,
-            (None, Some(begun)) => {
-                let media = now.media.saturating_sub(begun.media);
-                media.max(now.arrival.saturating_sub(begun.arrival)) >= PATIENCE
-            }
+            (None, Some(begun)) => now.since(begun) >= PATIENCE,
             (None, None) => false,
         }
     }

@@ -1,6 +1,6 @@
 //! Program tables: which packets carry the programme's video and audio.
 //!
-//! The first programme of the PAT is the one; AceStream channels carry one. Sections are checked by their CRC, and the
+//! The first programme of the PAT is the one, and stays it for as long as it is listed; AceStream channels carry one. Sections are checked by their CRC, and the
 //! raw packets of the last complete PAT and PMT are kept, because a joining player is given them as they were sent.
 #![warn(clippy::indexing_slicing)]
 
@@ -127,9 +127,11 @@ impl Tables {
     }
 
     fn take_pat(&mut self, packet: Packet<'_>) -> bool {
-        let Some(listed) = self.pat.take(packet, 0x00).and_then(first_program) else {
-            return false;
-        };
+        let Some(section) = self.pat.take(packet, 0x00) else { return false };
+        // Another programme in front of ours changes nothing for who watches ours.
+        let ours = self.listed.filter(|_| self.program.is_some());
+        let is_still_there = ours.is_some_and(|ours| programs(section).any(|listed| listed == ours));
+        let Some(listed) = programs(section).next().filter(|_| !is_still_there) else { return false };
         if self.listed == Some(listed) {
             return false;
         }
@@ -205,10 +207,10 @@ impl Table {
     }
 }
 
-/// The first programme; number 0 is the network's own table.
-fn first_program(section: &[u8]) -> Option<Listed> {
-    let entries = section.get(8..section.len().checked_sub(4)?)?;
-    entries.chunks_exact(4).find_map(|entry| match *entry {
+/// The programmes in the order of the table; number 0 is the network's own table and none.
+fn programs(section: &[u8]) -> impl Iterator<Item = Listed> {
+    let entries = section.len().checked_sub(4).and_then(|end| section.get(8..end)).unwrap_or_default();
+    entries.chunks_exact(4).filter_map(|entry| match *entry {
         [0, 0, ..] => None,
         [number_high, number_low, high, low] => Some(Listed {
             number: u16::from_be_bytes([number_high, number_low]),
@@ -351,6 +353,19 @@ mod tests {
         take(&mut tables, &packets_of(PMT, &pmt(1, 1, 0)));
         take(&mut tables, &packets_of(PMT, &pmt(2, 2, 0)));
         assert_eq!(stream(&tables), Some(0x101));
+    }
+
+    #[test]
+    fn a_programme_that_plays_stays_ours_while_it_is_listed() {
+        let mut tables = tables(&ONE);
+        take(&mut tables, &packets_of(PMT, &pmt(1, 1, 0)));
+        let in_front = [0, 2, 0xe0, 0x40, 0, 1, 0xe0, 0x30];
+        take(&mut tables, &packets_of(0, &section(0, 7, 0xc3, &in_front)));
+        assert_eq!(stream(&tables), Some(0x101), "another one in front");
+        take(&mut tables, &packets_of(0, &section(0, 7, 0xc5, &[0, 2, 0xe0, 0x40])));
+        assert_eq!(stream(&tables), None, "it is withdrawn");
+        take(&mut tables, &packets_of(0x40, &pmt(2, 2, 0)));
+        assert_eq!(stream(&tables), Some(0x102));
     }
 
     #[test]

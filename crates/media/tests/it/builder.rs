@@ -32,6 +32,8 @@ pub(crate) struct Style {
     pub(crate) inner_only: bool,
     /// There is no video, although it is listed.
     pub(crate) no_video: bool,
+    /// The PAT lists another programme first, which is not there.
+    pub(crate) another_first: bool,
     /// Added to the number of the video's PES stream, 0xe0.
     pub(crate) stream: u8,
 }
@@ -44,6 +46,7 @@ pub(crate) const UNFLAGGED: Style = Style {
     moved_table: false,
     inner_only: false,
     no_video: false,
+    another_first: false,
     stream: 0,
 };
 
@@ -80,7 +83,7 @@ impl Mux {
         self.packets += 1;
         let slice = if self.style.inner_only { 0x61 } else { 0x65 };
         match place {
-            0 => self.packet(0, 0x40, None, &table(&pat(self.pmt_pid()))[0]),
+            0 => self.packet(0, 0x40, None, &table(&pat(self.pmt_pid(), self.style.another_first))[0]),
             1 => self.packet(self.pmt_pid(), 0x40, None, &table(&pmt(self.style.long_table))[0]),
             2 if self.style.late => self.video(&[0, 0, 1, 0x09, 0xf0, 0, 0, 1, 0x67, 1], self.style.flags),
             2 => self.video(&[0, 0, 1, 0x67, 1, 0, 0, 1, slice, 1], self.style.flags),
@@ -169,9 +172,10 @@ fn section(id: u8, body: &[u8]) -> Vec<u8> {
     section
 }
 
-fn pat(pmt: u16) -> Vec<u8> {
+fn pat(pmt: u16, another_first: bool) -> Vec<u8> {
     let [high, low] = pmt.to_be_bytes();
-    section(0, &[0, 1, 0xe0 | high, low])
+    let another: &[u8] = if another_first { &[0, 2, 0xe0, 0x77] } else { &[] };
+    section(0, &[another, &[0, 1, 0xe0 | high, low]].concat())
 }
 
 fn pmt(long: bool) -> Vec<u8> {

@@ -163,6 +163,43 @@ fn video_that_comes_after_the_sound_of_another_source_is_announced_before_its_fi
     assert_eq!(sorted(found.announced), ALL);
 }
 
+/// Start points of the last ten seconds of a stream that changes after two.
+fn starts_after_the_change(after: Style) -> Vec<StartKind> {
+    let mut mux = Mux::new(FLAGGED);
+    let mut chunker = Chunker::new(LIMITS);
+    let mut chunks = chunks_of(&mut chunker, &mux.packets(20 * GOP), &[1000]);
+    mux.become_like(after);
+    chunks.extend(chunks_of(&mut chunker, &mux.packets(200 * GOP), &[1000]));
+    let late = chunks.iter().filter(|chunk| chunk.media >= Duration::from_secs(12));
+    late.filter_map(|chunk| chunk.start.as_ref()).map(|start| start.kind()).collect()
+}
+
+#[test]
+fn the_picture_stops_and_the_sound_is_a_place_to_start() {
+    let starts = starts_after_the_change(Style { no_video: true, ..FLAGGED });
+    assert!(starts.len() >= 15 && starts.iter().all(|kind| *kind == StartKind::Audio), "{starts:?}");
+}
+
+#[test]
+fn another_programme_in_front_of_ours_takes_no_start_point_away() {
+    let starts = starts_after_the_change(Style { another_first: true, ..FLAGGED });
+    assert!(starts.len() >= 90 && starts.iter().all(|kind| *kind == StartKind::RandomAccess), "{starts:?}");
+}
+
+#[test]
+fn a_pause_of_the_source_does_not_make_sound_a_place_to_start() {
+    let mut mux = Mux::new(FLAGGED);
+    let (mut chunker, mut out) = (Chunker::new(LIMITS), Vec::new());
+    chunker.push(&mux.packets(2 * GOP), Duration::from_millis(1), &mut out);
+    for second in 1..10 {
+        // Each time the sound comes first.
+        let bytes = mux.packets(GOP / 2 + 5);
+        chunker.push(&bytes, Duration::from_secs(10 * second), &mut out);
+    }
+    let kinds = out.iter().filter_map(|chunk| chunk.start.as_ref()).map(|start| start.kind());
+    assert!(kinds.into_iter().all(|kind| kind == StartKind::RandomAccess));
+}
+
 #[test]
 fn a_damaged_packet_is_passed_on_but_means_nothing() {
     let mut bytes = Mux::new(FLAGGED).packets(2 * GOP);
