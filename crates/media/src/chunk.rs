@@ -175,11 +175,6 @@ impl Chunker {
         Self { aligner: Aligner::default(), cutter: Cutter::new(limits), left: None }
     }
 
-    /// Other limits from now on. What is pending keeps the size it has.
-    pub fn set_limits(&mut self, limits: ChunkLimits) {
-        self.cutter.limits = limits;
-    }
-
     /// Takes bytes that came at `now` (since the stream began) and appends the chunks they complete to `out`.
     pub fn push(&mut self, data: &[u8], now: Duration, out: &mut Vec<Chunk>) {
         let Self { aligner, cutter, .. } = self;

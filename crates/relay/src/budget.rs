@@ -1,69 +1,96 @@
 //! How much memory all rings together may hold, and each ring's even share of it.
 //!
-//! The share is computed, not accounted: with `n` rings each may hold `total / n` bytes, at most its configured
-//! size. So a new stream shrinks all others evenly at their next push, and no ledger can drift. A ring below
-//! [`LEAST_RING`] could not hold a join burst of an HD channel, so the stream that would cause it is refused instead.
+//! The share is computed, not accounted: of `n` leases each may hold `total / n` bytes, at most a ring's configured
+//! size. So a new stream shrinks all others evenly at once, one that goes gives its share back at once, and no ledger can
+//! drift. A ring below [`LEAST_RING`] could not hold a join burst of an HD channel, so the stream that would cause it is
+//! refused instead.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use slab::Slab;
+
+use crate::ring::Ring;
 
 /// Smallest history a stream is given, in bytes (`STREAM_MEMORY` in the settings: "shrink evenly down to 4 MiB").
 pub const LEAST_RING: usize = 4 * 1024 * 1024;
 
 /// The process-wide allowance for stream history.
-#[derive(Debug)]
 pub struct Budget {
     total: usize,
     largest: usize,
-    rings: AtomicUsize,
+    /// One entry per lease, with the ring that it is for, if it is for one.
+    leases: Mutex<Slab<Option<Ring>>>,
 }
 
 impl Budget {
     /// `total` bytes for all rings together, at most `largest` bytes for one.
     pub fn new(total: usize, largest: usize) -> Arc<Self> {
-        Arc::new(Self { total, largest, rings: AtomicUsize::new(0) })
+        Arc::new(Self { total, largest, leases: Mutex::default() })
     }
 
-    /// The right to one more ring, or `None` when every ring would fall below [`LEAST_RING`].
+    /// The right to hold as much as a ring, or `None` when every ring would fall below [`LEAST_RING`]. All rings shrink to
+    /// their new share.
     ///
-    /// One ring is always granted: a machine too small for any stream could not serve at all.
+    /// One lease is always granted: a machine too small for any stream could not serve at all.
     pub fn lease(self: &Arc<Self>) -> Option<Lease> {
-        let most = (self.total / LEAST_RING).max(1);
-        self.rings
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |rings| (rings < most).then_some(rings + 1))
-            .ok()?;
-        Some(Lease { budget: Arc::clone(self) })
+        let mut leases = self.leases.lock();
+        if leases.len() >= (self.total / LEAST_RING).max(1) {
+            return None;
+        }
+        let place = leases.insert(None);
+        self.share_out(&leases);
+        Some(Lease { budget: Arc::clone(self), place })
     }
 
-    /// Bytes one ring may hold at this moment.
-    pub fn share(&self) -> usize {
-        let rings = self.rings.load(Ordering::Acquire).max(1);
-        (self.total / rings).min(self.largest)
+    fn share(&self, leases: usize) -> usize {
+        (self.total / leases.max(1)).min(self.largest)
+    }
+
+    fn share_out(&self, leases: &Slab<Option<Ring>>) {
+        let share = self.share(leases.len());
+        for ring in leases.iter().filter_map(|(_, ring)| ring.as_ref()) {
+            ring.set_most_bytes(share);
+        }
     }
 }
 
-/// One ring's place in the budget; dropping it gives the place back.
-#[derive(Debug)]
+/// One ring's place in the budget. Dropping it gives the place back, and the other rings grow.
 pub struct Lease {
     budget: Arc<Budget>,
+    place: usize,
 }
 
 impl Lease {
-    /// Bytes this ring may hold at this moment.
+    /// Bytes that may be held on it at this moment.
     pub fn share(&self) -> usize {
-        self.budget.share()
+        self.budget.share(self.budget.leases.lock().len())
+    }
+
+    /// The ring that it is for, which is kept to its share from now on.
+    pub fn is_for(&self, ring: &Ring) {
+        let mut leases = self.budget.leases.lock();
+        ring.set_most_bytes(self.budget.share(leases.len()));
+        if let Some(place) = leases.get_mut(self.place) {
+            *place = Some(ring.clone());
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.budget.rings.fetch_sub(1, Ordering::AcqRel);
+        let mut leases = self.budget.leases.lock();
+        let _ring = leases.try_remove(self.place);
+        self.budget.share_out(&leases);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::ring::RingLimits;
 
     #[test]
     fn rings_shrink_evenly_and_the_one_too_many_is_refused() {
@@ -77,6 +104,20 @@ mod tests {
         assert!(budget.lease().is_none());
         drop(second);
         assert!(budget.lease().is_some());
+    }
+
+    #[test]
+    fn the_others_shrink_when_a_lease_is_given_and_grow_when_it_is_given_back() {
+        let budget = Budget::new(4 * LEAST_RING, 4 * LEAST_RING);
+        let (_producer, ring) = Ring::new(RingLimits { media: Duration::from_secs(30), bytes: 1 });
+        let lease = budget.lease().unwrap();
+        lease.is_for(&ring);
+        assert_eq!(ring.most_bytes(), 4 * LEAST_RING);
+        // A stream's, and a packager's, which has no ring.
+        let others = [budget.lease().unwrap(), budget.lease().unwrap(), budget.lease().unwrap()];
+        assert_eq!(ring.most_bytes(), LEAST_RING);
+        drop(others);
+        assert_eq!((ring.most_bytes(), lease.share()), (4 * LEAST_RING, 4 * LEAST_RING));
     }
 
     #[test]

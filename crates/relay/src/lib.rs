@@ -17,6 +17,7 @@
 //!   reader falls behind and skips, it never delays the writer.
 //! * [`session`] is a single-owner state machine: `select().await` yields a step, a synchronous `apply` decides.
 //!   Every state has a deadline, so a session cannot wait for ever on a peer.
+//! * [`rounds`] says when: all sessions take and give out in the same moments, the busier the process the further apart.
 //! * [`relay`] maps stream keys to sessions. Any number of simultaneous first requests make one session.
 //! * [`viewer`] is the right to watch: a guard whose drop gives the place back. [`mod@line`] is all that joins it to its
 //!   connection.
@@ -29,6 +30,7 @@ pub mod origin;
 pub mod output;
 pub mod relay;
 pub mod ring;
+pub mod rounds;
 pub mod session;
 mod standstill;
 pub mod viewer;

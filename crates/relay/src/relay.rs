@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,10 +18,11 @@ use crate::event::{Event, Observer};
 use crate::origin::{Origin, SourceId, Stage};
 use crate::output::hls::{HlsOptions, Tokens};
 use crate::ring::{Ring, RingLimits};
+use crate::rounds::Rounds;
 use crate::session::state::Timings;
 use crate::session::task::Task;
 use crate::session::{EndReason, Phase, SessionSnapshot, Shared, StartError};
-use crate::viewer::{Viewer, ViewerGuard, ViewerId, ViewerInfo};
+use crate::viewer::{Delivered, Viewer, ViewerGuard, ViewerId, ViewerInfo, ViewerSnapshot};
 
 /// Identity of one shared session. Two requests with equal keys watch the same stream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,6 +89,7 @@ pub(crate) struct Inner {
     pub(crate) origin: Arc<dyn Origin>,
     pub(crate) stop: CancellationToken,
     pub(crate) totals: Totals,
+    pub(crate) rounds: Rounds,
     observer: Arc<dyn Observer>,
     budget: Arc<Budget>,
     admission: Arc<Admission>,
@@ -99,16 +101,16 @@ pub(crate) struct Inner {
 }
 
 /// Bytes since the process began.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Totals {
     pub(crate) bytes_in: AtomicU64,
-    pub(crate) bytes_out: AtomicU64,
+    pub(crate) delivered: Delivered,
 }
 
 impl Totals {
     /// From sources, and to viewers' connections.
     pub fn read(&self) -> (u64, u64) {
-        (self.bytes_in.load(Ordering::Relaxed), self.bytes_out.load(Ordering::Relaxed))
+        (self.bytes_in.load(Ordering::Relaxed), self.delivered.sum())
     }
 }
 
@@ -135,6 +137,7 @@ impl Relay {
             observer,
             stop: CancellationToken::new(),
             totals: Totals::default(),
+            rounds: Rounds::new(Instant::now()),
             sessions: Mutex::default(),
             tasks: TaskTracker::new(),
             hls: Tokens::default(),
@@ -168,7 +171,7 @@ impl Relay {
         let mut key = key;
         for _ in 0..MOST_MOVES {
             let guard = self.inner.enter(&key, &info, &admitted)?;
-            match self.inner.wait(guard).await? {
+            match self.inner.wait(guard, self.deadline(&admitted)).await? {
                 Waited::Joined(viewer) => return Ok(viewer),
                 Waited::Again(other) => key = other,
             }
@@ -186,6 +189,23 @@ impl Relay {
     /// One session.
     pub fn session(&self, key: &StreamKey) -> Option<SessionSnapshot> {
         self.inner.sessions.lock().get(key).map(|shared| shared.snapshot())
+    }
+
+    /// Streams that play or start.
+    pub fn streams(&self) -> usize {
+        self.inner.distinct().len()
+    }
+
+    /// Who watches a stream or waits for it; nobody when there is no such stream.
+    pub fn watching(&self, key: &StreamKey) -> Vec<ViewerSnapshot> {
+        let shared = self.inner.sessions.lock().get(key).cloned();
+        shared.map(|shared| shared.watching()).unwrap_or_default()
+    }
+
+    /// A viewer and its stream.
+    pub fn viewer(&self, viewer: u64) -> Option<(StreamKey, ViewerSnapshot)> {
+        let streams = self.inner.distinct();
+        streams.iter().find_map(|shared| Some((shared.key(), shared.viewer(ViewerId(viewer))?)))
     }
 
     /// Throws a viewer out, also one that still waits for its stream's start: its connection is cut, its place is free.
@@ -294,18 +314,18 @@ impl Inner {
         asked: Instant,
     ) -> Result<(Arc<Shared>, Task), StartError> {
         let lease = self.budget.lease().ok_or(StartError::MemoryFull)?;
-        let limits = RingLimits { media: self.config.ring_media, bytes: lease.share() };
+        let limits = RingLimits { media: self.config.ring_media, bytes: self.config.ring_bytes };
         let (producer, ring) = Ring::new(limits);
+        lease.is_for(&ring);
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
         let shared = Shared::new(key.clone(), info, asked, ring, commands);
         sessions.insert(key.clone(), Arc::clone(&shared));
-        self.rebalance(sessions);
         self.observe(&Event::SessionOpened { key });
         let task = Task::new(Arc::clone(self), Arc::clone(&shared), producer, inbox, lease);
         Ok((shared, task))
     }
 
-    async fn wait(&self, guard: ViewerGuard) -> Result<Waited, StartError> {
+    async fn wait(&self, guard: ViewerGuard, deadline: Instant) -> Result<Waited, StartError> {
         let shared = Arc::clone(guard.shared());
         let known = shared.phase.borrow().clone();
         let decided = match known {
@@ -314,7 +334,10 @@ impl Inner {
             decided => Some(decided),
         };
         match decided {
-            Some(Phase::Live) => Ok(Waited::Joined(self.seat(guard))),
+            Some(Phase::Live) => match self.seat(guard) {
+                Ok(viewer) => Ok(Waited::Joined(viewer)),
+                Err(guard) => Box::pin(self.seat_later(guard, deadline)).await,
+            },
             Some(Phase::Ended(reason)) => after_the_end(reason, shared.key()),
             Some(Phase::Opening) | None => {
                 Err(StartError::Timeout { stage: Stage::Slot, waited: self.config.timings.start_budget })
@@ -330,9 +353,35 @@ impl Inner {
         phase.ok().and_then(Result::ok).map(|phase| phase.clone())
     }
 
-    fn seat(&self, guard: ViewerGuard) -> Viewer {
-        let (prelude, cursor) = guard.shared().ring.join(self.config.join_burst);
-        Viewer::new(guard, prelude, cursor)
+    /// The guard comes back when there is nothing to begin with. A recording is not read from the ring.
+    fn seat(&self, guard: ViewerGuard) -> Result<Viewer, ViewerGuard> {
+        let shared = guard.shared();
+        let (prelude, cursor) = shared.ring.join(self.config.join_burst);
+        if cursor.has_start() || shared.recording().is_some() {
+            Ok(Viewer::new(guard, prelude, cursor))
+        } else {
+            Err(guard)
+        }
+    }
+
+    /// The stream plays, and its ring holds no place where a decoder could begin. One may come; a viewer who got an answer
+    /// before would look at nothing for as long as none does.
+    async fn seat_later(&self, mut guard: ViewerGuard, deadline: Instant) -> Result<Waited, StartError> {
+        let _waiting = Waiting::new(&self.waiting);
+        let shared = Arc::clone(guard.shared());
+        let (_, cursor) = shared.ring.join(self.config.join_burst);
+        while timeout_at(deadline, cursor.start()).await.is_ok() {
+            if let Phase::Ended(reason) = shared.phase.borrow().clone() {
+                return after_the_end(reason, shared.key());
+            }
+            match self.seat(guard) {
+                Ok(viewer) => return Ok(Waited::Joined(viewer)),
+                Err(again) => guard = again,
+            }
+        }
+        // Whoever asks next begins it anew, unless there is somebody for whom it plays.
+        shared.end_if_nobody_plays();
+        Err(StartError::Timeout { stage: Stage::Keyframe, waited: self.config.timings.start_budget })
     }
 
     /// Takes a session out of the table. With `if_unwatched` only when nobody watches or waits; a viewer cannot come
@@ -345,7 +394,6 @@ impl Inner {
         }
         sessions.retain(|_, known| !Arc::ptr_eq(known, shared));
         let_go();
-        self.rebalance(&sessions);
         true
     }
 
@@ -365,9 +413,7 @@ impl Inner {
 
     /// A place in the memory budget.
     pub(crate) fn lease(&self) -> Option<Lease> {
-        let lease = self.budget.lease()?;
-        self.rebalance(&self.sessions.lock());
-        Some(lease)
+        self.budget.lease()
     }
 
     pub(crate) fn observe(&self, event: &Event<'_>) {
@@ -379,13 +425,6 @@ impl Inner {
         let sessions = self.sessions.lock();
         let own = sessions.iter().filter(|(key, shared)| shared.key() == **key);
         own.map(|(_, shared)| Arc::clone(shared)).collect()
-    }
-
-    fn rebalance(&self, sessions: &HashMap<StreamKey, Arc<Shared>>) {
-        let share = self.budget.share();
-        for shared in sessions.values() {
-            shared.ring.set_most_bytes(share);
-        }
     }
 }
 
@@ -418,6 +457,7 @@ fn after_the_end(reason: EndReason, key: StreamKey) -> Result<Waited, StartError
         | EndReason::UpstreamEnded
         | EndReason::UpstreamFailed(_)
         | EndReason::Stalled
+        | EndReason::Unjoinable
         | EndReason::Looping => Ok(Waited::Again(key)),
     }
 }

@@ -6,6 +6,7 @@
 //! `send` that follows, so exact lag and history decide the structure, not speed.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -13,7 +14,9 @@ use std::time::Duration;
 use acemux_media::chunk::{Chunk, StartPoint};
 use bytes::Bytes;
 use slab::Slab;
+use tokio::time::Instant;
 
+use crate::rounds::Delivery;
 use crate::session::EndReason;
 use sync::Mutex;
 
@@ -92,6 +95,10 @@ struct State {
     bytes: usize,
     starts: VecDeque<Start>,
     waiting: Slab<Option<Waker>>,
+    /// Of the readers that the last push has woken, the one whose turn comes last, until it has come.
+    last_in_line: Option<(usize, Instant)>,
+    /// How long that took, and how many chunks readers have taken since the last push.
+    delivery: Delivery,
     ended: Option<EndReason>,
 }
 
@@ -115,7 +122,8 @@ impl Ring {
     ///
     /// The bytes are PAT and PMT, to be sent first. A join is never in the older half of the ring, so that a reader as
     /// fast as the stream is not overtaken before it has begun. A ring shorter than the distance of two key frames may
-    /// hold no start point for a while: then the reader begins, flagged, at the next one written.
+    /// hold no start point for a while: then the reader begins, flagged, at the next one written, and
+    /// [`Cursor::start`] waits for it.
     pub fn join(&self, back: Duration) -> (Bytes, Cursor) {
         let mut state = self.state.lock();
         let slot = state.waiting.insert(None);
@@ -124,6 +132,16 @@ impl Ring {
             None => (Bytes::new(), Place::NextStart { from: state.head() }),
         };
         (prelude, Cursor { state: Arc::clone(&self.state), place, slot })
+    }
+
+    /// Whether a reader can begin now.
+    pub fn has_start(&self) -> bool {
+        !self.state.lock().starts.is_empty()
+    }
+
+    /// Bytes of history at most.
+    pub fn most_bytes(&self) -> usize {
+        self.state.lock().limits.bytes
     }
 
     /// Lets go of the oldest history above `bytes` and keeps to it from now on.
@@ -147,9 +165,9 @@ impl Ring {
 }
 
 impl Producer {
-    /// Appends a chunk and wakes the readers that wait for it.
-    pub fn push(&mut self, chunk: Chunk) {
-        self.change(|state| state.append(chunk));
+    /// Appends a chunk and wakes the readers that wait for it. Tells what they have done since the last one.
+    pub fn push(&mut self, chunk: Chunk) -> Delivery {
+        self.change(|state| state.append(chunk))
     }
 
     /// Ends the stream: readers get what is left, then `reason`.
@@ -164,13 +182,15 @@ impl Producer {
     }
 
     /// Wakes outside the lock: a woken reader takes it at once.
-    fn change(&mut self, write: impl FnOnce(&mut State)) {
-        {
+    fn change(&mut self, write: impl FnOnce(&mut State)) -> Delivery {
+        let delivery = {
             let mut state = self.state.lock();
             write(&mut state);
-            self.woken.extend(state.waiting.iter_mut().filter_map(|(_, waker)| waker.take()));
-        }
+            state.call(&mut self.woken);
+            std::mem::take(&mut state.delivery)
+        };
         self.woken.drain(..).for_each(Waker::wake);
+        delivery
     }
 }
 
@@ -184,35 +204,35 @@ impl Drop for Producer {
 impl Cursor {
     /// The next chunk, or where reading goes on, or the end.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Read> {
-        let state = Arc::clone(&self.state);
+        let Self { state, place, slot } = self;
         let mut state = state.lock();
-        let read = match self.place {
-            Place::At { seq, offset } if seq >= state.first() => self.read_on(&state, seq, offset),
-            Place::At { offset, .. } => self.skip(&state, offset),
-            Place::NextStart { from } => self.skip(&state, from),
-        };
-        if read.is_pending() {
-            state.wait(self.slot, context.waker());
+        state.served(*slot);
+        let read = state.read(place);
+        match &read {
+            Poll::Pending => state.wait(*slot, context.waker()),
+            Poll::Ready(Read::Chunk(_)) => state.delivery.reads += 1,
+            Poll::Ready(_) => {}
         }
         read
     }
 
-    fn read_on(&mut self, state: &State, seq: u64, offset: u64) -> Poll<Read> {
-        if let Some(chunk) = state.chunk(seq) {
-            self.place = Place::At { seq: seq + 1, offset: offset + chunk.bytes.len() as u64 };
-            return Poll::Ready(Read::Chunk(chunk.clone()));
-        }
-        state.end()
+    /// Whether it has something to begin with, or has begun.
+    pub fn has_start(&self) -> bool {
+        matches!(self.place, Place::At { .. })
     }
 
-    fn skip(&mut self, state: &State, from: u64) -> Poll<Read> {
-        let Some(start) = state.starts.back() else {
-            self.place = Place::NextStart { from };
-            return state.end();
-        };
-        self.place = Place::At { seq: start.seq, offset: start.offset };
-        let skipped = start.offset.saturating_sub(from);
-        Poll::Ready(Read::Lagged { skipped, prelude: start.point.skip_prelude() })
+    /// Returns when there is something to begin with, or nothing will come any more.
+    pub async fn start(&self) {
+        poll_fn(|context| self.poll_start(context)).await;
+    }
+
+    fn poll_start(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if !state.starts.is_empty() || state.ended.is_some() {
+            return Poll::Ready(());
+        }
+        state.wait(self.slot, context.waker());
+        Poll::Pending
     }
 }
 
@@ -232,6 +252,8 @@ impl State {
             bytes: 0,
             starts: VecDeque::new(),
             waiting: Slab::new(),
+            last_in_line: None,
+            delivery: Delivery::default(),
             ended: None,
         }
     }
@@ -244,6 +266,52 @@ impl State {
     fn chunk(&self, seq: u64) -> Option<&Chunk> {
         let index = usize::try_from(seq.checked_sub(self.first())?).ok()?;
         self.chunks.get(index)
+    }
+
+    /// What a reader there finds, and where it goes on.
+    fn read(&self, place: &mut Place) -> Poll<Read> {
+        match *place {
+            Place::At { seq, offset } if seq >= self.first() => self.read_on(place, seq, offset),
+            Place::At { offset, .. } => self.skip(place, offset),
+            Place::NextStart { from } => self.skip(place, from),
+        }
+    }
+
+    fn read_on(&self, place: &mut Place, seq: u64, offset: u64) -> Poll<Read> {
+        let Some(chunk) = self.chunk(seq) else { return self.end() };
+        *place = Place::At { seq: seq + 1, offset: offset + chunk.bytes.len() as u64 };
+        Poll::Ready(Read::Chunk(chunk.clone()))
+    }
+
+    fn skip(&self, place: &mut Place, from: u64) -> Poll<Read> {
+        let Some(start) = self.starts.back() else {
+            *place = Place::NextStart { from };
+            return self.end();
+        };
+        *place = Place::At { seq: start.seq, offset: start.offset };
+        let skipped = start.offset.saturating_sub(from);
+        Poll::Ready(Read::Lagged { skipped, prelude: start.point.skip_prelude() })
+    }
+
+    /// Takes the wakers of those who wait.
+    fn call(&mut self, woken: &mut Vec<Waker>) {
+        let mut last = None;
+        for (slot, waker) in &mut self.waiting {
+            if let Some(waker) = waker.take() {
+                woken.push(waker);
+                last = Some(slot);
+            }
+        }
+        if let Some(slot) = last {
+            self.last_in_line = Some((slot, Instant::now()));
+        }
+    }
+
+    /// It is this reader's turn.
+    fn served(&mut self, slot: usize) {
+        if let Some((_, since)) = self.last_in_line.take_if(|(last, _)| *last == slot) {
+            self.delivery.served_after = Some(since.elapsed());
+        }
     }
 
     fn end(&self) -> Poll<Read> {
@@ -427,6 +495,27 @@ mod tests {
         producer.push(chunk(100, 6, true));
         assert!(matches!(read(&mut cursor), Poll::Ready(Read::Lagged { skipped: 600, .. })));
         assert_eq!(drain(&mut cursor), [6]);
+    }
+
+    #[test]
+    fn a_push_tells_what_readers_have_done_since_the_last_one() {
+        let (mut producer, ring) = Ring::new(LIMITS);
+        assert_eq!(producer.push(chunk(10, 0, true)), Delivery::default());
+        let mut readers: Vec<_> = (0..3).map(|_| ring.join(Duration::ZERO).1).collect();
+        for reader in &mut readers {
+            drain(reader);
+        }
+        let first = producer.push(chunk(10, 1, false));
+        assert_eq!((first.reads, first.served_after), (3, None), "nobody was woken for the first");
+        // Two catch up only after the next one.
+        drain(&mut readers[0]);
+        assert_eq!(producer.push(chunk(10, 2, false)).reads, 1);
+        for reader in &mut readers {
+            drain(reader);
+        }
+        let last = producer.push(chunk(10, 3, false));
+        assert_eq!(last.reads, 5, "who is behind counts for what it takes");
+        assert!(last.served_after.is_some());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use slab::Slab;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -154,6 +155,15 @@ impl Viewers {
         self.records.lock().values().map(|record| record.snapshot(next)).collect()
     }
 
+    pub(crate) fn find(&self, id: ViewerId, next: u64) -> Option<ViewerSnapshot> {
+        self.records.lock().get(&id).map(|record| record.snapshot(next))
+    }
+
+    /// Whether anybody has got something already.
+    pub(crate) fn somebody_plays(&self) -> bool {
+        self.records.lock().values().any(|record| record.playing.load(Ordering::Relaxed))
+    }
+
     /// The groups of some of them, at most so many.
     pub(crate) fn groups(&self, most: usize) -> Vec<AddressGroup> {
         let mut groups = Vec::new();
@@ -292,11 +302,45 @@ impl Record {
     }
 }
 
+/// Bytes handed to viewers' connections since the process began. They are counted with each viewer, so that no delivery
+/// touches what others touch, and added up when somebody asks.
+#[derive(Default)]
+pub(crate) struct Delivered(Mutex<Counting>);
+
+#[derive(Default)]
+struct Counting {
+    present: Slab<Arc<Record>>,
+    /// Of those who have left.
+    gone: u64,
+}
+
+impl Delivered {
+    fn enter(&self, record: Arc<Record>) -> usize {
+        self.0.lock().present.insert(record)
+    }
+
+    fn leave(&self, place: usize) {
+        let mut counting = self.0.lock();
+        if let Some(record) = counting.present.try_remove(place) {
+            counting.gone += record.bytes.load(Ordering::Relaxed);
+        }
+    }
+
+    /// It never falls: who leaves is added under the same lock.
+    pub(crate) fn sum(&self) -> u64 {
+        let counting = self.0.lock();
+        let present = counting.present.iter().map(|(_, record)| record.bytes.load(Ordering::Relaxed));
+        counting.gone + present.sum::<u64>()
+    }
+}
+
 /// A place among a session's viewers, waiting or watching. Dropping it leaves.
 pub(crate) struct ViewerGuard {
     relay: Arc<Inner>,
     shared: Arc<Shared>,
     record: Arc<Record>,
+    /// Where its bytes are counted.
+    counted: usize,
     /// Held for its drop: the place in the limits.
     _seat: Arc<Seat>,
 }
@@ -313,7 +357,8 @@ impl ViewerGuard {
         let record = Record::new(id, info);
         shared.viewers.enter(Arc::clone(&record));
         shared.progressed();
-        Self { relay, shared, record, _seat: seat }
+        let counted = relay.totals.delivered.enter(Arc::clone(&record));
+        Self { relay, shared, record, counted, _seat: seat }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -348,12 +393,12 @@ impl ViewerGuard {
     /// So many bytes went to the viewer.
     pub(crate) fn sent(&self, bytes: usize) {
         self.record.sent(bytes);
-        self.relay.totals.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
 impl Drop for ViewerGuard {
     fn drop(&mut self) {
+        self.relay.totals.delivered.leave(self.counted);
         if self.shared.viewers.leave(self.record.id) {
             self.relay.origin.unwatched();
         }

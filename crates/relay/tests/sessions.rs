@@ -203,7 +203,7 @@ async fn join_hls(relay: &Relay, info: ViewerInfo) -> Result<Token, StartError> 
 
 /// Throws out the only viewer of the only session.
 fn kick_the_only_one(relay: &Relay) {
-    let viewers = relay.sessions().remove(0).viewers;
+    let viewers = relay.watching(&relay.sessions()[0].key);
     assert!(viewers.len() == 1 && relay.kick(viewers[0].id.get()));
 }
 
@@ -221,7 +221,7 @@ async fn any_number_of_simultaneous_joins_opens_once() {
     let viewers = futures_util::future::join_all((0..100).map(|_| join(&relay, "a"))).await;
     assert!(viewers.iter().all(Result::is_ok));
     assert_eq!(script.opened(), 1);
-    assert_eq!(relay.sessions()[0].viewers.len(), 100);
+    assert_eq!(relay.sessions()[0].viewers, 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -233,12 +233,13 @@ async fn a_viewers_lag_is_what_it_has_not_been_given() {
     sleep(Duration::from_secs(2)).await;
     next(&mut viewer).await.expect("tables");
     next(&mut viewer).await.expect("a chunk");
-    let session = relay.sessions().remove(0);
-    assert_eq!(session.viewers[0].lag_chunks, session.ring.next - 1);
-    while session.ring.next > relay.sessions()[0].ring.next - relay.sessions()[0].viewers[0].lag_chunks {
+    let lag = || relay.watching(&StreamKey::new("a"))[0].lag_chunks;
+    let (before, written) = (lag(), relay.sessions()[0].ring.next);
+    assert_eq!(before, written - 1);
+    while written > relay.sessions()[0].ring.next - lag() {
         next(&mut viewer).await.expect("the rest");
     }
-    assert!(relay.sessions()[0].viewers[0].lag_chunks < session.viewers[0].lag_chunks);
+    assert!(lag() < before);
 }
 
 #[tokio::test(start_paused = true)]
@@ -486,6 +487,127 @@ async fn shutdown_ends_streams_refuses_new_ones_and_closes_every_playback() {
     assert_eq!(end, "shutdown");
     assert_eq!(join(&relay, "a").await.err(), Some(StartError::Draining));
     assert!(relay.sessions().iter().all(|session| session.phase != Phase::Live));
+}
+
+/// The clip up to its third key frame, and then a clock that goes on, and nothing else that means anything: so many
+/// packets of stuffing with each of its ticks.
+fn becomes_a_bare_clock(script: &Script, stuffing: usize) {
+    script.then(move |_| {
+        let clip = clip();
+        let first = clip.slice(..key_frames(&clip)[2] * PACKET);
+        let (pid, from) = last_clock(&first);
+        let mut null = [0xff; PACKET];
+        null[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
+        let ticks = stream::iter(1..).then(move |tick: u64| {
+            let ticking = [&clock(pid, from + tick * 9000)[..], &null.repeat(stuffing)].concat();
+            async move {
+                sleep(Duration::from_millis(100)).await;
+                Ok(Bytes::from(ticking))
+            }
+        });
+        let media = stream::once(async move { Ok(first) }).chain(ticks).boxed();
+        let (source, report) = (place("one"), Arc::new(Silent));
+        let key = StreamKey::new("a");
+        let upstream = Upstream { key, source, media, report, evidence: Arc::new(()), recording: None };
+        async move { Ok(upstream) }.boxed()
+    });
+}
+
+/// Its stream, and its value in ticks of 90 kHz.
+fn last_clock(bytes: &[u8]) -> ([u8; 2], u64) {
+    let has_clock = |packet: &&[u8]| packet[3] & 0x20 != 0 && packet[4] > 6 && packet[5] & 0x10 != 0;
+    let packet = bytes.chunks(PACKET).rfind(has_clock).expect("the clip has a clock");
+    let mut field = [0; 8];
+    field[2..].copy_from_slice(&packet[6..12]);
+    ([packet[1] & 0x1f, packet[2]], u64::from_be_bytes(field) >> 15)
+}
+
+/// A packet that has nothing but a clock.
+fn clock(pid: [u8; 2], ticks: u64) -> [u8; PACKET] {
+    let mut packet = [0xff; PACKET];
+    packet[..6].copy_from_slice(&[0x47, pid[0], pid[1], 0x20, 183, 0x10]);
+    packet[6..12].copy_from_slice(&((ticks << 15) | (0x3f << 9)).to_be_bytes()[2..]);
+    packet
+}
+
+/// With so little history that the clip's start points have left it when somebody else comes.
+async fn relay_without_a_start(script: &Arc<Script>) -> (Relay, Viewer) {
+    becomes_a_bare_clock(script, 700);
+    let config = RelayConfig { ring_bytes: 4 << 20, ..config() };
+    let relay = Relay::new(config, Arc::new(Scripted(Arc::clone(script))), Arc::new(()));
+    let mut viewer = join(&relay, "a").await.expect("it plays");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(20) {
+        next(&mut viewer).await.expect("the clock goes on");
+    }
+    (relay, viewer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_no_place_to_begin_is_told_so_in_time_and_who_watches_stays() {
+    let script = Arc::new(Script::default());
+    let (relay, mut viewer) = relay_without_a_start(&script).await;
+    let mut watching = tokio::task::JoinSet::new();
+    watching.spawn(async move { while next(&mut viewer).await.is_ok() {} });
+    let began = Instant::now();
+    let error = join(&relay, "a").await.err();
+    assert_eq!(error, Some(StartError::Timeout { stage: Stage::Keyframe, waited: Duration::from_secs(30) }));
+    assert_eq!(began.elapsed().as_secs(), 30);
+    let pieces = join_hls(&relay, somebody("a")).await.err();
+    assert_eq!(pieces, error, "whoever fetches pieces is told the same");
+    assert!(watching.try_join_next().is_none(), "the first one goes on");
+    assert_eq!(relay.watching(&StreamKey::new("a"))[0].skips, 0);
+    assert_eq!((script.opened(), relay.waiting()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_plays_for_nobody_and_cannot_be_joined_begins_anew_for_the_next() {
+    let script = Arc::new(Script::default());
+    let (relay, viewer) = relay_without_a_start(&script).await;
+    drop(viewer);
+    script.plays("a", "two", Duration::from_millis(100));
+    assert!(join(&relay, "a").await.is_err(), "it is waited for a place to begin");
+    sleep(Duration::from_millis(10)).await;
+    let mut next_one = join(&relay, "a").await.expect("another start");
+    next(&mut next_one).await.expect("media");
+    assert_eq!(script.opened(), 2);
+}
+
+/// Each read brings more bytes and no new moment of the stream, and there is always one more. In real time: virtual time
+/// stands still while somebody is always ready.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_floods_without_progress_is_given_up_in_its_time() {
+    let script = Arc::new(Script::default());
+    script.then(|_| {
+        let clip = clip();
+        let first = clip.slice(..key_frames(&clip)[2] * PACKET);
+        let mut null = [0xff; PACKET];
+        null[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
+        let again = Bytes::from(null.repeat(10));
+        // As a socket does: ready until the task has had its share of the processor.
+        let flood = stream::repeat(again).then(|bytes| async {
+            tokio::task::consume_budget().await;
+            Ok(bytes)
+        });
+        let media = stream::once(async move { Ok(first) }).chain(flood).boxed();
+        let (source, report) = (place("one"), Arc::new(Silent));
+        let key = StreamKey::new("a");
+        let upstream = Upstream { key, source, media, report, evidence: Arc::new(()), recording: None };
+        async move { Ok(upstream) }.boxed()
+    });
+    let (stall, hold) = (Duration::from_millis(300), Duration::from_secs(1));
+    let timings = Timings { stall, hold, ..config().timings };
+    let relay = Relay::new(RelayConfig { timings, ..config() }, Arc::new(Scripted(script)), Arc::new(()));
+    let mut viewer = join(&relay, "a").await.expect("it plays");
+    let over = async {
+        loop {
+            if let Err(end) = next(&mut viewer).await {
+                break end;
+            }
+        }
+    };
+    let end = tokio::time::timeout(Duration::from_secs(20), over).await.expect("nobody is held for ever");
+    assert_eq!(end, "stalled");
 }
 
 /// Streams whose counter jumps without announcement.

@@ -125,7 +125,7 @@ pub(crate) fn null_packet() -> Packet {
 }
 
 /// A packet on `pid` that holds one whole section (`body` begins with its table id and lacks only the CRC).
-pub(crate) fn section_packet(pid: u16, body: &[u8]) -> Packet {
+pub fn section_packet(pid: u16, body: &[u8]) -> Packet {
     let mut packet = [0xff; PACKET_LEN];
     let [high, low] = pid.to_be_bytes();
     packet[..5].copy_from_slice(&[SYNC_BYTE, 0x40 | high, low, 0x10, 0]);

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use acemux_relay::viewer::ViewerSnapshot;
 use acemux_server::app::{App, Service};
 use acemux_server::config::Config;
 use acemux_server::supervise::Failure;
@@ -146,6 +147,12 @@ impl TestApp {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Everybody who watches or waits, stream by stream.
+    pub fn watching(&self) -> Vec<ViewerSnapshot> {
+        let relay = &self.app.relay;
+        relay.sessions().iter().flat_map(|session| relay.watching(&session.key)).collect()
     }
 
     /// The only engine, or the first.

@@ -10,6 +10,8 @@ use acemux_media::chunk::{Chunk, ChunkLimits, Chunker, Verdict};
 use acemux_media::clock::Bitrate;
 use tokio::time::Instant;
 
+use crate::rounds::LONGEST;
+
 /// Head start of the media over wall time when `JOIN_BURST` is short: two key frames of most channels fit into it.
 const LEAST_LEAD: Duration = Duration::from_secs(10);
 
@@ -17,16 +19,9 @@ const LEAST_LEAD: Duration = Duration::from_secs(10);
 /// never fills the socket of a stream that plays for days.
 const DRIFT: f64 = 1.01;
 
-/// How long a chunk is held per viewer. A wake-up costs about 5 µs per viewer and chunk, so the more watch, the larger
-/// the batches: 12 ms at 200 viewers, 60 ms at 1000, as measured best in the fan-out harness.
-const HOLD_PER_VIEWER: Duration = Duration::from_micros(60);
-const LEAST_HOLD: Duration = Duration::from_millis(4);
-const MOST_HOLD: Duration = Duration::from_millis(60);
-
 /// Turns bytes into chunks and tells when more may be read.
 pub struct Ingest {
     chunker: Chunker,
-    chunk_bytes: usize,
     lead: Duration,
     began: Instant,
     anchor: Option<Anchor>,
@@ -48,16 +43,9 @@ impl Ingest {
     /// The lead is never more than half the ring: the other half is what a viewer has who reads no faster than the
     /// media plays.
     pub fn new(chunk_bytes: usize, join_burst: Duration, ring_media: Duration, now: Instant) -> Self {
-        let chunker = Chunker::new(ChunkLimits { max_bytes: chunk_bytes, max_hold: LEAST_HOLD });
+        let chunker = Chunker::new(ChunkLimits { max_bytes: chunk_bytes, max_hold: LONGEST });
         let lead = (join_burst * 2).max(LEAST_LEAD).min(ring_media / 2);
-        Self { chunker, chunk_bytes, lead, began: now, anchor: None, taken: 0, sealed: Vec::new() }
-    }
-
-    /// Larger batches for more viewers.
-    pub fn set_viewers(&mut self, viewers: usize) {
-        let viewers = u32::try_from(viewers).unwrap_or(u32::MAX);
-        let max_hold = HOLD_PER_VIEWER.saturating_mul(viewers).clamp(LEAST_HOLD, MOST_HOLD);
-        self.chunker.set_limits(ChunkLimits { max_bytes: self.chunk_bytes, max_hold });
+        Self { chunker, lead, began: now, anchor: None, taken: 0, sealed: Vec::new() }
     }
 
     /// Takes bytes as they came; gives the chunks that are complete.
@@ -68,16 +56,14 @@ impl Ingest {
         self.sealed.drain(..)
     }
 
-    /// Gives what is pending if it was held long enough.
-    pub fn seal_due(&mut self, now: Instant) -> std::vec::Drain<'_, Chunk> {
-        if self.seal_at().is_some_and(|at| at <= now) {
-            self.chunker.seal(now - self.began, &mut self.sealed);
-            self.anchor_at(now);
-        }
+    /// Gives what is pending.
+    pub fn seal(&mut self, now: Instant) -> std::vec::Drain<'_, Chunk> {
+        self.chunker.seal(now - self.began, &mut self.sealed);
+        self.anchor_at(now);
         self.sealed.drain(..)
     }
 
-    /// When what is pending must go out.
+    /// When what is pending must go out, whatever its round does.
     pub fn seal_at(&self) -> Option<Instant> {
         self.chunker.seal_at().map(|since| self.began + since)
     }

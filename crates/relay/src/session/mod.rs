@@ -1,13 +1,14 @@
 //! One live stream and the task that owns it.
 //!
 //! [`state`] decides (pure; a start in [`opening`], a gap in [`gap`]), `task` waits and does, [`ingest`] turns upstream
-//! bytes into chunks at the right pace.
+//! bytes into chunks, `intake` says when they are read.
 //! What joiners and pages see of a session is `Shared`; nobody but the task changes the stream.
 
 mod attempt;
 pub mod gap;
 mod hedge;
 pub mod ingest;
+mod intake;
 pub mod opening;
 mod repeats;
 pub mod state;
@@ -30,7 +31,7 @@ use crate::output::hls::Packager;
 use crate::output::recording::{Desk, Recording};
 use crate::relay::StreamKey;
 use crate::ring::{Ring, RingLevel};
-use crate::viewer::{ViewerInfo, ViewerSnapshot, Viewers};
+use crate::viewer::{ViewerId, ViewerInfo, ViewerSnapshot, Viewers};
 
 /// Why a stream is over. Its viewers' bodies end with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub enum EndReason {
     UpstreamFailed(OpenError),
     /// The source sent nothing, or nothing new, for `HOLD_TIMEOUT`.
     Stalled,
+    /// It played for nobody, and who came found no place to begin.
+    Unjoinable,
     /// What is broadcast is hours old: the channel plays its end again and again.
     Looping,
     /// The channel turned out to be another session's.
@@ -72,6 +75,7 @@ impl EndReason {
             Self::UpstreamEnded => "upstream_ended",
             Self::UpstreamFailed(_) => "upstream_failed",
             Self::Stalled => "stalled",
+            Self::Unjoinable => "unjoinable",
             Self::Looping => "looping",
             Self::Merged(_) => "merged",
             Self::Shutdown => "shutdown",
@@ -143,6 +147,8 @@ pub(crate) enum Command {
     MakeRoom,
     /// End, for this reason.
     End(EndReason),
+    /// Somebody found no place to begin: end unless it plays for somebody else.
+    EndIfNobodyPlays,
     /// Play on another source, if there is one, for this reason. It names the source to leave.
     Leave(OpenError),
 }
@@ -198,8 +204,8 @@ pub struct SessionSnapshot {
     pub created: Timestamp,
     /// When media was there.
     pub started: Option<Timestamp>,
-    /// Who watches or waits.
-    pub viewers: Vec<ViewerSnapshot>,
+    /// How many watch or wait.
+    pub viewers: usize,
     /// Since when nobody does.
     pub lingering: Option<Duration>,
     /// Since a byte came or a viewer joined.
@@ -320,6 +326,19 @@ impl Shared {
         self.last_progress.store(since, Ordering::Relaxed);
     }
 
+    /// It is left as it is when it has too much to do to listen.
+    pub(crate) fn end_if_nobody_plays(&self) {
+        let _later = self.commands.try_send(Command::EndIfNobodyPlays);
+    }
+
+    pub(crate) fn watching(&self) -> Vec<ViewerSnapshot> {
+        self.viewers.snapshot(self.ring.level().next)
+    }
+
+    pub(crate) fn viewer(&self, id: ViewerId) -> Option<ViewerSnapshot> {
+        self.viewers.find(id, self.ring.level().next)
+    }
+
     pub(crate) fn snapshot(&self) -> SessionSnapshot {
         let facts = self.facts.lock();
         let quiet_from = Duration::from_millis(self.last_progress.load(Ordering::Relaxed));
@@ -332,7 +351,7 @@ impl Shared {
             stats: facts.report.as_ref().and_then(|report| report.stats()),
             created: self.created,
             started: facts.started,
-            viewers: self.viewers.snapshot(ring.next),
+            viewers: self.viewers.count(),
             lingering: facts.lingering_since.map(|since| since.elapsed()),
             idle: self.opened.elapsed().saturating_sub(quiet_from),
             bytes_in: self.bytes_in.load(Ordering::Relaxed),

@@ -360,9 +360,13 @@ impl Machine {
         while self.gaps.front().is_some_and(|(at, _)| *at + GAP_WINDOW <= now) {
             self.gaps.pop_front();
         }
-        let is_flapping = self.gaps.len() >= QUICK_GAPS;
-        self.gaps.push_back((now, failure.source_id().cloned()));
-        let mut exclude: Vec<SourceId> = self.gaps.iter().filter_map(|(_, source)| source.clone()).collect();
+        let is_flapping = cause != Cause::Wanted && self.gaps.len() >= QUICK_GAPS;
+        let failed = self.gaps.iter().filter_map(|(_, source)| source.as_ref());
+        let mut exclude: Vec<SourceId> = failed.chain(failure.source_id()).cloned().collect();
+        // A source that is to be left has not failed: however often an operator moves a stream, it is no gap.
+        if cause != Cause::Wanted {
+            self.gaps.push_back((now, failure.source_id().cloned()));
+        }
         exclude.dedup();
         let until = if cause == Cause::Wanted { now } else { self.last_sound } + self.timings.hold;
         let mut gap = Gap::new(cause, failure, until, now).avoiding(exclude).spread_by(self.spread);

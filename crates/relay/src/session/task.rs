@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::{Attempt, Challenger, Happened};
 use super::gap::SPREAD;
 use super::ingest::Ingest;
+use super::intake::Intake;
 use super::repeats::Repeats;
 use super::state::{Machine, Order, State, Step};
 use super::stuffing::Stuffing;
@@ -42,6 +43,7 @@ pub(crate) struct Task {
     producer: Option<Producer>,
     machine: Machine,
     ingest: Ingest,
+    intake: Intake,
     stuffing: Stuffing,
     repeats: Repeats,
     current: Option<Attempt>,
@@ -56,8 +58,8 @@ pub(crate) struct Task {
     healing: Healed,
     /// What was last said to be wrong.
     told: Option<String>,
-    /// The ring's place in the memory budget.
-    lease: Lease,
+    /// Held for its drop: the ring's place in the memory budget.
+    _lease: Lease,
 }
 
 /// Which attempt.
@@ -74,6 +76,8 @@ enum Happening {
     Told(Command),
     Viewers,
     Attempt(Side, Happened),
+    /// The source in use has nothing more at the moment.
+    RanDry,
     Timer,
 }
 
@@ -90,6 +94,7 @@ impl Task {
         Self {
             machine: Machine::new(config.timings, shared.opened, now).spread_by(rand::random_range(SPREAD)),
             ingest: Ingest::new(config.chunk_bytes, config.join_burst, config.ring_media, now),
+            intake: Intake::Taking,
             stuffing: Stuffing::new(now),
             repeats: Repeats::default(),
             current: None,
@@ -104,7 +109,7 @@ impl Task {
             relay,
             shared,
             commands,
-            lease,
+            _lease: lease,
         }
     }
 
@@ -124,6 +129,8 @@ impl Task {
         self.execute(order)?;
         let order = self.seal_due();
         self.execute(order)?;
+        let order = self.look_at_the_clock();
+        self.execute(order)?;
         if self.machine.has_a_future() {
             return ControlFlow::Continue(());
         }
@@ -134,15 +141,22 @@ impl Task {
 
     async fn select(&mut self) -> Happening {
         let now = Instant::now();
-        let resume_at = self.ingest.resume_at(now, self.lease.share());
-        let stuffing_at = self.is_stuffed().then(|| self.stuffing.due_at()).filter(|_| resume_at.is_none());
-        let deadline = self.machine.deadline(self.standing(), now);
-        let wake_at = earliest([deadline, self.ingest.seal_at(), resume_at, stuffing_at]);
+        let read = self.intake.may_read(now);
+        let wake_at =
+            earliest([self.decides_at(now), self.ingest.seal_at(), self.intake.wake_at(), self.stuffs_at()]);
         // What was due before it was known to be, as a hedge is when one of two sources fails, is not late.
         let wake_at = wake_at.map(|at| at.max(now));
-        let happening = self.happening(now, resume_at.is_none(), wake_at).await;
+        let happening = self.happening(now, read, wake_at).await;
         self.excuse(wake_at);
         happening
+    }
+
+    fn decides_at(&self, now: Instant) -> Option<Instant> {
+        self.machine.deadline(self.standing(), now)
+    }
+
+    fn stuffs_at(&self) -> Option<Instant> {
+        (self.is_stuffed() && !self.intake.is_held_back()).then(|| self.stuffing.due_at())
     }
 
     /// When this was waked much later than it was to be, this program stood still, and nobody is to blame for his silence.
@@ -157,15 +171,17 @@ impl Task {
     }
 
     async fn happening(&mut self, now: Instant, read: bool, wake_at: Option<Instant>) -> Happening {
-        let Self { current, challengers, .. } = self;
+        let Self { current, challengers, intake, .. } = self;
+        let is_taking = read && *intake == Intake::Taking;
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Happening::Stopped,
             Some(command) = self.commands.recv() => Happening::Told(command),
             Ok(()) = self.viewers.changed() => Happening::Viewers,
-            (side, happened) = poll_fn(|context| poll(current, challengers, read, context)) => {
-                Happening::Attempt(side, happened)
-            }
+            happening = poll_fn(|context| match poll(current, challengers, read, context) {
+                Poll::Pending if is_taking => Poll::Ready(Happening::RanDry),
+                polled => polled.map(|(side, happened)| Happening::Attempt(side, happened)),
+            }) => happening,
             () = sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => Happening::Timer,
         }
     }
@@ -180,7 +196,9 @@ impl Task {
             Happening::Attempt(Side::Challenger(at), Happened::Media(media)) => {
                 self.challenger_media(at, media)
             }
-            Happening::Timer => self.timer(),
+            Happening::RanDry => self.ran_dry(),
+            // It is looked at the clock after whatever happens.
+            Happening::Timer => Order::Wait,
         }
     }
 
@@ -188,6 +206,12 @@ impl Task {
         match command {
             Command::MakeRoom => self.make_room(),
             Command::End(reason) => self.apply(Step::End(reason)),
+            Command::EndIfNobodyPlays
+                if self.shared.ring.has_start() || self.shared.viewers.somebody_plays() =>
+            {
+                Order::Wait
+            }
+            Command::EndIfNobodyPlays => self.apply(Step::End(EndReason::Unjoinable)),
             Command::Offer(upstream) => self.offered(*upstream),
             Command::Leave(why) => {
                 let is_there = self.current.as_ref().and_then(Attempt::source).as_ref() == why.source_id();
@@ -202,20 +226,22 @@ impl Task {
         if order == Order::Wait { self.apply(Step::MakeRoom) } else { order }
     }
 
-    /// Media that we leave in the socket ourselves is no silence of the source.
-    fn timer(&mut self) -> Order {
+    /// Whatever happens, and however much comes in: a source that floods brings no deadline to a halt.
+    fn look_at_the_clock(&mut self) -> Order {
         let now = Instant::now();
-        if self.ingest.resume_at(now, self.lease.share()).is_some() {
+        // Media that we leave in the socket ourselves is no silence of the source, also at the moment when we go on.
+        if self.intake.is_held_back() {
             self.stuffing.media(now);
             let media = self.ingest.media_time();
             let order = self.apply(Step::Data(media));
             if order != Order::Wait {
                 return order;
             }
-        } else if self.is_stuffed() {
+        }
+        if self.stuffs_at().is_some_and(|at| at <= now) {
             self.stuff(now);
         }
-        self.apply(Step::Tick)
+        if self.decides_at(now).is_some_and(|at| at <= now) { self.apply(Step::Tick) } else { Order::Wait }
     }
 
     /// Whether silence is filled: viewers have had media, and wait for more.
@@ -226,7 +252,8 @@ impl Task {
     fn stuff(&mut self, now: Instant) {
         let media = self.ingest.media_time();
         if let (Some(bytes), Some(producer)) = (self.stuffing.take(now), &mut self.producer) {
-            producer.push(Chunk { seq: 0, bytes, start: None, media, pcr: None, jump: false });
+            let _deliveries_of_media_count =
+                producer.push(Chunk { seq: 0, bytes, start: None, media, pcr: None, jump: false });
         }
     }
 
@@ -286,7 +313,6 @@ impl Task {
 
     fn viewers_changed(&mut self) -> Order {
         let count = *self.viewers.borrow_and_update();
-        self.ingest.set_viewers(count);
         self.shared.measured(self.ingest.bitrate());
         self.apply(Step::Viewers(count))
     }

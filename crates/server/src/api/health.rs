@@ -62,7 +62,7 @@ pub async fn health(State(app): State<App>) -> Json<HealthPage> {
         uptime_seconds: app.began.elapsed().as_secs(),
         engines: engines.len(),
         healthy_engines: healthy,
-        streams: app.relay.sessions().len(),
+        streams: app.relay.streams(),
         viewers: app.relay.viewers(),
     })
 }

@@ -94,7 +94,7 @@ pub async fn status(State(app): State<App>) -> Json<ProxyStatus> {
         running: true,
         total_sessions: sessions.len(),
         active_sessions: sessions.iter().filter(|session| session.phase == Phase::Live).count(),
-        total_clients: sessions.iter().map(|session| session.viewers.len()).sum(),
+        total_clients: sessions.iter().map(|session| session.viewers).sum(),
         sessions: sessions.into_iter().map(ProxySession::from).collect(),
     })
 }
@@ -115,7 +115,7 @@ pub async fn viewers(
     State(app): State<App>,
     Path(id): Path<String>,
 ) -> Result<Json<ProxyViewers>, Problem> {
-    let viewers = find(&app, &id)?.viewers;
+    let viewers = app.relay.watching(&find(&app, &id)?.key);
     Ok(Json(ProxyViewers { viewers: viewers.into_iter().map(ProxyViewer::from).collect() }))
 }
 
@@ -141,10 +141,8 @@ pub async fn kick(
 
 /// Who a viewer is, for the audit; null when nobody has this number.
 fn watching(app: &App, id: u64) -> Value {
-    let sessions = app.relay.sessions();
-    let found = sessions.iter().find_map(|session| {
-        let viewer = session.viewers.iter().find(|viewer| viewer.id.get() == id)?;
-        Some(json!({ "stream": session.key.as_str(), "address": viewer.address, "user_agent": viewer.user_agent }))
+    let found = app.relay.viewer(id).map(|(stream, viewer)| {
+        json!({ "stream": stream.as_str(), "address": viewer.address, "user_agent": viewer.user_agent })
     });
     found.unwrap_or_default()
 }
@@ -196,7 +194,7 @@ impl From<SessionSnapshot> for ProxySession {
             playback_session_id: source.and_then(|source| source.playback_session_id.clone()),
             is_live: source.is_none_or(|source| source.is_live),
             is_active: session.phase == Phase::Live,
-            client_count: session.viewers.len(),
+            client_count: session.viewers,
             created_at: session.created,
             started_at: session.started,
             // A stream that is over is out of this list at once; the keys stay for clients that read them.

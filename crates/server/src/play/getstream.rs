@@ -24,7 +24,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-use super::recording::{self, Seat};
+use super::recording::{self, RequestedRange, Seat};
 use crate::api::problem::{Code, Problem};
 use crate::app::App;
 use crate::client::ClientInfo;
@@ -35,14 +35,14 @@ pub async fn play(
     State(app): State<App>,
     RawQuery(query): RawQuery,
     client: ClientInfo,
-    headers: HeaderMap,
+    RequestedRange(range): RequestedRange,
     switch: AbortSwitch,
 ) -> Result<Response, Problem> {
     let content = Selector::from_query(query.as_deref())?;
     let viewer = join(&app, content, client, switch.line()).await?;
     if viewer.is_recording() {
         // Boxed, because this future is as large as its largest way, and thousands may wait for a broadcast at once.
-        let seat = Seat { range: recording::range(&headers), switch };
+        let seat = Seat { range, switch };
         return Box::pin(recording::play(viewer, seat)).await;
     }
     let body = AbortOnError::new(TsBody::new(viewer), switch);

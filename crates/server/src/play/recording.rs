@@ -1,13 +1,17 @@
 //! A recording at `GET /ace/getstream`: a file that one viewer reads, as far and from where it likes (RFC 9110 §14).
 
+use std::convert::Infallible;
+
 use acemux_relay::output::recording::{Broken, ByteRange, Extent, Part};
 use acemux_relay::viewer::Viewer;
 use axum::body::Body;
+use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_LENGTH,
     CONTENT_RANGE, CONTENT_TYPE, RANGE,
 };
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::api::problem::{Code, Problem};
@@ -35,8 +39,19 @@ pub(super) async fn play(viewer: Viewer, seat: Seat) -> Result<Response, Problem
     Ok((status, headers(&part), Body::new(body)).into_response())
 }
 
+/// The range that a request names, taken alone: whoever waits for a stream keeps no other header.
+pub struct RequestedRange(pub(super) Option<ByteRange>);
+
+impl<S: Sync> FromRequestParts<S> for RequestedRange {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(range(&parts.headers)))
+    }
+}
+
 /// The range that a request names. One that cannot be read, or several, mean the whole (RFC 9110 §14.2).
-pub(super) fn range(headers: &HeaderMap) -> Option<ByteRange> {
+fn range(headers: &HeaderMap) -> Option<ByteRange> {
     let text = headers.get(RANGE)?.to_str().ok()?.trim().strip_prefix("bytes=")?;
     let (first, last) = text.split_once('-')?;
     let number = |text: &str| {

@@ -150,7 +150,7 @@ async fn e10_a_burst_of_forty_megabytes_is_taken_at_the_pace_of_the_media() {
         // 2.5 MB a second by the media's clock, and a head start of half the ring.
         let most = 2_500_000 * second * 2 + ring as u64;
         assert!(session.bytes_in < most, "{} bytes after {second} s", session.bytes_in);
-        assert_eq!(session.viewers[0].skips, 0, "a viewer that reads is never behind the ring");
+        assert_eq!(app.watching()[0].skips, 0, "a viewer that reads is never behind the ring");
     }
     viewer.assert_perfect();
 }
@@ -710,7 +710,7 @@ async fn e27_radio_and_uhd_start_and_flow_alike() {
             let behind = swarm::now().saturating_sub(newest);
             assert!(behind < Duration::from_secs(12), "{bitrate}: {behind:?} behind");
         }
-        assert_eq!(app.app.relay.sessions()[0].viewers.iter().map(|viewer| viewer.skips).sum::<u64>(), 0);
+        assert_eq!(app.watching().iter().map(|viewer| viewer.skips).sum::<u64>(), 0);
     }
 }
 

@@ -167,8 +167,8 @@ async fn a_viewer_that_is_thrown_out_has_no_token_any_more() {
     let app = app().await;
     let mut viewer = HlsViewer::open(app.address(), ID).await;
     viewer.look().await;
-    let number = app.app.relay.sessions()[0].viewers[0].id.get();
-    assert!(app.app.relay.sessions()[0].viewers[0].bytes > 0);
+    let number = app.watching()[0].id.get();
+    assert!(app.watching()[0].bytes > 0);
     assert!(app.app.relay.kick(number));
     until("it is gone", || app.app.relay.viewers() == 0).await;
     assert_eq!(get(app.address(), &viewer.path("index.m3u8")).await.status, 403);

@@ -184,9 +184,7 @@ async fn a_viewer_that_still_waits_for_its_stream_can_be_thrown_out_whatever_it_
         let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
         let kick = async {
             until("it waits", || app.app.relay.waiting() == 1).await;
-            let sessions = app.app.relay.sessions();
-            let viewer = sessions.iter().flat_map(|session| &session.viewers).next().expect("one waits");
-            assert!(app.app.relay.kick(viewer.id.get()));
+            assert!(app.app.relay.kick(app.watching()[0].id.get()));
             until("its place is free", || app.app.relay.viewers() == 0).await;
         };
         let (reply, ()) = tokio::join!(try_send(app.address(), &request), kick);

@@ -378,6 +378,18 @@ fn an_engine_that_is_left_plays_on_until_the_other_one_does_and_stays_when_there
 }
 
 #[test]
+fn however_often_an_operator_moves_a_stream_its_next_gap_is_healed_at_once() {
+    let mut bench = Bench::live();
+    for _ in 0..5 {
+        bench.takes(Step::Leave(refused("b")));
+        bench.takes(nowhere());
+        bench.plays_for(3);
+    }
+    let order = bench.step(broken("a"));
+    assert!(matches!(&order, Order::Open { exclude, .. } if *exclude == [engine("a")]), "{order:?}");
+}
+
+#[test]
 fn an_engine_that_breaks_while_it_is_left_is_a_gap() {
     let mut bench = Bench::live();
     bench.takes(Step::Leave(refused("a")));

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::super::attempt::{Attempt, Challenger, Joining};
 use super::super::ingest::Ingest;
+use super::super::intake::Intake;
 use super::super::state::{Order, State, Step};
 use super::super::{Command, EndReason, Shared};
 use super::{Side, Task};
@@ -116,6 +117,7 @@ impl Task {
         attempt.progress.enter(Stage::FirstByte);
         if side == Side::Current {
             self.shared.playing_on(upstream.source.clone(), Arc::clone(&upstream.report));
+            self.intake = Intake::Taking;
         }
         let recording = upstream.recording.clone();
         attempt.opened(upstream);
@@ -214,6 +216,7 @@ impl Task {
         current.progress.enter(Stage::FirstByte);
         self.shared.playing_on(upstream.source.clone(), Arc::clone(&upstream.report));
         current.opened(upstream);
+        self.intake = Intake::Taking;
         self.apply(Step::Opened(Ok(())))
     }
 }

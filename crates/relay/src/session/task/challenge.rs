@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::super::attempt::{Attempt, Challenger, Joined, Joining};
+use super::super::intake::Intake;
 use super::super::state::{Order, Step};
 use super::{Side, Task};
 use crate::event::Healed;
@@ -46,7 +47,6 @@ impl Task {
     fn outrun(&mut self, at: usize, chunks: Vec<Chunk>) -> Order {
         self.challengers.swap(0, at);
         self.promote();
-        self.ingest.set_viewers(self.machine.viewers_now());
         let published = self.publish(chunks);
         self.after_publishing(published)
     }
@@ -99,6 +99,7 @@ impl Task {
             self.shared.playing_on(upstream.source.clone(), Arc::clone(&upstream.report));
         }
         self.current = Some(attempt);
+        self.intake = Intake::Taking;
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::super::attempt::Attempt;
 use super::super::gap::Cause;
+use super::super::intake::Intake;
 use super::super::repeats::Seen;
 use super::super::state::{Order, State, Step};
 use super::Task;
@@ -42,6 +43,7 @@ impl Task {
 
     fn bytes(&mut self, bytes: &[u8]) -> Order {
         self.count(bytes.len());
+        self.intake.took(&self.relay.rounds, Instant::now());
         if let Some(current) = &self.current {
             current.progress.enter_after(Stage::FirstByte, Stage::Keyframe);
         }
@@ -90,10 +92,32 @@ impl Task {
         self.shared.progressed();
     }
 
-    pub(super) fn seal_due(&mut self) -> Order {
-        let chunks = self.ingest.seal_due(Instant::now()).collect();
-        let published = self.publish_new(chunks);
+    /// The round's bytes are in.
+    pub(super) fn ran_dry(&mut self) -> Order {
+        let now = Instant::now();
+        let published = self.seal(now);
+        self.intake.ran_dry(published, &self.relay.rounds, now);
         self.after_publishing(published)
+    }
+
+    /// What is pending for too long, or before a source that is too far ahead is left to wait.
+    pub(super) fn seal_due(&mut self) -> Order {
+        let now = Instant::now();
+        let mut is_due = self.ingest.seal_at().is_some_and(|at| at <= now);
+        let ring = self.shared.ring.most_bytes();
+        if self.intake == Intake::Taking
+            && let Some(until) = self.ingest.resume_at(now, ring)
+        {
+            self.intake.hold_back(until, &self.relay.rounds);
+            is_due = true;
+        }
+        let published = is_due && self.seal(now);
+        self.after_publishing(published)
+    }
+
+    fn seal(&mut self, now: Instant) -> bool {
+        let chunks = self.ingest.seal(now).collect();
+        self.publish_new(chunks)
     }
 
     pub(super) fn after_publishing(&mut self, published: bool) -> Order {
@@ -145,7 +169,8 @@ impl Task {
         let mut published = false;
         for chunk in chunks {
             if let Some(producer) = &mut self.producer {
-                producer.push(chunk);
+                let delivery = producer.push(chunk);
+                self.relay.rounds.delivered(delivery, Instant::now());
                 published = true;
             }
         }
