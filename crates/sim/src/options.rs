@@ -49,6 +49,9 @@ pub struct SimOptions {
     pub swarm_lag: Duration,
     /// How the end of a media body is told, unless a fault says otherwise. The open engine's are always chunked.
     pub framing: Framing,
+    /// Script port of the simulated gluetun whose tunnel it depends on: while that is down, or gone, the engine is
+    /// [offline](crate::Fault::Offline).
+    pub tunnel: Option<SocketAddr>,
     /// Faults present from the first moment.
     pub faults: Vec<Rule>,
     /// A ledger to write into, shared between engines; without one the engine keeps its own.
@@ -74,6 +77,7 @@ impl Default for SimOptions {
             prebuffer_timeout: Duration::from_secs(15),
             swarm_lag: Duration::ZERO,
             framing: Framing::Close,
+            tunnel: None,
             faults: Vec::new(),
             ledger: None,
         }
@@ -214,7 +218,7 @@ pub struct UnknownOption {
 }
 
 /// The one of `all` that is written like this.
-fn named<T: Copy + fmt::Display>(text: &str, all: &[T]) -> Result<T, UnknownOption> {
+pub(crate) fn named<T: Copy + fmt::Display>(text: &str, all: &[T]) -> Result<T, UnknownOption> {
     all.iter().find(|one| one.to_string() == text).copied().ok_or_else(|| UnknownOption {
         text: text.to_owned(),
         allowed: all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
