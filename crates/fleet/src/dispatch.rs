@@ -29,6 +29,7 @@ use self::desk::{Decision, Desk, Floor, Full, GIVING_WAY, View};
 use self::trial::Deliveries;
 pub use self::trial::Trial;
 use crate::member::{Contained, EngineKey, Health, Member};
+use crate::tunnel::TunnelName;
 
 /// A wait that ends so much later than it was to end did so because this program stood still, not the engines.
 pub(crate) const STANDSTILL: Duration = Duration::from_secs(2);
@@ -349,6 +350,11 @@ impl Engines {
     /// The engine of this key.
     pub fn find(&self, key: &str) -> Option<Arc<Member>> {
         self.all().iter().find(|member| member.key.as_str() == key).cloned()
+    }
+
+    /// Those behind this tunnel.
+    pub fn inside(&self, tunnel: &TunnelName) -> Vec<Arc<Member>> {
+        self.all().iter().filter(|member| member.tunnel() == Some(tunnel)).cloned().collect()
     }
 
     /// Whether a start may succeed now.

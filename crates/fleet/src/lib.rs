@@ -16,6 +16,7 @@
 //! * [`provisioner`] is the seam to whoever runs containers; [`docker`] is the one there is.
 //! * [`dispatch`] chooses the engine of a new stream and queues who finds none. [`member`] is one engine as streams see
 //!   it, [`probe`] asks whether it answers.
+//! * [`tunnel`] is what engines reach the world through: the host's network, or a VPN's.
 //! * [`profile`] and [`custom`] say what an engine is made from, [`recipe`] makes it; [`spec`] is one container before it
 //!   exists.
 //!
@@ -44,3 +45,4 @@ mod reconcile;
 pub mod runaway;
 pub mod spec;
 pub mod trouble;
+pub mod tunnel;

@@ -168,8 +168,9 @@ impl Recipe {
         if let Network::Container(vpn) = &self.network {
             labels.put(label::VPN_CONTAINER, vpn.as_str().to_owned());
         }
-        if ports.p2p.is_some() {
+        if let Some(p2p) = ports.p2p {
             labels.put(label::FORWARDED, "true".to_owned());
+            labels.put(label::P2P_PORT, p2p.to_string());
         }
     }
 

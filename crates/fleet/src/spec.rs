@@ -31,6 +31,10 @@ pub mod label {
     pub const PLACE: &str = "io.acemux.place";
     /// Fingerprint of the recipe it was made from; another one means outdated.
     pub const RECIPE: &str = "io.acemux.recipe";
+    /// Its port for peers, where it shares a VPN's network: no two there have one.
+    pub const P2P_PORT: &str = "io.acemux.p2p_port";
+    /// The network that it joined ([`crate::tunnel::Namespace`]).
+    pub const NAMESPACE: &str = "io.acemux.namespace";
     /// Which run of the service created it: another one than ours made it when it appears while we run.
     pub const RUN: &str = "io.acemux.run";
 

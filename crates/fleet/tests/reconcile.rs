@@ -9,11 +9,12 @@ use acemux_fleet::allowed::HostPorts;
 use acemux_fleet::dispatch::{DispatchOptions, Engines, Outlook};
 use acemux_fleet::event::{Event, Observer};
 use acemux_fleet::fleet::{Fleet, FleetOptions, Snapshot};
-use acemux_fleet::ident::ContainerId;
+use acemux_fleet::ident::{ContainerId, DockerName};
 use acemux_fleet::plan::Policy;
 use acemux_fleet::profile::{ArmTags, Profile, Variant};
 use acemux_fleet::provisioner::{
     Container, ContainerState, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage,
+    VpnContainer,
 };
 use acemux_fleet::recipe::{Reach, Recipe};
 use acemux_fleet::runaway::RunawayRule;
@@ -45,6 +46,10 @@ struct World {
     refuses_names: bool,
     /// When which name was asked for.
     asked: Vec<(Instant, String)>,
+    /// VPN containers, by name.
+    vpns: BTreeMap<String, VpnContainer>,
+    /// Which of them were restarted when.
+    restarts: Vec<(Instant, ContainerId)>,
     next: u64,
 }
 
@@ -150,6 +155,26 @@ impl Provisioner for FakeDaemon {
 
     fn usage(&self, _id: &ContainerId) -> BoxStream<'static, Usage> {
         stream::pending().boxed()
+    }
+
+    fn vpn<'a>(
+        &'a self,
+        name: &'a DockerName,
+    ) -> BoxFuture<'a, Result<Option<VpnContainer>, ProvisionError>> {
+        let (daemon, name) = (self.clone(), name.as_str().to_owned());
+        after(move || Ok(daemon.0.lock().vpns.get(&name).cloned()))
+    }
+
+    fn vpn_changes(&self, _name: &DockerName) -> BoxStream<'static, ()> {
+        stream::pending().boxed()
+    }
+
+    fn restart_vpn<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), ProvisionError>> {
+        let (daemon, id) = (self.clone(), id.clone());
+        after(move || {
+            daemon.0.lock().restarts.push((Instant::now(), id));
+            Ok(())
+        })
     }
 
     fn daemon(&self) -> BoxFuture<'_, Result<Daemon, ProvisionError>> {

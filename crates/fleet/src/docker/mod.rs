@@ -1,13 +1,14 @@
 //! Engines as Docker containers.
 //!
 //! All use of Docker is in this module, with a closed list of calls: ping, version, events (filtered), containers
-//! list/create/start/stop/remove/inspect/logs/stats, images inspect/pull, networks inspect/create. No exec, no attach,
+//! list/create/start/stop/remove/inspect/logs/stats, restart (of a VPN, [`vpn`]), images inspect/pull, networks inspect/create. No exec, no attach,
 //! no build, no volumes. Every call has a deadline and at most four are under way; only containers that carry this
 //! instance's label are acted on, by their full id, after the label was read again.
 
 mod body;
 mod pull;
 mod read;
+mod vpn;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -31,7 +32,9 @@ use tokio_util::task::TaskTracker;
 use self::pull::Pulls;
 use crate::ident::{ContainerId, DockerName, InstanceId};
 use crate::plan::NAME_PREFIX;
-use crate::provisioner::{Container, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage};
+use crate::provisioner::{
+    Container, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage, VpnContainer,
+};
 use crate::spec::{EngineSpec, Network, label};
 
 /// Where Docker listens when `DOCKER_HOST` says nothing.
@@ -101,14 +104,19 @@ impl Docker {
     /// The networks of the container that this process runs in, if it runs in one of this daemon's: engines can then
     /// be reached by name over them. Docker's default bridge has no names.
     pub async fn own_networks(&self) -> Option<Vec<DockerName>> {
+        let networks = self.joined_networks().await?.into_iter();
+        let networks = networks.filter_map(|network| network.parse().ok());
+        let is_usual = |network: &DockerName| matches!(network.as_str(), "bridge" | "host" | "none");
+        Some(networks.filter(|network| !is_usual(network)).collect())
+    }
+
+    /// All of them, Docker's usual ones included: over its default bridge others are reached by address.
+    async fn joined_networks(&self) -> Option<Vec<String>> {
         let id = own_container(&std::fs::read_to_string("/proc/self/mountinfo").ok()?)?;
         let inspect =
             async |client: Client| client.inspect_container(&id, None::<InspectContainerOptions>).await;
         let found = self.call(INSPECT, inspect).await.ok()?;
-        let networks = found.network_settings?.networks?.into_keys();
-        let networks = networks.filter_map(|network| network.parse().ok());
-        let is_usual = |network: &DockerName| matches!(network.as_str(), "bridge" | "host" | "none");
-        Some(networks.filter(|network| !is_usual(network)).collect())
+        Some(found.network_settings?.networks?.into_keys().collect())
     }
 
     /// A connected client.
@@ -328,11 +336,16 @@ impl Docker {
         self.call(LOGS, read).await.unwrap_or_default()
     }
 
-    async fn event_stream(self) -> Option<BoxStream<'static, ()>> {
-        let filters = HashMap::from([
-            ("type".to_owned(), vec!["container".to_owned()]),
-            ("label".to_owned(), vec![format!("{}={}", label::INSTANCE, self.0.instance)]),
-        ]);
+    /// What happens to containers that this filter lets through.
+    fn changes_by(&self, filter: (String, Vec<String>)) -> BoxStream<'static, ()> {
+        let docker = self.clone();
+        let events =
+            async move { docker.event_stream(filter).await.unwrap_or_else(|| stream::empty().boxed()) };
+        stream::once(events).flatten().boxed()
+    }
+
+    async fn event_stream(self, filter: (String, Vec<String>)) -> Option<BoxStream<'static, ()>> {
+        let filters = HashMap::from([("type".to_owned(), vec!["container".to_owned()]), filter]);
         let client = self.client().await.ok()?;
         let options = EventsOptions { filters: Some(filters), ..EventsOptions::default() };
         let events = client.events(Some(options)).take_while(|event| std::future::ready(event.is_ok()));
@@ -398,9 +411,7 @@ impl Provisioner for Docker {
     }
 
     fn changes(&self) -> BoxStream<'static, ()> {
-        let docker = self.clone();
-        let events = async move { docker.event_stream().await.unwrap_or_else(|| stream::empty().boxed()) };
-        stream::once(events).flatten().boxed()
+        self.changes_by(("label".to_owned(), vec![format!("{}={}", label::INSTANCE, self.0.instance)]))
     }
 
     fn usage(&self, id: &ContainerId) -> BoxStream<'static, Usage> {
@@ -415,6 +426,22 @@ impl Provisioner for Docker {
                 .boxed()
         };
         stream::once(usage).flatten().boxed()
+    }
+
+    fn vpn<'a>(
+        &'a self,
+        name: &'a DockerName,
+    ) -> BoxFuture<'a, Result<Option<VpnContainer>, ProvisionError>> {
+        self.look_at_vpn(name).boxed()
+    }
+
+    fn vpn_changes(&self, name: &DockerName) -> BoxStream<'static, ()> {
+        let filter = ("container".to_owned(), vec![name.as_str().to_owned()]);
+        self.changes_by(filter)
+    }
+
+    fn restart_vpn<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), ProvisionError>> {
+        self.restart(id).boxed()
     }
 
     fn daemon(&self) -> BoxFuture<'_, Result<Daemon, ProvisionError>> {

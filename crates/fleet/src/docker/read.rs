@@ -116,11 +116,11 @@ fn is_anothers(mode: Option<&str>) -> bool {
     mode.is_some_and(|mode| mode.starts_with("container:"))
 }
 
-fn id(id: Option<String>) -> Result<ContainerId, ProvisionError> {
+pub(super) fn id(id: Option<String>) -> Result<ContainerId, ProvisionError> {
     id.unwrap_or_default().parse().map_err(|_| bad("a container without an id"))
 }
 
-fn state_of(word: &str) -> Result<ContainerState, ProvisionError> {
+pub(super) fn state_of(word: &str) -> Result<ContainerState, ProvisionError> {
     match word {
         "created" => Ok(ContainerState::Created),
         "running" => Ok(ContainerState::Running),

@@ -1,6 +1,6 @@
 //! What there is: containers as the daemon lists them, and what became of those that are known.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::member::{Contained, EngineKey, Health, Member};
 use crate::plan::{NAME_AVOIDED, Purpose};
 use crate::provisioner::{Container, ContainerState, Neighbours, ProvisionError, Provisioner};
 use crate::spec::label;
+use crate::tunnel::TunnelName;
 
 /// Least time between two lists: a flood of events costs one call a second.
 const LIST_PAUSE: Duration = Duration::from_secs(1);
@@ -216,6 +217,8 @@ impl Reconciler {
                 id: id.clone(),
                 place: seen.place,
                 labels: container.labels.clone(),
+                tunnel: TunnelName::of(&container.labels),
+                forwarded: forwarded(&container.labels),
                 image: container.image.clone(),
                 is_new: container.labels.get(label::RUN) == Some(&self.options.run),
                 runaway: (!container.shares_network).then_some(self.options.runaway),
@@ -280,6 +283,11 @@ impl Reconciler {
             self.creation_succeeded(purpose, now);
         }
     }
+}
+
+fn forwarded(labels: &BTreeMap<String, String>) -> Option<u16> {
+    labels.get(label::FORWARDED).filter(|value| *value == "true")?;
+    labels.get(label::P2P_PORT)?.parse().ok()
 }
 
 /// One stream of statistics for as long as the handle lives.
