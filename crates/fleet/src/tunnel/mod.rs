@@ -10,6 +10,7 @@
 //! waits for one. What a report means for engines is the plan's business and not this module's.
 
 pub mod direct;
+pub mod exit;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::exit::Exit;
 use crate::ident::{ContainerId, DockerName, InvalidName};
 use crate::provisioner::VpnContainer;
 use crate::spec::label;
@@ -156,13 +158,15 @@ pub struct Report {
     pub container: Option<VpnContainer>,
     /// The port that its provider forwards to it. `None`: not yet, not any more, or not known.
     pub forwarded: Option<u16>,
+    /// What it tells of itself.
+    pub exit: Exit,
 }
 
 impl Report {
     /// Before anything is known.
     pub fn unknown() -> Self {
         let health = Health::Unsure { why: "it has not been looked at yet".to_owned() };
-        Self { health, since: Instant::now(), container: None, forwarded: None }
+        Self { health, since: Instant::now(), container: None, forwarded: None, exit: Exit::default() }
     }
 
     /// The network that engines would join now.
