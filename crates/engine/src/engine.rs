@@ -295,6 +295,11 @@ impl Engine {
         self.0.client.check().await
     }
 
+    /// Whether it says that it has a network; `None` when it says nothing of the kind.
+    pub async fn is_connected(&self) -> Result<Option<bool>, EngineError> {
+        self.0.client.is_connected().await
+    }
+
     /// Sessions opened and ended so far.
     pub fn session_counts(&self) -> SessionCounts {
         let Counters { opened, closed, stop_failed } = &self.0.counters;

@@ -11,6 +11,7 @@
 
 pub mod direct;
 pub mod exit;
+pub mod gluetun;
 
 use std::collections::BTreeMap;
 use std::fmt;
