@@ -8,6 +8,10 @@ use super::types::{EngineView, Policy, Reason, Standing, World};
 /// limit that every engine is beyond must not make the fleet replace one after the other.
 pub const WEEDING_PAUSE: Duration = Duration::from_mins(1);
 
+/// A container that is being removed for so long is given up. The daemon says that it is at it; with a slow disk that
+/// takes seconds.
+pub const LONGEST_REMOVAL: Duration = Duration::from_secs(30);
+
 /// What an engine is to the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -23,6 +27,8 @@ pub(super) enum Role {
     Lost(Reason),
     /// Is being removed.
     Leaving,
+    /// Should be gone and is not: nothing runs in it any more, so it fills no place under `MAX_REPLICAS`.
+    Stuck,
 }
 
 /// The engines with their roles.
@@ -54,7 +60,8 @@ impl<'a> Cast<'a> {
 fn role(policy: &Policy, world: &World<'_>, engine: &EngineView) -> Role {
     let now = world.now;
     match &engine.standing {
-        Standing::Leaving => Role::Leaving,
+        Standing::Leaving { since } if now.saturating_sub(*since) >= LONGEST_REMOVAL => Role::Stuck,
+        Standing::Leaving { .. } => Role::Leaving,
         Standing::Ended { why } => Role::Lost(Reason::Ended { why: why.clone() }),
         Standing::Starting { since } if now.saturating_sub(*since) > policy.startup => {
             Role::Lost(Reason::NotReady { seconds: policy.startup.as_secs() })

@@ -8,7 +8,8 @@
 //! No clock, no I/O, nothing random: the same world gives the same plan. Every action carries its reason, and what is
 //! wanted but must wait carries the reason for waiting. Rules that hold for every world:
 //!
-//! * never more containers than `MAX_REPLICAS`, those that are being removed included;
+//! * never more containers than `MAX_REPLICAS`, those that are being removed included, unless the daemon does not come to
+//!   an end with one;
 //! * an engine that works and is in use is never removed; one that is to go takes no new streams and drains;
 //! * a replacement is ready before the engine that it replaces goes, unless the cap leaves no room for both;
 //! * at most one creation and one removal per place and minute in a steady world.
@@ -29,13 +30,14 @@ mod need;
 mod replace;
 mod types;
 
-use self::cast::Cast;
+use self::cast::{Cast, Role};
+pub use self::cast::{LONGEST_REMOVAL, WEEDING_PAUSE};
+pub use self::name::NAME_AVOIDED;
 pub(crate) use self::name::{NAME_PREFIX, free_names};
 use self::need::Need;
 pub use self::types::{
     Action, Creation, Demand, EngineView, Hold, Memory, Plan, Policy, Purpose, Reason, Standing, World,
 };
-pub use self::{cast::WEEDING_PAUSE, name::NAME_AVOIDED};
 
 /// Everything that a step decides by.
 struct Situation<'a> {
@@ -70,9 +72,9 @@ impl Situation<'_> {
         self.cast.coming(self.world)
     }
 
-    /// Containers that exist or are being created.
+    /// Containers that exist or are being created, as `MAX_REPLICAS` counts them.
     fn containers(&self) -> usize {
-        self.cast.all.len() + self.world.creating.len()
+        self.cast.with(|role| *role != Role::Stuck).count() + self.world.creating.len()
     }
 }
 

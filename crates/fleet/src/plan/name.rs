@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Situation;
-use super::types::{Hold, Reason};
+use super::types::{EngineView, Hold, Reason};
 
 /// How long a name is avoided that another container had.
 pub const NAME_AVOIDED: Duration = Duration::from_mins(10);
@@ -44,7 +44,8 @@ pub(super) fn vacant_places(situation: &Situation<'_>, count: usize) -> (Vec<usi
 /// Free names, in order.
 pub(super) fn free(situation: &Situation<'_>) -> Vec<String> {
     let Situation { world, cast, .. } = situation;
-    let mut taken: BTreeSet<String> = cast.all.iter().map(|(engine, _)| engine.name.clone()).collect();
+    let names = |engine: &EngineView| [engine.name.clone(), engine.alias.clone()];
+    let mut taken: BTreeSet<String> = cast.all.iter().flat_map(|(engine, _)| names(engine)).collect();
     taken.extend(world.creating.iter().map(|creation| creation.name.clone()));
     let avoided = world.memory.names_taken.iter().filter(|(_, until)| **until > world.now);
     taken.extend(avoided.map(|(name, _)| name.clone()));

@@ -66,6 +66,8 @@ pub struct EngineView {
     pub id: ContainerId,
     /// Its present name.
     pub name: String,
+    /// The name that it was made with: in its network it answers to that one too, for as long as it exists.
+    pub alias: String,
     /// The place that it fills.
     pub place: usize,
     /// Whether it can be used.
@@ -111,7 +113,10 @@ pub enum Standing {
         why: String,
     },
     /// Its container is being removed.
-    Leaving,
+    Leaving {
+        /// Since when.
+        since: Moment,
+    },
 }
 
 /// A creation under way.
@@ -273,6 +278,8 @@ pub enum Reason {
         /// For how long, in seconds.
         seconds: u64,
     },
+    /// The daemon has begun to remove it and does not come to an end.
+    NotRemoved,
     /// It works again.
     Recovered,
     /// An operator asked for it.
@@ -294,6 +301,7 @@ impl fmt::Display for Reason {
             Self::Old => write!(f, "it is idle and older than ENGINE_MAX_AGE"),
             Self::Fat => write!(f, "it is idle and uses more memory than ENGINE_MAX_MEMORY"),
             Self::Idle { seconds } => write!(f, "idle for {seconds} s, and enough others exist"),
+            Self::NotRemoved => write!(f, "Docker has begun to remove it and does not come to an end"),
             Self::Recovered => write!(f, "it works again"),
             Self::Asked => write!(f, "an operator asked for it"),
         }
@@ -360,6 +368,11 @@ impl fmt::Display for Hold {
 }
 
 impl Reason {
+    /// Whether it is why an engine goes that does not work and will not again.
+    pub fn is_end(&self) -> bool {
+        matches!(self, Self::Ended { .. } | Self::NotReady { .. })
+    }
+
     /// Whether it is why an engine goes that works and whose settings are the present ones.
     pub fn is_weeding(&self) -> bool {
         matches!(self, Self::RunsAway { .. } | Self::Old | Self::Fat)
