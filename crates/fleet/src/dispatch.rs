@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use acemux_engine::{Endpoint, Engine, Infohash, Journal, Timings};
+use acemux_engine::{Endpoint, Engine, Infohash, Journal, SessionCounts, SessionTotals, Timings};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -55,8 +55,8 @@ pub struct DispatchOptions {
 }
 
 impl DispatchOptions {
-    fn engine(&self, endpoint: Endpoint) -> Engine {
-        Engine::with_journal(endpoint, self.timings.clone(), self.journal.clone())
+    fn engine(&self, endpoint: Endpoint, totals: &Arc<SessionTotals>) -> Engine {
+        Engine::of_fleet(endpoint, self.timings.clone(), self.journal.clone(), Arc::clone(totals))
     }
 }
 
@@ -181,6 +181,8 @@ pub struct Engines {
     /// When time alone changes what is decided next.
     due: watch::Sender<Option<Instant>>,
     deliveries: Deliveries,
+    /// Sessions of all engines, those included that are gone.
+    totals: Arc<SessionTotals>,
     /// For how many milliseconds this program has stood still since it began.
     stood_still: AtomicU64,
     /// When this machine was last short of something.
@@ -314,8 +316,9 @@ impl Floor for Members<'_> {
 impl Engines {
     /// The engines that somebody else runs; a fleet may add others. Must be called in the runtime.
     pub fn new(external: &[Endpoint], options: DispatchOptions, outlook: Outlook) -> Arc<Self> {
+        let totals = Arc::default();
         let member = |endpoint: &Endpoint| {
-            let engine = options.engine(endpoint.clone());
+            let engine = options.engine(endpoint.clone(), &totals);
             Arc::new(Member::external(engine, options.slots, options.misses_allowed))
         };
         let members = external.iter().map(member).collect();
@@ -332,6 +335,7 @@ impl Engines {
             decided: Notify::new(),
             due: watch::Sender::new(None),
             deliveries: Deliveries::default(),
+            totals,
             stood_still: AtomicU64::new(0),
             last_short: Mutex::default(),
         })
@@ -350,6 +354,11 @@ impl Engines {
     /// The engine of this key.
     pub fn find(&self, key: &str) -> Option<Arc<Member>> {
         self.all().iter().find(|member| member.key.as_str() == key).cloned()
+    }
+
+    /// Sessions opened and ended on all engines since the service began, whatever has become of the engines.
+    pub fn sessions(&self) -> SessionCounts {
+        self.totals.read()
     }
 
     /// Those behind this tunnel.
@@ -591,7 +600,7 @@ impl Engines {
 
     /// Adds the engine of a container.
     pub(crate) fn add(&self, endpoint: Endpoint, container: Contained, name: String) -> Arc<Member> {
-        let engine = self.options.engine(endpoint);
+        let engine = self.options.engine(endpoint, &self.totals);
         let member =
             Member::contained(engine, self.options.slots, self.options.misses_allowed, container, name);
         let member = Arc::new(member);

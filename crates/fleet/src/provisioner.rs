@@ -287,12 +287,25 @@ pub enum ProvisionError {
         /// The daemon's words.
         detail: String,
     },
+    /// The daemon says that it is removing the container, and does not come to an end with it.
+    #[error("Docker is still removing container {id}")]
+    StillRemoving {
+        /// Short id.
+        id: String,
+    },
     /// The container does not carry this instance's label; it was left alone.
     #[error("container {id} is not ours")]
     NotOurs {
         /// Short id.
         id: String,
     },
+}
+
+impl ProvisionError {
+    /// Whether the daemon has taken the removal on.
+    pub fn is_still_removing(&self) -> bool {
+        matches!(self, Self::StillRemoving { .. })
+    }
 }
 
 fn full_id<S: serde::Serializer>(id: &ContainerId, serializer: S) -> Result<S::Ok, S::Error> {

@@ -72,6 +72,7 @@ impl Recipe {
         }
         let mut labels = extra.labels.clone();
         self.label(&mut labels, place, ports);
+        labels.put(label::NAME, name.to_owned());
         EngineSpec {
             name: name.to_owned(),
             image: self.image().clone(),

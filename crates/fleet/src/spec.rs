@@ -31,6 +31,8 @@ pub mod label {
     pub const PLACE: &str = "io.acemux.place";
     /// Fingerprint of the recipe it was made from; another one means outdated.
     pub const RECIPE: &str = "io.acemux.recipe";
+    /// The name that it was made with, which stays its alias in the network when somebody renames it.
+    pub const NAME: &str = "io.acemux.name";
     /// Its port for peers, where it shares a VPN's network: no two there have one.
     pub const P2P_PORT: &str = "io.acemux.p2p_port";
     /// The network that it joined ([`crate::tunnel::Namespace`]).

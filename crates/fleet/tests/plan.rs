@@ -234,6 +234,7 @@ impl Model {
             self.next_id += 1;
             let view = EngineView {
                 id: format!("{:064x}", self.next_id).parse::<ContainerId>().expect("64 hex digits"),
+                alias: creation.name.clone(),
                 name: creation.name,
                 place: creation.place,
                 standing: Standing::Starting { since: now },
@@ -322,7 +323,7 @@ impl Model {
                     matches!(engine.view.standing, Standing::Ended { .. } | Standing::Starting { .. });
                 assert!(is_dead || engine.view.used == 0, "an engine in use is removed: {:?}", engine.view);
                 let (was_sound, purpose) = (engine.is_sound, engine.purpose);
-                engine.view.standing = Standing::Leaving;
+                engine.view.standing = Standing::Leaving { since: now };
                 engine.leaves_at = Some(now + s(2));
                 if is_dead {
                     self.memory.places.failed(*place, now, "ended");
@@ -535,6 +536,7 @@ fn ready(place: usize) -> EngineView {
     EngineView {
         id: format!("{place:064x}").parse().expect("64 hex digits"),
         name: format!("acestream-{place}"),
+        alias: format!("acestream-{place}"),
         place,
         standing: Standing::Ready,
         used: 0,

@@ -50,7 +50,28 @@ struct World {
     vpns: BTreeMap<String, VpnContainer>,
     /// Which of them were restarted when.
     restarts: Vec<(Instant, ContainerId)>,
+    /// When a removal was asked for.
+    removals: Vec<Instant>,
+    /// Calls of which the next one panics.
+    panics: BTreeSet<Call>,
+    /// Calls that are done so much later.
+    slow: BTreeMap<Call, Duration>,
+    /// Calls that are done at once and told of so much later.
+    late: BTreeMap<Call, Duration>,
+    /// What removals are answered; the container is there all the same, and does not run any more.
+    removals_fail: Option<ProvisionError>,
+    /// The next list shows none.
+    forgets_all: bool,
     next: u64,
+}
+
+/// A kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Call {
+    List,
+    Inspect,
+    Create,
+    Remove,
 }
 
 impl FakeDaemon {
@@ -69,9 +90,14 @@ impl FakeDaemon {
 
     /// As our daemon creates it, from whatever process.
     fn add(&self, name: &str, labels: BTreeMap<String, String>) -> ContainerId {
-        let mut world = self.0.lock();
-        world.next += 1;
-        let id: ContainerId = format!("{:064x}", world.next).parse().expect("64 hex digits");
+        self.0.lock().add(name, labels)
+    }
+}
+
+impl World {
+    fn add(&mut self, name: &str, labels: BTreeMap<String, String>) -> ContainerId {
+        self.next += 1;
+        let id: ContainerId = format!("{:064x}", self.next).parse().expect("64 hex digits");
         let container = Container {
             id: id.clone(),
             name: name.to_owned(),
@@ -83,22 +109,40 @@ impl FakeDaemon {
             ports: Vec::new(),
             shares_network: false,
         };
-        world.containers.insert(id.clone(), container);
+        self.containers.insert(id.clone(), container);
         id
     }
 
-    fn create_now(&self, spec: &EngineSpec) -> Result<ContainerId, ProvisionError> {
-        {
-            let mut world = self.0.lock();
-            world.asked.push((Instant::now(), spec.name.clone()));
-            let is_taken = world.refuses_names
-                || world.foreign.contains(&spec.name)
-                || world.containers.values().any(|container| container.name == spec.name);
-            if is_taken {
-                return Err(ProvisionError::NameTaken { name: spec.name.clone() });
-            }
+    fn create(&mut self, spec: &EngineSpec) -> Result<ContainerId, ProvisionError> {
+        self.asked.push((Instant::now(), spec.name.clone()));
+        let is_taken = self.refuses_names
+            || self.foreign.contains(&spec.name)
+            || self.containers.values().any(|container| container.name == spec.name);
+        if is_taken {
+            return Err(ProvisionError::NameTaken { name: spec.name.clone() });
         }
         Ok(self.add(&spec.name, BTreeMap::clone(&spec.labels)))
+    }
+}
+
+impl FakeDaemon {
+    fn call<T: Send + 'static>(
+        &self,
+        kind: Call,
+        answer: impl FnOnce(&mut World) -> T + Send + 'static,
+    ) -> BoxFuture<'static, T> {
+        let daemon = self.clone();
+        async move {
+            let slow = daemon.0.lock().slow.get(&kind).copied();
+            sleep(CALL + slow.unwrap_or_default()).await;
+            let is_wrong = daemon.0.lock().panics.remove(&kind);
+            assert!(!is_wrong, "as the test wants");
+            let answer = answer(&mut daemon.0.lock());
+            let late = daemon.0.lock().late.get(&kind).copied();
+            sleep(late.unwrap_or_default()).await;
+            answer
+        }
+        .boxed()
     }
 }
 
@@ -112,8 +156,10 @@ fn after<T: Send + 'static>(answer: impl FnOnce() -> T + Send + 'static) -> BoxF
 
 impl Provisioner for FakeDaemon {
     fn list(&self) -> BoxFuture<'_, Result<Vec<Container>, ProvisionError>> {
-        let daemon = self.clone();
-        after(move || Ok(daemon.0.lock().containers.values().cloned().collect()))
+        self.call(Call::List, |world| {
+            let all = world.containers.values().cloned().collect();
+            Ok(if std::mem::take(&mut world.forgets_all) { Vec::new() } else { all })
+        })
     }
 
     fn neighbours(&self) -> BoxFuture<'_, Result<Neighbours, ProvisionError>> {
@@ -128,20 +174,27 @@ impl Provisioner for FakeDaemon {
         &'a self,
         id: &'a ContainerId,
     ) -> BoxFuture<'a, Result<Option<Container>, ProvisionError>> {
-        let (daemon, id) = (self.clone(), id.clone());
-        after(move || Ok(daemon.0.lock().containers.get(&id).cloned()))
+        let id = id.clone();
+        self.call(Call::Inspect, move |world| Ok(world.containers.get(&id).cloned()))
     }
 
     fn create<'a>(&'a self, spec: &'a EngineSpec) -> BoxFuture<'a, Result<ContainerId, ProvisionError>> {
-        let (daemon, spec) = (self.clone(), spec.clone());
-        after(move || daemon.create_now(&spec))
+        let spec = spec.clone();
+        self.call(Call::Create, move |world| world.create(&spec))
     }
 
     fn remove<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), ProvisionError>> {
-        let (daemon, id) = (self.clone(), id.clone());
-        after(move || {
-            daemon.0.lock().containers.remove(&id);
-            Ok(())
+        let id = id.clone();
+        self.call(Call::Remove, move |world| {
+            world.removals.push(Instant::now());
+            let Some(error) = world.removals_fail.clone() else {
+                world.containers.remove(&id);
+                return Ok(());
+            };
+            if let Some(container) = world.containers.get_mut(&id) {
+                container.state = ContainerState::Exited;
+            }
+            Err(error)
         })
     }
 
@@ -240,6 +293,16 @@ impl Service {
             assert!(Instant::now() < deadline, "this never came: {what}");
             sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    fn vanished(&self) -> usize {
+        let told = self.diary.0.lock();
+        told.iter().filter(|(_, event)| matches!(event, Event::Vanished { .. })).count()
+    }
+
+    fn first(&self) -> ContainerId {
+        let containers = self.fleet.snapshot().containers.clone();
+        containers[0].id.parse().expect("a container's id")
     }
 
     async fn has(&self, engines: usize) {
@@ -433,5 +496,120 @@ async fn engines_of_an_earlier_run_and_those_made_by_hand_are_no_rivals() {
     service.has(5).await;
     assert_eq!(daemon.names().len(), 5);
     assert!(service.fleet.snapshot().rival.is_none() && service.diary.rivals().is_empty());
+    service.stop().await;
+}
+
+/// A bug of ours in a task must not cost a place, an engine or the sight of the daemon for ever.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_panics_leaves_nothing_behind() {
+    let daemon = FakeDaemon::default();
+    let panics = |call| assert!(daemon.0.lock().panics.insert(call), "one at a time");
+    panics(Call::List);
+    panics(Call::Create);
+    let mut options = options(1);
+    options.policy.max = 1;
+    let service = Service::start_with(&daemon, options);
+    service.has(1).await;
+    panics(Call::Remove);
+    assert!(service.fleet.remove(service.first()).await.is_err());
+    let removed = service.first();
+    while service.fleet.remove(removed.clone()).await.is_err() {
+        sleep(Duration::from_secs(1)).await;
+    }
+    service.until("it is replaced", |now| now.containers.iter().any(|one| one.id != removed.as_str())).await;
+    panics(Call::Inspect);
+    daemon.0.lock().containers.clear();
+    let gone = service.first();
+    service.until("its end is noticed", |now| now.containers.iter().any(|one| one.id != gone.as_str())).await;
+    assert_eq!(service.vanished(), 1);
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inspection_that_ends_while_we_remove_the_container_accuses_nobody() {
+    let daemon = FakeDaemon::default();
+    let service = Service::start(&daemon, "this", 1);
+    service.has(1).await;
+    sleep(Duration::from_secs(2)).await;
+    let first = service.first();
+    // A list does not show it, so it is asked for by its id. That takes long enough for its removal to begin, and the
+    // removal is told of later than it is done.
+    {
+        let mut world = daemon.0.lock();
+        world.slow.insert(Call::Inspect, Duration::from_secs(1));
+        world.late.insert(Call::Remove, Duration::from_secs(3));
+        world.forgets_all = true;
+    }
+    let lists_by_then = Instant::now() + Duration::from_secs(12);
+    while daemon.0.lock().forgets_all {
+        assert!(Instant::now() < lists_by_then, "it is listed every ten seconds");
+        sleep(Duration::from_millis(1)).await;
+    }
+    let began = Instant::now();
+    let removal = service.fleet.remove(first.clone());
+    removal.await.expect("it is removed");
+    assert!(began.elapsed() >= Duration::from_secs(3), "the inspection came first");
+    assert_eq!(service.vanished(), 0);
+    service
+        .until("it is replaced at once", |now| {
+            now.containers.len() == 1 && now.containers[0].id != first.as_str()
+        })
+        .await;
+    assert!(began.elapsed() < Duration::from_millis(4_500), "{:?}: its place has no pause", began.elapsed());
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_not_ready_and_cannot_be_removed_is_one_failure() {
+    let daemon = FakeDaemon::default();
+    daemon.0.lock().removals_fail = Some(ProvisionError::Refused { detail: "not today".into() });
+    let mut options = options(1);
+    (options.policy.startup, options.policy.max) = (Duration::from_secs(2), 1);
+    let service = Service::start_with(&daemon, options);
+    sleep(Duration::from_mins(2)).await;
+    assert!(daemon.0.lock().removals.len() >= 3, "it is tried again");
+    assert_eq!(service.fleet.snapshot().breakers[0].failure_count, 1);
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_never_ends_fills_no_place_and_storms_nobody() {
+    let daemon = FakeDaemon::default();
+    let mut options = options(1);
+    options.policy.max = 1;
+    let service = Service::start_with(&daemon, options);
+    service.has(1).await;
+    daemon.0.lock().removals_fail = Some(ProvisionError::StillRemoving { id: "0".into() });
+    let first = service.first();
+    assert!(service.fleet.remove(first.clone()).await.is_err());
+    let began = Instant::now();
+    service.until("another one fills the place", |now| now.containers.len() == 2).await;
+    assert!(began.elapsed() <= Duration::from_secs(45), "{:?}", began.elapsed());
+    sleep(Duration::from_mins(5)).await;
+    let tried = daemon.0.lock().removals.len();
+    assert!((2..=12).contains(&tried), "{tried} in five minutes");
+    assert_eq!(daemon.names().len(), 2, "one that is stuck makes room for one");
+    daemon.0.lock().removals_fail = None;
+    service.until("it goes at last", |now| now.containers.iter().all(|one| one.id != first.as_str())).await;
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renamed_container_is_reached_by_its_new_name_and_its_old_one_is_not_given_away() {
+    let daemon = FakeDaemon::default();
+    let mut options = options(1);
+    options.recipe.network = Network::Named { name: "acemux".parse().expect("a name"), own: true };
+    options.recipe.reach = Reach::ByName;
+    options.policy.recipe = options.recipe.fingerprint();
+    let service = Service::start_with(&daemon, options);
+    service.has(1).await;
+    let host = || service.fleet.engines().all()[0].engine.endpoint().host().to_owned();
+    assert_eq!(host(), "acestream-1");
+    daemon.0.lock().containers.values_mut().for_each(|container| container.name = "mine".into());
+    service.until("it is noticed", |now| now.containers[0].name == "mine").await;
+    assert_eq!(host(), "mine");
+    assert_eq!(service.fleet.scale(2).await, Ok(2));
+    service.has(2).await;
+    assert!(daemon.names().contains(&"acestream-2".to_owned()), "{:?}", daemon.names());
     service.stop().await;
 }

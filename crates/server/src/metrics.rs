@@ -345,10 +345,10 @@ impl Live {
         self.slots.get_or_create(&ByState { state: "used" }).set(as_gauge(used));
         self.slots.get_or_create(&ByState { state: "total" }).set(as_gauge(total));
         self.slots_waiting.set(as_gauge(engines.waiting()));
-        let counts = || all.iter().map(|member| member.engine.session_counts());
-        raise(&self.engine_opened, counts().map(|count| count.opened).sum());
-        raise(&self.engine_closed, counts().map(|count| count.closed).sum());
-        raise(&self.engine_stop_failed, counts().map(|count| count.stop_failed).sum());
+        let sessions = engines.sessions();
+        raise(&self.engine_opened, sessions.opened);
+        raise(&self.engine_closed, sessions.closed);
+        raise(&self.engine_stop_failed, sessions.stop_failed);
     }
 }
 

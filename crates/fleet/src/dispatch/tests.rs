@@ -1,8 +1,12 @@
 //! Slots as streams ask for them, in virtual time.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use acemux_engine::{EnginePath, Hash, LeftOpen};
+
 use super::*;
+use crate::ident::ContainerId;
 
 fn options(slots: usize) -> DispatchOptions {
     DispatchOptions {
@@ -555,4 +559,53 @@ async fn a_shortage_of_ours_is_said_once_until_it_is_over() {
         said.push(engines.is_another_shortage());
     }
     assert_eq!(said, [true, false, false, false, true, false]);
+}
+
+/// An earlier run has left one session open on every engine.
+#[derive(Debug)]
+struct LeftOne;
+
+impl Journal for LeftOne {
+    fn opened(&self, _: &Endpoint, _: Hash, _: &EnginePath) -> u64 {
+        0
+    }
+
+    fn closed(&self, _: u64) {}
+
+    fn left_open(&self, _: &Endpoint) -> Vec<LeftOpen> {
+        let channel: Infohash = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
+        let command = EnginePath::parse("/ace/cmd/a/b").unwrap();
+        vec![LeftOpen { entry: 1, channel: channel.hash(), command }]
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_counted_on_an_engine_outlives_it() {
+    let options = DispatchOptions { journal: Some(Arc::new(LeftOne)), ..options(1) };
+    let engines = Engines::new(&[], options, Outlook::Growing);
+    let mut keys = Vec::new();
+    for port in 1..=2 {
+        let id: ContainerId = format!("{port:064x}").parse().unwrap();
+        let container = Contained {
+            id: id.clone(),
+            place: 1,
+            labels: BTreeMap::new(),
+            tunnel: TunnelName::Direct,
+            forwarded: None,
+            image: "image".into(),
+            is_new: true,
+            runaway: None,
+        };
+        // Nothing listens there, so that every stop fails.
+        engines.add(format!("127.0.0.1:{port}").parse().unwrap(), container, "one".into());
+        keys.push(EngineKey::from(&id));
+        engines.remove(&keys[0]);
+    }
+    assert_eq!(engines.sessions().opened, 2, "one of them on an engine that is gone");
+    while engines.sessions().stop_failed < 2 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    engines.remove(&keys[1]);
+    let SessionCounts { opened, closed, stop_failed } = engines.sessions();
+    assert_eq!((opened, closed, stop_failed), (2, 0, 2));
 }

@@ -26,7 +26,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Mutex, Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use self::pull::Pulls;
@@ -45,13 +45,14 @@ const LIST: Duration = Duration::from_secs(5);
 const INSPECT: Duration = Duration::from_secs(5);
 /// Creating and starting, without a pull.
 const CREATE: Duration = Duration::from_secs(30);
-const REMOVE: Duration = Duration::from_secs(20);
+/// A removal as a whole: the stop, the removal, and the wait for one that somebody else has begun.
+const REMOVE: Duration = Duration::from_secs(10);
 const LOGS: Duration = Duration::from_secs(5);
 
 /// Time a container has to end by itself before it is killed. Engines keep no state worth waiting for.
 const STOP_SECONDS: i32 = 3;
-/// Pause between two looks at a container that somebody else is removing.
-const REMOVAL_POLL: Duration = Duration::from_millis(250);
+/// First and longest pause between two looks at a container that somebody else is removing.
+const REMOVAL_POLL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 /// Calls under way at a time: a slow daemon is not stormed.
 const CALLS: usize = 4;
 /// Log lines kept of a container that ended.
@@ -280,32 +281,48 @@ impl Docker {
         }
     }
 
-    /// Stops and removes; ends when Docker says that it is gone, whoever removed it.
+    /// Stops and removes; ends when Docker says that it is gone, whoever removed it, or when it takes too long.
     async fn remove_own(&self, id: &ContainerId) -> Result<(), ProvisionError> {
-        let Some(_own) = self.own(id).await? else { return Ok(()) };
+        let deadline = Instant::now() + REMOVE;
+        let begun = timeout_at(deadline, self.begin_removal(id)).await;
+        match begun.unwrap_or_else(|_| Err(too_late("it did not remove a container")))? {
+            Removal::Done => Ok(()),
+            Removal::UnderWay => {
+                let gone = timeout_at(deadline, self.until_gone(id)).await;
+                gone.unwrap_or_else(|_| Err(ProvisionError::StillRemoving { id: id.short().to_owned() }))
+            }
+        }
+    }
+
+    async fn begin_removal(&self, id: &ContainerId) -> Result<Removal, ProvisionError> {
+        let Some(_own) = self.own(id).await? else { return Ok(Removal::Done) };
         let stop = async |client: Client| {
             let options = StopContainerOptions { t: Some(STOP_SECONDS), ..StopContainerOptions::default() };
             client.stop_container(id.as_str(), Some(options)).await
         };
         // Not running, paused or already gone: the removal below deals with all of them.
         let _stopped = self.call(REMOVE, stop).await;
-        loop {
-            let remove = async |client: Client| {
-                let options =
-                    RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
-                client.remove_container(id.as_str(), Some(options)).await
-            };
-            match self.call(REMOVE, remove).await {
-                Ok(()) => return Ok(()),
-                Err(failure) if failure.status() == Some(404) => return Ok(()),
-                // Its removal is under way already.
-                Err(failure) if failure.status() == Some(409) => tokio::time::sleep(REMOVAL_POLL).await,
-                Err(failure) => return Err(failure.into()),
-            }
-            if self.own(id).await?.is_none() {
-                return Ok(());
-            }
+        let remove = async |client: Client| {
+            let options =
+                RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
+            client.remove_container(id.as_str(), Some(options)).await
+        };
+        match self.call(REMOVE, remove).await {
+            Ok(()) => Ok(Removal::Done),
+            Err(failure) if failure.status() == Some(404) => Ok(Removal::Done),
+            Err(failure) if failure.status() == Some(409) => Ok(Removal::UnderWay),
+            Err(failure) => Err(failure.into()),
         }
+    }
+
+    /// Returns when it is gone. To ask for its removal again would be answered as before.
+    async fn until_gone(&self, id: &ContainerId) -> Result<(), ProvisionError> {
+        let (mut pause, longest) = REMOVAL_POLL;
+        while self.own(id).await?.is_some() {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+        Ok(())
     }
 
     async fn autopsy(&self, id: &ContainerId) -> Result<PostMortem, ProvisionError> {
@@ -399,11 +416,7 @@ impl Provisioner for Docker {
     }
 
     fn remove<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), ProvisionError>> {
-        async move {
-            let removed = timeout(REMOVE, self.remove_own(id)).await;
-            removed.unwrap_or_else(|_| Err(too_late("the container is still being removed")))
-        }
-        .boxed()
+        self.remove_own(id).boxed()
     }
 
     fn post_mortem<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<PostMortem, ProvisionError>> {
@@ -462,6 +475,13 @@ fn own_container(mounts: &str) -> Option<String> {
     let after = mounts.split("/containers/").skip(1);
     let ids = after.filter_map(|rest| rest.get(..64)?.parse::<ContainerId>().ok());
     ids.map(|id| id.as_str().to_owned()).next()
+}
+
+/// What Docker says of a removal.
+enum Removal {
+    Done,
+    /// It has begun already, whoever asked for it.
+    UnderWay,
 }
 
 /// How a call failed, with Docker's status still at hand.

@@ -5,32 +5,24 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Answer, Daemon, ImageTrouble, Job, Outcome, Reconciler, Removal, name_of};
+use super::daemon::Answers;
+use super::flight::Errand;
+use super::{Answer, Job, Outcome, Reconciler, Removal, name_of};
 use crate::allowed::{Extra, HostPort};
 use crate::backoff::{Breaker, Moment};
+use crate::command::{CommandError, Provisioned};
 use crate::event::Event;
-use crate::fleet::{CommandError, FailureNote, Provisioned};
 use crate::ident::ContainerId;
 use crate::member::EngineKey;
 use crate::plan::{Action, Creation, NAME_AVOIDED, Purpose, Reason};
 use crate::ports::is_free_here;
 use crate::provisioner::{Container, ContainerState, PostMortem, ProvisionError};
 use crate::recipe::EnginePorts;
+use crate::snapshot::FailureNote;
 use crate::spec::{EngineSpec, Network, label};
-
-/// Pause before a failed removal is tried again.
-const REMOVAL_PAUSE: Duration = Duration::from_secs(5);
-
-/// Pause after the image could not be pulled, doubled by each further failure.
-const IMAGE_PAUSE: Duration = Duration::from_secs(5);
-
-const LONGEST_IMAGE_PAUSE: Duration = Duration::from_mins(1);
 
 /// Names that were looked at so long before a creation may have been taken since.
 const FRESH_NAMES: Duration = Duration::from_secs(1);
-
-/// Failures kept for the operator's page.
-const FAILURES_KEPT: usize = 20;
 
 impl Reconciler {
     pub(super) fn apply(&mut self, action: &Action, now: Moment) {
@@ -46,9 +38,11 @@ impl Reconciler {
     }
 
     fn cordon(&mut self, id: &ContainerId, is_cordoned: bool, reason: &Reason, now: Moment) {
-        let (Some(member), Some(seen)) = (self.engines.find(id.as_str()), self.seen.get(id)) else { return };
+        let (Some(member), Some(seen)) = (self.engines.find(id.as_str()), self.daemon.seen.get(id)) else {
+            return;
+        };
         if is_cordoned && reason.is_weeding() {
-            self.memory.last_weeding = Some(now);
+            self.history.memory.last_weeding = Some(now);
         }
         member.cordon(is_cordoned);
         self.engines.serve();
@@ -77,15 +71,15 @@ impl Reconciler {
             return;
         }
         self.emit(&Event::Creating { name: creation.name.clone(), reason: reason.clone() });
-        self.memory.last_creation = Some(now);
+        self.history.memory.last_creation = Some(now);
         self.breaker(purpose).begin(now);
         let ports = EnginePorts { http, https: self.https_port(creation.port), p2p: None };
         let mut spec = self.options.recipe.spec(creation.place, &creation.name, ports, extra);
         spec.labels.put(label::RUN, self.options.run.clone());
-        self.creating.push(creation.clone());
+        let errand = Errand::Create(creation.clone(), purpose);
         let job = Box::new(Job { creation, purpose, spec, began: now, answer });
         let provisioner = self.provisioner();
-        self.tasks.spawn(async move {
+        self.flight.begin(errand, async move {
             let result = provisioner.create(&job.spec).await;
             Outcome::Created { job, result }
         });
@@ -98,10 +92,9 @@ impl Reconciler {
 
     pub(super) fn created(&mut self, job: Job, result: Result<ContainerId, ProvisionError>, now: Moment) {
         let Job { creation, purpose, spec, began, answer } = job;
-        self.creating.retain(|other| other.name != creation.name);
         let reply = match result {
             Ok(id) => {
-                self.image = None;
+                self.history.image_works();
                 let container = fresh(&id, &spec);
                 self.emit(&Event::Created { engine: name_of(&container), took: now.saturating_sub(began) });
                 self.insert(container, purpose, now);
@@ -134,7 +127,7 @@ impl Reconciler {
             ProvisionError::NameTaken { .. } => self.breaker(purpose).inconclusive(now),
             // Nothing was tried, so nothing has failed; the place only has its pause before the next try.
             ProvisionError::Shortage { .. } => {
-                self.memory.places.failed(creation.place, now, why);
+                self.history.memory.places.failed(creation.place, now, why);
                 self.breaker(purpose).inconclusive(now);
             }
             ProvisionError::PortTaken { port } => {
@@ -142,62 +135,73 @@ impl Reconciler {
                 self.breaker(purpose).inconclusive(now);
             }
             ProvisionError::ImageUnavailable { .. } => {
-                let pause = self.image.as_ref().map_or(IMAGE_PAUSE, |trouble| trouble.pause * 2);
-                let pause = pause.min(LONGEST_IMAGE_PAUSE);
-                self.image = Some(ImageTrouble { until: now + pause, pause, why });
+                self.history.image_failed(why, now);
                 // It has a pause of its own, and a viewer is told about the image rather than about the breaker.
                 self.breaker(purpose).inconclusive(now);
             }
             _ => {
                 self.note_failure(creation.name.clone(), why.clone(), Vec::new(), now);
-                self.memory.places.failed(creation.place, now, why);
+                self.history.memory.places.failed(creation.place, now, why);
                 self.creation_failed(purpose, now);
             }
         }
+    }
+
+    /// What has come of it is not known: a list shows it if it exists.
+    pub(super) fn creation_lost(&mut self, creation: &Creation, purpose: Purpose, now: Moment) {
+        let why = "our own task for it broke off".to_owned();
+        self.emit(&Event::CreationFailed { name: creation.name.clone(), why: why.clone() });
+        self.history.memory.places.failed(creation.place, now, why);
+        self.creation_failed(purpose, now);
     }
 
     /// Somebody has taken the name since the names were looked at. They are looked at again before another one is
     /// chosen, and that creation may begin at once: this one has cost the daemon nothing. Only one that was refused
     /// though its name had just been free counts as begun, or a daemon that refuses every name would be stormed.
     fn name_was_taken(&mut self, name: &str, began: Moment, now: Moment) {
-        let is_news = self.neighbours.at.is_none_or(|at| began.saturating_sub(at) >= FRESH_NAMES);
-        if is_news && self.memory.last_creation == Some(began) {
-            self.memory.last_creation = None;
+        let is_news = self.daemon.neighbours.at.is_none_or(|at| began.saturating_sub(at) >= FRESH_NAMES);
+        if is_news && self.history.memory.last_creation == Some(began) {
+            self.history.memory.last_creation = None;
         }
-        self.memory.names_taken.insert(name.to_owned(), now + NAME_AVOIDED);
-        self.neighbours.is_known = false;
+        self.history.memory.names_taken.insert(name.to_owned(), now + NAME_AVOIDED);
+        self.daemon.neighbours.is_known = false;
         self.ask_for_neighbours(now);
     }
 
     /// An engine that still has streams stays; the next plan decides again.
     fn remove_if_unused(&mut self, id: &ContainerId, reason: &Reason, now: Moment) {
-        let is_dead = matches!(reason, Reason::Ended { .. } | Reason::NotReady { .. });
-        let is_waiting = self.removal_retry.get(id).is_some_and(|at| *at > now);
-        if is_waiting || self.removing.contains(id) || matches!(self.daemon, Daemon::Down { .. }) {
+        let is_waiting = self.history.is_removal_held(id, now);
+        if is_waiting || self.flight.is_removing(id) || matches!(self.daemon.answers, Answers::Down { .. }) {
             return;
         }
         let is_free = self.engines.find(id.as_str()).is_none_or(|member| member.retire());
-        if is_dead || is_free {
-            self.remove(id, reason.clone(), None);
+        if reason.is_end() || is_free {
+            self.remove(id, reason.clone(), None, now);
         }
-        let Some(seen) = self.seen.get(id) else { return };
-        if let Reason::NotReady { .. } = reason {
+        let Some(seen) = self.daemon.seen.get_mut(id) else { return };
+        if matches!(reason, Reason::NotReady { .. }) && !std::mem::replace(&mut seen.is_counted, true) {
             let (place, purpose) = (seen.place, seen.purpose);
-            self.memory.places.failed(place, now, reason.to_string());
+            self.history.memory.places.failed(place, now, reason.to_string());
             self.creation_failed(purpose, now);
         }
     }
 
-    pub(super) fn remove(&mut self, id: &ContainerId, reason: Reason, answer: Option<Answer<()>>) {
-        let Some(seen) = self.seen.get(id) else { return };
-        self.removing.insert(id.clone());
-        let is_dead = matches!(reason, Reason::Ended { .. } | Reason::NotReady { .. });
+    pub(super) fn remove(
+        &mut self,
+        id: &ContainerId,
+        reason: Reason,
+        answer: Option<Answer<()>>,
+        now: Moment,
+    ) {
+        let Some(seen) = self.daemon.seen.get_mut(id) else { return };
+        seen.leaving.get_or_insert(now);
+        let is_dead = reason.is_end();
         if is_dead {
             self.engines.remove(&EngineKey::from(id));
         }
         let removal = Removal { engine: name_of(&seen.container), reason, post_mortem: None, answer };
         let (provisioner, id) = (self.provisioner(), id.clone());
-        self.tasks.spawn(async move {
+        self.flight.begin(Errand::Remove(id.clone()), async move {
             let mut removal = Box::new(removal);
             if is_dead {
                 removal.post_mortem = provisioner.post_mortem(&id).await.ok();
@@ -210,7 +214,6 @@ impl Reconciler {
     pub(super) fn removed(&mut self, removal: Removal, result: Result<(), ProvisionError>, now: Moment) {
         let Removal { engine, reason, post_mortem, answer } = removal;
         let id = engine.id.clone();
-        self.removing.remove(&id);
         if let Some(post_mortem) = post_mortem {
             self.note_failure(
                 engine.name.clone(),
@@ -223,16 +226,14 @@ impl Reconciler {
         match &result {
             Ok(()) => {
                 self.forget(&id);
-                self.gone.insert(id.clone(), now);
+                self.history.gone.insert(id, now);
                 self.emit(&Event::Removed { engine, reason });
             }
             Err(error) => {
-                self.removal_retry.insert(id.clone(), now + REMOVAL_PAUSE);
-                if let Some(member) = self.engines.find(id.as_str()) {
-                    member.reopen();
+                if let (Some(seen), false) = (self.daemon.seen.get_mut(&id), error.is_still_removing()) {
+                    seen.leaving = None;
                 }
-                self.emit(&Event::RemovalFailed { engine, why: error.to_string() });
-                self.is_stale = true;
+                self.not_removed(&id, &error.to_string(), now);
             }
         }
         if let Some(answer) = answer {
@@ -241,10 +242,22 @@ impl Reconciler {
         }
     }
 
+    /// It is tried again after a pause, if it is still to go by then.
+    pub(super) fn not_removed(&mut self, id: &ContainerId, why: &str, now: Moment) {
+        self.history.removal_failed(id.clone(), now);
+        if let Some(member) = self.engines.find(id.as_str()) {
+            member.reopen();
+        }
+        if let Some(seen) = self.daemon.seen.get(id) {
+            self.emit(&Event::RemovalFailed { engine: name_of(&seen.container), why: why.to_owned() });
+        }
+        self.daemon.is_stale = true;
+    }
+
     pub(super) fn breaker(&mut self, purpose: Purpose) -> &mut Breaker {
         match purpose {
-            Purpose::Growth => &mut self.memory.growth,
-            Purpose::Replacement => &mut self.memory.replacement,
+            Purpose::Growth => &mut self.history.memory.growth,
+            Purpose::Replacement => &mut self.history.memory.replacement,
         }
     }
 
@@ -265,8 +278,8 @@ impl Reconciler {
     }
 
     fn note_failure(&mut self, name: String, why: String, log: Vec<String>, now: Moment) {
-        self.failures.truncate(FAILURES_KEPT - 1);
-        self.failures.push_front(FailureNote { at: self.wall(now), name, why, log });
+        let at = self.wall(now);
+        self.history.note(FailureNote { at, name, why, log });
     }
 }
 

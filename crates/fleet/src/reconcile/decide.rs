@@ -3,33 +3,35 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Daemon, Reconciler, Seen};
+use super::Reconciler;
+use super::daemon::{Answers, Seen};
 use crate::backoff::Moment;
 use crate::dispatch::{Lack, Outlook};
-use crate::fleet::{ContainerNote, DockerState, Snapshot, breaker_note};
 use crate::member::{Health, Member};
 use crate::plan::{Action, Demand, EngineView, Hold, Plan, Policy, Standing, World, plan};
 use crate::ports::is_free_here;
 use crate::provisioner::{Container, ContainerState};
+use crate::snapshot::{ContainerNote, DockerState, Snapshot, breaker_note};
 use crate::spec::label;
 
 impl Reconciler {
     pub(super) fn policy(&self) -> Policy {
         let mut policy = self.options.policy.clone();
-        policy.min = self.floor.unwrap_or(policy.min).clamp(policy.min, policy.max);
+        policy.min = self.history.floor.unwrap_or(policy.min).clamp(policy.min, policy.max);
         policy
     }
 
     pub(super) fn plan(&mut self, now: Moment) -> Plan {
         self.find_ports(now);
-        self.memory.names_taken.retain(|_, until| *until > now);
-        let views: Vec<EngineView> = self.seen.values().map(|seen| self.view(seen, now)).collect();
+        self.history.memory.names_taken.retain(|_, until| *until > now);
+        let views: Vec<EngineView> = self.daemon.seen.values().map(|seen| self.view(seen, now)).collect();
+        let creating = self.flight.creating();
         let world = World {
             now,
             engines: &views,
-            creating: &self.creating,
+            creating: &creating,
             demand: Demand { waiting: self.engines.waiting() },
-            memory: &self.memory,
+            memory: &self.history.memory,
             ports: &self.candidates,
             forbidden: self.forbidden(now),
         };
@@ -37,14 +39,14 @@ impl Reconciler {
     }
 
     fn forbidden(&self, now: Moment) -> Option<Hold> {
-        if let Daemon::Down { why, .. } = &self.daemon {
+        if let Answers::Down { why, .. } = &self.daemon.answers {
             return Some(Hold::DockerDown { why: why.clone() });
         }
-        if let Some(image) = self.image.as_ref().filter(|trouble| trouble.until > now) {
-            return Some(Hold::ImageUnavailable { why: image.why.clone() });
+        if let Some(why) = self.history.image_trouble(now) {
+            return Some(Hold::ImageUnavailable { why: why.to_owned() });
         }
         // It takes milliseconds, and spares a creation for every name that is taken.
-        (!self.neighbours.is_known).then_some(Hold::OneAfterTheOther)
+        (!self.daemon.neighbours.is_known).then_some(Hold::OneAfterTheOther)
     }
 
     /// Keeps a few free ports at hand; each is probed again when it is used.
@@ -53,8 +55,9 @@ impl Reconciler {
         if self.candidates.len() >= wanted {
             return;
         }
-        let mut used: BTreeSet<u16> = self.seen.values().flat_map(|seen| ports_of(&seen.container)).collect();
-        used.extend(self.creating.iter().map(|creation| creation.port));
+        let mut used: BTreeSet<u16> =
+            self.daemon.seen.values().flat_map(|seen| ports_of(&seen.container)).collect();
+        used.extend(self.flight.creating().iter().map(|creation| creation.port));
         used.extend(&self.candidates);
         let missing = wanted - self.candidates.len();
         self.candidates.extend(self.ports.free(missing, &used, now, is_free_here));
@@ -66,13 +69,14 @@ impl Reconciler {
         EngineView {
             id: container.id.clone(),
             name: container.name.clone(),
+            alias: alias(container).to_owned(),
             place: seen.place,
             standing: self.standing(seen, member.as_deref(), now),
             used: member.as_ref().map_or(0, |member| member.used()),
             idle_since: member
                 .as_ref()
                 .and_then(|member| member.idle_since())
-                .map(|since| since.saturating_duration_since(self.epoch)),
+                .map(|since| since.saturating_duration_since(self.clock.epoch)),
             known_since: seen.known_since,
             memory: member.as_ref().and_then(|member| member.knowledge().usage).map(|usage| usage.memory),
             runaway: member.as_ref().and_then(|member| member.runs_away()).map(|runaway| runaway.mbits()),
@@ -83,11 +87,11 @@ impl Reconciler {
 
     fn standing(&self, seen: &Seen, member: Option<&Member>, now: Moment) -> Standing {
         let container = &seen.container;
-        if self.removing.contains(&container.id) {
-            return Standing::Leaving;
+        if let Some(since) = self.leaving_since(seen, now) {
+            return Standing::Leaving { since };
         }
         match (container.state, member) {
-            (ContainerState::Removing, _) => Standing::Leaving,
+            (ContainerState::Removing, _) => Standing::Leaving { since: now },
             (ContainerState::Created, _) => Standing::Ended { why: "it was never started".into() },
             (ContainerState::Exited, _) => Standing::Ended { why: "its process ended".into() },
             (ContainerState::Dead, _) => Standing::Ended { why: "Docker calls it dead".into() },
@@ -114,10 +118,17 @@ impl Reconciler {
         }
     }
 
+    /// One whose process may still run has not been leaving for long, whatever the daemon says.
+    fn leaving_since(&self, seen: &Seen, now: Moment) -> Option<Moment> {
+        let may_run = matches!(seen.container.state, ContainerState::Running | ContainerState::Paused);
+        if may_run { self.flight.is_removing(&seen.container.id).then_some(now) } else { seen.leaving }
+    }
+
     /// What those who wait for a slot may hope for.
     pub(super) fn outlook(&self, plan: &Plan) -> Outlook {
-        let is_coming = !self.creating.is_empty()
+        let is_coming = self.flight.is_creating()
             || self
+                .daemon
                 .seen
                 .values()
                 .any(|seen| !seen.was_ready && seen.container.state == ContainerState::Running)
@@ -139,9 +150,10 @@ impl Reconciler {
     }
 
     pub(super) fn publish(&mut self, plan: Plan, now: Moment) {
-        self.rollout.left = if self.rollout.began.is_some() { self.outdated() } else { 0 };
+        self.history.rollout.left = if self.history.rollout.began.is_some() { self.outdated() } else { 0 };
         let current = &self.options.policy.recipe;
         let containers = self
+            .daemon
             .seen
             .values()
             .map(|seen| {
@@ -161,27 +173,32 @@ impl Reconciler {
             at: self.wall(now),
             plan,
             demand: Demand { waiting: self.engines.waiting() },
-            docker: match &self.daemon {
-                Daemon::Unknown => DockerState::Unknown,
-                Daemon::Up => DockerState::Up,
-                Daemon::Down { since, why } => {
+            docker: match &self.daemon.answers {
+                Answers::Unknown => DockerState::Unknown,
+                Answers::Up => DockerState::Up,
+                Answers::Down { since, why } => {
                     DockerState::Down { since: self.wall(*since), why: why.clone() }
                 }
             },
             containers,
-            creating: self.creating.iter().map(|creation| creation.name.clone()).collect(),
+            creating: self.flight.creating().into_iter().map(|creation| creation.name).collect(),
             min: policy.min,
             min_replicas: self.options.policy.min,
             max: policy.max,
-            breakers: [&self.memory.growth, &self.memory.replacement]
+            breakers: [&self.history.memory.growth, &self.history.memory.replacement]
                 .map(|breaker| breaker_note(breaker, now, |at| self.wall(at))),
-            strangers: self.strangers.clone(),
+            strangers: self.daemon.strangers.clone(),
             rival: self.rival(),
-            failures: self.failures.iter().cloned().collect(),
-            rollout: self.rollout.clone(),
+            failures: self.history.failures.iter().cloned().collect(),
+            rollout: self.history.rollout.clone(),
         };
         self.snapshot.send_replace(Arc::new(snapshot));
     }
+}
+
+/// The name that it was made with.
+pub(super) fn alias(container: &Container) -> &str {
+    container.labels.get(label::NAME).unwrap_or(&container.name)
 }
 
 fn word(standing: &Standing) -> &'static str {
@@ -191,7 +208,7 @@ fn word(standing: &Standing) -> &'static str {
         Standing::Unhealthy { .. } => "unhealthy",
         Standing::Frozen => "frozen",
         Standing::Ended { .. } => "ended",
-        Standing::Leaving => "leaving",
+        Standing::Leaving { .. } => "leaving",
     }
 }
 
