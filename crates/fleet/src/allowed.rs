@@ -127,11 +127,21 @@ pub enum Refused {
 }
 
 /// A variable that an engine may have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Variable {
     /// Out of the list.
     name: &'static str,
     value: String,
+}
+
+/// The only one that may hold a password.
+const PROXY: &str = "OUTPACE_PROXY";
+
+impl fmt::Debug for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = if self.name == PROXY { "***" } else { &self.value };
+        f.debug_struct("Variable").field("name", &self.name).field("value", &value).finish()
+    }
 }
 
 /// The labels of one container.

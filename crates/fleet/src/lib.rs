@@ -42,6 +42,7 @@ pub mod ports;
 pub mod probe;
 pub mod profile;
 pub mod provisioner;
+pub mod proxy;
 pub mod recipe;
 mod reconcile;
 pub mod runaway;

@@ -203,7 +203,7 @@ impl Rig {
         let gluetun = SimGluetun::start(options).await.unwrap();
         let daemon = FakeDaemon::new(check, env);
         let settings = Settings {
-            control_port: gluetun.addr().port(),
+            control_port: Some(gluetun.addr().port()),
             credentials,
             interval: Duration::from_millis(50),
             port_ttl: Duration::from_millis(50),

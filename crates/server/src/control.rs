@@ -120,7 +120,10 @@ pub fn recipe(config: &Config, instance: InstanceId, own_networks: Option<&[Dock
         None => Network::Named { name: OWN_NETWORK.parse().expect("it is one word"), own: true },
     };
     Recipe {
-        profile: Profile::of(variant, &engine.arm_tags),
+        profile: match &engine.proxy {
+            Some(proxy) => Profile::of(variant, &engine.arm_tags).through(proxy),
+            None => Profile::of(variant, &engine.arm_tags),
+        },
         image: engine.image.clone(),
         limits: Limits {
             memory: engine.memory.map(|bytes| bytes as u64),

@@ -9,6 +9,7 @@
 //! A tunnel looks by itself and publishes what it makes of it; the fleet's loop reads the latest [`Report`] and never
 //! waits for one. What a report means for engines is the plan's business and not this module's.
 
+pub mod blame;
 pub mod direct;
 pub mod exit;
 pub mod gluetun;

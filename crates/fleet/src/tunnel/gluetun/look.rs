@@ -25,6 +25,9 @@ use crate::provisioner::{ProvisionError, Provisioner, VpnContainer};
 use crate::tunnel::exit::Exit;
 use crate::tunnel::{Namespace, Report};
 
+/// gluetun's own variable for where its control server listens, and the port when it says nothing.
+const CONTROL_ADDRESS: &str = "HTTP_CONTROL_SERVER_ADDRESS";
+const CONTROL_PORT: u16 = 8000;
 /// Engines asked in one look. What one of them says about the network holds for all.
 const WITNESSES: usize = 3;
 /// Longest wait for an engine.
@@ -76,7 +79,7 @@ impl Look<'_> {
             .map(|container| Credentials::of(&self.settings.credentials, &container.env))
             .unwrap_or_default();
         let asks_all = running.is_some_and(|container| memory.asks_all(container, self.settings, now));
-        let address = running.and_then(|container| container.addresses.first().copied());
+        let address = running.and_then(|container| self.control(container));
         let (told, mut witnesses, unreached) = tokio::join!(
             self.ask_control(address, &credentials, asks_all),
             self.ask_engines(),
@@ -87,14 +90,21 @@ impl Look<'_> {
         Found { container, credentials, told, witnesses, received, unreached }
     }
 
+    /// Where the control server of a container listens.
+    fn control(&self, container: &VpnContainer) -> Option<SocketAddr> {
+        let told = container.env.get(CONTROL_ADDRESS).and_then(|address| address.rsplit_once(':'));
+        let told = told.and_then(|(_, port)| port.parse().ok());
+        let port = self.settings.control_port.or(told).unwrap_or(CONTROL_PORT);
+        Some(SocketAddr::new(*container.addresses.first()?, port))
+    }
+
     async fn ask_control(
         &self,
-        address: Option<IpAddr>,
+        address: Option<SocketAddr>,
         credentials: &Credentials,
         all: bool,
     ) -> Option<Told> {
-        let address = SocketAddr::new(address?, self.settings.control_port);
-        let client = Client::new(address, credentials.clone());
+        let client = Client::new(address?, credentials.clone());
         let place = async { if all { Some(client.place().await) } else { None } };
         let port = async { if all { Some(client.port().await) } else { None } };
         let (status, place, port) = tokio::join!(client.status(), place, port);

@@ -46,8 +46,8 @@ const RECONNECT: Duration = Duration::from_secs(2);
 /// How gluetun containers are looked at (`GLUETUN_*`).
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Port of their control server, inside (`GLUETUN_API_PORT`).
-    pub control_port: u16,
+    /// Port of their control server, inside (`GLUETUN_API_PORT`); `None`: as their environment says.
+    pub control_port: Option<u16>,
     /// How we show who we are.
     pub credentials: Credentials,
     /// Time between two looks (`GLUETUN_HEALTH_CHECK_INTERVAL_S`).
