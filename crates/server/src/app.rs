@@ -16,6 +16,7 @@ use acemux_fleet::ident::InstanceId;
 use acemux_fleet::probe;
 use acemux_fleet::profile::{Platform, Variant};
 use acemux_fleet::provisioner::{ProvisionError, Provisioner};
+use acemux_fleet::tunnel::Tunnel;
 use acemux_relay::output::hls::HlsOptions;
 use acemux_relay::session::state::Timings;
 use acemux_relay::{Relay, RelayConfig};
@@ -24,7 +25,7 @@ use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, patch, post};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -66,6 +67,8 @@ pub struct App {
     pub engines: Arc<Engines>,
     /// Who creates engines, if anybody does.
     pub fleet: Option<Fleet>,
+    /// The VPNs that engines hide behind, in the settings' order.
+    pub tunnels: Arc<[Arc<dyn Tunnel>]>,
     /// Streams that other programs run on our engines.
     pub reported: Arc<Reported>,
     /// Channels that play their end again and again.
@@ -144,6 +147,7 @@ struct Parts {
     journal: Arc<Journal>,
     engines: Arc<Engines>,
     fleet: Option<Fleet>,
+    tunnels: Vec<Arc<dyn Tunnel>>,
     recipes: Option<Arc<Recipes>>,
     custom: Arc<Custom>,
     loops: Arc<Loops>,
@@ -172,6 +176,7 @@ impl Parts {
             journal,
             engines,
             fleet: None,
+            tunnels: Vec::new(),
             recipes: None,
             custom,
             loops,
@@ -192,7 +197,9 @@ impl Parts {
         let recipe = recipes.current(&*self.custom.state().await);
         let floor = scaling::kept(&self.store, config.fleet.min_replicas).await;
         let (engines, observer) = (Arc::clone(&self.engines), Arc::clone(&self.journal));
-        let (fleet, task) = control::fleet(config, recipe, floor, engines, provisioner, observer);
+        let vpns = control::vpns(config, &provisioner, &engines);
+        self.tunnels = vpns.iter().map(|vpn| Arc::clone(&vpn.tunnel)).collect();
+        let (fleet, task) = control::fleet(config, recipe, vpns, floor, engines, provisioner, observer);
         (self.fleet, self.recipes) = (Some(fleet), Some(Arc::new(recipes)));
         task
     }
@@ -225,7 +232,18 @@ impl FromRef<App> for TrustedProxies {
 impl App {
     fn new(config: &Config, parts: Parts, stop: CancellationToken) -> Self {
         let Parts {
-            metrics, journal, engines, fleet, recipes, custom, loops, identities, store, key, ..
+            metrics,
+            journal,
+            engines,
+            fleet,
+            tunnels,
+            recipes,
+            custom,
+            loops,
+            identities,
+            store,
+            key,
+            ..
         } = parts;
         let origin = EngineOrigin::new(Arc::clone(&engines), identities);
         let observer = Arc::clone(&journal);
@@ -240,6 +258,7 @@ impl App {
             origin,
             engines,
             fleet,
+            tunnels: tunnels.into(),
             reported,
             loops,
             journal,
@@ -363,6 +382,12 @@ fn with_custom(pages: Pages) -> Pages {
         .route("/custom-variant/templates/{slot}/import", post(custom_pages::import_template))
 }
 
+/// Each tunnel looks at its container; without any there is nothing to do until the stop.
+async fn watching(tunnels: Arc<[Arc<dyn Tunnel>]>, stop: CancellationToken) {
+    join_all(tunnels.iter().map(|tunnel| Arc::clone(tunnel).watch(stop.clone()))).await;
+    stop.cancelled().await;
+}
+
 impl Service {
     /// Makes every part and binds the listener.
     pub async fn build(config: &Config, stop: CancellationToken) -> Result<Self, BuildError> {
@@ -460,7 +485,11 @@ impl Service {
         let server = Arc::new(Server::new(app.router(), options));
         supervisor
             .keep(Renewable::Listener, listening(Arc::clone(&server), (listener, address), app.stop.clone()));
-        let App { relay, engines, loops, journal, stop, .. } = app;
+        let App { relay, engines, tunnels, loops, journal, stop, .. } = app;
+        supervisor.keep(Renewable::Tunnels, {
+            let stop = stop.clone();
+            move || watching(Arc::clone(&tunnels), stop.clone())
+        });
         supervisor.keep(Renewable::Journal, {
             let stop = stop.clone();
             move || {
