@@ -16,6 +16,7 @@ use acemux_fleet::ident::InstanceId;
 use acemux_fleet::probe;
 use acemux_fleet::profile::{Platform, Variant};
 use acemux_fleet::provisioner::{ProvisionError, Provisioner};
+use acemux_fleet::tunnel::Tunnel;
 use acemux_relay::output::hls::HlsOptions;
 use acemux_relay::session::state::Timings;
 use acemux_relay::{Relay, RelayConfig};
@@ -32,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{
     channels, custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, loops,
-    proxy, status, streams,
+    proxy, status, streams, vpn as vpn_pages,
 };
 use crate::archive::{Archive, PlaybackJournal};
 use crate::audit;
@@ -53,6 +54,7 @@ use crate::reported::Reported;
 use crate::serve::{ServeOptions, Server, bind, listen};
 use crate::shutdown;
 use crate::supervise::{Essential, Failure, Outages, Renewable, Supervisor};
+use crate::vpn::Vpns;
 use crate::{claim, control, scaling};
 
 /// What every request handler may use.
@@ -66,6 +68,8 @@ pub struct App {
     pub engines: Arc<Engines>,
     /// Who creates engines, if anybody does.
     pub fleet: Option<Fleet>,
+    /// What engines hide behind.
+    pub vpns: Vpns,
     /// Streams that other programs run on our engines.
     pub reported: Arc<Reported>,
     /// Channels that play their end again and again.
@@ -144,6 +148,7 @@ struct Parts {
     journal: Arc<Journal>,
     engines: Arc<Engines>,
     fleet: Option<Fleet>,
+    tunnels: Vec<Arc<dyn Tunnel>>,
     recipes: Option<Arc<Recipes>>,
     custom: Arc<Custom>,
     loops: Arc<Loops>,
@@ -172,6 +177,7 @@ impl Parts {
             journal,
             engines,
             fleet: None,
+            tunnels: Vec::new(),
             recipes: None,
             custom,
             loops,
@@ -192,6 +198,7 @@ impl Parts {
         let recipe = recipes.current(&*self.custom.state().await);
         let floor = scaling::kept(&self.store, config.fleet.min_replicas).await;
         let (engines, observer) = (Arc::clone(&self.engines), Arc::clone(&self.journal));
+        self.tunnels = control::tunnels(config, &engines, &provisioner);
         let (fleet, task) = control::fleet(config, recipe, floor, engines, provisioner, observer);
         (self.fleet, self.recipes) = (Some(fleet), Some(Arc::new(recipes)));
         task
@@ -225,7 +232,18 @@ impl FromRef<App> for TrustedProxies {
 impl App {
     fn new(config: &Config, parts: Parts, stop: CancellationToken) -> Self {
         let Parts {
-            metrics, journal, engines, fleet, recipes, custom, loops, identities, store, key, ..
+            metrics,
+            journal,
+            engines,
+            fleet,
+            tunnels,
+            recipes,
+            custom,
+            loops,
+            identities,
+            store,
+            key,
+            ..
         } = parts;
         let origin = EngineOrigin::new(Arc::clone(&engines), identities);
         let observer = Arc::clone(&journal);
@@ -240,6 +258,7 @@ impl App {
             origin,
             engines,
             fleet,
+            vpns: Vpns::new(config, &tunnels),
             reported,
             loops,
             journal,
@@ -331,6 +350,8 @@ fn pages() -> Pages {
         .route("/scale/{engines}", post(fleet_pages::scale))
         .route("/containers/{id}", delete(fleet_pages::remove).get(fleet_pages::container))
         .route("/orchestrator/status", get(status::orchestrator))
+        .route("/vpn/status", get(vpn_pages::status))
+        .route("/vpn/publicip", get(vpn_pages::public_ip))
         .route("/health/status", get(status::health))
         .route("/health/circuit-breaker/reset", post(status::reset_breakers))
         .route("/streams", get(streams::list))

@@ -16,8 +16,11 @@ use acemux_fleet::provisioner::{ProvisionError, Provisioner};
 use acemux_fleet::recipe::{Reach, Recipe};
 use acemux_fleet::runaway::RunawayRule;
 use acemux_fleet::spec::{Limits, Network};
+use acemux_fleet::tunnel::Tunnel;
+use acemux_fleet::tunnel::direct::Direct;
+use acemux_fleet::tunnel::gluetun::{self, Gluetun};
 
-use crate::config::Config;
+use crate::config::{Config, TunnelSettings};
 
 /// The network that is created when none is named.
 const OWN_NETWORK: &str = "acemux";
@@ -43,6 +46,29 @@ pub fn engines(config: &Config, journal: Option<Arc<dyn acemux_engine::Journal>>
 /// This machine's Docker.
 pub fn docker(config: &Config, instance: InstanceId) -> Result<Docker, ProvisionError> {
     Docker::new(DockerOptions { host: config.fleet.docker_host.clone(), instance })
+}
+
+/// What engines reach the world through: the VPNs of the settings, or the host's own way out.
+pub fn tunnels(
+    config: &Config,
+    engines: &Arc<Engines>,
+    provisioner: &Arc<dyn Provisioner>,
+) -> Vec<Arc<dyn Tunnel>> {
+    let vpn = &config.vpn;
+    if vpn.tunnels.is_empty() {
+        return vec![Arc::new(Direct::new())];
+    }
+    let settings = gluetun::Settings {
+        control_port: vpn.control_port,
+        credentials: vpn.credentials.clone(),
+        interval: vpn.check_interval,
+        port_ttl: vpn.port_ttl,
+    };
+    let one = |tunnel: &TunnelSettings| -> Arc<dyn Tunnel> {
+        let (provisioner, engines) = (Arc::clone(provisioner), Arc::clone(engines));
+        Arc::new(Gluetun::new(tunnel.container.clone(), settings.clone(), provisioner, engines))
+    };
+    vpn.tunnels.iter().map(one).collect()
 }
 
 /// Whether the settings ask for the custom variant.
