@@ -50,6 +50,12 @@ pub enum CommandError {
     /// It asks for something that engines are not given.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// Engines run behind a VPN or not at all, and none works.
+    #[error("no VPN works: {why}")]
+    NoTunnel {
+        /// What is wrong with each.
+        why: String,
+    },
     /// No port is free.
     #[error("no port of PORT_RANGE_HOST is free")]
     NoPorts,

@@ -13,7 +13,7 @@ mod simulation;
 mod tests;
 mod trial;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -85,6 +85,8 @@ pub enum Lack {
     Ports,
     /// The image.
     Image,
+    /// A VPN that works.
+    Vpn,
 }
 
 /// Who is served first.
@@ -181,6 +183,8 @@ pub struct Engines {
     /// When time alone changes what is decided next.
     due: watch::Sender<Option<Instant>>,
     deliveries: Deliveries,
+    /// Tunnels that new streams avoid while there are others.
+    avoided: RwLock<BTreeSet<TunnelName>>,
     /// Sessions of all engines, those included that are gone.
     totals: Arc<SessionTotals>,
     /// For how many milliseconds this program has stood still since it began.
@@ -288,7 +292,7 @@ impl Members<'_> {
     }
 
     /// Those that may be given streams.
-    fn views(&self) -> Vec<View> {
+    fn views(&self, avoided: &BTreeSet<TunnelName>) -> Vec<View> {
         let open = self.0.iter().filter(|member| member.may_serve() && !member.is_cordoned());
         let view = |member: &Arc<Member>| View {
             key: member.key.clone(),
@@ -296,6 +300,8 @@ impl Members<'_> {
             used: member.used(),
             calls: member.engine.wanted_calls(),
             is_doubtful: member.is_doubtful(),
+            is_avoided: member.tunnel().is_some_and(|tunnel| avoided.contains(tunnel)),
+            is_forwarded: member.container.as_ref().is_some_and(|inside| inside.forwarded.is_some()),
             trust: member.trust(),
             ejected_until: member.ejected_until(),
         };
@@ -335,6 +341,7 @@ impl Engines {
             decided: Notify::new(),
             due: watch::Sender::new(None),
             deliveries: Deliveries::default(),
+            avoided: RwLock::default(),
             totals,
             stood_still: AtomicU64::new(0),
             last_short: Mutex::default(),
@@ -359,6 +366,11 @@ impl Engines {
     /// Sessions opened and ended on all engines since the service began, whatever has become of the engines.
     pub fn sessions(&self) -> SessionCounts {
         self.totals.read()
+    }
+
+    /// New streams prefer engines behind other tunnels than these from now on.
+    pub fn avoid(&self, tunnels: BTreeSet<TunnelName>) {
+        *self.avoided.write() = tunnels;
     }
 
     /// Those behind this tunnel.
@@ -467,7 +479,7 @@ impl Engines {
     /// Why it is not waited any longer. Never while a slot is free or its stream unwatched.
     fn refusal(&self, outlook: &Outlook, ticket: &Ticket, exclude: &[EngineKey]) -> Option<NoSlot> {
         let refusal = self.hopeless(outlook, exclude)?;
-        let views = Members(&self.all()).views();
+        let views = Members(&self.all()).views(&self.avoided.read());
         (!self.hall.lock().desk.has_prospects(ticket.number, &views)).then_some(refusal)
     }
 
@@ -516,7 +528,7 @@ impl Engines {
         let demand = hall.desk.demand();
         let floor = Members(&members);
         let now = hall.decided_at;
-        let decisions = hall.desk.decide(&mut floor.views(), &floor, now);
+        let decisions = hall.desk.decide(&mut floor.views(&self.avoided.read()), &floor, now);
         let has_changed = demand != hall.desk.demand();
         let due = hall.desk.due(now);
         self.due.send_if_modified(|known| std::mem::replace(known, due) != due);

@@ -12,14 +12,14 @@ pub use crate::command::{CommandError, Provisioned};
 use crate::dispatch::Engines;
 use crate::event::Observer;
 use crate::ident::ContainerId;
-pub use crate::options::FleetOptions;
+pub use crate::options::{FleetOptions, Vpn};
 use crate::plan::{Policy, Purpose};
 use crate::provisioner::Provisioner;
 use crate::recipe::Recipe;
 pub use crate::reconcile::FleetTask;
 pub use crate::snapshot::{
     BreakerNote, ContainerNote, DockerState, FailureNote, RivalNote, Rollout, Snapshot, StrangerNote,
-    of_rival,
+    TunnelNote, of_rival,
 };
 
 /// Commands that may wait for the loop; it takes each within milliseconds.

@@ -88,8 +88,9 @@ pub struct Container {
     pub labels: BTreeMap<String, String>,
     /// Ports published on the host: container port, host address, host port.
     pub ports: Vec<(u16, String, u16)>,
-    /// It lives in another container's network (a VPN's): what the daemon counts as its traffic is everybody's there.
-    pub shares_network: bool,
+    /// The container whose network it lives in (a VPN's), as the daemon has it; `None` when it has one of its own or the
+    /// host's. In another's, what the daemon counts as its traffic is everybody's there.
+    pub inside: Option<String>,
 }
 
 /// What a container does, in the daemon's words.

@@ -5,6 +5,7 @@ mod act;
 mod command;
 mod daemon;
 mod decide;
+mod exits;
 mod flight;
 mod history;
 mod observe;
@@ -26,12 +27,13 @@ use crate::event::{EngineName, Event, Observer};
 use crate::ident::ContainerId;
 use crate::options::FleetOptions;
 use crate::plan::{Creation, Demand, Plan, Purpose, Reason};
-use crate::ports::{PortPool, ephemeral_range};
 use crate::provisioner::{Container, Neighbours, PostMortem, ProvisionError, Provisioner};
 use crate::snapshot::{DockerState, Rollout, Snapshot, breaker_note};
 use crate::spec::EngineSpec;
+use crate::tunnel::TunnelName;
 
 use self::daemon::{Answers, Daemon};
+use self::exits::Exits;
 use self::flight::{Errand, Flight, Landed};
 use self::history::History;
 use self::rivalry::Rivalry;
@@ -53,6 +55,7 @@ enum Outcome {
     Created { job: Box<Job>, result: Result<ContainerId, ProvisionError> },
     Removed { removal: Box<Removal>, result: Result<(), ProvisionError> },
     Neighbours(Result<Neighbours, ProvisionError>),
+    Restarted { tunnel: TunnelName, result: Result<(), ProvisionError> },
 }
 
 /// A creation under way.
@@ -82,9 +85,7 @@ struct Reconciler {
     daemon: Daemon,
     flight: Flight,
     history: History,
-    ports: PortPool,
-    /// Free ports found by probing and not used yet.
-    candidates: Vec<u16>,
+    exits: Exits,
     rivalry: Rivalry,
     snapshot: watch::Sender<Arc<Snapshot>>,
 }
@@ -107,7 +108,7 @@ impl Reconciler {
         let clock = Clock { epoch: Instant::now(), began: Timestamp::now(), last_pass: Moment::ZERO };
         let (snapshot, snapshots) = watch::channel(Arc::new(before_all(&options, &history, clock.began)));
         engines.set_outlook(Outlook::Growing);
-        let ports = PortPool::new(options.ports.range(), ephemeral_range());
+        let exits = Exits::new(&options);
         let reconciler = Self {
             options,
             engines,
@@ -117,8 +118,7 @@ impl Reconciler {
             daemon: Daemon::default(),
             flight: Flight::default(),
             history,
-            ports,
-            candidates: Vec::new(),
+            exits,
             rivalry: Rivalry::default(),
             snapshot,
         };
@@ -139,6 +139,7 @@ impl Reconciler {
         let now = self.now();
         self.allow_for_standstill(now);
         self.look(now);
+        self.follow_tunnels(now);
         self.follow_health(now);
         self.tell_of_rivals(now);
         if matches!(self.daemon.answers, Answers::Unknown) {
@@ -184,6 +185,7 @@ impl Reconciler {
             Landed::Back(Outcome::Created { job, result }) => self.created(*job, result, now),
             Landed::Back(Outcome::Removed { removal, result }) => self.removed(*removal, result, now),
             Landed::Back(Outcome::Neighbours(result)) => self.met(result, now),
+            Landed::Back(Outcome::Restarted { tunnel, result }) => self.restarted(tunnel, result),
             Landed::Lost(errand, error) => self.lost(errand, &error, now),
         }
     }
@@ -194,6 +196,10 @@ impl Reconciler {
         self.daemon.is_stale = true;
         match errand {
             Errand::List | Errand::Inspect(_) => {}
+            Errand::RestartVpn(tunnel) => {
+                let why = "our own task for it broke off".to_owned();
+                self.emit(&Event::TunnelNotRestarted { tunnel, why });
+            }
             // Without them a creation tells what name is taken.
             Errand::Neighbours => self.daemon.neighbours.is_known = true,
             Errand::Create(creation, purpose) => self.creation_lost(&creation, purpose, now),
@@ -241,6 +247,8 @@ fn before_all(options: &FleetOptions, history: &History, at: Timestamp) -> Snaps
         docker: DockerState::Unknown,
         containers: Vec::new(),
         creating: Vec::new(),
+        tunnels: Vec::new(),
+        found_outside: 0,
         min: options.policy.min,
         min_replicas: options.policy.min,
         max: options.policy.max,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 use crate::backoff::{Breaker, Position};
 use crate::plan::{Demand, Plan};
+use crate::tunnel::{Health, TunnelName};
 
 /// What the fleet knew and meant to do when it last looked.
 #[derive(Clone, Debug, Serialize)]
@@ -25,6 +27,10 @@ pub struct Snapshot {
     pub containers: Vec<ContainerNote>,
     /// Creations under way, by name.
     pub creating: Vec<String>,
+    /// The VPNs that engines hide behind, in the operator's order; none when they hide behind nothing.
+    pub tunnels: Vec<TunnelNote>,
+    /// Own containers that were found outside of their VPN since the service began. Each was removed at once.
+    pub found_outside: u64,
     /// Engines kept at least.
     pub min: usize,
     /// `MIN_REPLICAS`; less than `min` after `POST /scale`.
@@ -41,6 +47,29 @@ pub struct Snapshot {
     pub failures: Vec<FailureNote>,
     /// A rolling replacement that an operator asked for.
     pub rollout: Rollout,
+}
+
+/// One VPN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TunnelNote {
+    /// Its container's name as configured.
+    pub name: TunnelName,
+    /// Its container's full id; `None` when there is none of this name.
+    pub container: Option<String>,
+    /// Whether it works.
+    pub health: Health,
+    /// Since when its health is of this kind.
+    pub since: Timestamp,
+    /// Where engines inside are reached.
+    pub address: Option<IpAddr>,
+    /// The port that its provider forwards to it.
+    pub forwarded_port: Option<u16>,
+    /// The engine that has this port, by its container's full id.
+    pub forwarded_engine: Option<String>,
+    /// Engines inside, by their containers' full ids.
+    pub engines: Vec<String>,
+    /// When we last restarted its container.
+    pub restarted: Option<Timestamp>,
 }
 
 /// Whether the daemon answers.
@@ -75,6 +104,10 @@ pub struct ContainerNote {
     pub standing: &'static str,
     /// Whether it was made with the present settings.
     pub is_current: bool,
+    /// The VPN container that it hides behind.
+    pub vpn_container: Option<String>,
+    /// Whether it was made to have its VPN's forwarded port.
+    pub forwarded: bool,
 }
 
 /// One breaker.

@@ -2,7 +2,7 @@
 
 use crate::allowed::{HostPort, Labels, Variable};
 use crate::capability::Capability;
-use crate::ident::DockerName;
+use crate::ident::{ContainerId, DockerName};
 use crate::image::ImageRef;
 
 /// Labels on every engine container. The first four and `FORWARDED`, `VPN_CONTAINER` are the reference's.
@@ -90,8 +90,9 @@ pub enum Network {
         /// Whether it is created when it is missing.
         own: bool,
     },
-    /// The network namespace of another container (a VPN).
-    Container(DockerName),
+    /// The network namespace of another container (a VPN). By its id, because another container of that name is another
+    /// network.
+    Container(ContainerId),
     /// The host's. For tests and for hosts without bridges.
     Host,
 }

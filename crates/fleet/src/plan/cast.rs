@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::types::{EngineView, Policy, Reason, Standing, World};
+use super::elect;
+use super::tunnel::misplaced;
+use super::types::{EngineView, Policy, Reason, Standing, TunnelView, World};
+use crate::backoff::Moment;
+use crate::tunnel::Health;
 
 /// Least time between two engines that are replaced though they work, for their age, their memory or what they download: a
 /// limit that every engine is beyond must not make the fleet replace one after the other.
@@ -25,6 +29,9 @@ pub(super) enum Role {
     Replaceable(Reason),
     /// To be removed at once.
     Lost(Reason),
+    /// Works as far as we know, behind a tunnel that does not: its streams leave, it offers nothing, and it serves again
+    /// when the tunnel does.
+    Stranded(Reason),
     /// Is being removed.
     Leaving,
     /// Should be gone and is not: nothing runs in it any more, so it fills no place under `MAX_REPLICAS`.
@@ -38,10 +45,12 @@ pub(super) struct Cast<'a> {
 
 impl<'a> Cast<'a> {
     pub(super) fn new(policy: &Policy, world: &World<'a>) -> Self {
-        let mut all: Vec<_> =
-            world.engines.iter().map(|engine| (engine, role(policy, world, engine))).collect();
-        tolerate_all_but_one(&mut all);
-        Self { all }
+        let all: Vec<_> = world.engines.iter().map(|engine| (engine, role(policy, world, engine))).collect();
+        let mut cast = Self { all };
+        elect::forwarded_ports(world, &mut cast);
+        elect::balance(world, &mut cast);
+        tolerate_all_but_one(&mut cast.all);
+        cast
     }
 
     pub(super) fn with(&self, wanted: impl Fn(&Role) -> bool) -> impl Iterator<Item = &'a EngineView> {
@@ -58,17 +67,44 @@ impl<'a> Cast<'a> {
 }
 
 fn role(policy: &Policy, world: &World<'_>, engine: &EngineView) -> Role {
+    let is_leaving = matches!(engine.standing, Standing::Leaving { .. } | Standing::Ended { .. });
+    let misplaced = if is_leaving { None } else { misplaced(world, engine) };
+    match (misplaced, world.tunnel_of(engine)) {
+        (Some(reason), _) => Role::Lost(reason),
+        (None, Some(tunnel)) if !is_leaving => role_behind(policy, world, engine, tunnel),
+        (None, _) => role_by_itself(policy, world, engine, Moment::ZERO),
+    }
+}
+
+/// What an engine shows says nothing about it while its tunnel does not work, nor from before the tunnel worked again.
+fn role_behind(policy: &Policy, world: &World<'_>, engine: &EngineView, tunnel: &TunnelView) -> Role {
+    match &tunnel.health {
+        Health::Up => role_by_itself(policy, world, engine, tunnel.since),
+        Health::Down { why } => {
+            let (tunnel, why) = (tunnel.name.clone(), why.clone());
+            Role::Stranded(Reason::TunnelDown { tunnel, why })
+        }
+        Health::Unsure { .. } => match engine.standing {
+            Standing::Ready => role_by_itself(policy, world, engine, Moment::ZERO),
+            _ => Role::Suspect,
+        },
+    }
+}
+
+/// `since` is when its tunnel began to work.
+fn role_by_itself(policy: &Policy, world: &World<'_>, engine: &EngineView, since: Moment) -> Role {
     let now = world.now;
+    let lasts = |began: Moment| now.saturating_sub(began.max(since));
     match &engine.standing {
         Standing::Leaving { since } if now.saturating_sub(*since) >= LONGEST_REMOVAL => Role::Stuck,
         Standing::Leaving { .. } => Role::Leaving,
         Standing::Ended { why } => Role::Lost(Reason::Ended { why: why.clone() }),
-        Standing::Starting { since } if now.saturating_sub(*since) > policy.startup => {
+        Standing::Starting { since } if lasts(*since) > policy.startup => {
             Role::Lost(Reason::NotReady { seconds: policy.startup.as_secs() })
         }
         Standing::Starting { .. } => Role::Coming,
         Standing::Frozen => Role::Replaceable(Reason::Frozen),
-        Standing::Unhealthy { since, why } if now.saturating_sub(*since) >= policy.unhealthy_grace => {
+        Standing::Unhealthy { since, why } if lasts(*since) >= policy.unhealthy_grace => {
             Role::Replaceable(Reason::Unhealthy { why: why.clone() })
         }
         Standing::Unhealthy { .. } => Role::Suspect,
@@ -76,10 +112,15 @@ fn role(policy: &Policy, world: &World<'_>, engine: &EngineView) -> Role {
     }
 }
 
+/// Whether one that works may be given up now, if there is a reason to.
+pub(super) fn may_be_weeded(world: &World<'_>, engine: &EngineView) -> bool {
+    let is_too_soon = world.memory.last_weeding.is_some_and(|last| world.now < last + WEEDING_PAUSE);
+    engine.cordoned || !is_too_soon
+}
+
 fn ready_role(policy: &Policy, world: &World<'_>, engine: &EngineView) -> Role {
     let age = world.now.saturating_sub(engine.known_since);
-    let is_too_soon = world.memory.last_weeding.is_some_and(|last| world.now < last + WEEDING_PAUSE);
-    let may_go = engine.used == 0 && (engine.cordoned || !is_too_soon);
+    let may_go = engine.used == 0 && may_be_weeded(world, engine);
     let is_old = policy.max_age.is_some_and(|limit| age > limit);
     let is_fat = policy.max_memory.is_some_and(|limit| engine.memory.is_some_and(|used| used > limit));
     if engine.recipe != policy.recipe {

@@ -18,10 +18,8 @@ const NAMES: usize = 64;
 /// The lowest vacant places, and what is waited for. One whose engine keeps failing is waited for, not passed over, or
 /// every place would be tried in turn; unless streams wait: then another place may be luckier.
 pub(super) fn vacant_places(situation: &Situation<'_>, count: usize) -> (Vec<usize>, Vec<Hold>) {
-    let Situation { world, cast, need, .. } = situation;
-    let engines = cast.all.iter().map(|(engine, _)| engine.place);
-    let taken: BTreeSet<usize> =
-        engines.chain(world.creating.iter().map(|creation| creation.place)).collect();
+    let Situation { world, need, .. } = situation;
+    let taken = taken_places(situation);
     let may_pass = matches!(need.reason, Reason::StreamsWait { .. });
     let (mut places, mut held) = (Vec::new(), Vec::new());
     let mut seen = 0;
@@ -41,7 +39,7 @@ pub(super) fn vacant_places(situation: &Situation<'_>, count: usize) -> (Vec<usi
     (places, held)
 }
 
-/// Free names, in order.
+/// Free names, in order: as many as can be needed at once.
 pub(super) fn free(situation: &Situation<'_>) -> Vec<String> {
     let Situation { world, cast, .. } = situation;
     let names = |engine: &EngineView| [engine.name.clone(), engine.alias.clone()];
@@ -49,11 +47,17 @@ pub(super) fn free(situation: &Situation<'_>) -> Vec<String> {
     taken.extend(world.creating.iter().map(|creation| creation.name.clone()));
     let avoided = world.memory.names_taken.iter().filter(|(_, until)| **until > world.now);
     taken.extend(avoided.map(|(name, _)| name.clone()));
-    free_names(&taken).collect()
+    let names = (1..=taken.len() + NAMES).map(|number| format!("{NAME_PREFIX}{number}"));
+    names.filter(|name| !taken.contains(name)).collect()
 }
 
-/// The names that engines get, without the taken ones, in order: as many as can be needed at once.
-pub(crate) fn free_names(taken: &BTreeSet<String>) -> impl Iterator<Item = String> {
-    let names = (1..=taken.len() + NAMES).map(|number| format!("{NAME_PREFIX}{number}"));
-    names.filter(|name| !taken.contains(name))
+/// The lowest vacant place, whatever has failed there: for who asks for an engine by hand.
+pub(super) fn lowest_vacant(situation: &Situation<'_>) -> usize {
+    let taken = taken_places(situation);
+    (1..=taken.len() + 1).find(|place| !taken.contains(place)).unwrap_or(1)
+}
+
+fn taken_places(situation: &Situation<'_>) -> BTreeSet<usize> {
+    let engines = situation.cast.all.iter().map(|(engine, _)| engine.place);
+    engines.chain(situation.world.creating.iter().map(|creation| creation.place)).collect()
 }

@@ -2,6 +2,7 @@
 //! streams on it.
 
 use super::cast::Role;
+use super::types::EngineView;
 use super::{Part, Situation, remove};
 
 pub(super) fn step(situation: &Situation<'_>) -> Part {
@@ -14,11 +15,19 @@ pub(super) fn step(situation: &Situation<'_>) -> Part {
         (false, true) => 1,
         (false, false) => 0,
     };
-    let replaceable = cast.all.iter().filter_map(|(engine, role)| match role {
-        Role::Replaceable(reason) if engine.used == 0 && engine.cordoned => {
-            Some(remove(engine, reason.clone()))
-        }
-        _ => None,
+    let replaceable = cast.all.iter().filter_map(|(engine, role)| {
+        let (Role::Replaceable(reason) | Role::Stranded(reason)) = role else { return None };
+        let is_due = *role == Role::Replaceable(reason.clone()) || is_given_up(situation, engine);
+        (is_due && engine.used == 0 && engine.cordoned).then(|| remove(engine, reason.clone()))
     });
     Part::actions(replaceable.take(most))
+}
+
+/// What a tunnel that is down has stranded stays for a while, because most come back, and for as long as there is no other:
+/// with nothing to replace it, it is the first to serve again.
+fn is_given_up(situation: &Situation<'_>, engine: &EngineView) -> bool {
+    let Situation { policy, world, .. } = situation;
+    let down_since = world.tunnel_of(engine).and_then(|tunnel| tunnel.down_since);
+    let down_for = down_since.map(|since| world.now.saturating_sub(since));
+    world.any_usable() && down_for.is_some_and(|down_for| down_for >= policy.unhealthy_grace)
 }

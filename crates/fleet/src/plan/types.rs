@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::backoff::{Breaker, Moment, Places};
 use crate::ident::ContainerId;
+use crate::tunnel::{Health, Namespace, TunnelName};
 
 /// What the operator wants.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub struct Policy {
     pub max_memory: Option<u64>,
     /// Fingerprint of the recipe that engines should be made from.
     pub recipe: String,
+    /// How long a VPN may be down before its container is restarted (`VPN_UNHEALTHY_RESTART_TIMEOUT_S`).
+    pub restart_vpn_after: Option<Duration>,
 }
 
 /// What is there.
@@ -53,10 +57,47 @@ pub struct World<'a> {
     pub demand: Demand,
     /// What failed before.
     pub memory: &'a Memory,
-    /// Host ports that were just found free.
-    pub ports: &'a [u16],
+    /// What engines may reach the world through, in the operator's order: VPNs, or the host's own way out and nothing else.
+    pub tunnels: &'a [TunnelView],
     /// Why nothing may be created now, whatever is wanted.
     pub forbidden: Option<Hold>,
+}
+
+/// One tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelView {
+    /// Which.
+    pub name: TunnelName,
+    /// Its container, running or not. None for the host's own way out, and when there is no container of this name.
+    pub container: Option<ContainerId>,
+    /// The network that engines would join now. None for the host's own way out, and while the container does not run.
+    pub namespace: Option<Namespace>,
+    /// Whether it works.
+    pub health: Health,
+    /// Since when its health is of this kind.
+    pub since: Moment,
+    /// Since when it is down; what was unsure in between belongs to it, and only `Up` ends it.
+    pub down_since: Option<Moment>,
+    /// The port that its provider forwards to it.
+    pub forwarded: Option<u16>,
+    /// Ports for new engines there, free as far as can be told.
+    pub ports: Vec<u16>,
+    /// All that engines there may have.
+    pub range: RangeInclusive<u16>,
+}
+
+/// In whose network an engine's container is, as the daemon shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// In one that leads to the world past every VPN.
+    Open,
+    /// In another container's.
+    Inside {
+        /// Whose.
+        container: String,
+        /// The network that it was made for, as its label says.
+        joined: Option<Namespace>,
+    },
 }
 
 /// One own container.
@@ -70,6 +111,12 @@ pub struct EngineView {
     pub alias: String,
     /// The place that it fills.
     pub place: usize,
+    /// The tunnel that it was made for.
+    pub tunnel: TunnelName,
+    /// Where it is.
+    pub home: Home,
+    /// The forwarded port that it was made with.
+    pub forwarded: Option<u16>,
     /// Whether it can be used.
     pub standing: Standing,
     /// Slots taken, those of stops under way included.
@@ -119,15 +166,22 @@ pub enum Standing {
     },
 }
 
-/// A creation under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A creation, completely decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Creation {
-    /// The place it will fill.
+    /// The place it fills.
     pub place: usize,
     /// Its name.
     pub name: String,
     /// Its port.
     pub port: u16,
+    /// What it reaches the world through.
+    pub tunnel: TunnelName,
+    /// The network that it joins; none for the host's own way out.
+    #[serde(skip)]
+    pub namespace: Option<Namespace>,
+    /// The forwarded port that it gets, when it is to be the one engine of its tunnel that has it.
+    pub forwarded: Option<u16>,
 }
 
 /// What streams ask for.
@@ -152,6 +206,8 @@ pub struct Memory {
     pub names_taken: BTreeMap<String, Moment>,
     /// When the last engine was given up that works, for its age, its memory or what it downloads.
     pub last_weeding: Option<Moment>,
+    /// When which VPN's container was last restarted by us.
+    pub restarts: BTreeMap<TunnelName, Moment>,
 }
 
 /// What to do next.
@@ -173,12 +229,9 @@ pub struct Plan {
 pub enum Action {
     /// Create an engine.
     Create {
-        /// The place it fills.
-        place: usize,
-        /// Its name.
-        name: String,
-        /// Its port.
-        port: u16,
+        /// What exactly.
+        #[serde(flatten)]
+        creation: Creation,
         /// Which breaker answers for it.
         purpose: Purpose,
         /// Why.
@@ -207,6 +260,16 @@ pub enum Action {
         id: ContainerId,
         /// The place that it fills.
         place: usize,
+        /// Why.
+        reason: Reason,
+    },
+    /// Restart a VPN's container, which does not come back by itself.
+    RestartVpn {
+        /// Which.
+        tunnel: TunnelName,
+        /// Its container.
+        #[serde(serialize_with = "full_id")]
+        id: ContainerId,
         /// Why.
         reason: Reason,
     },
@@ -278,6 +341,38 @@ pub enum Reason {
         /// For how long, in seconds.
         seconds: u64,
     },
+    /// It runs past its VPN, where everybody sees the host's address.
+    OutsideTunnel {
+        /// Where it should be.
+        tunnel: TunnelName,
+    },
+    /// Its VPN's container was restarted or made anew: the network that it is in leads nowhere any more.
+    NamespaceGone {
+        /// Of which VPN.
+        tunnel: TunnelName,
+    },
+    /// Its VPN does not work.
+    TunnelDown {
+        /// Which.
+        tunnel: TunnelName,
+        /// What shows it.
+        why: String,
+    },
+    /// Its VPN's provider forwards a port that no engine has, or another one than this engine has.
+    ForwardedPort {
+        /// The port.
+        port: u16,
+    },
+    /// Its VPN has more engines than another one that works.
+    Unbalanced {
+        /// The other one.
+        fewer: TunnelName,
+    },
+    /// The VPN has been down for `VPN_UNHEALTHY_RESTART_TIMEOUT_S`.
+    VpnStuck {
+        /// For how long, in seconds.
+        seconds: u64,
+    },
     /// The daemon has begun to remove it and does not come to an end.
     NotRemoved,
     /// It works again.
@@ -301,6 +396,16 @@ impl fmt::Display for Reason {
             Self::Old => write!(f, "it is idle and older than ENGINE_MAX_AGE"),
             Self::Fat => write!(f, "it is idle and uses more memory than ENGINE_MAX_MEMORY"),
             Self::Idle { seconds } => write!(f, "idle for {seconds} s, and enough others exist"),
+            Self::OutsideTunnel { tunnel } => write!(f, "it runs outside of the VPN {tunnel}"),
+            Self::NamespaceGone { tunnel } => {
+                write!(f, "the VPN {tunnel} was restarted, and its network with it")
+            }
+            Self::TunnelDown { tunnel, why } => write!(f, "the VPN {tunnel} is down: {why}"),
+            Self::ForwardedPort { port } => write!(f, "an engine is to have the forwarded port {port}"),
+            Self::Unbalanced { fewer } => write!(f, "the VPN {fewer} has fewer engines"),
+            Self::VpnStuck { seconds } => {
+                write!(f, "it has been down for {seconds} s (VPN_UNHEALTHY_RESTART_TIMEOUT_S)")
+            }
             Self::NotRemoved => write!(f, "Docker has begun to remove it and does not come to an end"),
             Self::Recovered => write!(f, "it works again"),
             Self::Asked => write!(f, "an operator asked for it"),
@@ -335,6 +440,11 @@ pub enum Hold {
     },
     /// No port of the range is free.
     NoPorts,
+    /// Engines run behind a VPN or not at all, and none works.
+    NoTunnel {
+        /// What is wrong with each.
+        why: String,
+    },
     /// The image is not here and cannot be pulled.
     ImageUnavailable {
         /// The registry's words.
@@ -360,6 +470,7 @@ impl fmt::Display for Hold {
                 write!(f, "creating engines failed too often; next try in {seconds} s")
             }
             Self::NoPorts => write!(f, "no port of PORT_RANGE_HOST is free"),
+            Self::NoTunnel { why } => write!(f, "no VPN works: {why}"),
             Self::ImageUnavailable { why } => write!(f, "the engine image is not available: {why}"),
             Self::DockerDown { why } => write!(f, "{why}"),
             Self::OneAfterTheOther => write!(f, "another engine is being created"),
@@ -373,9 +484,21 @@ impl Reason {
         matches!(self, Self::Ended { .. } | Self::NotReady { .. })
     }
 
+    /// Whether an engine goes for it with whatever plays on it: nothing does any more, or nothing must.
+    pub fn is_urgent(&self) -> bool {
+        self.is_end() || matches!(self, Self::OutsideTunnel { .. } | Self::NamespaceGone { .. })
+    }
+
     /// Whether it is why an engine goes that works and whose settings are the present ones.
     pub fn is_weeding(&self) -> bool {
-        matches!(self, Self::RunsAway { .. } | Self::Old | Self::Fat)
+        matches!(
+            self,
+            Self::RunsAway { .. }
+                | Self::Old
+                | Self::Fat
+                | Self::ForwardedPort { .. }
+                | Self::Unbalanced { .. }
+        )
     }
 }
 
@@ -386,6 +509,7 @@ impl Action {
             Self::Create { reason, .. }
             | Self::Cordon { reason, .. }
             | Self::Uncordon { reason, .. }
+            | Self::RestartVpn { reason, .. }
             | Self::Remove { reason, .. } => reason,
         }
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::daemon::Answers;
 use super::flight::Errand;
 use super::{Answer, Job, Outcome, Reconciler, Removal, name_of};
-use crate::allowed::{Extra, HostPort};
+use crate::allowed::Extra;
 use crate::backoff::{Breaker, Moment};
 use crate::command::{CommandError, Provisioned};
 use crate::event::Event;
@@ -17,9 +17,9 @@ use crate::member::EngineKey;
 use crate::plan::{Action, Creation, NAME_AVOIDED, Purpose, Reason};
 use crate::ports::is_free_here;
 use crate::provisioner::{Container, ContainerState, PostMortem, ProvisionError};
-use crate::recipe::EnginePorts;
 use crate::snapshot::FailureNote;
 use crate::spec::{EngineSpec, Network, label};
+use crate::tunnel::TunnelName;
 
 /// Names that were looked at so long before a creation may have been taken since.
 const FRESH_NAMES: Duration = Duration::from_secs(1);
@@ -27,13 +27,13 @@ const FRESH_NAMES: Duration = Duration::from_secs(1);
 impl Reconciler {
     pub(super) fn apply(&mut self, action: &Action, now: Moment) {
         match action {
-            Action::Create { place, name, port, purpose, reason } => {
-                let creation = Creation { place: *place, name: name.clone(), port: *port };
-                self.create(creation, *purpose, reason, &Extra::default(), None, now);
+            Action::Create { creation, purpose, reason } => {
+                self.create(creation.clone(), *purpose, reason, &Extra::default(), None, now);
             }
             Action::Cordon { id, reason } => self.cordon(id, true, reason, now),
             Action::Uncordon { id, reason } => self.cordon(id, false, reason, now),
             Action::Remove { id, reason, .. } => self.remove_if_unused(id, reason, now),
+            Action::RestartVpn { tunnel, id, reason } => self.restart_vpn(tunnel, id, reason, now),
         }
     }
 
@@ -59,11 +59,11 @@ impl Reconciler {
         answer: Option<Answer<Provisioned>>,
         now: Moment,
     ) {
-        self.candidates.retain(|port| *port != creation.port);
-        // The pool and the door keep to the range.
-        let Ok(http) = self.options.ports.port(creation.port) else { return };
-        if !is_free_here(creation.port) {
-            self.ports.quarantine(creation.port, now);
+        let Some(mut spec) = self.spec(&creation, extra) else { return };
+        let Some(exit) = self.exits.find_mut(&creation.tunnel) else { return };
+        exit.takes(creation.port);
+        if creation.tunnel == TunnelName::Direct && !is_free_here(creation.port) {
+            exit.quarantine(creation.port, now);
             if let Some(answer) = answer {
                 // Who asked has gone when this fails.
                 let _answered = answer.send(Err(ProvisionError::PortTaken { port: creation.port }.into()));
@@ -73,8 +73,6 @@ impl Reconciler {
         self.emit(&Event::Creating { name: creation.name.clone(), reason: reason.clone() });
         self.history.memory.last_creation = Some(now);
         self.breaker(purpose).begin(now);
-        let ports = EnginePorts { http, https: self.https_port(creation.port), p2p: None };
-        let mut spec = self.options.recipe.spec(creation.place, &creation.name, ports, extra);
         spec.labels.put(label::RUN, self.options.run.clone());
         let errand = Errand::Create(creation.clone(), purpose);
         let job = Box::new(Job { creation, purpose, spec, began: now, answer });
@@ -85,9 +83,38 @@ impl Reconciler {
         });
     }
 
-    /// In the container's own network, so any number serves that no other engine behind the same VPN has.
-    fn https_port(&self, http: u16) -> HostPort {
-        self.options.https_ports.at(http.saturating_sub(*self.options.ports.range().start()))
+    /// `None`, and nothing is created: the port is not one of the tunnel's, or an engine that is to hide behind a VPN has
+    /// none to hide behind. Neither is planned; the second would show everybody the host's address.
+    fn spec(&self, creation: &Creation, extra: &Extra) -> Option<EngineSpec> {
+        let Creation { place, name, port, tunnel, namespace, forwarded } = creation;
+        let ports = self.exits.engine_ports(tunnel, *port, *forwarded)?;
+        let recipe = &self.options.recipe;
+        match (tunnel, namespace) {
+            (TunnelName::Direct, None) if !recipe.behind_vpn => Some(recipe.spec(*place, name, ports, extra)),
+            (TunnelName::Vpn(vpn), Some(namespace)) => {
+                Some(recipe.spec_inside((vpn, namespace), (*place, name), ports, extra))
+            }
+            _ => {
+                tracing::error!(name, %tunnel, "an engine without a network to hide in is not created");
+                None
+            }
+        }
+    }
+
+    fn restart_vpn(&mut self, tunnel: &TunnelName, id: &ContainerId, reason: &Reason, now: Moment) {
+        self.history.memory.restarts.insert(tunnel.clone(), now);
+        self.emit(&Event::TunnelRestarted { tunnel: tunnel.clone(), reason: reason.clone() });
+        let (provisioner, tunnel, id) = (self.provisioner(), tunnel.clone(), id.clone());
+        self.flight.begin(Errand::RestartVpn(tunnel.clone()), async move {
+            let result = provisioner.restart_vpn(&id).await;
+            Outcome::Restarted { tunnel, result }
+        });
+    }
+
+    pub(super) fn restarted(&mut self, tunnel: TunnelName, result: Result<(), ProvisionError>) {
+        if let Err(error) = result {
+            self.emit(&Event::TunnelNotRestarted { tunnel, why: error.to_string() });
+        }
     }
 
     pub(super) fn created(&mut self, job: Job, result: Result<ContainerId, ProvisionError>, now: Moment) {
@@ -131,7 +158,9 @@ impl Reconciler {
                 self.breaker(purpose).inconclusive(now);
             }
             ProvisionError::PortTaken { port } => {
-                self.ports.quarantine(*port, now);
+                if let Some(exit) = self.exits.find_mut(&creation.tunnel) {
+                    exit.quarantine(*port, now);
+                }
                 self.breaker(purpose).inconclusive(now);
             }
             ProvisionError::ImageUnavailable { .. } => {
@@ -175,7 +204,8 @@ impl Reconciler {
             return;
         }
         let is_free = self.engines.find(id.as_str()).is_none_or(|member| member.retire());
-        if reason.is_end() || is_free {
+        if reason.is_urgent() || is_free {
+            self.note_outside(id, reason);
             self.remove(id, reason.clone(), None, now);
         }
         let Some(seen) = self.daemon.seen.get_mut(id) else { return };
@@ -183,6 +213,17 @@ impl Reconciler {
             let (place, purpose) = (seen.place, seen.purpose);
             self.history.memory.places.failed(place, now, reason.to_string());
             self.creation_failed(purpose, now);
+        }
+    }
+
+    /// However often its removal is tried, it was found once.
+    fn note_outside(&mut self, id: &ContainerId, reason: &Reason) {
+        let Reason::OutsideTunnel { tunnel } = reason else { return };
+        let Some(seen) = self.daemon.seen.get_mut(id) else { return };
+        if !std::mem::replace(&mut seen.is_counted, true) {
+            self.history.outside += 1;
+            let engine = name_of(&seen.container);
+            self.emit(&Event::Outside { engine, tunnel: tunnel.clone() });
         }
     }
 
@@ -196,7 +237,7 @@ impl Reconciler {
         let Some(seen) = self.daemon.seen.get_mut(id) else { return };
         seen.leaving.get_or_insert(now);
         let is_dead = reason.is_end();
-        if is_dead {
+        if reason.is_urgent() {
             self.engines.remove(&EngineKey::from(id));
         }
         let removal = Removal { engine: name_of(&seen.container), reason, post_mortem: None, answer };
@@ -293,7 +334,10 @@ fn fresh(id: &ContainerId, spec: &EngineSpec) -> Container {
         created: Timestamp::now(),
         labels: BTreeMap::clone(&spec.labels),
         ports: spec.publish.iter().map(|port| (port.get(), "127.0.0.1".to_owned(), port.get())).collect(),
-        shares_network: matches!(spec.network, Network::Container(_)),
+        inside: match &spec.network {
+            Network::Container(id) => Some(id.as_str().to_owned()),
+            Network::Named { .. } | Network::Host => None,
+        },
     }
 }
 

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::decide::alias;
 use super::{Answer, Reconciler};
 use crate::allowed::{Asked, Extra, HostPort};
 use crate::backoff::Moment;
 use crate::command::{Command, CommandError, Provisioned};
 use crate::event::Event;
-use crate::plan::{Creation, Policy, Purpose, Reason, free_names};
+use crate::plan::{Creation, Hold, Policy, Purpose, Reason, one_more};
 use crate::recipe::Recipe;
 use crate::snapshot::Rollout;
 use crate::spec::label;
@@ -80,17 +79,7 @@ impl Reconciler {
 
     fn provision(&mut self, asked: Asked, answer: Answer<Provisioned>, now: Moment) {
         match self.may_provision(asked, now) {
-            Ok((port, extra)) => {
-                let taken: BTreeSet<String> = self
-                    .daemon
-                    .seen
-                    .values()
-                    .flat_map(|seen| [seen.container.name.clone(), alias(&seen.container).to_owned()])
-                    .chain(self.flight.creating().into_iter().map(|creation| creation.name))
-                    .chain(self.history.memory.names_taken.keys().cloned())
-                    .collect();
-                let name = free_names(&taken).next().unwrap_or_default();
-                let creation = Creation { place: self.vacant_place(), name, port };
+            Ok((creation, extra)) => {
                 self.create(creation, Purpose::Growth, &Reason::Asked, &extra, Some(answer), now);
             }
             Err(error) => {
@@ -100,8 +89,9 @@ impl Reconciler {
         }
     }
 
-    fn may_provision(&mut self, asked: Asked, now: Moment) -> Result<(u16, Extra), CommandError> {
-        let extra = asked.check(&self.options.ports, self.options.recipe.image().as_str())?;
+    fn may_provision(&mut self, asked: Asked, now: Moment) -> Result<(Creation, Extra), CommandError> {
+        let ports = self.exits.ports_with(asked.port).ok_or(CommandError::NoPorts)?;
+        let extra = asked.check(ports, self.options.recipe.image().as_str())?;
         let max = self.options.policy.max;
         if self.daemon.seen.len() + self.flight.creating().len() >= max {
             return Err(CommandError::AtMaximum { max });
@@ -111,8 +101,12 @@ impl Reconciler {
         }
         self.find_ports(now);
         let asked = extra.port.map(HostPort::get);
-        let port = asked.or_else(|| self.candidates.first().copied()).ok_or(CommandError::NoPorts)?;
-        Ok((port, extra))
+        let creation = self.with_world(now, |policy, world| one_more(policy, world, asked));
+        let creation = creation.map_err(|hold| match hold {
+            Hold::NoTunnel { why } => CommandError::NoTunnel { why },
+            _ => CommandError::NoPorts,
+        })?;
+        Ok((creation, extra))
     }
 
     pub(super) fn vacant_place(&self) -> usize {

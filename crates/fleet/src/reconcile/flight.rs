@@ -8,6 +8,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use super::Outcome;
 use crate::ident::ContainerId;
 use crate::plan::{Creation, Purpose};
+use crate::tunnel::TunnelName;
 
 /// What a task is for.
 #[derive(Clone, Debug)]
@@ -17,6 +18,7 @@ pub(super) enum Errand {
     Inspect(ContainerId),
     Create(Creation, Purpose),
     Remove(ContainerId),
+    RestartVpn(TunnelName),
 }
 
 /// How a task ended.

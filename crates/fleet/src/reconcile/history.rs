@@ -34,6 +34,8 @@ pub(super) struct History {
     /// What `POST /scale` asked for.
     pub(super) floor: Option<usize>,
     pub(super) rollout: Rollout,
+    /// Own containers found outside of their VPN.
+    pub(super) outside: u64,
 }
 
 /// Something that failed is not tried again before then.
@@ -59,6 +61,7 @@ impl History {
             last_creation: None,
             names_taken: BTreeMap::new(),
             last_weeding: None,
+            restarts: BTreeMap::new(),
         };
         Self {
             memory,
@@ -68,6 +71,7 @@ impl History {
             failures: VecDeque::new(),
             floor: options.floor,
             rollout: Rollout::default(),
+            outside: 0,
         }
     }
 

@@ -1,14 +1,17 @@
 //! What there is: containers as the daemon lists them, and what became of those that are known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use acemux_engine::Endpoint;
 use futures_util::StreamExt as _;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::daemon::{Answers, Seen};
+use super::decide::forwarded;
+use super::exits::{Exit, Exits};
 use super::flight::Errand;
 use super::{Outcome, Reconciler, name_of};
 use crate::backoff::Moment;
@@ -17,6 +20,7 @@ use crate::ident::ContainerId;
 use crate::member::{Contained, EngineKey, Health, Member};
 use crate::plan::{NAME_AVOIDED, Purpose};
 use crate::provisioner::{Container, ContainerState, Neighbours, ProvisionError, Provisioner};
+use crate::recipe::Recipe;
 use crate::snapshot::{StrangerNote, strangers_by_instance};
 use crate::spec::label;
 use crate::tunnel::TunnelName;
@@ -155,7 +159,7 @@ impl Reconciler {
             }
             None => self.meet(container, now),
         }
-        self.follow_name(&id, now);
+        self.follow_address(&id, now);
         self.update_member(&id);
     }
 
@@ -215,13 +219,12 @@ impl Reconciler {
         }
     }
 
-    /// An engine that is reached by its container's name is reached by its new one when it has no stream: what plays goes
-    /// on over the old one, which stays its alias where there are aliases.
-    fn follow_name(&mut self, id: &ContainerId, now: Moment) {
+    /// An engine whose container was renamed, or whose VPN has another address, is reached there when it has no stream: what
+    /// plays goes on over the old one, which stays its alias where there are aliases.
+    pub(super) fn follow_address(&mut self, id: &ContainerId, now: Moment) {
         let Some(seen) = self.daemon.seen.get_mut(id) else { return };
         let Some(member) = self.engines.find(id.as_str()) else { return };
-        let container = &seen.container;
-        let endpoint = self.options.recipe.endpoint(&container.labels, &container.name);
+        let endpoint = endpoint(&self.options.recipe, &self.exits, &seen.container);
         let has_moved = endpoint.is_some_and(|endpoint| endpoint != *member.engine.endpoint());
         if has_moved && !member.is_cordoned() && member.retire() {
             self.engines.remove(&member.key);
@@ -230,7 +233,7 @@ impl Reconciler {
     }
 
     /// The engine that streams see follows its container.
-    fn update_member(&mut self, id: &ContainerId) {
+    pub(super) fn update_member(&mut self, id: &ContainerId) {
         let Some(seen) = self.daemon.seen.get_mut(id) else { return };
         let key = EngineKey::from(id);
         let container = &seen.container;
@@ -243,7 +246,7 @@ impl Reconciler {
             return;
         }
         let member = self.engines.find(key.as_str()).or_else(|| {
-            let endpoint = self.options.recipe.endpoint(&container.labels, &container.name)?;
+            let endpoint = endpoint(&self.options.recipe, &self.exits, container)?;
             let inside = Contained {
                 id: id.clone(),
                 place: seen.place,
@@ -252,7 +255,7 @@ impl Reconciler {
                 forwarded: forwarded(&container.labels),
                 image: container.image.clone(),
                 is_new: container.labels.get(label::RUN) == Some(&self.options.run),
-                runaway: (!container.shares_network).then_some(self.options.runaway),
+                runaway: container.inside.is_none().then_some(self.options.runaway),
             };
             let member = self.engines.add(endpoint, inside, container.name.clone());
             seen.usage = Some(follow_usage(Arc::clone(&self.provisioner), Arc::clone(&member)));
@@ -316,9 +319,10 @@ impl Reconciler {
     }
 }
 
-fn forwarded(labels: &BTreeMap<String, String>) -> Option<u16> {
-    labels.get(label::FORWARDED).filter(|value| *value == "true")?;
-    labels.get(label::P2P_PORT)?.parse().ok()
+/// Where it is reached; `None` when its labels do not say, or its VPN's address is not known.
+fn endpoint(recipe: &Recipe, exits: &Exits, container: &Container) -> Option<Endpoint> {
+    let exit = exits.find(&TunnelName::of(&container.labels));
+    recipe.endpoint(&container.labels, &container.name, exit.and_then(Exit::address))
 }
 
 /// One stream of statistics for as long as the handle lives.

@@ -79,6 +79,7 @@ impl FleetTask {
                 _ = ticks.tick() => {}
                 () = self.engines.demand_changed() => {}
                 Some(_) = self.healthy.recv() => {}
+                () = self.reconciler.exits.changed() => {}
                 Some(landed) = self.reconciler.flight.land() => self.reconciler.take(landed),
                 Some(command) = self.commands.recv() => self.reconciler.obey(command),
             }
