@@ -23,6 +23,7 @@ pub mod oracle;
 pub mod outpace;
 pub mod process;
 pub mod rawengine;
+pub mod socks;
 pub mod viewer;
 pub mod witness;
 
