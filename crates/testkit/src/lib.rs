@@ -9,6 +9,7 @@
 //! ```
 
 pub mod app;
+pub mod compose;
 pub mod direct;
 pub mod docker;
 pub mod dockerd;
@@ -25,6 +26,7 @@ pub mod process;
 pub mod rawengine;
 pub mod socks;
 pub mod viewer;
+pub mod vpn;
 pub mod witness;
 
 pub use app::{Setup, TestApp};
