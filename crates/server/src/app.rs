@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{
     channels, custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, loops,
-    proxy, status, streams,
+    proxy, status, streams, vpn as vpn_pages,
 };
 use crate::archive::{Archive, PlaybackJournal};
 use crate::audit;
@@ -54,6 +54,7 @@ use crate::reported::Reported;
 use crate::serve::{ServeOptions, Server, bind, listen};
 use crate::shutdown;
 use crate::supervise::{Essential, Failure, Outages, Renewable, Supervisor};
+use crate::vpn::Vpns;
 use crate::{claim, control, scaling};
 
 /// What every request handler may use.
@@ -69,6 +70,8 @@ pub struct App {
     pub fleet: Option<Fleet>,
     /// The VPNs that engines hide behind, in the settings' order.
     pub tunnels: Arc<[Arc<dyn Tunnel>]>,
+    /// What engines hide behind.
+    pub vpns: Vpns,
     /// Streams that other programs run on our engines.
     pub reported: Arc<Reported>,
     /// Channels that play their end again and again.
@@ -258,6 +261,7 @@ impl App {
             origin,
             engines,
             fleet,
+            vpns: Vpns::new(config, &tunnels),
             tunnels: tunnels.into(),
             reported,
             loops,
@@ -350,6 +354,8 @@ fn pages() -> Pages {
         .route("/scale/{engines}", post(fleet_pages::scale))
         .route("/containers/{id}", delete(fleet_pages::remove).get(fleet_pages::container))
         .route("/orchestrator/status", get(status::orchestrator))
+        .route("/vpn/status", get(vpn_pages::status))
+        .route("/vpn/publicip", get(vpn_pages::public_ip))
         .route("/health/status", get(status::health))
         .route("/health/circuit-breaker/reset", post(status::reset_breakers))
         .route("/streams", get(streams::list))

@@ -113,6 +113,8 @@ pub fn parse(args: &[String], env: &BTreeMap<String, String>) -> Result<SimRun, 
             .variable("OUTPACE_PREBUFFER_TIMEOUT_MS")?
             .map_or(defaults.prebuffer_timeout, Duration::from_millis),
         tunnel: told.variable("SIM_TUNNEL")?,
+        // Alone the address does nothing, as in the real one.
+        proxy: told.variable("OUTPACE_PROXY")?.filter(|_| told.text("OUTPACE_PROXY_MODE") == Some("on")),
         default_channel: told.either("--channel", "SIM_CHANNEL")?.unwrap_or(ChannelKind::H264),
         ..defaults
     };

@@ -11,6 +11,7 @@ use crate::channel::ChannelKind;
 use crate::fault::{Framing, Rule};
 use crate::identity::ContentHash;
 use crate::ledger::Ledger;
+use crate::proxy::SocksProxy;
 
 /// Everything a simulated engine is told at its start. The default answers on a free loopback port, at the pace of a real
 /// engine, with the H.264 channel behind every content id.
@@ -52,6 +53,8 @@ pub struct SimOptions {
     /// Script port of the simulated gluetun whose tunnel it depends on: while that is down, or gone, the engine is
     /// [offline](crate::Fault::Offline).
     pub tunnel: Option<SocketAddr>,
+    /// The proxy that it reaches its swarm through (its `OUTPACE_PROXY` with `OUTPACE_PROXY_MODE=on`), and not at all without it.
+    pub proxy: Option<SocksProxy>,
     /// Faults present from the first moment.
     pub faults: Vec<Rule>,
     /// A ledger to write into, shared between engines; without one the engine keeps its own.
@@ -78,6 +81,7 @@ impl Default for SimOptions {
             swarm_lag: Duration::ZERO,
             framing: Framing::Close,
             tunnel: None,
+            proxy: None,
             faults: Vec::new(),
             ledger: None,
         }

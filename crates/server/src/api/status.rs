@@ -14,6 +14,7 @@ use super::fleet::problem;
 use super::problem::{Code, Problem};
 use crate::app::App;
 use crate::auth::Operator;
+use crate::vpn::View;
 
 /// Time between two probes of an engine, in seconds, as the reference's page names it.
 const PROBE_SECONDS: u64 = 5;
@@ -130,6 +131,7 @@ pub struct Done {
 pub async fn orchestrator(State(app): State<App>) -> Json<OrchestratorStatus> {
     let snapshot = app.fleet.as_ref().map(Fleet::snapshot);
     let engines = count(&app);
+    let vpn = vpn(&app.vpns.view(&app.engines));
     let sessions = app.relay.sessions();
     let members = app.engines.all();
     let used = members.iter().filter(|member| member.used() > 0).count();
@@ -138,7 +140,11 @@ pub async fn orchestrator(State(app): State<App>) -> Json<OrchestratorStatus> {
     Json(OrchestratorStatus {
         status: match (&engines, &provisioning.blocked_reason_details) {
             (EngineCounts { healthy: 0, .. }, _) => "unavailable",
-            (_, Some(Blocked { code: "max_capacity", .. }) | None) if rival.is_none() => "healthy",
+            (_, Some(Blocked { code: "max_capacity", .. }) | None)
+                if rival.is_none() && !vpn.is_missing() =>
+            {
+                "healthy"
+            }
             _ => "degraded",
         },
         streams: StreamCounts { active: sessions.len(), total: sessions.len() },
@@ -153,13 +159,7 @@ pub async fn orchestrator(State(app): State<App>) -> Json<OrchestratorStatus> {
             waiting: app.engines.waiting(),
         },
         engines,
-        vpn: VpnNote {
-            enabled: false,
-            connected: false,
-            health: "unknown",
-            container: None,
-            forwarded_port: None,
-        },
+        vpn,
         provisioning,
         docker: snapshot.as_ref().map_or(DockerState::Unknown, |snapshot| snapshot.docker.clone()),
         warnings: rival.iter().map(ToString::to_string).collect(),
@@ -171,6 +171,25 @@ pub async fn orchestrator(State(app): State<App>) -> Json<OrchestratorStatus> {
         },
         timestamp: Timestamp::now(),
     })
+}
+
+/// The first VPN's container and port, as the reference has it; connected when any is.
+fn vpn(view: &View) -> VpnNote {
+    let first = view.vpns.first();
+    VpnNote {
+        enabled: view.is_on(),
+        connected: view.is_connected(),
+        health: view.health(),
+        container: first.map(|vpn| vpn.name.to_string()),
+        forwarded_port: first.and_then(|vpn| vpn.report.forwarded),
+    }
+}
+
+impl VpnNote {
+    /// Whether engines need one and none works.
+    fn is_missing(&self) -> bool {
+        self.enabled && !self.connected
+    }
 }
 
 /// How the engines are.

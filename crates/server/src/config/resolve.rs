@@ -25,6 +25,7 @@ use super::{
 use crate::client::TrustedProxies;
 use crate::loops::Rules;
 use crate::serve::{DOORWAY, LOOPBACK_PLACES};
+use crate::vpn::leak::is_public;
 
 /// The port engines listen on unless told otherwise.
 const ENGINE_PORT: u16 = 6878;
@@ -82,7 +83,7 @@ pub(super) fn is_valid(kind: Kind, text: &str) -> bool {
         Kind::Docker => text.parse::<DockerName>().is_ok(),
         Kind::Dockers => value::list(text).all(|name| name.parse::<DockerName>().is_ok()),
         Kind::PortLists => value::list(text).all(|range| value::ports(range).is_some()),
-        Kind::Addresses => value::addresses(text).is_some_and(|all| all.into_iter().all(vpn::is_public)),
+        Kind::Addresses => value::addresses(text).is_some_and(|all| all.iter().all(is_public)),
         Kind::Proxy => text.parse::<Proxy>().is_ok(),
     }
 }

@@ -1,7 +1,5 @@
 //! What engines hide behind: the settings of VPNs and of proxies, and which of them contradict each other.
 
-use std::net::IpAddr;
-
 use acemux_fleet::ident::DockerName;
 use acemux_fleet::profile::{Platform, Variant};
 use acemux_fleet::tunnel::gluetun::Credentials;
@@ -167,25 +165,4 @@ pub(super) fn warnings(written: &Written, config: &Config) -> Vec<String> {
         warnings.push(format!("the ranges of the VPNs have {ports} ports and every engine needs three"));
     }
     warnings
-}
-
-/// Whether an address is one that others can see.
-pub(super) fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            !(address.is_private()
-                || address.is_loopback()
-                || address.is_link_local()
-                || address.is_unspecified()
-                || address.is_multicast()
-                || address.is_broadcast())
-        }
-        IpAddr::V6(address) => {
-            !(address.is_loopback()
-                || address.is_unspecified()
-                || address.is_multicast()
-                || address.is_unique_local()
-                || address.is_unicast_link_local())
-        }
-    }
 }
