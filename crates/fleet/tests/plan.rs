@@ -855,10 +855,36 @@ fn decided(policy: &Policy, engines: &[EngineView]) -> Vec<String> {
     decided_after(None, policy, engines)
 }
 
+/// The same behind these tunnels.
+fn decided_behind(tunnels: &[TunnelView], policy: &Policy, engines: &[EngineView]) -> Vec<String> {
+    words(None, tunnels, policy, engines)
+}
+
+/// A ready, idle engine behind this tunnel.
+fn inside(tunnel: &TunnelView, place: usize) -> EngineView {
+    let joined = tunnel.namespace.clone().expect("its container runs");
+    let home = Home::Inside { container: joined.id().as_str().to_owned(), joined: Some(joined) };
+    EngineView { tunnel: tunnel.name.clone(), home, ..ready(place) }
+}
+
+fn down(tunnel: &TunnelView, since: Moment) -> TunnelView {
+    let health = Health::Down { why: "no answer".into() };
+    TunnelView { health, since, down_since: Some(since), ..tunnel.clone() }
+}
+
 /// The same, when the last engine was given up for its age or its memory at that moment.
 fn decided_after(last_weeding: Option<Moment>, policy: &Policy, engines: &[EngineView]) -> Vec<String> {
+    words(last_weeding, &[direct()], policy, engines)
+}
+
+fn words(
+    last_weeding: Option<Moment>,
+    tunnels: &[TunnelView],
+    policy: &Policy,
+    engines: &[EngineView],
+) -> Vec<String> {
     let memory = Memory { last_weeding, ..Model::new(policy.clone()).memory };
-    let (creating, tunnels) = (Vec::new(), [direct()]);
+    let creating = Vec::new();
     let demand = Demand { waiting: 0 };
     let world = World {
         now: s(1_000),
@@ -866,13 +892,19 @@ fn decided_after(last_weeding: Option<Moment>, policy: &Policy, engines: &[Engin
         creating: &creating,
         demand,
         memory: &memory,
-        tunnels: &tunnels,
+        tunnels,
         forbidden: None,
     };
     let name =
         |id: &ContainerId| engines.iter().find(|engine| engine.id == *id).map_or(0, |engine| engine.place);
     let words = plan(policy, &world).actions.into_iter().map(|action| match action {
-        Action::Create { creation, .. } => format!("create {}", creation.place),
+        Action::Create { creation: Creation { place, tunnel, forwarded, .. }, .. } => {
+            match (tunnel, forwarded) {
+                (TunnelName::Direct, _) => format!("create {place}"),
+                (vpn, None) => format!("create {place} behind {vpn}"),
+                (vpn, Some(port)) => format!("create {place} behind {vpn} with {port}"),
+            }
+        }
         Action::RestartVpn { tunnel, .. } => format!("restart {tunnel}"),
         Action::Cordon { id, .. } => format!("cordon {}", name(&id)),
         Action::Uncordon { id, .. } => format!("uncordon {}", name(&id)),
@@ -993,4 +1025,119 @@ fn engines_made_with_old_settings_are_replaced_one_after_the_other() {
     assert_eq!(decided(&policy, &[old(1), old(2), old(3)]), ["cordon 1", "create 4"]);
     let going = EngineView { cordoned: true, ..old(1) };
     assert_eq!(decided(&policy, &[going, old(2), old(3), ready(4)]), ["remove 1"]);
+}
+
+#[test]
+fn when_a_vpn_is_down_its_streams_leave_first_and_its_engines_go_when_it_stays_down() {
+    let policy = policy(2, 4, 0, 1);
+    let (one, two) = (vpn(1, 0), vpn(2, 0));
+    let busy = EngineView { used: 1, idle_since: None, ..inside(&one, 1) };
+    let is_down = down(&one, s(990));
+    let behind = [is_down.clone(), two.clone()];
+    let all = [busy.clone(), inside(&two, 2)];
+    assert_eq!(decided_behind(&behind, &policy, &all), ["cordon 1", "create 3 behind gluetun-2"]);
+    // Its stream has found another engine; it waits for its VPN, for a minute.
+    let idle = EngineView { cordoned: true, ..inside(&one, 1) };
+    let all = [idle.clone(), inside(&two, 2), inside(&two, 3)];
+    assert!(decided_behind(&behind, &policy, &all).is_empty());
+    let behind_for_long = [down(&one, s(930)), two.clone()];
+    let without_restarts = Policy { restart_vpn_after: None, ..policy.clone() };
+    assert_eq!(decided_behind(&behind_for_long, &without_restarts, &all), ["remove 1"]);
+    // With no other VPN nothing could take its place.
+    let both = [down(&one, s(930)), down(&two, s(930))];
+    let cordoned = EngineView { cordoned: true, ..inside(&two, 2) };
+    assert!(decided_behind(&both, &without_restarts, &[idle.clone(), cordoned]).is_empty());
+    assert_eq!(decided_behind(&[one, two.clone()], &policy, &[idle, inside(&two, 2)]), ["uncordon 1"]);
+}
+
+#[test]
+fn what_an_engine_shows_behind_a_vpn_that_does_not_work_is_not_its_fault() {
+    let policy = policy(1, 1, 0, 1);
+    let one = vpn(1, 0);
+    let silent = Standing::Unhealthy { since: s(500), why: "silent".into() };
+    let starting = Standing::Starting { since: s(500) };
+    for standing in [silent, starting] {
+        let engine = EngineView { standing, cordoned: true, ..inside(&one, 1) };
+        let unsure = Health::Unsure { why: "no answer".into() };
+        for health in [Health::Down { why: "no answer".into() }, unsure] {
+            let tunnel = TunnelView { health, since: s(500), ..one.clone() };
+            assert!(decided_behind(&[tunnel], &policy, std::slice::from_ref(&engine)).is_empty());
+        }
+        // It works again, and the engine has as long as any.
+        let back = TunnelView { since: s(980), ..one.clone() };
+        assert!(decided_behind(&[back], &policy, std::slice::from_ref(&engine)).is_empty());
+        let long_back = TunnelView { since: s(600), ..one.clone() };
+        assert_eq!(decided_behind(&[long_back], &policy, &[engine]), ["remove 1"]);
+    }
+}
+
+#[test]
+fn an_engine_that_is_not_where_it_must_be_goes_with_what_plays_on_it() {
+    let policy = policy(1, 4, 0, 1);
+    let one = vpn(1, 0);
+    let busy = EngineView { used: 1, idle_since: None, ..inside(&one, 1) };
+    let elsewhere = Namespace::new(format!("{:064x}", 9).parse().unwrap(), "first");
+    let joined = one.namespace.clone();
+    let homes = [
+        Home::Open,
+        Home::Inside { container: "host".into(), joined: joined.clone() },
+        Home::Inside { container: elsewhere.id().as_str().to_owned(), joined },
+        Home::Inside { container: elsewhere.id().as_str().to_owned(), joined: Some(elsewhere) },
+    ];
+    for home in homes {
+        let engine = EngineView { home, ..busy.clone() };
+        let decided = decided_behind(std::slice::from_ref(&one), &policy, &[engine]);
+        assert_eq!(decided, ["remove 1", "create 2 behind gluetun-1"]);
+    }
+    // Of a VPN that is named in the settings no more.
+    let former = EngineView { used: 1, ..inside(&vpn(3, 0), 1) };
+    let decided = decided_behind(&[one], &policy, &[former]);
+    assert_eq!(decided, ["remove 1", "create 2 behind gluetun-1"]);
+}
+
+#[test]
+fn with_another_forwarded_port_the_new_engine_is_there_before_the_old_one_goes() {
+    let policy = policy(2, 4, 0, 1);
+    let one = TunnelView { forwarded: Some(50_002), ..vpn(1, 0) };
+    let behind = std::slice::from_ref(&one);
+    let old = EngineView { forwarded: Some(50_001), used: 1, idle_since: None, ..inside(&one, 1) };
+    let decided = decided_behind(behind, &policy, &[old.clone(), inside(&one, 2)]);
+    assert_eq!(decided, ["cordon 1", "create 3 behind gluetun-1 with 50002"]);
+    let new = EngineView { forwarded: Some(50_002), ..inside(&one, 3) };
+    let coming = EngineView { standing: Standing::Starting { since: s(999) }, ..new.clone() };
+    let shut = EngineView { cordoned: true, ..old.clone() };
+    assert!(decided_behind(behind, &policy, &[shut.clone(), inside(&one, 2), coming]).is_empty());
+    // Its stream has changed over.
+    let left = EngineView { used: 0, idle_since: Some(s(999)), ..shut };
+    assert_eq!(decided_behind(behind, &policy, &[left, inside(&one, 2), new]), ["remove 1"]);
+    // A port that is lost is no change.
+    let none = TunnelView { forwarded: None, ..one.clone() };
+    assert!(decided_behind(&[none], &policy, &[old, inside(&one, 2)]).is_empty());
+}
+
+#[test]
+fn a_forwarded_port_that_comes_late_is_given_to_an_idle_engines_successor_and_cuts_nobody() {
+    let policy = policy(2, 4, 0, 1);
+    let one = TunnelView { forwarded: Some(50_001), ..vpn(1, 0) };
+    let behind = std::slice::from_ref(&one);
+    let busy = |place| EngineView { used: 1, idle_since: None, ..inside(&one, place) };
+    assert!(decided_behind(behind, &policy, &[busy(1), busy(2)]).is_empty());
+    let decided = decided_behind(behind, &policy, &[busy(1), inside(&one, 2)]);
+    assert_eq!(decided, ["cordon 2", "create 3 behind gluetun-1 with 50001"]);
+}
+
+#[test]
+fn a_vpn_that_is_back_for_good_gets_its_share_without_a_stream_being_cut() {
+    let policy = policy(2, 4, 0, 1);
+    let (one, two) = (vpn(1, 0), vpn(2, 0));
+    let all = [inside(&two, 1), inside(&two, 2)];
+    let just_back = TunnelView { since: s(975), ..one.clone() };
+    assert!(decided_behind(&[just_back, two.clone()], &policy, &all).is_empty());
+    let behind = [TunnelView { since: s(960), ..one.clone() }, two.clone()];
+    assert_eq!(decided_behind(&behind, &policy, &all), ["cordon 1", "create 3 behind gluetun-1"]);
+    let busy = |place| EngineView { used: 1, idle_since: None, ..inside(&two, place) };
+    assert!(decided_behind(&behind, &policy, &[busy(1), busy(2)]).is_empty());
+    let going = EngineView { cordoned: true, ..inside(&two, 1) };
+    let all = [going, inside(&two, 2), inside(&one, 3)];
+    assert_eq!(decided_behind(&behind, &policy, &all), ["remove 1"]);
 }

@@ -586,16 +586,7 @@ async fn what_was_counted_on_an_engine_outlives_it() {
     let mut keys = Vec::new();
     for port in 1..=2 {
         let id: ContainerId = format!("{port:064x}").parse().unwrap();
-        let container = Contained {
-            id: id.clone(),
-            place: 1,
-            labels: BTreeMap::new(),
-            tunnel: TunnelName::Direct,
-            forwarded: None,
-            image: "image".into(),
-            is_new: true,
-            runaway: None,
-        };
+        let container = contained(id.clone(), TunnelName::Direct, None);
         // Nothing listens there, so that every stop fails.
         engines.add(format!("127.0.0.1:{port}").parse().unwrap(), container, "one".into());
         keys.push(EngineKey::from(&id));
@@ -608,4 +599,42 @@ async fn what_was_counted_on_an_engine_outlives_it() {
     engines.remove(&keys[1]);
     let SessionCounts { opened, closed, stop_failed } = engines.sessions();
     assert_eq!((opened, closed, stop_failed), (2, 0, 2));
+}
+
+fn contained(id: ContainerId, tunnel: TunnelName, forwarded: Option<u16>) -> Contained {
+    Contained {
+        id,
+        place: 1,
+        labels: BTreeMap::new(),
+        tunnel,
+        forwarded,
+        image: "image".into(),
+        is_new: true,
+        runaway: None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_comes_before_a_forwarded_port_and_a_blamed_exit_comes_last() {
+    let engines = Engines::new(&[], options(2), Outlook::Growing);
+    let vpn = |name: &str| TunnelName::Vpn(name.parse().unwrap());
+    for (port, tunnel, forwarded) in [(1_u16, "one", None), (2, "one", Some(50_000)), (3, "two", None)] {
+        let id: ContainerId = format!("{port:064x}").parse().unwrap();
+        let inside = contained(id, vpn(tunnel), forwarded);
+        engines.add(format!("127.0.0.1:{port}").parse().unwrap(), inside, "one".into()).probed(true);
+    }
+    let mut slots = Vec::new();
+    for expected in [2, 1, 3, 2] {
+        let slot = slot(&engines, &[]).await.unwrap();
+        assert_eq!(slot.member().engine.endpoint().port(), expected);
+        slots.push(slot);
+    }
+    drop(slots);
+    engines.avoid(BTreeSet::from([vpn("one")]));
+    let mut slots = Vec::new();
+    for expected in [3, 3, 2] {
+        let slot = slot(&engines, &[]).await.unwrap();
+        assert_eq!(slot.member().engine.endpoint().port(), expected, "an avoided one is better than none");
+        slots.push(slot);
+    }
 }
