@@ -299,9 +299,12 @@ impl Service {
         }
     }
 
+    fn told(&self, is_meant: impl Fn(&Event) -> bool) -> usize {
+        self.diary.0.lock().iter().filter(|(_, event)| is_meant(event)).count()
+    }
+
     fn vanished(&self) -> usize {
-        let told = self.diary.0.lock();
-        told.iter().filter(|(_, event)| matches!(event, Event::Vanished { .. })).count()
+        self.told(|event| matches!(event, Event::Vanished { .. }))
     }
 
     fn first(&self) -> ContainerId {
@@ -760,10 +763,7 @@ async fn an_engine_outside_of_its_vpn_is_removed_at_once_counted_and_told() {
     sleep(Duration::from_secs(11)).await;
     assert_eq!(daemon.names(), ["acestream-1"]);
     assert_eq!(service.fleet.snapshot().found_outside, 1);
-    let told = service.diary.0.lock();
-    let leaks: Vec<_> = told.iter().filter(|(_, event)| matches!(event, Event::Outside { .. })).collect();
-    assert_eq!(leaks.len(), 1, "{leaks:?}");
-    drop(told);
+    assert_eq!(service.told(|event| matches!(event, Event::Outside { .. })), 1);
     service.stop().await;
 }
 
@@ -773,7 +773,7 @@ async fn a_vpn_that_is_stuck_is_restarted_once_for_each_time_it_goes_down() {
     let vpn = FakeVpn::new("gluetun");
     vpn.runs('a', "first");
     let mut options = behind(&[&vpn], 1);
-    options.policy.restart_vpn_after = Some(Duration::from_secs(60));
+    options.policy.restart_vpn_after = Some(Duration::from_mins(1));
     let service = Service::start_with(&daemon, options);
     service.has(1).await;
     for round in 1..=2 {
