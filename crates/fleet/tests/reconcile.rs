@@ -58,8 +58,10 @@ struct World {
     slow: BTreeMap<Call, Duration>,
     /// Calls that are done at once and told of so much later.
     late: BTreeMap<Call, Duration>,
-    /// What removals are answered; the container is there all the same, and does not run any more.
+    /// What removals are answered; the container is there all the same.
     removals_fail: Option<ProvisionError>,
+    /// What creations are answered.
+    creations_fail: Option<ProvisionError>,
     /// The next list shows none.
     forgets_all: bool,
     next: u64,
@@ -115,6 +117,9 @@ impl World {
 
     fn create(&mut self, spec: &EngineSpec) -> Result<ContainerId, ProvisionError> {
         self.asked.push((Instant::now(), spec.name.clone()));
+        if let Some(error) = self.creations_fail.clone() {
+            return Err(error);
+        }
         let is_taken = self.refuses_names
             || self.foreign.contains(&spec.name)
             || self.containers.values().any(|container| container.name == spec.name);
@@ -195,7 +200,7 @@ impl Provisioner for FakeDaemon {
                 world.containers.remove(&id);
                 return Ok(());
             };
-            if let Some(container) = world.containers.get_mut(&id) {
+            if let (Some(container), true) = (world.containers.get_mut(&id), error.is_still_removing()) {
                 container.state = ContainerState::Exited;
             }
             Err(error)
@@ -760,7 +765,12 @@ async fn an_engine_outside_of_its_vpn_is_removed_at_once_counted_and_told() {
     // Somebody starts one by hand with our labels and forgets the network; the list of every ten seconds shows it.
     let labels = daemon.0.lock().containers.values().next().expect("there is one").labels.clone();
     daemon.add("acestream-9", labels);
+    daemon.0.lock().removals_fail = Some(ProvisionError::Refused { detail: "not today".into() });
     sleep(Duration::from_secs(11)).await;
+    let used = service.fleet.engines().all();
+    assert!(used.iter().all(|member| member.knowledge().name != "acestream-9"), "no stream is sent there");
+    daemon.0.lock().removals_fail = None;
+    sleep(Duration::from_secs(30)).await;
     assert_eq!(daemon.names(), ["acestream-1"]);
     assert_eq!(service.fleet.snapshot().found_outside, 1);
     assert_eq!(service.told(|event| matches!(event, Event::Outside { .. })), 1);
@@ -792,6 +802,23 @@ async fn a_vpn_that_is_stuck_is_restarted_once_for_each_time_it_goes_down() {
         sleep(Duration::from_mins(1)).await;
     }
     assert_eq!(daemon.names(), ["acestream-1"], "with no other VPN its engine waits");
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vpn_that_goes_while_engines_come_opens_no_breaker() {
+    let daemon = FakeDaemon::default();
+    let detail = "cannot join network of a non running container".to_owned();
+    daemon.0.lock().creations_fail = Some(ProvisionError::Network { network: "a VPN's".into(), detail });
+    let vpn = FakeVpn::new("gluetun");
+    vpn.runs('a', "first");
+    let service = Service::start_with(&daemon, behind(&[&vpn], 1));
+    sleep(Duration::from_secs(40)).await;
+    let tried = daemon.asked().len();
+    assert!((2..=8).contains(&tried), "{tried} creations");
+    assert_eq!(service.fleet.snapshot().breakers[0].failure_count, 0);
+    daemon.0.lock().creations_fail = None;
+    service.has(1).await;
     service.stop().await;
 }
 

@@ -107,13 +107,18 @@ pub(super) fn refused(failure: Failure, spec: &EngineSpec) -> ProvisionError {
     } else if failure.is_missing_image() {
         let detail = "it is not here".to_owned();
         ProvisionError::ImageUnavailable { image: spec.image.to_string(), detail }
-    } else if message.contains("network") {
+    } else if message.contains("network") || is_vpn_gone(spec, &message) {
         let network = network_mode(&spec.network);
         let detail = ProvisionError::from(failure).to_string();
         ProvisionError::Network { network, detail }
     } else {
         failure.into()
     }
+}
+
+/// The container whose network it was to join is not there any more. An image that is missing is told apart before.
+fn is_vpn_gone(spec: &EngineSpec, message: &str) -> bool {
+    matches!(spec.network, Network::Container(_)) && message.contains("no such container")
 }
 
 #[cfg(test)]

@@ -152,6 +152,11 @@ impl Reconciler {
         self.emit(&Event::CreationFailed { name: creation.name.clone(), why: why.clone() });
         match error {
             ProvisionError::NameTaken { .. } => self.breaker(purpose).inconclusive(now),
+            // The VPN went while the engine came: it is no failure of engines, and the plan will know in a moment.
+            ProvisionError::Network { .. } if creation.tunnel != TunnelName::Direct => {
+                self.history.memory.places.failed(creation.place, now, why);
+                self.breaker(purpose).inconclusive(now);
+            }
             // Nothing was tried, so nothing has failed; the place only has its pause before the next try.
             ProvisionError::Shortage { .. } => {
                 self.history.memory.places.failed(creation.place, now, why);
@@ -220,7 +225,7 @@ impl Reconciler {
     fn note_outside(&mut self, id: &ContainerId, reason: &Reason) {
         let Reason::OutsideTunnel { tunnel } = reason else { return };
         let Some(seen) = self.daemon.seen.get_mut(id) else { return };
-        if !std::mem::replace(&mut seen.is_counted, true) {
+        if !std::mem::replace(&mut seen.was_outside, true) {
             self.history.outside += 1;
             let engine = name_of(&seen.container);
             self.emit(&Event::Outside { engine, tunnel: tunnel.clone() });

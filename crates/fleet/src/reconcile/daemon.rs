@@ -47,6 +47,8 @@ pub(super) struct Seen {
     pub(super) was_ready: bool,
     /// Its end was counted among the failures of its place: once, however often its removal is tried.
     pub(super) is_counted: bool,
+    /// It was found outside of its VPN, and told of.
+    pub(super) was_outside: bool,
     /// Since when it is being removed, by us or by somebody else.
     pub(super) leaving: Option<Moment>,
     pub(super) health: Health,

@@ -119,8 +119,10 @@ impl Reconciler {
             (ContainerState::Exited, _) => Standing::Ended { why: "its process ended".into() },
             (ContainerState::Dead, _) => Standing::Ended { why: "Docker calls it dead".into() },
             (ContainerState::Paused, _) => Standing::Frozen,
-            // Nobody knows yet where its VPN is reached.
-            (ContainerState::Running, None) if container.inside.is_some() => {
+            // Nobody knows yet where its VPN is reached, or it is in none and not used: neither is its end.
+            (ContainerState::Running, None)
+                if container.inside.is_some() || self.options.recipe.behind_vpn =>
+            {
                 Standing::Starting { since: seen.running_since }
             }
             (ContainerState::Running, None) => {

@@ -98,12 +98,12 @@ impl Exits {
         used: impl Fn(&TunnelName) -> BTreeSet<u16>,
         now: Moment,
     ) {
-        for exit in &mut self.all {
+        for exit in self.all.iter_mut().filter(|exit| exit.candidates.len() < count) {
             let mut taken = used(&exit.name);
             taken.extend(&exit.candidates);
             // In a VPN's network nothing can be tried from here, and what is published of it looks taken.
             let is_direct = exit.name == TunnelName::Direct;
-            let missing = count.saturating_sub(exit.candidates.len());
+            let missing = count - exit.candidates.len();
             let found = exit.pool.free(missing, &taken, now, |port| !is_direct || is_free_here(port));
             exit.candidates.extend(found);
         }

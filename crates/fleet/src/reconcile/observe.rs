@@ -185,6 +185,7 @@ impl Reconciler {
             purpose,
             was_ready: false,
             is_counted: false,
+            was_outside: false,
             leaving: None,
             health: Health::Unknown,
             usage: None,
@@ -238,7 +239,9 @@ impl Reconciler {
         let key = EngineKey::from(id);
         let container = &seen.container;
         let is_up = matches!(container.state, ContainerState::Running | ContainerState::Paused);
-        if !is_up || self.flight.is_removing(id) {
+        // One outside of its VPN is nobody's engine, however long its removal takes.
+        let is_outside = self.options.recipe.behind_vpn && container.inside.is_none();
+        if !is_up || is_outside || self.flight.is_removing(id) {
             if !is_up {
                 self.engines.remove(&key);
                 (seen.health, seen.usage) = (Health::Unknown, None);
