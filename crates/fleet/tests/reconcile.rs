@@ -107,7 +107,7 @@ impl World {
             created: Timestamp::UNIX_EPOCH,
             labels,
             ports: Vec::new(),
-            shares_network: false,
+            inside: None,
         };
         self.containers.insert(id.clone(), container);
         id
@@ -335,6 +335,7 @@ fn options(min: usize) -> FleetOptions {
         limits: Limits::default(),
         read_only: true,
         network: Network::Host,
+        behind_vpn: false,
         reach: Reach::Published,
         map_https: false,
         label: "orchestrator.managed=acestream".parse().expect("a label"),
@@ -355,6 +356,7 @@ fn options(min: usize) -> FleetOptions {
         max_age: None,
         max_memory: None,
         recipe: recipe.fingerprint(),
+        restart_vpn_after: None,
     };
     FleetOptions {
         policy,
@@ -368,6 +370,7 @@ fn options(min: usize) -> FleetOptions {
         runaway: RunawayRule::default(),
         run: "this".into(),
         floor: None,
+        vpns: Vec::new(),
     }
 }
 

@@ -25,7 +25,7 @@ use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, patch, post};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -68,7 +68,9 @@ pub struct App {
     pub engines: Arc<Engines>,
     /// Who creates engines, if anybody does.
     pub fleet: Option<Fleet>,
-    /// What engines hide behind.
+    /// The VPNs that engines hide behind, in the settings' order.
+    pub tunnels: Arc<[Arc<dyn Tunnel>]>,
+    /// What pages say of VPNs.
     pub vpns: Vpns,
     /// Streams that other programs run on our engines.
     pub reported: Arc<Reported>,
@@ -198,8 +200,9 @@ impl Parts {
         let recipe = recipes.current(&*self.custom.state().await);
         let floor = scaling::kept(&self.store, config.fleet.min_replicas).await;
         let (engines, observer) = (Arc::clone(&self.engines), Arc::clone(&self.journal));
-        self.tunnels = control::tunnels(config, &engines, &provisioner);
-        let (fleet, task) = control::fleet(config, recipe, floor, engines, provisioner, observer);
+        let vpns = control::vpns(config, &provisioner, &engines);
+        self.tunnels = vpns.iter().map(|vpn| Arc::clone(&vpn.tunnel)).collect();
+        let (fleet, task) = control::fleet(config, recipe, vpns, floor, engines, provisioner, observer);
         (self.fleet, self.recipes) = (Some(fleet), Some(Arc::new(recipes)));
         task
     }
@@ -259,6 +262,7 @@ impl App {
             engines,
             fleet,
             vpns: Vpns::new(config, &tunnels),
+            tunnels: tunnels.into(),
             reported,
             loops,
             journal,
@@ -384,6 +388,12 @@ fn with_custom(pages: Pages) -> Pages {
         .route("/custom-variant/templates/{slot}/import", post(custom_pages::import_template))
 }
 
+/// Each tunnel looks at its container; without any there is nothing to do until the stop.
+async fn watching(tunnels: Arc<[Arc<dyn Tunnel>]>, stop: CancellationToken) {
+    join_all(tunnels.iter().map(|tunnel| Arc::clone(tunnel).watch(stop.clone()))).await;
+    stop.cancelled().await;
+}
+
 impl Service {
     /// Makes every part and binds the listener.
     pub async fn build(config: &Config, stop: CancellationToken) -> Result<Self, BuildError> {
@@ -481,7 +491,11 @@ impl Service {
         let server = Arc::new(Server::new(app.router(), options));
         supervisor
             .keep(Renewable::Listener, listening(Arc::clone(&server), (listener, address), app.stop.clone()));
-        let App { relay, engines, loops, journal, stop, .. } = app;
+        let App { relay, engines, tunnels, loops, journal, stop, .. } = app;
+        supervisor.keep(Renewable::Tunnels, {
+            let stop = stop.clone();
+            move || watching(Arc::clone(&tunnels), stop.clone())
+        });
         supervisor.keep(Renewable::Journal, {
             let stop = stop.clone();
             move || {

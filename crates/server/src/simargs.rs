@@ -223,6 +223,7 @@ mod tests {
             limits: Limits::default(),
             read_only: true,
             network: Network::Host,
+            behind_vpn: false,
             reach: Reach::Published,
             map_https: false,
             label: "orchestrator.managed=acestream".parse().unwrap(),
@@ -247,7 +248,7 @@ mod tests {
             let recipe = recipe(variant);
             for p2p in [None, Some(51_413)] {
                 let port = |port| HostPorts::new(port..=port).port(port).unwrap();
-                let ports = EnginePorts { http: port(19_007), https: port(45_007), p2p };
+                let ports = EnginePorts { http: port(19_007), https: port(45_007), p2p, shared: None };
                 let spec = recipe.spec(1, "acestream-1", ports, &Extra::default());
                 let env = spec.env.iter().map(|one| (one.name().to_owned(), one.value().to_owned()));
                 let run = parse(&spec.command, &env.collect()).unwrap();

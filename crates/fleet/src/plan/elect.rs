@@ -5,7 +5,7 @@
 
 use super::cast::{Cast, Role, may_be_weeded};
 use super::tunnel::{has_bearer, load};
-use super::types::{EngineView, Reason, TunnelView, World};
+use super::types::{EngineView, Reason, World};
 use crate::tunnel::TunnelName;
 
 /// More engines than another tunnel by so many is out of balance.
@@ -30,23 +30,21 @@ pub(super) fn forwarded_ports(world: &World<'_>, cast: &mut Cast<'_>) {
     }
 }
 
-/// Not while streams wait or engines come: what comes may bring the balance by itself.
+/// Not while streams wait: what is created for them may bring the balance by itself.
 pub(super) fn balance(world: &World<'_>, cast: &mut Cast<'_>) {
-    let stable: Vec<&TunnelView> = world.tunnels.iter().filter(|tunnel| tunnel.is_stable(world)).collect();
-    let loads = stable.iter().map(|tunnel| (load(world, cast, &tunnel.name), &tunnel.name));
-    let loads: Vec<_> = loads.collect();
-    let (Some((most, full)), Some((least, fewer))) =
-        (loads.iter().max_by_key(|(load, _)| *load), loads.iter().min_by_key(|(load, _)| *load))
-    else {
-        return;
-    };
-    let Some(at) = idle_one(world, cast, full) else { return };
-    // Who has begun to go goes on until it is one more than enough.
-    let is_going = cast.all.get(at).is_some_and(|(engine, _)| engine.cordoned);
-    let tolerated = if is_going { 1 } else { IMBALANCE };
-    if most - least >= tolerated && world.demand.waiting == 0 {
-        let fewer = (*fewer).clone();
-        cast.give_up(at, Reason::Unbalanced { fewer });
+    let stable = world.tunnels.iter().filter(|tunnel| tunnel.is_stable(world));
+    let loads: Vec<_> = stable.map(|tunnel| (load(world, cast, &tunnel.name), &tunnel.name)).collect();
+    let Some((least, fewer)) = loads.iter().min_by_key(|(load, _)| *load) else { return };
+    let candidate = loads.iter().filter_map(|(load, tunnel)| {
+        let at = idle_one(world, cast, tunnel)?;
+        // Who has begun to go goes on until it is one more than enough.
+        let is_going = cast.all.get(at).is_some_and(|(engine, _)| engine.cordoned);
+        let tolerated = if is_going { 1 } else { IMBALANCE };
+        (load - least >= tolerated).then_some((*load, at))
+    });
+    let candidate = candidate.max_by_key(|(load, _)| *load);
+    if let (Some((_, at)), 0) = (candidate, world.demand.waiting) {
+        cast.give_up(at, Reason::Unbalanced { fewer: (*fewer).clone() });
     }
 }
 

@@ -51,12 +51,11 @@ pub(super) fn misplaced(world: &World<'_>, engine: &EngineView) -> Option<Reason
     let tunnel = engine.tunnel.clone();
     let Some(view) = world.tunnel_of(engine) else { return Some(Reason::OutsideTunnel { tunnel }) };
     match &engine.home {
-        Home::Open => Some(Reason::OutsideTunnel { tunnel }),
         Home::Inside { container, joined: Some(joined) } if joined.id().as_str() == container => {
             is_over(view, joined).then_some(Reason::NamespaceGone { tunnel })
         }
-        // Its label says something else than the daemon.
-        Home::Inside { .. } => Some(Reason::OutsideTunnel { tunnel }),
+        // Or its label says something else than the daemon.
+        Home::Open | Home::Inside { .. } => Some(Reason::OutsideTunnel { tunnel }),
     }
 }
 

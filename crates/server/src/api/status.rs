@@ -2,7 +2,8 @@
 
 use acemux_fleet::fleet::{BreakerNote, DockerState, Fleet, Snapshot};
 use acemux_fleet::member::Health;
-use acemux_fleet::plan::{Action, Hold, Purpose};
+use acemux_fleet::plan::{Action, Creation, Hold, Purpose};
+use acemux_fleet::tunnel::TunnelName;
 use axum::Json;
 use axum::extract::{Query, State};
 use jiff::Timestamp;
@@ -262,6 +263,7 @@ fn blocked(hold: &Hold) -> Option<Blocked> {
         Hold::CrashLoop { seconds, .. } => ("crash_loop", Some(*seconds), true),
         Hold::BreakerOpen { seconds, .. } => ("circuit_breaker", Some(*seconds), false),
         Hold::NoPorts => ("no_ports", None, true),
+        Hold::NoTunnel { .. } => ("vpn_disconnected", Some(60), true),
         Hold::ImageUnavailable { .. } => ("image_unavailable", None, true),
         Hold::DockerDown { .. } => ("docker_down", None, true),
     };
@@ -275,7 +277,13 @@ pub(super) fn in_words(action: &Action, snapshot: &Snapshot) -> String {
         known.map_or_else(|| id.to_string(), |container| container.name.clone())
     };
     match action {
-        Action::Create { name, port, reason, .. } => format!("create {name} on port {port}: {reason}"),
+        Action::Create { creation: Creation { name, port, tunnel, .. }, reason, .. } => match tunnel {
+            TunnelName::Direct => format!("create {name} on port {port}: {reason}"),
+            TunnelName::Vpn(vpn) => {
+                format!("create {name} on port {port} behind {}: {reason}", vpn.as_str())
+            }
+        },
+        Action::RestartVpn { tunnel, reason, .. } => format!("restart {tunnel}: {reason}"),
         Action::Cordon { id, reason } => format!("give {} no new streams: {reason}", name(id)),
         Action::Uncordon { id, reason } => format!("give {} streams again: {reason}", name(id)),
         Action::Remove { id, reason, .. } => format!("remove {}: {reason}", name(id)),

@@ -27,13 +27,14 @@ fn spec(instance: &str, place: usize, port: u16) -> EngineSpec {
         limits: Limits::default(),
         read_only: true,
         network: Network::Named { name: "acemux".parse().unwrap(), own: true },
+        behind_vpn: false,
         reach: Reach::Published,
         map_https: false,
         label: "orchestrator.managed=acestream".parse().unwrap(),
         instance: instance.parse().unwrap(),
     };
     let allowed = |port: u16| HostPorts::new(port..=port).port(port).unwrap();
-    let ports = EnginePorts { http: allowed(port), https: allowed(45_001), p2p: None };
+    let ports = EnginePorts { http: allowed(port), https: allowed(45_001), p2p: None, shared: None };
     recipe.spec(place, &format!("{instance}-{place}"), ports, &Extra::default())
 }
 
