@@ -70,7 +70,7 @@ pub struct App {
     pub fleet: Option<Fleet>,
     /// The VPNs that engines hide behind, in the settings' order.
     pub tunnels: Arc<[Arc<dyn Tunnel>]>,
-    /// What engines hide behind.
+    /// What pages say of VPNs.
     pub vpns: Vpns,
     /// Streams that other programs run on our engines.
     pub reported: Arc<Reported>,

@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use acemux_fleet::allowed::{Extra, HostPorts};
-use acemux_fleet::profile::{ArmTags, Profile, Variant};
 use acemux_fleet::recipe::EnginePorts;
 use acemux_server::config::Config;
 use acemux_server::{control, simargs};
@@ -22,7 +21,6 @@ async fn engine(proxy: &str) -> SimEngine {
         [("ENGINE_PROXY", proxy), ("ENGINE_VARIANT", "outpace"), ("OPERATOR_WITHOUT_KEY", "loopback")];
     let config = Config::from_pairs(settings).expect("they can be used");
     let recipe = control::recipe(&config, "test".parse().expect("a name"), None);
-    assert_eq!(recipe.profile.feed, Profile::of(Variant::Outpace, &ArmTags::default()).feed);
     let free = || {
         let port =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr()).unwrap().port();
