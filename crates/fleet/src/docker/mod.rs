@@ -1,7 +1,7 @@
 //! Engines as Docker containers.
 //!
 //! All use of Docker is in this module, with a closed list of calls: ping, version, events (filtered), containers
-//! list/create/start/stop/remove/inspect/logs/stats, restart (of a VPN, [`vpn`]), images inspect/pull, networks inspect/create. No exec, no attach,
+//! list/create/start/stop/remove/inspect/logs/stats, restart (of a VPN, `vpn.rs`), images inspect/pull, networks inspect/create. No exec, no attach,
 //! no build, no volumes. Every call has a deadline and at most four are under way; only containers that carry this
 //! instance's label are acted on, by their full id, after the label was read again.
 
