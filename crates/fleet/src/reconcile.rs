@@ -248,6 +248,7 @@ fn before_all(options: &FleetOptions, history: &History, at: Timestamp) -> Snaps
         containers: Vec::new(),
         creating: Vec::new(),
         tunnels: Vec::new(),
+        outside: Vec::new(),
         found_outside: 0,
         min: options.policy.min,
         min_replicas: options.policy.min,

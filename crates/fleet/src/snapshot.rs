@@ -29,7 +29,10 @@ pub struct Snapshot {
     pub creating: Vec<String>,
     /// The VPNs that engines hide behind, in the operator's order; none when they hide behind nothing.
     pub tunnels: Vec<TunnelNote>,
-    /// Own containers that were found outside of their VPN since the service began. Each was removed at once.
+    /// Own containers outside of their VPN that are still there, by their full ids. No stream is sent to them, and they are
+    /// being removed.
+    pub outside: Vec<String>,
+    /// Those that were found so since the service began.
     pub found_outside: u64,
     /// Engines kept at least.
     pub min: usize,

@@ -769,9 +769,11 @@ async fn an_engine_outside_of_its_vpn_is_removed_at_once_counted_and_told() {
     sleep(Duration::from_secs(11)).await;
     let used = service.fleet.engines().all();
     assert!(used.iter().all(|member| member.knowledge().name != "acestream-9"), "no stream is sent there");
+    assert_eq!(service.fleet.snapshot().outside.len(), 1);
     daemon.0.lock().removals_fail = None;
     sleep(Duration::from_secs(30)).await;
     assert_eq!(daemon.names(), ["acestream-1"]);
+    assert!(service.fleet.snapshot().outside.is_empty());
     assert_eq!(service.fleet.snapshot().found_outside, 1);
     assert_eq!(service.told(|event| matches!(event, Event::Outside { .. })), 1);
     service.stop().await;

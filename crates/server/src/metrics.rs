@@ -98,6 +98,7 @@ struct LiveVpns {
     forwarded: Family<ByVpn, Gauge>,
     exposed: Family<ByVpn, Gauge>,
     outside: Gauge,
+    found_outside: Counter,
     leak: Gauge,
 }
 
@@ -354,6 +355,8 @@ impl Metrics {
         registry.register("exit_exposed", help, vpns.exposed.clone());
         let help = "Engines that are in no VPN's network though they should be. Alert on it";
         registry.register("engines_outside", help, vpns.outside.clone());
+        let help = "Engines that were found outside of their VPN and removed";
+        registry.register("engines_found_outside", help, vpns.found_outside.clone());
         registry.register("leak", "Whether either of the two is so. Alert on it", vpns.leak.clone());
     }
 }
@@ -371,6 +374,7 @@ impl LiveVpns {
             self.read_one(vpn, proof.is_exposed());
         }
         self.outside.set(as_gauge(view.outside.len()));
+        raise(&self.found_outside, view.found_outside);
         self.leak.set((is_exposed || !view.outside.is_empty()).into());
     }
 

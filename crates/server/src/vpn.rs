@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acemux_fleet::dispatch::Engines;
+use acemux_fleet::fleet::Fleet;
 use acemux_fleet::provisioner::Check;
 use acemux_fleet::tunnel::{Health, Report, Tunnel, TunnelName};
 use tokio::sync::watch;
@@ -23,6 +24,8 @@ pub struct Vpns {
     tunnels: Arc<[Watched]>,
     /// `HOST_PUBLIC_IP`.
     declared: Arc<[IpAddr]>,
+    /// Who creates engines, and sees where they are.
+    fleet: Option<Fleet>,
 }
 
 struct Watched {
@@ -48,8 +51,10 @@ pub struct View {
     pub mode: VpnMode,
     /// Each, in the settings' order.
     pub vpns: Vec<VpnView>,
-    /// Our engines that are in no VPN's network though they should be.
+    /// Our engines that are in no VPN's network though they should be, as Docker showed them last.
     pub outside: Vec<String>,
+    /// How many were found so since the service began; each is removed at once.
+    pub found_outside: u64,
     /// What exits are compared with.
     pub addresses: Addresses,
 }
@@ -67,7 +72,7 @@ pub struct Emergency {
 
 impl Vpns {
     /// Those of the settings, which `tunnels` watch.
-    pub fn new(config: &Config, tunnels: &[Arc<dyn Tunnel>]) -> Self {
+    pub fn new(config: &Config, tunnels: &[Arc<dyn Tunnel>], fleet: Option<Fleet>) -> Self {
         let watched = tunnels.iter().filter(|tunnel| tunnel.name().vpn().is_some());
         let watched =
             watched.map(|tunnel| Watched { name: tunnel.name().clone(), reports: tunnel.reports() });
@@ -75,6 +80,7 @@ impl Vpns {
             mode: config.vpn.mode,
             tunnels: watched.collect(),
             declared: config.vpn.host_addresses.clone().into(),
+            fleet,
         }
     }
 
@@ -85,12 +91,12 @@ impl Vpns {
             report: watched.reports.borrow().clone(),
             engines: engines.inside(&watched.name).iter().map(|member| member.key.to_string()).collect(),
         };
-        let is_on = self.mode != VpnMode::Off;
-        let outside = if is_on { engines.inside(&TunnelName::Direct) } else { Vec::new() };
+        let snapshot = self.fleet.as_ref().map(Fleet::snapshot);
         View {
             mode: self.mode,
             vpns: self.tunnels.iter().map(of).collect(),
-            outside: outside.iter().map(|member| member.key.to_string()).collect(),
+            outside: snapshot.as_ref().map(|fleet| fleet.outside.clone()).unwrap_or_default(),
+            found_outside: snapshot.map_or(0, |fleet| fleet.found_outside),
             addresses: Addresses { declared: self.declared.to_vec(), interfaces: leak::interfaces() },
         }
     }
@@ -181,7 +187,7 @@ pub(crate) mod tests {
             1 => VpnMode::Single,
             _ => VpnMode::Redundant,
         };
-        View { mode, vpns, outside: Vec::new(), addresses: Addresses::default() }
+        View { mode, vpns, outside: Vec::new(), found_outside: 0, addresses: Addresses::default() }
     }
 
     #[test]

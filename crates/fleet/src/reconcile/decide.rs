@@ -217,6 +217,7 @@ impl Reconciler {
             containers,
             creating: self.flight.creating().into_iter().map(|creation| creation.name).collect(),
             tunnels: self.exits.iter().filter_map(|exit| self.tunnel_note(exit)).collect(),
+            outside: self.outside(),
             found_outside: self.history.outside,
             min: policy.min,
             min_replicas: self.options.policy.min,
@@ -233,6 +234,11 @@ impl Reconciler {
 }
 
 impl Reconciler {
+    fn outside(&self) -> Vec<String> {
+        let outside = self.daemon.seen.iter().filter(|(_, seen)| seen.was_outside);
+        outside.map(|(id, _)| id.as_str().to_owned()).collect()
+    }
+
     fn tunnel_note(&self, exit: &Exit) -> Option<TunnelNote> {
         let vpn = exit.name.vpn()?;
         let report = exit.report();
