@@ -30,6 +30,7 @@ use self::trial::Deliveries;
 pub use self::trial::Trial;
 use crate::member::{Contained, EngineKey, Health, Member};
 use crate::tunnel::TunnelName;
+use crate::tunnel::blame::{Blame, Verdict};
 
 /// A wait that ends so much later than it was to end did so because this program stood still, not the engines.
 pub(crate) const STANDSTILL: Duration = Duration::from_secs(2);
@@ -183,8 +184,8 @@ pub struct Engines {
     /// When time alone changes what is decided next.
     due: watch::Sender<Option<Instant>>,
     deliveries: Deliveries,
-    /// Tunnels that new streams avoid while there are others.
-    avoided: RwLock<BTreeSet<TunnelName>>,
+    /// What channels have shown about VPNs' exits.
+    blame: Mutex<Blame>,
     /// Sessions of all engines, those included that are gone.
     totals: Arc<SessionTotals>,
     /// For how many milliseconds this program has stood still since it began.
@@ -341,7 +342,7 @@ impl Engines {
             decided: Notify::new(),
             due: watch::Sender::new(None),
             deliveries: Deliveries::default(),
-            avoided: RwLock::default(),
+            blame: Mutex::default(),
             totals,
             stood_still: AtomicU64::new(0),
             last_short: Mutex::default(),
@@ -368,9 +369,14 @@ impl Engines {
         self.totals.read()
     }
 
-    /// New streams prefer engines behind other tunnels than these from now on.
-    pub fn avoid(&self, tunnels: BTreeSet<TunnelName>) {
-        *self.avoided.write() = tunnels;
+    /// Tunnels that new streams avoid while there are others.
+    fn avoided(&self) -> BTreeSet<TunnelName> {
+        self.blame.lock().avoided(Instant::now())
+    }
+
+    /// Why new streams avoid this tunnel, if they do.
+    pub fn verdict(&self, tunnel: &TunnelName) -> Option<Verdict> {
+        self.blame.lock().verdict(tunnel, Instant::now()).cloned()
     }
 
     /// Those behind this tunnel.
@@ -479,7 +485,7 @@ impl Engines {
     /// Why it is not waited any longer. Never while a slot is free or its stream unwatched.
     fn refusal(&self, outlook: &Outlook, ticket: &Ticket, exclude: &[EngineKey]) -> Option<NoSlot> {
         let refusal = self.hopeless(outlook, exclude)?;
-        let views = Members(&self.all()).views(&self.avoided.read());
+        let views = Members(&self.all()).views(&self.avoided());
         (!self.hall.lock().desk.has_prospects(ticket.number, &views)).then_some(refusal)
     }
 
@@ -528,7 +534,7 @@ impl Engines {
         let demand = hall.desk.demand();
         let floor = Members(&members);
         let now = hall.decided_at;
-        let decisions = hall.desk.decide(&mut floor.views(&self.avoided.read()), &floor, now);
+        let decisions = hall.desk.decide(&mut floor.views(&self.avoided()), &floor, now);
         let has_changed = demand != hall.desk.demand();
         let due = hall.desk.due(now);
         self.due.send_if_modified(|known| std::mem::replace(known, due) != due);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use acemux_fleet::dispatch::Engines;
 use acemux_fleet::fleet::Fleet;
 use acemux_fleet::provisioner::Check;
+use acemux_fleet::tunnel::blame::Verdict;
 use acemux_fleet::tunnel::{Health, Report, Tunnel, TunnelName};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -42,6 +43,8 @@ pub struct VpnView {
     pub report: Report,
     /// The engines in its network, by their containers' ids.
     pub engines: Vec<String>,
+    /// Why new streams avoid its exit, if they do.
+    pub verdict: Option<Verdict>,
 }
 
 /// All of them at a moment.
@@ -90,6 +93,7 @@ impl Vpns {
             name: watched.name.clone(),
             report: watched.reports.borrow().clone(),
             engines: engines.inside(&watched.name).iter().map(|member| member.key.to_string()).collect(),
+            verdict: engines.verdict(&watched.name),
         };
         let snapshot = self.fleet.as_ref().map(Fleet::snapshot);
         View {
@@ -174,6 +178,7 @@ pub(crate) mod tests {
             name: TunnelName::Vpn(name.parse().expect("a name")),
             report,
             engines: vec![format!("engine-of-{name}")],
+            verdict: None,
         }
     }
 

@@ -629,8 +629,15 @@ async fn room_comes_before_a_forwarded_port_and_a_blamed_exit_comes_last() {
         assert_eq!(slot.member().engine.endpoint().port(), expected);
         slots.push(slot);
     }
+    // One channel blames nobody's exit; the second does.
+    let (one, two) = (&slots[1], &slots[2]);
+    for channel in ["first", "second"] {
+        assert!(engines.verdict(&vpn("one")).is_none(), "one channel alone shows nothing");
+        one.trial(channel).failed(false);
+        two.trial(channel).delivered();
+    }
+    assert!(engines.verdict(&vpn("one")).is_some() && engines.verdict(&vpn("two")).is_none());
     drop(slots);
-    engines.avoid(BTreeSet::from([vpn("one")]));
     let mut slots = Vec::new();
     for expected in [3, 3, 2] {
         let slot = slot(&engines, &[]).await.unwrap();

@@ -2,6 +2,7 @@
 //! published: no page waits for a VPN.
 
 use acemux_fleet::tunnel::Health;
+use acemux_fleet::tunnel::blame::Verdict;
 use axum::Json;
 use axum::extract::State;
 use jiff::{Timestamp, ToSpan as _};
@@ -40,6 +41,8 @@ pub struct VpnNote {
     forwarded_port_since: Option<Timestamp>,
     /// Engines in its network, by their containers' ids.
     engines: Vec<String>,
+    /// Why new streams prefer other VPNs, one line; null when they do not.
+    blamed: Option<String>,
     /// Whether its exit is what it should be.
     leak: Proof,
     /// What an operator should change, a line each.
@@ -174,9 +177,17 @@ fn note(vpn: &VpnView, view: &View, now: Instant) -> VpnNote {
         state_seconds: now.saturating_duration_since(report.since).as_secs(),
         forwarded_port_since: exit.forwarded_since,
         engines: vpn.engines.clone(),
+        blamed: vpn.verdict.as_ref().map(|verdict| blamed(verdict, now)),
         leak: Proof::of(exit.address, &view.addresses, &view.other_exits(&vpn.name)),
         advice: exit.advice.clone(),
     }
+}
+
+fn blamed(verdict: &Verdict, now: Instant) -> String {
+    let (channels, seconds) = (verdict.channels, verdict.until.saturating_duration_since(now).as_secs());
+    format!(
+        "{channels} channels failed here and played behind another VPN: new streams prefer others for {seconds} s"
+    )
 }
 
 fn summary(view: &View, first: Option<&VpnNote>) -> Summary {
@@ -292,6 +303,16 @@ mod tests {
         assert_eq!((&emergency["active"], &emergency["failed_vpn"]), (&json!(true), &json!("gluetun")));
         assert_eq!(emergency["healthy_vpn"], "gluetun2");
         assert!(emergency["entered_at"].is_string());
+    }
+
+    #[test]
+    fn an_exit_that_is_avoided_says_why_and_for_how_long() {
+        let mut two = view(vec![vpn("one", Health::Up, None), vpn("two", Health::Up, None)]);
+        let until = Instant::now() + std::time::Duration::from_secs(60);
+        two.vpns[0].verdict = Some(Verdict { until, channels: 2 });
+        let page = page(&two);
+        assert!(page["vpn1"]["blamed"].as_str().unwrap().starts_with("2 channels failed here"), "{page}");
+        assert_eq!(page["vpn2"]["blamed"], Value::Null);
     }
 
     #[test]
