@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn an_exit_that_is_avoided_says_why_and_for_how_long() {
         let mut two = view(vec![vpn("one", Health::Up, None), vpn("two", Health::Up, None)]);
-        let until = Instant::now() + std::time::Duration::from_secs(60);
+        let until = Instant::now() + std::time::Duration::from_mins(1);
         two.vpns[0].verdict = Some(Verdict { until, channels: 2 });
         let page = page(&two);
         assert!(page["vpn1"]["blamed"].as_str().unwrap().starts_with("2 channels failed here"), "{page}");
