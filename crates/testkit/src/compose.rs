@@ -53,6 +53,15 @@ impl Compose {
         assert!(output.status.success() || std::thread::panicking(), "docker-compose {arguments:?}: {said}");
     }
 
+    /// `docker-compose -f <file> down …`. The network is everybody's who runs these files: while another test is in it, it
+    /// stays.
+    pub fn down(&self, arguments: &[&str]) {
+        let output = self.try_run(&[&["down"], arguments].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        let is_down = output.status.success() || said.contains("has active endpoints");
+        assert!(is_down || std::thread::panicking(), "docker-compose down: {said}");
+    }
+
     fn try_run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("docker-compose");
         command.args(["-f", &self.file]).args(arguments).current_dir(&self.folder).env_remove("APP_PORT");
@@ -90,7 +99,7 @@ impl Drop for Compose {
             // What is left over has an instance of its own and disturbs nobody.
             let _removed = Command::new("docker").args(["rm", "-f", &id]).output();
         }
-        self.run(&["down", "--volumes"]);
+        self.down(&["--volumes"]);
         let _cleared = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -314,7 +314,7 @@ async fn guides_mode(file: &str, vpns: usize, ports: [&str; 2]) {
         assert!(mode.starts_with("container:"), "{mode}");
     }
     // As docs/vpn.md says: what compose has made is gone, engines are left.
-    compose.run(&["down"]);
+    compose.down(&[]);
     assert!(!compose.engines().is_empty());
     let left = docker(&["ps", "--all", "--quiet", "--filter", &format!("name={}", names[0])]).await;
     assert_eq!(left, "");
