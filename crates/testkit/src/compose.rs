@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::http::try_send;
 
 /// Longest wait for the service behind it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a compose file has brought up. Dropping it takes everything down again.
 pub struct Compose {

@@ -22,9 +22,11 @@ async fn engine(proxy: &str) -> SimEngine {
     let config = Config::from_pairs(settings).expect("they can be used");
     let recipe = control::recipe(&config, "test".parse().expect("a name"), None);
     let free = || {
-        let port =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr()).unwrap().port();
-        HostPorts::new(port..=port).port(port).unwrap()
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|free| free.local_addr())
+            .expect("a port")
+            .port();
+        HostPorts::new(port..=port).port(port).expect("it is in the range")
     };
     let ports = EnginePorts { http: free(), https: free(), p2p: None, shared: None };
     let spec = recipe.spec(1, "acestream-1", ports, &Extra::default());
