@@ -70,11 +70,24 @@ pub struct SessionCounts {
     pub stop_failed: u64,
 }
 
+/// Counts sessions, of one engine or of all that share it: a fleet's engines come and go, what happened on them stays.
 #[derive(Debug, Default)]
-struct Counters {
+pub struct SessionTotals {
     opened: AtomicU64,
     closed: AtomicU64,
     stop_failed: AtomicU64,
+}
+
+impl SessionTotals {
+    /// Counted so far.
+    pub fn read(&self) -> SessionCounts {
+        let Self { opened, closed, stop_failed } = self;
+        SessionCounts {
+            opened: opened.load(Ordering::Relaxed),
+            closed: closed.load(Ordering::Relaxed),
+            stop_failed: stop_failed.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// How long a start waits to learn which program the engine is.
@@ -119,7 +132,9 @@ struct Shared {
     sessions: Arc<Sessions>,
     /// Start calls under way.
     calls: Arc<Calls<Answer>>,
-    counters: Counters,
+    counters: SessionTotals,
+    /// What all engines of the fleet have counted, those included that are gone.
+    totals: Arc<SessionTotals>,
     family: RwLock<Family>,
     /// A start has waited for that once.
     recognised: OnceCell<()>,
@@ -134,17 +149,23 @@ struct Shared {
 impl Engine {
     /// The engine at `endpoint`. Must be called in a tokio runtime, which will run its tasks.
     pub fn new(endpoint: Endpoint, timings: Timings) -> Self {
-        Self::with_journal(endpoint, timings, None)
+        Self::of_fleet(endpoint, timings, None, Arc::default())
     }
 
-    /// The same, remembering its open sessions.
-    pub fn with_journal(endpoint: Endpoint, timings: Timings, journal: Option<Arc<dyn Journal>>) -> Self {
+    /// The same, remembering its open sessions and counting them together with others'.
+    pub fn of_fleet(
+        endpoint: Endpoint,
+        timings: Timings,
+        journal: Option<Arc<dyn Journal>>,
+        totals: Arc<SessionTotals>,
+    ) -> Self {
         let engine = Self(Arc::new(Shared {
             client: Client::new(endpoint, timings),
             journal,
             sessions: Arc::default(),
             calls: Arc::default(),
-            counters: Counters::default(),
+            counters: SessionTotals::default(),
+            totals,
             family: RwLock::default(),
             recognised: OnceCell::new(),
             echoes: OnceCell::new(),
@@ -162,7 +183,7 @@ impl Engine {
         for LeftOpen { entry, channel, command } in left {
             tracing::info!(engine = %self.endpoint(), "ending a playback that an earlier run left open");
             let (engine, closing) = (self.clone(), self.0.sessions.orphan(channel));
-            self.0.counters.opened.fetch_add(1, Ordering::Relaxed);
+            self.count(|counts| &counts.opened);
             self.spawn(async move {
                 engine.close(&closing, Some(&command)).await;
                 engine.forget(Some(entry));
@@ -295,14 +316,14 @@ impl Engine {
         self.0.client.check().await
     }
 
+    /// Whether it says that it has a network; `None` when it says nothing of the kind.
+    pub async fn is_connected(&self) -> Result<Option<bool>, EngineError> {
+        self.0.client.is_connected().await
+    }
+
     /// Sessions opened and ended so far.
     pub fn session_counts(&self) -> SessionCounts {
-        let Counters { opened, closed, stop_failed } = &self.0.counters;
-        SessionCounts {
-            opened: opened.load(Ordering::Relaxed),
-            closed: closed.load(Ordering::Relaxed),
-            stop_failed: stop_failed.load(Ordering::Relaxed),
-        }
+        self.0.counters.read()
     }
 
     /// Starts nothing more, and waits until every session has been stopped or given up, at most for `deadline`. The
@@ -359,13 +380,13 @@ impl Engine {
     /// engine ends it itself, because nobody reads it.
     fn half_opened(&self, starting: Starting, by: StartBy, command: Option<EnginePath>) -> Option<Session> {
         let command = command?;
-        self.0.counters.opened.fetch_add(1, Ordering::Relaxed);
+        self.count(|counts| &counts.opened);
         Some(Session::new(self.clone(), by.hash(), starting.opened(by.hash(), false), Some(command)))
     }
 
     /// Enters a session that the engine has opened.
     fn opened(&self, starting: Starting, by: StartBy, started: &Started, wanted: bool) -> Session {
-        self.0.counters.opened.fetch_add(1, Ordering::Relaxed);
+        self.count(|counts| &counts.opened);
         let hash = started.infohash.map_or(by.hash(), Infohash::hash);
         Session::new(self.clone(), hash, starting.opened(hash, wanted), started.command.clone())
     }
@@ -396,14 +417,19 @@ impl Engine {
             // The engine gave no way to stop it: it ends with its playback connection.
             None => Ok(()),
         };
-        let counter = match outcome {
-            Ok(()) => &self.0.counters.closed,
+        match outcome {
+            Ok(()) => self.count(|counts| &counts.closed),
             Err(error) => {
                 tracing::warn!(engine = %self.endpoint(), %error, "the engine did not confirm a stop");
-                &self.0.counters.stop_failed
+                self.count(|counts| &counts.stop_failed);
             }
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn count(&self, which: impl Fn(&SessionTotals) -> &AtomicU64) {
+        for counts in [&self.0.counters, &*self.0.totals] {
+            which(counts).fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn forget(&self, entry: Option<u64>) {

@@ -86,6 +86,13 @@ impl Version {
     }
 }
 
+/// What `get_network_connection_status` tells.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct NetworkStatus {
+    connected: Option<bool>,
+}
+
 /// What `get_media_files` tells about a channel; the list of files is of no use for broadcasts.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -175,6 +182,12 @@ impl Client {
     pub(crate) async fn check(&self) -> Result<(), EngineError> {
         let body = self.query(&api_target("get_status", &[])).await?;
         json::open::<serde::de::IgnoredAny>(&body).map(drop)
+    }
+
+    /// Whether the engine says that it has a network. Engines that do not know the question say nothing.
+    pub(crate) async fn is_connected(&self) -> Result<Option<bool>, EngineError> {
+        let body = self.query(&api_target("get_network_connection_status", &[])).await?;
+        Ok(json::open::<NetworkStatus>(&body)?.object().and_then(|status| status.connected))
     }
 
     /// Opens the media of a playback, and returns when its head has come, which may take a minute.

@@ -51,7 +51,7 @@ enum Accepts {
 }
 
 /// Every variable that an engine may have, by the names that the families of images gave them.
-const VARIABLES: [(&str, Giver); 22] = [
+const VARIABLES: [(&str, Giver); 25] = [
     ("TZ", Giver::Anybody(Accepts::Zone)),
     // krinkuto11's image.
     ("CACHE_LIMIT", Giver::Anybody(Accepts::Whole(1, 1024))),
@@ -77,6 +77,9 @@ const VARIABLES: [(&str, Giver); 22] = [
     ("OUTPACE_RTMP_BIND", Giver::Fleet),
     ("OUTPACE_ACE_COMPAT", Giver::Fleet),
     ("OUTPACE_EXPERIMENTAL_ACE_COMPAT", Giver::Fleet),
+    ("OUTPACE_PROXY", Giver::Fleet),
+    ("OUTPACE_PROXY_MODE", Giver::Fleet),
+    ("OUTPACE_ENABLE_PORT_MAPPING", Giver::Fleet),
 ];
 
 /// Why something is not given to an engine. Says what is accepted in which field, and nothing of what was sent.
@@ -127,11 +130,21 @@ pub enum Refused {
 }
 
 /// A variable that an engine may have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Variable {
     /// Out of the list.
     name: &'static str,
     value: String,
+}
+
+/// The only one that may hold a password.
+const PROXY: &str = "OUTPACE_PROXY";
+
+impl fmt::Debug for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = if self.name == PROXY { "***" } else { &self.value };
+        f.debug_struct("Variable").field("name", &self.name).field("value", &value).finish()
+    }
 }
 
 /// The labels of one container.
@@ -410,11 +423,9 @@ mod tests {
             "PYTHONSTARTUP",
             "SSL_CERT_FILE",
             "LIVE_BUFFER",
-            "OUTPACE_PROXY",
             "OUTPACE_DATA_DIR",
             "OUTPACE_TRACKERS",
             "OUTPACE_ACE_PEERS",
-            "OUTPACE_ENABLE_PORT_MAPPING",
             "cache_limit",
             "CACHE_LIMIT ",
             "TZ\u{0}",
@@ -427,7 +438,15 @@ mod tests {
 
     #[test]
     fn what_the_fleet_chooses_is_refused_and_named() {
-        for name in ["CONF", "HTTP_PORT", "BIND_ALL", "ACESTREAM_ARGS", "EXTRA_FLAGS", "OUTPACE_BIND"] {
+        for name in [
+            "CONF",
+            "HTTP_PORT",
+            "BIND_ALL",
+            "ACESTREAM_ARGS",
+            "EXTRA_FLAGS",
+            "OUTPACE_BIND",
+            "OUTPACE_PROXY",
+        ] {
             assert_eq!(env(name, "1"), Err(Refused::Ours { name }));
         }
     }

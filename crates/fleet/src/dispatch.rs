@@ -13,14 +13,14 @@ mod simulation;
 mod tests;
 mod trial;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use acemux_engine::{Endpoint, Engine, Infohash, Journal, Timings};
+use acemux_engine::{Endpoint, Engine, Infohash, Journal, SessionCounts, SessionTotals, Timings};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -29,6 +29,8 @@ use self::desk::{Decision, Desk, Floor, Full, GIVING_WAY, View};
 use self::trial::Deliveries;
 pub use self::trial::Trial;
 use crate::member::{Contained, EngineKey, Health, Member};
+use crate::tunnel::TunnelName;
+use crate::tunnel::blame::{Blame, Verdict};
 
 /// A wait that ends so much later than it was to end did so because this program stood still, not the engines.
 pub(crate) const STANDSTILL: Duration = Duration::from_secs(2);
@@ -54,8 +56,8 @@ pub struct DispatchOptions {
 }
 
 impl DispatchOptions {
-    fn engine(&self, endpoint: Endpoint) -> Engine {
-        Engine::with_journal(endpoint, self.timings.clone(), self.journal.clone())
+    fn engine(&self, endpoint: Endpoint, totals: &Arc<SessionTotals>) -> Engine {
+        Engine::of_fleet(endpoint, self.timings.clone(), self.journal.clone(), Arc::clone(totals))
     }
 }
 
@@ -84,6 +86,8 @@ pub enum Lack {
     Ports,
     /// The image.
     Image,
+    /// A VPN that works.
+    Vpn,
 }
 
 /// Who is served first.
@@ -180,6 +184,10 @@ pub struct Engines {
     /// When time alone changes what is decided next.
     due: watch::Sender<Option<Instant>>,
     deliveries: Deliveries,
+    /// What channels have shown about VPNs' exits.
+    blame: Mutex<Blame>,
+    /// Sessions of all engines, those included that are gone.
+    totals: Arc<SessionTotals>,
     /// For how many milliseconds this program has stood still since it began.
     stood_still: AtomicU64,
     /// When this machine was last short of something.
@@ -285,7 +293,7 @@ impl Members<'_> {
     }
 
     /// Those that may be given streams.
-    fn views(&self) -> Vec<View> {
+    fn views(&self, avoided: &BTreeSet<TunnelName>) -> Vec<View> {
         let open = self.0.iter().filter(|member| member.may_serve() && !member.is_cordoned());
         let view = |member: &Arc<Member>| View {
             key: member.key.clone(),
@@ -293,6 +301,8 @@ impl Members<'_> {
             used: member.used(),
             calls: member.engine.wanted_calls(),
             is_doubtful: member.is_doubtful(),
+            is_avoided: member.tunnel().is_some_and(|tunnel| avoided.contains(tunnel)),
+            is_forwarded: member.container.as_ref().is_some_and(|inside| inside.forwarded.is_some()),
             trust: member.trust(),
             ejected_until: member.ejected_until(),
         };
@@ -313,8 +323,9 @@ impl Floor for Members<'_> {
 impl Engines {
     /// The engines that somebody else runs; a fleet may add others. Must be called in the runtime.
     pub fn new(external: &[Endpoint], options: DispatchOptions, outlook: Outlook) -> Arc<Self> {
+        let totals = Arc::default();
         let member = |endpoint: &Endpoint| {
-            let engine = options.engine(endpoint.clone());
+            let engine = options.engine(endpoint.clone(), &totals);
             Arc::new(Member::external(engine, options.slots, options.misses_allowed))
         };
         let members = external.iter().map(member).collect();
@@ -331,6 +342,8 @@ impl Engines {
             decided: Notify::new(),
             due: watch::Sender::new(None),
             deliveries: Deliveries::default(),
+            blame: Mutex::default(),
+            totals,
             stood_still: AtomicU64::new(0),
             last_short: Mutex::default(),
         })
@@ -349,6 +362,26 @@ impl Engines {
     /// The engine of this key.
     pub fn find(&self, key: &str) -> Option<Arc<Member>> {
         self.all().iter().find(|member| member.key.as_str() == key).cloned()
+    }
+
+    /// Sessions opened and ended on all engines since the service began, whatever has become of the engines.
+    pub fn sessions(&self) -> SessionCounts {
+        self.totals.read()
+    }
+
+    /// Tunnels that new streams avoid while there are others.
+    fn avoided(&self) -> BTreeSet<TunnelName> {
+        self.blame.lock().avoided(Instant::now())
+    }
+
+    /// Why new streams avoid this tunnel, if they do.
+    pub fn verdict(&self, tunnel: &TunnelName) -> Option<Verdict> {
+        self.blame.lock().verdict(tunnel, Instant::now()).cloned()
+    }
+
+    /// Those behind this tunnel.
+    pub fn inside(&self, tunnel: &TunnelName) -> Vec<Arc<Member>> {
+        self.all().iter().filter(|member| member.tunnel() == Some(tunnel)).cloned().collect()
     }
 
     /// Whether a start may succeed now.
@@ -452,7 +485,7 @@ impl Engines {
     /// Why it is not waited any longer. Never while a slot is free or its stream unwatched.
     fn refusal(&self, outlook: &Outlook, ticket: &Ticket, exclude: &[EngineKey]) -> Option<NoSlot> {
         let refusal = self.hopeless(outlook, exclude)?;
-        let views = Members(&self.all()).views();
+        let views = Members(&self.all()).views(&self.avoided());
         (!self.hall.lock().desk.has_prospects(ticket.number, &views)).then_some(refusal)
     }
 
@@ -501,7 +534,7 @@ impl Engines {
         let demand = hall.desk.demand();
         let floor = Members(&members);
         let now = hall.decided_at;
-        let decisions = hall.desk.decide(&mut floor.views(), &floor, now);
+        let decisions = hall.desk.decide(&mut floor.views(&self.avoided()), &floor, now);
         let has_changed = demand != hall.desk.demand();
         let due = hall.desk.due(now);
         self.due.send_if_modified(|known| std::mem::replace(known, due) != due);
@@ -585,7 +618,7 @@ impl Engines {
 
     /// Adds the engine of a container.
     pub(crate) fn add(&self, endpoint: Endpoint, container: Contained, name: String) -> Arc<Member> {
-        let engine = self.options.engine(endpoint);
+        let engine = self.options.engine(endpoint, &self.totals);
         let member =
             Member::contained(engine, self.options.slots, self.options.misses_allowed, container, name);
         let member = Arc::new(member);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::ident::ContainerId;
 use crate::plan::{Purpose, Reason};
 use crate::provisioner::PostMortem;
+use crate::tunnel::{Health, TunnelName};
 
 /// Takes note of events. Called from the fleet's own task: it must not block.
 pub trait Observer: Send + Sync + 'static {
@@ -121,6 +122,34 @@ pub enum Event {
         is_open: bool,
         /// Failures in a row.
         failures: u32,
+    },
+    /// It runs past its VPN, where everybody sees this host's address. It is removed at once.
+    Outside {
+        /// Which.
+        engine: EngineName,
+        /// Where it should be.
+        tunnel: TunnelName,
+    },
+    /// A VPN works, works no more, or nobody can tell.
+    TunnelChanged {
+        /// Which.
+        tunnel: TunnelName,
+        /// What it is now.
+        health: Health,
+    },
+    /// We restart a VPN's container.
+    TunnelRestarted {
+        /// Which.
+        tunnel: TunnelName,
+        /// Why.
+        reason: Reason,
+    },
+    /// A VPN's container could not be restarted. It is not tried again before the VPN has worked.
+    TunnelNotRestarted {
+        /// Which.
+        tunnel: TunnelName,
+        /// Why.
+        why: String,
     },
     /// The daemon stopped answering.
     DockerDown {

@@ -11,11 +11,12 @@
 //!
 //! * [`plan`] decides: a pure function from what is wanted and what is there to what is done next, and why. It is proved
 //!   on random histories, not on a daemon.
-//! * [`fleet`] is the loop around it: it looks, plans, applies, and answers an operator's commands. Events of the daemon
-//!   only make it look sooner.
+//! * [`fleet`] is the handle of the loop around it, which looks, plans, applies, and answers an operator's commands.
+//!   Events of the daemon only make it look sooner.
 //! * [`provisioner`] is the seam to whoever runs containers; [`docker`] is the one there is.
 //! * [`dispatch`] chooses the engine of a new stream and queues who finds none. [`member`] is one engine as streams see
 //!   it, [`probe`] asks whether it answers.
+//! * [`tunnel`] is what engines reach the world through: the host's network, or a VPN's.
 //! * [`profile`] and [`custom`] say what an engine is made from, [`recipe`] makes it; [`spec`] is one container before it
 //!   exists.
 //!
@@ -26,6 +27,7 @@
 pub mod allowed;
 pub mod backoff;
 pub mod capability;
+mod command;
 pub mod custom;
 pub mod dispatch;
 pub mod docker;
@@ -34,13 +36,17 @@ pub mod fleet;
 pub mod ident;
 pub mod image;
 pub mod member;
+mod options;
 pub mod plan;
 pub mod ports;
 pub mod probe;
 pub mod profile;
 pub mod provisioner;
+pub mod proxy;
 pub mod recipe;
 mod reconcile;
 pub mod runaway;
+mod snapshot;
 pub mod spec;
 pub mod trouble;
+pub mod tunnel;

@@ -14,6 +14,7 @@ use crate::ident::ContainerId;
 use crate::provisioner::Usage;
 use crate::runaway::{Runaway, RunawayRule, Sample, Traffic};
 use crate::trouble::{Fault, Trouble, Trust};
+use crate::tunnel::TunnelName;
 
 /// Probes in a row that must succeed before an unhealthy engine is called healthy again.
 const HITS: u32 = 2;
@@ -61,6 +62,10 @@ pub struct Contained {
     pub place: usize,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// What it reaches the world through.
+    pub tunnel: TunnelName,
+    /// The port that its tunnel's provider forwards to it, when it was made as the one engine that has it.
+    pub forwarded: Option<u16>,
     /// Its image.
     pub image: String,
     /// This run has made it: what it loads before its first stream belongs to its image.
@@ -202,6 +207,11 @@ impl Member {
             trouble: Mutex::default(),
             traffic: rule.map(|rule| Mutex::new(Traffic::new(rule))),
         }
+    }
+
+    /// What it reaches the world through; `None` when somebody else runs it.
+    pub fn tunnel(&self) -> Option<&TunnelName> {
+        self.container.as_ref().map(|container| &container.tunnel)
     }
 
     /// What is known of it now.
@@ -464,6 +474,8 @@ mod tests {
             id: "1".repeat(64).parse().expect("64 hex digits"),
             place: 1,
             labels: BTreeMap::new(),
+            tunnel: TunnelName::Direct,
+            forwarded: None,
             image: "image".into(),
             is_new,
             runaway,

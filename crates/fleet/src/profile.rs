@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::allowed::Variable;
 use crate::image::{ImageRef, Tag};
+use crate::proxy::Proxy;
 
 /// A family of engine images (`ENGINE_VARIANT`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -260,6 +261,21 @@ impl Profile {
         let name = variant.as_str().to_owned();
         let (arguments, env, platform) = (words(arguments), variant_env(variant), variant.platform());
         Self { name, image, feed, arguments, env, cache, platform }
+    }
+
+    /// Whose engines reach the swarm through a proxy and not at all without it. Only the open engine knows proxies, from
+    /// 1.2.0 on. `on` and not its `fallback`, which begins with this machine's own address. Its announcements and its own
+    /// listener are off then by themselves; a router is told nothing either.
+    #[must_use]
+    pub fn through(mut self, proxy: &Proxy) -> Self {
+        if self.feed == Feed::Outpace {
+            self.env.extend([
+                Variable::ours("OUTPACE_PROXY", proxy.reveal()),
+                Variable::ours("OUTPACE_PROXY_MODE", "on"),
+                Variable::ours("OUTPACE_ENABLE_PORT_MAPPING", "0"),
+            ]);
+        }
+        self
     }
 
     /// Whether its image is for `machine`.

@@ -4,14 +4,17 @@
 //! chooses nothing and retries nothing that the fleet could decide about.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::ident::ContainerId;
+use crate::ident::{ContainerId, DockerName};
 use crate::spec::EngineSpec;
+use crate::tunnel::Namespace;
 
 /// Creates, watches and removes engine containers. Every call has its own deadline.
 pub trait Provisioner: Send + Sync + 'static {
@@ -41,6 +44,18 @@ pub trait Provisioner: Send + Sync + 'static {
 
     /// What a container uses, about once a second; ends with the container or the connection.
     fn usage(&self, id: &ContainerId) -> BoxStream<'static, Usage>;
+
+    /// The VPN container of this name, whoever runs it; `None` when there is none. It is read, not owned.
+    fn vpn<'a>(&'a self, name: &'a DockerName)
+    -> BoxFuture<'a, Result<Option<VpnContainer>, ProvisionError>>;
+
+    /// One item whenever something may have changed about the container of this name. Ends when the connection to the
+    /// daemon is lost.
+    fn vpn_changes(&self, name: &DockerName) -> BoxStream<'static, ()>;
+
+    /// Restarts the VPN container that has this id: the one thing that is ever done to a container which is not ours,
+    /// because its operator named it for that. Success when it runs again.
+    fn restart_vpn<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), ProvisionError>>;
 
     /// Which daemon it is, when it answers: version and API version.
     fn daemon(&self) -> BoxFuture<'_, Result<Daemon, ProvisionError>>;
@@ -73,8 +88,9 @@ pub struct Container {
     pub labels: BTreeMap<String, String>,
     /// Ports published on the host: container port, host address, host port.
     pub ports: Vec<(u16, String, u16)>,
-    /// It lives in another container's network (a VPN's): what the daemon counts as its traffic is everybody's there.
-    pub shares_network: bool,
+    /// The container whose network it lives in (a VPN's), as the daemon has it; `None` when it has one of its own or the
+    /// host's. In another's, what the daemon counts as its traffic is everybody's there.
+    pub inside: Option<String>,
 }
 
 /// What a container does, in the daemon's words.
@@ -109,6 +125,70 @@ impl ContainerState {
             Self::Exited => "exited",
             Self::Dead => "dead",
         }
+    }
+}
+
+/// A VPN's container: somebody else's, named by the operator.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VpnContainer {
+    /// Its full id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: String,
+    /// Its image, as it was written.
+    pub image: String,
+    /// What it does.
+    pub state: ContainerState,
+    /// What the check in its image says; `None` when it has none.
+    pub check: Option<Check>,
+    /// When it last started, in the daemon's words: another text is another network.
+    pub started: String,
+    /// Addresses at which it is reached, those on networks that we share first; `127.0.0.1` when it uses the host's
+    /// network. Empty while it does not run.
+    pub addresses: Vec<IpAddr>,
+    /// Its environment. It holds its credentials: nothing of it is shown, and [`fmt::Debug`] leaves it out.
+    pub env: BTreeMap<String, String>,
+    /// Ports published on the host: container port, host address, host port.
+    pub ports: Vec<(u16, String, u16)>,
+}
+
+/// What the check in a container's image says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// It has not decided yet.
+    Starting,
+    /// All is well.
+    Healthy,
+    /// It is not.
+    Unhealthy,
+}
+
+impl VpnContainer {
+    /// Whether its network works; a paused one's does not.
+    pub fn is_running(&self) -> bool {
+        self.state == ContainerState::Running
+    }
+
+    /// The network that it has had since its last start.
+    pub fn namespace(&self) -> Namespace {
+        Namespace::new(self.id.clone(), self.started.clone())
+    }
+}
+
+impl fmt::Debug for VpnContainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, name, image, state, check, started, addresses, env: _, ports } = self;
+        f.debug_struct("VpnContainer")
+            .field("id", id)
+            .field("name", name)
+            .field("image", image)
+            .field("state", state)
+            .field("check", check)
+            .field("started", started)
+            .field("addresses", addresses)
+            .field("ports", ports)
+            .finish_non_exhaustive()
     }
 }
 
@@ -208,12 +288,25 @@ pub enum ProvisionError {
         /// The daemon's words.
         detail: String,
     },
+    /// The daemon says that it is removing the container, and does not come to an end with it.
+    #[error("Docker is still removing container {id}")]
+    StillRemoving {
+        /// Short id.
+        id: String,
+    },
     /// The container does not carry this instance's label; it was left alone.
     #[error("container {id} is not ours")]
     NotOurs {
         /// Short id.
         id: String,
     },
+}
+
+impl ProvisionError {
+    /// Whether the daemon has taken the removal on.
+    pub fn is_still_removing(&self) -> bool {
+        matches!(self, Self::StillRemoving { .. })
+    }
 }
 
 fn full_id<S: serde::Serializer>(id: &ContainerId, serializer: S) -> Result<S::Ok, S::Error> {

@@ -4,14 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use acemux_engine::Endpoint;
 
 use crate::allowed::{Extra, HostPort, Labels, OperatorLabel, Variable};
-use crate::ident::InstanceId;
+use crate::ident::{DockerName, InstanceId};
 use crate::image::ImageRef;
 use crate::profile::{Feed, Profile};
 use crate::spec::{EngineSpec, Limits, Network, label};
+use crate::tunnel::Namespace;
 
 /// Memory file system for engines with a read-only root: what a stream's cache needs, 100 to 250 MiB.
 const CACHE_BYTES: u64 = 256 * 1024 * 1024;
@@ -25,6 +27,24 @@ pub struct EnginePorts {
     pub https: HostPort,
     /// For peers, when a VPN forwards one to it.
     pub p2p: Option<u16>,
+    /// What else it listens on, where it shares a network with other engines.
+    pub shared: Option<SharedPorts>,
+}
+
+/// Ports that every engine opens whether anybody uses them or not: in a shared network no two can have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedPorts {
+    /// For peers, unless one is forwarded to it.
+    pub p2p: u16,
+    /// Of the closed engine's old API.
+    pub api: u16,
+}
+
+impl EnginePorts {
+    /// For peers, if it is not the engine's own choice.
+    fn peers(&self) -> Option<u16> {
+        self.p2p.or(self.shared.map(|shared| shared.p2p))
+    }
 }
 
 /// How engines are reached.
@@ -47,8 +67,10 @@ pub struct Recipe {
     pub limits: Limits,
     /// Whether the root file system is read-only where the profile allows it.
     pub read_only: bool,
-    /// Where they are attached.
+    /// Where they are attached, when they hide behind nothing.
     pub network: Network,
+    /// Whether they are attached to VPNs' networks and to nothing else.
+    pub behind_vpn: bool,
     /// How they are reached.
     pub reach: Reach,
     /// `ACE_MAP_HTTPS`: also publish the HTTPS port.
@@ -72,6 +94,7 @@ impl Recipe {
         }
         let mut labels = extra.labels.clone();
         self.label(&mut labels, place, ports);
+        labels.put(label::NAME, name.to_owned());
         EngineSpec {
             name: name.to_owned(),
             image: self.image().clone(),
@@ -86,6 +109,23 @@ impl Recipe {
         }
     }
 
+    /// One engine's container in a VPN's network.
+    pub fn spec_inside(
+        &self,
+        (vpn, namespace): (&DockerName, &Namespace),
+        (place, name): (usize, &str),
+        ports: EnginePorts,
+        extra: &Extra,
+    ) -> EngineSpec {
+        let mut spec = self.spec(place, name, ports, extra);
+        spec.network = Network::Container(namespace.id().clone());
+        // It is the VPN's container that publishes ports.
+        spec.publish.clear();
+        spec.labels.put(label::VPN_CONTAINER, vpn.as_str().to_owned());
+        spec.labels.put(label::NAMESPACE, namespace.to_string());
+        spec
+    }
+
     /// The image engines are made from.
     pub fn image(&self) -> &ImageRef {
         self.image.as_ref().unwrap_or(&self.profile.image)
@@ -96,12 +136,15 @@ impl Recipe {
     /// where another text would replace every engine. So it is a hash that is written down (FNV-1a, 64 bits; the
     /// standard library's may change with the compiler) of fields that are listed here, not of their debug form.
     pub fn fingerprint(&self) -> String {
-        let (env, command) = self.fed(EnginePorts { http: HostPort::ANY, https: HostPort::ANY, p2p: None });
+        let (http, https) = (HostPort::ANY, HostPort::ANY);
+        let (env, command) = self.fed(EnginePorts { http, https, p2p: None, shared: None });
         let Limits { memory, nano_cpus, pids, read_only, tmpfs, capabilities, new_privileges } =
             self.limits();
         let network = match &self.network {
+            // In whose network each is stands in its label; a VPN that is made anew does not make another recipe.
+            _ if self.behind_vpn => "vpn".to_owned(),
             Network::Named { name, .. } => format!("named {}", name.as_str()),
-            Network::Container(name) => format!("container {}", name.as_str()),
+            Network::Container(id) => format!("container {}", id.as_str()),
             Network::Host => "host".to_owned(),
         };
         let mut print = Fingerprint::new();
@@ -121,14 +164,22 @@ impl Recipe {
         print.to_string()
     }
 
-    /// Where the engine of an existing container is reached.
-    pub fn endpoint(&self, labels: &BTreeMap<String, String>, name: &str) -> Option<Endpoint> {
+    /// Where the engine of an existing container is reached. Behind a VPN that is at the VPN's address: in that network it
+    /// has none of its own, and the VPN's name need not be known where we are.
+    pub fn endpoint(
+        &self,
+        labels: &BTreeMap<String, String>,
+        name: &str,
+        vpn: Option<IpAddr>,
+    ) -> Option<Endpoint> {
         let port: u16 =
             labels.get(label::HOST_HTTP_PORT).or_else(|| labels.get(label::HTTP_PORT))?.parse().ok()?;
+        if labels.contains_key(label::VPN_CONTAINER) {
+            return SocketAddr::new(vpn?, port).to_string().parse().ok();
+        }
         let host = match (self.reach, &self.network) {
             (Reach::Published, _) | (_, Network::Host) => "127.0.0.1",
-            // In another container's network it has no name of its own.
-            (Reach::ByName, _) => labels.get(label::VPN_CONTAINER).map_or(name, String::as_str),
+            (Reach::ByName, _) => name,
         };
         format!("{host}:{port}").parse().ok()
     }
@@ -136,7 +187,8 @@ impl Recipe {
     /// Docker publishes ports of containers that have a network of their own. Behind a VPN it is the VPN's container
     /// that publishes them.
     fn publishes(&self) -> bool {
-        self.reach == Reach::Published && matches!(self.network, Network::Named { .. })
+        let has_own = matches!(self.network, Network::Named { .. }) && !self.behind_vpn;
+        self.reach == Reach::Published && has_own
     }
 
     fn limits(&self) -> Limits {
@@ -165,17 +217,18 @@ impl Recipe {
         if self.map_https && self.publishes() {
             labels.put(label::HOST_HTTPS_PORT, ports.https.to_string());
         }
-        if let Network::Container(vpn) = &self.network {
-            labels.put(label::VPN_CONTAINER, vpn.as_str().to_owned());
-        }
         if ports.p2p.is_some() {
             labels.put(label::FORWARDED, "true".to_owned());
+        }
+        if let Some(port) = ports.peers() {
+            labels.put(label::P2P_PORT, port.to_string());
         }
     }
 
     /// Environment and command with this engine's ports in them.
     fn fed(&self, ports: EnginePorts) -> (Vec<Variable>, Vec<String>) {
-        let EnginePorts { http, https, p2p } = ports;
+        let EnginePorts { http, https, p2p: forwarded, shared } = ports;
+        let p2p = ports.peers();
         let mut env = self.profile.env.clone();
         let mut set = |name: &'static str, value: String| env.push(Variable::ours(name, value));
         let mut flags = self.profile.arguments.clone();
@@ -190,10 +243,19 @@ impl Recipe {
             remove_flag(&mut flags, "--port");
             flags.extend(["--port".to_owned(), p2p.to_string()]);
         }
+        if let Some(SharedPorts { api, .. }) = shared {
+            remove_flag(&mut flags, "--api-port");
+            flags.extend(["--api-port".to_owned(), api.to_string()]);
+        }
         let mut command = Vec::new();
         match self.profile.feed {
             Feed::Variables => {
-                set("CONF", format!("--http-port={http}\n--https-port={https}\n--bind-all"));
+                let mut conf = format!("--http-port={http}\n--https-port={https}\n--bind-all");
+                if let Some(SharedPorts { p2p, api }) = shared {
+                    let p2p = forwarded.unwrap_or(p2p);
+                    conf = format!("{conf}\n--port={p2p}\n--api-port={api}");
+                }
+                set("CONF", conf);
                 set("HTTP_PORT", http.to_string());
                 set("HTTPS_PORT", https.to_string());
                 set("BIND_ALL", "true".to_owned());
@@ -206,7 +268,7 @@ impl Recipe {
             Feed::Command => command = flags,
             Feed::Outpace => {
                 set("OUTPACE_BIND", format!("0.0.0.0:{http}"));
-                match p2p {
+                match forwarded {
                     Some(p2p) => set("OUTPACE_PEER_LISTEN", format!("0.0.0.0:{p2p}")),
                     // Peers reach no port that nobody forwards, and an engine that cannot have its peer port, because
                     // another one in the same network namespace has it, does not start.

@@ -2,7 +2,7 @@
 
 use crate::allowed::{HostPort, Labels, Variable};
 use crate::capability::Capability;
-use crate::ident::DockerName;
+use crate::ident::{ContainerId, DockerName};
 use crate::image::ImageRef;
 
 /// Labels on every engine container. The first four and `FORWARDED`, `VPN_CONTAINER` are the reference's.
@@ -31,6 +31,12 @@ pub mod label {
     pub const PLACE: &str = "io.acemux.place";
     /// Fingerprint of the recipe it was made from; another one means outdated.
     pub const RECIPE: &str = "io.acemux.recipe";
+    /// The name that it was made with, which stays its alias in the network when somebody renames it.
+    pub const NAME: &str = "io.acemux.name";
+    /// Its port for peers, where it shares a VPN's network: no two there have one.
+    pub const P2P_PORT: &str = "io.acemux.p2p_port";
+    /// The network that it joined ([`crate::tunnel::Namespace`]).
+    pub const NAMESPACE: &str = "io.acemux.namespace";
     /// Which run of the service created it: another one than ours made it when it appears while we run.
     pub const RUN: &str = "io.acemux.run";
 
@@ -84,8 +90,9 @@ pub enum Network {
         /// Whether it is created when it is missing.
         own: bool,
     },
-    /// The network namespace of another container (a VPN).
-    Container(DockerName),
+    /// The network namespace of another container (a VPN). By its id, because another container of that name is another
+    /// network.
+    Container(ContainerId),
     /// The host's. For tests and for hosts without bridges.
     Host,
 }

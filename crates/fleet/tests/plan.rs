@@ -8,8 +8,10 @@ use std::time::Duration;
 use acemux_fleet::backoff::{Breaker, Moment, Places};
 use acemux_fleet::ident::ContainerId;
 use acemux_fleet::plan::{
-    Action, Creation, Demand, EngineView, Memory, Plan, Policy, Purpose, Reason, Standing, World, plan,
+    Action, Creation, Demand, EngineView, Hold, Home, Memory, Plan, Policy, Purpose, Reason, Standing,
+    TunnelView, World, plan,
 };
+use acemux_fleet::tunnel::{Health, Namespace, TunnelName};
 use proptest::prelude::*;
 
 const fn s(seconds: u64) -> Duration {
@@ -31,6 +33,33 @@ fn policy(min: usize, max: usize, min_free: usize, slots: usize) -> Policy {
         max_age: None,
         max_memory: None,
         recipe: "a".into(),
+        restart_vpn_after: Some(s(60)),
+    }
+}
+
+/// The host's own way out.
+fn direct() -> TunnelView {
+    TunnelView {
+        name: TunnelName::Direct,
+        container: None,
+        namespace: None,
+        health: Health::Up,
+        since: s(0),
+        down_since: None,
+        forwarded: None,
+        ports: vec![19_000, 19_001],
+        range: 19_000..=19_007,
+    }
+}
+
+/// A VPN that works, in the so-manieth life of its container.
+fn vpn(number: u16, life: u64) -> TunnelView {
+    let id: ContainerId = format!("{number:04x}{life:060x}").parse().expect("64 hex digits");
+    TunnelView {
+        name: TunnelName::Vpn(format!("gluetun-{number}").parse().expect("a name")),
+        container: Some(id.clone()),
+        namespace: Some(Namespace::new(id, "first")),
+        ..direct()
     }
 }
 
@@ -58,6 +87,38 @@ enum Shock {
     NewRecipe,
     /// Time passes without anything.
     Pause(u64),
+    /// A VPN stops working.
+    Down(usize),
+    /// Nobody can tell any more whether it works.
+    Unsure(usize),
+    /// It works.
+    Up(usize),
+    /// Its container is restarted: the same one, another network.
+    Restart(usize),
+    /// Its container is made anew.
+    Recreate(usize),
+    /// Its container is gone, or stands still.
+    Gone(usize),
+    /// Its provider forwards this port now, or none.
+    Forward(usize, Option<u16>),
+    /// Somebody connects an engine's container to the host's network.
+    Escape(usize),
+}
+
+fn vpn_shocks() -> impl Strategy<Value = Shock> {
+    let which = || 0_usize..3;
+    prop_oneof![
+        3 => which().prop_map(Shock::Down),
+        2 => which().prop_map(Shock::Unsure),
+        5 => which().prop_map(Shock::Up),
+        2 => which().prop_map(Shock::Restart),
+        2 => which().prop_map(Shock::Recreate),
+        2 => which().prop_map(Shock::Gone),
+        3 => (which(), proptest::option::of(50_000_u16..50_004))
+            .prop_map(|(which, port)| Shock::Forward(which, port)),
+        1 => (0_usize..64).prop_map(Shock::Escape),
+        12 => shocks(),
+    ]
 }
 
 fn shocks() -> impl Strategy<Value = Shock> {
@@ -88,6 +149,7 @@ struct Engine {
     leaves_at: Option<Moment>,
     is_sound: bool,
     purpose: Purpose,
+    port: u16,
 }
 
 /// The model world.
@@ -98,6 +160,9 @@ struct Model {
     creating: Vec<(Creation, Moment, Purpose)>,
     memory: Memory,
     waiting: usize,
+    tunnels: Vec<TunnelView>,
+    /// VPNs that are being restarted.
+    restarting: Vec<usize>,
     creations_to_fail: usize,
     never_ready: usize,
     next_id: u64,
@@ -115,6 +180,7 @@ impl Model {
             last_creation: None,
             names_taken: BTreeMap::new(),
             last_weeding: None,
+            restarts: BTreeMap::new(),
         };
         Self {
             now: Moment::ZERO,
@@ -123,6 +189,8 @@ impl Model {
             creating: Vec::new(),
             memory,
             waiting: 0,
+            tunnels: vec![direct()],
+            restarting: Vec::new(),
             creations_to_fail: 0,
             never_ready: 0,
             next_id: 0,
@@ -165,7 +233,9 @@ impl Model {
                 }
             }),
             Shock::RunAway(index) => on(*index, &mut |engine| {
-                engine.view.runaway = (engine.is_sound && engine.view.used == 0).then_some(35);
+                // Nobody can tell it behind a VPN.
+                let is_alone = engine.view.home == Home::Open;
+                engine.view.runaway = (is_alone && engine.is_sound && engine.view.used == 0).then_some(35);
             }),
             Shock::Calm(index) => on(*index, &mut |engine| engine.view.runaway = None),
             Shock::Vanish(index) => {
@@ -175,6 +245,14 @@ impl Model {
                     self.memory.places.failed(gone.view.place, now, "removed by hand");
                 }
             }
+            Shock::Escape(index) => on(*index, &mut |engine| engine.view.home = Home::Open),
+            Shock::Down(index)
+            | Shock::Unsure(index)
+            | Shock::Up(index)
+            | Shock::Restart(index)
+            | Shock::Recreate(index)
+            | Shock::Gone(index)
+            | Shock::Forward(index, _) => self.shake(*index, shock),
             Shock::CreationsFail(count) => self.creations_to_fail = *count,
             Shock::NeverReady(count) => self.never_ready = *count,
             Shock::NewRecipe => {
@@ -186,8 +264,11 @@ impl Model {
     fn plan(&self) -> Plan {
         let views: Vec<_> = self.engines.iter().map(|engine| engine.view.clone()).collect();
         let creating: Vec<_> = self.creating.iter().map(|(creation, ..)| creation.clone()).collect();
-        let ports: Vec<u16> =
-            (19_000..19_008).filter(|port| !creating.iter().any(|one| one.port == *port)).collect();
+        let mut tunnels = self.tunnels.clone();
+        for tunnel in &mut tunnels {
+            let used = self.ports(&tunnel.name);
+            tunnel.ports = tunnel.range.clone().filter(|port| !used.contains(port)).collect();
+        }
         plan(
             &self.policy,
             &World {
@@ -196,24 +277,84 @@ impl Model {
                 creating: &creating,
                 demand: Demand { waiting: self.waiting },
                 memory: &self.memory,
-                ports: &ports,
+                tunnels: &tunnels,
                 forbidden: None,
             },
         )
     }
 
+    /// Ports in use behind this tunnel.
+    fn ports(&self, tunnel: &TunnelName) -> Vec<u16> {
+        let engines = self.engines.iter().filter(|engine| engine.view.tunnel == *tunnel);
+        let creating = self.creating.iter().filter(|(creation, ..)| creation.tunnel == *tunnel);
+        engines.map(|engine| engine.port).chain(creating.map(|(creation, ..)| creation.port)).collect()
+    }
+
+    /// Something happens to a VPN. Without any it happens to nobody.
+    fn shake(&mut self, index: usize, shock: &Shock) {
+        let (now, life) = (self.now, self.next_id);
+        let count = self.tunnels.len();
+        let Some(tunnel) = self.tunnels.get_mut(index % count) else { return };
+        let TunnelName::Vpn(_) = tunnel.name else { return };
+        let number = u16::try_from(index % count).expect("few") + 1;
+        match shock {
+            Shock::Down(_) => becomes(tunnel, Health::Down { why: "as it happens".into() }, now),
+            Shock::Unsure(_) => becomes(tunnel, Health::Unsure { why: "as it happens".into() }, now),
+            Shock::Up(_) if tunnel.namespace.is_some() => becomes(tunnel, Health::Up, now),
+            Shock::Gone(_) => {
+                tunnel.namespace = None;
+                becomes(tunnel, Health::Down { why: "it does not run".into() }, now);
+            }
+            Shock::Restart(_) => {
+                let id = tunnel.container.clone().expect("it was never removed");
+                tunnel.namespace = Some(Namespace::new(id, format!("{now:?}")));
+            }
+            Shock::Up(_) | Shock::Recreate(_) => {
+                let anew = vpn(number, life + 1);
+                (tunnel.container, tunnel.namespace) = (anew.container, anew.namespace);
+                self.next_id += 1;
+            }
+            Shock::Forward(_, port) => tunnel.forwarded = *port,
+            _ => {}
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.tunnels.iter().any(|tunnel| tunnel.name == TunnelName::Direct)
+    }
+
+    fn usable(&self) -> impl Iterator<Item = &TunnelView> {
+        self.tunnels
+            .iter()
+            .filter(|tunnel| tunnel.health == Health::Up && (self.is_open() || tunnel.namespace.is_some()))
+    }
+
+    /// It is in the network of a tunnel as that is now, or of one of which nothing is known.
+    fn is_at_home(&self, engine: &EngineView) -> bool {
+        let tunnel = self.tunnels.iter().find(|tunnel| tunnel.name == engine.tunnel).expect("it has one");
+        match &engine.home {
+            Home::Open => self.is_open(),
+            Home::Inside { joined, .. } => tunnel.namespace.is_none() || tunnel.namespace == *joined,
+        }
+    }
+
     /// One second: what was begun comes about, streams take free slots, the plan is made and applied.
     fn step(&mut self) -> Plan {
         self.now += s(1);
+        for index in std::mem::take(&mut self.restarting) {
+            self.shake(index, &Shock::Restart(index));
+        }
         self.finish_creations();
         self.finish_removals();
         self.become_ready();
+        self.evacuate();
         self.serve();
         let plan = self.plan();
         for action in &plan.actions {
             self.apply(action);
         }
         self.check();
+        self.check_tunnels(&plan);
         plan
     }
 
@@ -234,7 +375,14 @@ impl Model {
             self.next_id += 1;
             let view = EngineView {
                 id: format!("{:064x}", self.next_id).parse::<ContainerId>().expect("64 hex digits"),
+                alias: creation.name.clone(),
                 name: creation.name,
+                home: creation.namespace.map_or(Home::Open, |namespace| Home::Inside {
+                    container: namespace.id().as_str().to_owned(),
+                    joined: Some(namespace),
+                }),
+                tunnel: creation.tunnel,
+                forwarded: creation.forwarded,
                 place: creation.place,
                 standing: Standing::Starting { since: now },
                 used: 0,
@@ -245,7 +393,8 @@ impl Model {
                 recipe: self.policy.recipe.clone(),
                 cordoned: false,
             };
-            self.engines.push(Engine { view, ready_at, leaves_at: None, is_sound: false, purpose });
+            let port = creation.port;
+            self.engines.push(Engine { view, ready_at, leaves_at: None, is_sound: false, purpose, port });
         }
     }
 
@@ -257,8 +406,11 @@ impl Model {
     fn become_ready(&mut self) {
         let now = self.now;
         let mut sound = Vec::new();
+        let works: Vec<TunnelName> = self.usable().map(|tunnel| tunnel.name.clone()).collect();
         for engine in &mut self.engines {
             let is_starting = matches!(engine.view.standing, Standing::Starting { .. });
+            // Through a tunnel that does not work nobody sees it answer.
+            let is_starting = is_starting && works.contains(&engine.view.tunnel);
             if is_starting && engine.ready_at.is_some_and(|at| at <= now) {
                 engine.view.standing = Standing::Ready;
                 sound.push(engine.purpose);
@@ -267,6 +419,24 @@ impl Model {
         }
         for purpose in sound {
             self.breaker(purpose).succeeded(now);
+        }
+    }
+
+    /// Streams leave engines that take no new ones, when there is room elsewhere.
+    fn evacuate(&mut self) {
+        let now = self.now;
+        for at in 0..self.engines.len() {
+            let view = &self.engines[at].view;
+            let is_leaving = view.cordoned && view.used > 0 && view.standing == Standing::Ready;
+            let has_room = |engine: &&mut Engine| {
+                let view = &engine.view;
+                view.standing == Standing::Ready && !view.cordoned && view.used < self.policy.slots
+            };
+            if is_leaving && let Some(other) = self.engines.iter_mut().find(has_room) {
+                other.view.used += 1;
+                (other.view.idle_since, other.view.runaway) = (None, None);
+                self.engines[at].release(now);
+            }
         }
     }
 
@@ -298,11 +468,13 @@ impl Model {
     fn apply(&mut self, action: &Action) {
         let now = self.now;
         match action {
-            Action::Create { place, name, port, purpose, .. } => {
+            Action::Create { creation, purpose, .. } => {
+                self.check_creation(creation);
+                let place = &creation.place;
                 let taken = self.engines.iter().map(|engine| engine.view.place);
                 let taken = taken.chain(self.creating.iter().map(|(creation, ..)| creation.place));
                 assert!(!taken.clone().any(|other| other == *place), "place {place} is taken");
-                let creation = Creation { place: *place, name: name.clone(), port: *port };
+                let creation = creation.clone();
                 self.memory.last_creation = Some(now);
                 self.breaker(*purpose).begin(now);
                 self.created.entry(*place).or_default().push(now);
@@ -315,16 +487,34 @@ impl Model {
                 }
             }
             Action::Uncordon { id, .. } => self.own(id).view.cordoned = false,
-            Action::Remove { id, place, .. } => {
+            Action::RestartVpn { tunnel, id, .. } => {
+                let index = self.tunnels.iter().position(|view| view.name == *tunnel).expect("it is there");
+                let view = &self.tunnels[index];
+                let since = view.down_since.expect("it is down");
+                assert!(now >= since + s(60) && view.container.as_ref() == Some(id), "{view:?}");
+                let last = self.memory.restarts.insert(tunnel.clone(), now);
+                assert!(last.is_none_or(|last| last < since), "twice for one outage: {last:?} {view:?}");
+                self.restarting.push(index);
+            }
+            Action::Remove { id, place, reason } => {
+                let is_usable = self.usable().next().is_some();
+                let is_stranded = matches!(reason, Reason::TunnelDown { .. });
+                assert!(
+                    !is_stranded || is_usable,
+                    "with no VPN that works each engine is needed when one does"
+                );
+                let view = self.own(id).view.clone();
+                let is_at_home = self.is_at_home(&view);
                 self.removed.entry(*place).or_default().push(now);
                 let engine = self.own(id);
-                let is_dead =
+                let is_over =
                     matches!(engine.view.standing, Standing::Ended { .. } | Standing::Starting { .. });
+                let is_dead = is_over || !is_at_home;
                 assert!(is_dead || engine.view.used == 0, "an engine in use is removed: {:?}", engine.view);
                 let (was_sound, purpose) = (engine.is_sound, engine.purpose);
-                engine.view.standing = Standing::Leaving;
+                engine.view.standing = Standing::Leaving { since: now };
                 engine.leaves_at = Some(now + s(2));
-                if is_dead {
+                if is_over && is_at_home && !is_stranded {
                     self.memory.places.failed(*place, now, "ended");
                     if !was_sound {
                         self.breaker(purpose).failed(now);
@@ -342,6 +532,66 @@ impl Model {
             .expect("no action on a container that is not ours")
     }
 
+    /// With VPNs nothing is ever created but in the network that one of them has at that moment.
+    fn check_creation(&self, creation: &Creation) {
+        let mut usable = self.usable();
+        let tunnel = usable.find(|tunnel| tunnel.name == creation.tunnel).expect("its tunnel works");
+        assert_eq!(creation.namespace, tunnel.namespace, "{creation:?}");
+        assert_eq!(creation.namespace.is_none(), self.is_open(), "{creation:?}");
+        assert!(!self.ports(&tunnel.name).contains(&creation.port), "{creation:?}: the port is taken");
+        assert!(creation.forwarded.is_none() || creation.forwarded == tunnel.forwarded, "{creation:?}");
+    }
+
+    fn check_tunnels(&self, plan: &Plan) {
+        for engine in &self.engines {
+            let is_leaving = matches!(engine.view.standing, Standing::Leaving { .. });
+            assert!(
+                is_leaving || self.is_at_home(&engine.view),
+                "it is left where it must not be: {engine:?}"
+            );
+        }
+        for tunnel in self.tunnels.iter().filter(|tunnel| tunnel.forwarded.is_some()) {
+            let bears = |engine: &&Engine| {
+                let is_leaving = matches!(engine.view.standing, Standing::Leaving { .. });
+                engine.view.tunnel == tunnel.name && engine.view.forwarded == tunnel.forwarded && !is_leaving
+            };
+            let comes = |(creation, ..): &&(Creation, Moment, Purpose)| {
+                creation.tunnel == tunnel.name && creation.forwarded == tunnel.forwarded
+            };
+            let bearers =
+                self.engines.iter().filter(bears).count() + self.creating.iter().filter(comes).count();
+            assert!(bearers <= 1, "{bearers} engines have the forwarded port of {tunnel:?}");
+        }
+        let is_held = plan.held.iter().any(|hold| matches!(hold, Hold::NoTunnel { .. }));
+        assert!(!is_held || self.usable().next().is_none(), "a VPN works");
+    }
+
+    /// Every VPN has its share, and somebody its forwarded port, as far as that goes without cutting a stream.
+    fn assert_balanced(&self) {
+        let inside = |tunnel: &TunnelView| {
+            let name = tunnel.name.clone();
+            self.engines.iter().filter(move |engine| engine.view.tunnel == name)
+        };
+        let least = self.tunnels.iter().map(|tunnel| inside(tunnel).count()).min().unwrap_or_default();
+        for tunnel in &self.tunnels {
+            let is_movable = |engine: &Engine| engine.view.used == 0 && engine.view.forwarded.is_none();
+            let may_move = inside(tunnel).any(is_movable);
+            let bears = inside(tunnel).any(|engine| engine.view.forwarded == tunnel.forwarded);
+            let short = |view: &EngineView| {
+                format!(
+                    "{} {} {:?} used {} {:?}",
+                    view.name, view.tunnel, view.standing, view.used, view.forwarded
+                )
+            };
+            let state: Vec<_> = self.engines.iter().map(|engine| short(&engine.view)).collect();
+            assert!(!may_move || inside(tunnel).count() < least + 2, "{tunnel:?} has too many: {state:#?}");
+            assert!(
+                !may_move || tunnel.forwarded.is_none() || bears,
+                "nobody has the port of {tunnel:?}: {state:#?}"
+            );
+        }
+    }
+
     fn check(&self) {
         let all = self.engines.len() + self.creating.len();
         assert!(all <= self.policy.max, "{all} engines, MAX_REPLICAS={}", self.policy.max);
@@ -354,6 +604,17 @@ impl Model {
     fn run(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.step();
+        }
+    }
+
+    /// At most so long: until nothing has been done for longer than anything is waited for (an open breaker, 300 s).
+    fn settle(&mut self, most: u64) {
+        let mut quiet = 0;
+        for _ in 0..most {
+            quiet = if self.step().actions.is_empty() { quiet + 1 } else { 0 };
+            if quiet > 310 {
+                return;
+            }
         }
     }
 
@@ -378,6 +639,18 @@ impl Model {
     }
 }
 
+fn becomes(tunnel: &mut TunnelView, health: Health, now: Moment) {
+    if tunnel.health.as_str() != health.as_str() {
+        tunnel.since = now;
+    }
+    match health {
+        Health::Up => tunnel.down_since = None,
+        Health::Down { .. } => drop(tunnel.down_since.get_or_insert(now)),
+        Health::Unsure { .. } => {}
+    }
+    tunnel.health = health;
+}
+
 impl Engine {
     fn release(&mut self, now: Moment) {
         if self.view.used > 0 {
@@ -400,10 +673,18 @@ impl Engine {
 fn calm(model: &mut Model) {
     let now = model.now;
     (model.creations_to_fail, model.never_ready, model.waiting) = (0, 0, 0);
+    for index in 0..model.tunnels.len() {
+        // The first time makes a container where there is none.
+        (0..2).for_each(|_| model.shake(index, &Shock::Up(index)));
+    }
     for engine in &mut model.engines {
+        let tunnel = model.tunnels.iter().find(|tunnel| tunnel.name == engine.view.tunnel);
+        let forwarded = tunnel.and_then(|tunnel| tunnel.forwarded);
+        let is_stale =
+            forwarded.is_some() && engine.view.forwarded.is_some_and(|port| Some(port) != forwarded);
         let is_broken = matches!(engine.view.standing, Standing::Unhealthy { .. } | Standing::Frozen);
         let is_outdated = engine.view.recipe != model.policy.recipe;
-        while (is_broken || is_outdated) && engine.view.used > 0 {
+        while (is_broken || is_outdated || is_stale) && engine.view.used > 0 {
             engine.release(now);
         }
     }
@@ -432,7 +713,7 @@ proptest! {
         }
         calm(&mut model);
         // An open breaker, the longest back-off, a replacement of each engine, the grace of each surplus one.
-        model.run(300 + 60 + 100 * max as u64 + 60 * max as u64);
+        model.settle(300 + 60 + 100 * max as u64 + 60 * max as u64);
         model.assert_converged();
         // Steady: nothing is created or removed any more.
         let (created, removed) = (model.created.clone(), model.removed.clone());
@@ -441,6 +722,35 @@ proptest! {
         prop_assert_eq!(&model.removed, &removed, "a steady world removes nothing");
     }
 
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The same behind one to three VPNs: not one engine is ever where the host's address shows, none in a network that
+    /// is gone, and when the VPNs are well again each has its share.
+    #[test]
+    fn engines_are_behind_a_vpn_that_works_or_not_created_at_all(
+        (min, max, min_free, slots, _) in history(),
+        vpns in 1_u16..=3,
+        shocks in proptest::collection::vec(vpn_shocks(), 1..40),
+    ) {
+        let mut model = Model::new(policy(min, max, min_free.min(max), slots));
+        model.tunnels = (1..=vpns).map(|number| vpn(number, 0)).collect();
+        for shock in &shocks {
+            model.shock(shock);
+            model.run(if let Shock::Pause(seconds) = shock { *seconds } else { 1 });
+        }
+        calm(&mut model);
+        // As above, and one engine a minute that gives way for the balance or a forwarded port.
+        model.settle(300 + 60 + 100 * max as u64 + 60 * max as u64 + 90 * 2 * max as u64);
+        model.assert_converged();
+        model.assert_balanced();
+        let (created, removed) = (model.created.clone(), model.removed.clone());
+        model.run(300);
+        prop_assert_eq!(&model.created, &created, "a steady world creates nothing");
+        prop_assert_eq!(&model.removed, &removed, "a steady world removes nothing");
+    }
 }
 
 proptest! {
@@ -535,6 +845,10 @@ fn ready(place: usize) -> EngineView {
     EngineView {
         id: format!("{place:064x}").parse().expect("64 hex digits"),
         name: format!("acestream-{place}"),
+        alias: format!("acestream-{place}"),
+        tunnel: TunnelName::Direct,
+        home: Home::Open,
+        forwarded: None,
         place,
         standing: Standing::Ready,
         used: 0,
@@ -552,10 +866,36 @@ fn decided(policy: &Policy, engines: &[EngineView]) -> Vec<String> {
     decided_after(None, policy, engines)
 }
 
+/// The same behind these tunnels.
+fn decided_behind(tunnels: &[TunnelView], policy: &Policy, engines: &[EngineView]) -> Vec<String> {
+    words(None, tunnels, policy, engines)
+}
+
+/// A ready, idle engine behind this tunnel.
+fn inside(tunnel: &TunnelView, place: usize) -> EngineView {
+    let joined = tunnel.namespace.clone().expect("its container runs");
+    let home = Home::Inside { container: joined.id().as_str().to_owned(), joined: Some(joined) };
+    EngineView { tunnel: tunnel.name.clone(), home, ..ready(place) }
+}
+
+fn down(tunnel: &TunnelView, since: Moment) -> TunnelView {
+    let health = Health::Down { why: "no answer".into() };
+    TunnelView { health, since, down_since: Some(since), ..tunnel.clone() }
+}
+
 /// The same, when the last engine was given up for its age or its memory at that moment.
 fn decided_after(last_weeding: Option<Moment>, policy: &Policy, engines: &[EngineView]) -> Vec<String> {
+    words(last_weeding, &[direct()], policy, engines)
+}
+
+fn words(
+    last_weeding: Option<Moment>,
+    tunnels: &[TunnelView],
+    policy: &Policy,
+    engines: &[EngineView],
+) -> Vec<String> {
     let memory = Memory { last_weeding, ..Model::new(policy.clone()).memory };
-    let (creating, ports) = (Vec::new(), [19_000, 19_001]);
+    let creating = Vec::new();
     let demand = Demand { waiting: 0 };
     let world = World {
         now: s(1_000),
@@ -563,13 +903,20 @@ fn decided_after(last_weeding: Option<Moment>, policy: &Policy, engines: &[Engin
         creating: &creating,
         demand,
         memory: &memory,
-        ports: &ports,
+        tunnels,
         forbidden: None,
     };
     let name =
         |id: &ContainerId| engines.iter().find(|engine| engine.id == *id).map_or(0, |engine| engine.place);
     let words = plan(policy, &world).actions.into_iter().map(|action| match action {
-        Action::Create { place, .. } => format!("create {place}"),
+        Action::Create { creation: Creation { place, tunnel, forwarded, .. }, .. } => {
+            match (tunnel, forwarded) {
+                (TunnelName::Direct, _) => format!("create {place}"),
+                (vpn, None) => format!("create {place} behind {vpn}"),
+                (vpn, Some(port)) => format!("create {place} behind {vpn} with {port}"),
+            }
+        }
+        Action::RestartVpn { tunnel, .. } => format!("restart {tunnel}"),
         Action::Cordon { id, .. } => format!("cordon {}", name(&id)),
         Action::Uncordon { id, .. } => format!("uncordon {}", name(&id)),
         Action::Remove { id, .. } => format!("remove {}", name(&id)),
@@ -689,4 +1036,119 @@ fn engines_made_with_old_settings_are_replaced_one_after_the_other() {
     assert_eq!(decided(&policy, &[old(1), old(2), old(3)]), ["cordon 1", "create 4"]);
     let going = EngineView { cordoned: true, ..old(1) };
     assert_eq!(decided(&policy, &[going, old(2), old(3), ready(4)]), ["remove 1"]);
+}
+
+#[test]
+fn when_a_vpn_is_down_its_streams_leave_first_and_its_engines_go_when_it_stays_down() {
+    let policy = policy(2, 4, 0, 1);
+    let (one, two) = (vpn(1, 0), vpn(2, 0));
+    let busy = EngineView { used: 1, idle_since: None, ..inside(&one, 1) };
+    let is_down = down(&one, s(990));
+    let behind = [is_down.clone(), two.clone()];
+    let all = [busy.clone(), inside(&two, 2)];
+    assert_eq!(decided_behind(&behind, &policy, &all), ["cordon 1", "create 3 behind gluetun-2"]);
+    // Its stream has found another engine; it waits for its VPN, for a minute.
+    let idle = EngineView { cordoned: true, ..inside(&one, 1) };
+    let all = [idle.clone(), inside(&two, 2), inside(&two, 3)];
+    assert!(decided_behind(&behind, &policy, &all).is_empty());
+    let behind_for_long = [down(&one, s(930)), two.clone()];
+    let without_restarts = Policy { restart_vpn_after: None, ..policy.clone() };
+    assert_eq!(decided_behind(&behind_for_long, &without_restarts, &all), ["remove 1"]);
+    // With no other VPN nothing could take its place.
+    let both = [down(&one, s(930)), down(&two, s(930))];
+    let cordoned = EngineView { cordoned: true, ..inside(&two, 2) };
+    assert!(decided_behind(&both, &without_restarts, &[idle.clone(), cordoned]).is_empty());
+    assert_eq!(decided_behind(&[one, two.clone()], &policy, &[idle, inside(&two, 2)]), ["uncordon 1"]);
+}
+
+#[test]
+fn what_an_engine_shows_behind_a_vpn_that_does_not_work_is_not_its_fault() {
+    let policy = policy(1, 1, 0, 1);
+    let one = vpn(1, 0);
+    let silent = Standing::Unhealthy { since: s(500), why: "silent".into() };
+    let starting = Standing::Starting { since: s(500) };
+    for standing in [silent, starting] {
+        let engine = EngineView { standing, cordoned: true, ..inside(&one, 1) };
+        let unsure = Health::Unsure { why: "no answer".into() };
+        for health in [Health::Down { why: "no answer".into() }, unsure] {
+            let tunnel = TunnelView { health, since: s(500), ..one.clone() };
+            assert!(decided_behind(&[tunnel], &policy, std::slice::from_ref(&engine)).is_empty());
+        }
+        // It works again, and the engine has as long as any.
+        let back = TunnelView { since: s(980), ..one.clone() };
+        assert!(decided_behind(&[back], &policy, std::slice::from_ref(&engine)).is_empty());
+        let long_back = TunnelView { since: s(600), ..one.clone() };
+        assert_eq!(decided_behind(&[long_back], &policy, &[engine]), ["remove 1"]);
+    }
+}
+
+#[test]
+fn an_engine_that_is_not_where_it_must_be_goes_with_what_plays_on_it() {
+    let policy = policy(1, 4, 0, 1);
+    let one = vpn(1, 0);
+    let busy = EngineView { used: 1, idle_since: None, ..inside(&one, 1) };
+    let elsewhere = Namespace::new(format!("{:064x}", 9).parse().unwrap(), "first");
+    let joined = one.namespace.clone();
+    let homes = [
+        Home::Open,
+        Home::Inside { container: "host".into(), joined: joined.clone() },
+        Home::Inside { container: elsewhere.id().as_str().to_owned(), joined },
+        Home::Inside { container: elsewhere.id().as_str().to_owned(), joined: Some(elsewhere) },
+    ];
+    for home in homes {
+        let engine = EngineView { home, ..busy.clone() };
+        let decided = decided_behind(std::slice::from_ref(&one), &policy, &[engine]);
+        assert_eq!(decided, ["remove 1", "create 2 behind gluetun-1"]);
+    }
+    // Of a VPN that is named in the settings no more.
+    let former = EngineView { used: 1, ..inside(&vpn(3, 0), 1) };
+    let decided = decided_behind(&[one], &policy, &[former]);
+    assert_eq!(decided, ["remove 1", "create 2 behind gluetun-1"]);
+}
+
+#[test]
+fn with_another_forwarded_port_the_new_engine_is_there_before_the_old_one_goes() {
+    let policy = policy(2, 4, 0, 1);
+    let one = TunnelView { forwarded: Some(50_002), ..vpn(1, 0) };
+    let behind = std::slice::from_ref(&one);
+    let old = EngineView { forwarded: Some(50_001), used: 1, idle_since: None, ..inside(&one, 1) };
+    let decided = decided_behind(behind, &policy, &[old.clone(), inside(&one, 2)]);
+    assert_eq!(decided, ["cordon 1", "create 3 behind gluetun-1 with 50002"]);
+    let new = EngineView { forwarded: Some(50_002), ..inside(&one, 3) };
+    let coming = EngineView { standing: Standing::Starting { since: s(999) }, ..new.clone() };
+    let shut = EngineView { cordoned: true, ..old.clone() };
+    assert!(decided_behind(behind, &policy, &[shut.clone(), inside(&one, 2), coming]).is_empty());
+    // Its stream has changed over.
+    let left = EngineView { used: 0, idle_since: Some(s(999)), ..shut };
+    assert_eq!(decided_behind(behind, &policy, &[left, inside(&one, 2), new]), ["remove 1"]);
+    // A port that is lost is no change.
+    let none = TunnelView { forwarded: None, ..one.clone() };
+    assert!(decided_behind(&[none], &policy, &[old, inside(&one, 2)]).is_empty());
+}
+
+#[test]
+fn a_forwarded_port_that_comes_late_is_given_to_an_idle_engines_successor_and_cuts_nobody() {
+    let policy = policy(2, 4, 0, 1);
+    let one = TunnelView { forwarded: Some(50_001), ..vpn(1, 0) };
+    let behind = std::slice::from_ref(&one);
+    let busy = |place| EngineView { used: 1, idle_since: None, ..inside(&one, place) };
+    assert!(decided_behind(behind, &policy, &[busy(1), busy(2)]).is_empty());
+    let decided = decided_behind(behind, &policy, &[busy(1), inside(&one, 2)]);
+    assert_eq!(decided, ["cordon 2", "create 3 behind gluetun-1 with 50001"]);
+}
+
+#[test]
+fn a_vpn_that_is_back_for_good_gets_its_share_without_a_stream_being_cut() {
+    let policy = policy(2, 4, 0, 1);
+    let (one, two) = (vpn(1, 0), vpn(2, 0));
+    let all = [inside(&two, 1), inside(&two, 2)];
+    let just_back = TunnelView { since: s(975), ..one.clone() };
+    assert!(decided_behind(&[just_back, two.clone()], &policy, &all).is_empty());
+    let behind = [TunnelView { since: s(960), ..one.clone() }, two.clone()];
+    assert_eq!(decided_behind(&behind, &policy, &all), ["cordon 1", "create 3 behind gluetun-1"]);
+    let busy = |place| EngineView { used: 1, idle_since: None, ..inside(&two, place) };
+    assert!(decided_behind(&behind, &policy, &[busy(1), busy(2)]).is_empty());
+    let going = EngineView { cordoned: true, ..inside(&two, 1) };
+    let all = [going, inside(&two, 2), inside(&one, 3)];
+    assert_eq!(decided_behind(&behind, &policy, &all), ["remove 1"]);
 }

@@ -5,24 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use acemux_fleet::allowed::HostPorts;
+use acemux_fleet::allowed::{Asked, HostPorts};
 use acemux_fleet::dispatch::{DispatchOptions, Engines, Outlook};
 use acemux_fleet::event::{Event, Observer};
-use acemux_fleet::fleet::{Fleet, FleetOptions, Snapshot};
-use acemux_fleet::ident::ContainerId;
-use acemux_fleet::plan::Policy;
+use acemux_fleet::fleet::{CommandError, Fleet, FleetOptions, Snapshot, Vpn};
+use acemux_fleet::ident::{ContainerId, DockerName};
+use acemux_fleet::plan::{Hold, Policy};
 use acemux_fleet::profile::{ArmTags, Profile, Variant};
 use acemux_fleet::provisioner::{
     Container, ContainerState, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage,
+    VpnContainer,
 };
 use acemux_fleet::recipe::{Reach, Recipe};
 use acemux_fleet::runaway::RunawayRule;
 use acemux_fleet::spec::{EngineSpec, Limits, Network, label};
+use acemux_fleet::tunnel::{Health, Report, Tunnel, TunnelName};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -45,7 +48,32 @@ struct World {
     refuses_names: bool,
     /// When which name was asked for.
     asked: Vec<(Instant, String)>,
+    /// Which of them were restarted when.
+    restarts: Vec<(Instant, ContainerId)>,
+    /// When a removal was asked for.
+    removals: Vec<Instant>,
+    /// Calls of which the next one panics.
+    panics: BTreeSet<Call>,
+    /// Calls that are done so much later.
+    slow: BTreeMap<Call, Duration>,
+    /// Calls that are done at once and told of so much later.
+    late: BTreeMap<Call, Duration>,
+    /// What removals are answered; the container is there all the same.
+    removals_fail: Option<ProvisionError>,
+    /// What creations are answered.
+    creations_fail: Option<ProvisionError>,
+    /// The next list shows none.
+    forgets_all: bool,
     next: u64,
+}
+
+/// A kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Call {
+    List,
+    Inspect,
+    Create,
+    Remove,
 }
 
 impl FakeDaemon {
@@ -64,9 +92,14 @@ impl FakeDaemon {
 
     /// As our daemon creates it, from whatever process.
     fn add(&self, name: &str, labels: BTreeMap<String, String>) -> ContainerId {
-        let mut world = self.0.lock();
-        world.next += 1;
-        let id: ContainerId = format!("{:064x}", world.next).parse().expect("64 hex digits");
+        self.0.lock().add(name, labels)
+    }
+}
+
+impl World {
+    fn add(&mut self, name: &str, labels: BTreeMap<String, String>) -> ContainerId {
+        self.next += 1;
+        let id: ContainerId = format!("{:064x}", self.next).parse().expect("64 hex digits");
         let container = Container {
             id: id.clone(),
             name: name.to_owned(),
@@ -76,24 +109,49 @@ impl FakeDaemon {
             created: Timestamp::UNIX_EPOCH,
             labels,
             ports: Vec::new(),
-            shares_network: false,
+            inside: None,
         };
-        world.containers.insert(id.clone(), container);
+        self.containers.insert(id.clone(), container);
         id
     }
 
-    fn create_now(&self, spec: &EngineSpec) -> Result<ContainerId, ProvisionError> {
-        {
-            let mut world = self.0.lock();
-            world.asked.push((Instant::now(), spec.name.clone()));
-            let is_taken = world.refuses_names
-                || world.foreign.contains(&spec.name)
-                || world.containers.values().any(|container| container.name == spec.name);
-            if is_taken {
-                return Err(ProvisionError::NameTaken { name: spec.name.clone() });
-            }
+    fn create(&mut self, spec: &EngineSpec) -> Result<ContainerId, ProvisionError> {
+        self.asked.push((Instant::now(), spec.name.clone()));
+        if let Some(error) = self.creations_fail.clone() {
+            return Err(error);
         }
-        Ok(self.add(&spec.name, BTreeMap::clone(&spec.labels)))
+        let is_taken = self.refuses_names
+            || self.foreign.contains(&spec.name)
+            || self.containers.values().any(|container| container.name == spec.name);
+        if is_taken {
+            return Err(ProvisionError::NameTaken { name: spec.name.clone() });
+        }
+        let id = self.add(&spec.name, BTreeMap::clone(&spec.labels));
+        if let (Network::Container(vpn), Some(container)) = (&spec.network, self.containers.get_mut(&id)) {
+            container.inside = Some(vpn.as_str().to_owned());
+        }
+        Ok(id)
+    }
+}
+
+impl FakeDaemon {
+    fn call<T: Send + 'static>(
+        &self,
+        kind: Call,
+        answer: impl FnOnce(&mut World) -> T + Send + 'static,
+    ) -> BoxFuture<'static, T> {
+        let daemon = self.clone();
+        async move {
+            let slow = daemon.0.lock().slow.get(&kind).copied();
+            sleep(CALL + slow.unwrap_or_default()).await;
+            let is_wrong = daemon.0.lock().panics.remove(&kind);
+            assert!(!is_wrong, "as the test wants");
+            let answer = answer(&mut daemon.0.lock());
+            let late = daemon.0.lock().late.get(&kind).copied();
+            sleep(late.unwrap_or_default()).await;
+            answer
+        }
+        .boxed()
     }
 }
 
@@ -107,8 +165,10 @@ fn after<T: Send + 'static>(answer: impl FnOnce() -> T + Send + 'static) -> BoxF
 
 impl Provisioner for FakeDaemon {
     fn list(&self) -> BoxFuture<'_, Result<Vec<Container>, ProvisionError>> {
-        let daemon = self.clone();
-        after(move || Ok(daemon.0.lock().containers.values().cloned().collect()))
+        self.call(Call::List, |world| {
+            let all = world.containers.values().cloned().collect();
+            Ok(if std::mem::take(&mut world.forgets_all) { Vec::new() } else { all })
+        })
     }
 
     fn neighbours(&self) -> BoxFuture<'_, Result<Neighbours, ProvisionError>> {
@@ -123,20 +183,27 @@ impl Provisioner for FakeDaemon {
         &'a self,
         id: &'a ContainerId,
     ) -> BoxFuture<'a, Result<Option<Container>, ProvisionError>> {
-        let (daemon, id) = (self.clone(), id.clone());
-        after(move || Ok(daemon.0.lock().containers.get(&id).cloned()))
+        let id = id.clone();
+        self.call(Call::Inspect, move |world| Ok(world.containers.get(&id).cloned()))
     }
 
     fn create<'a>(&'a self, spec: &'a EngineSpec) -> BoxFuture<'a, Result<ContainerId, ProvisionError>> {
-        let (daemon, spec) = (self.clone(), spec.clone());
-        after(move || daemon.create_now(&spec))
+        let spec = spec.clone();
+        self.call(Call::Create, move |world| world.create(&spec))
     }
 
     fn remove<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), ProvisionError>> {
-        let (daemon, id) = (self.clone(), id.clone());
-        after(move || {
-            daemon.0.lock().containers.remove(&id);
-            Ok(())
+        let id = id.clone();
+        self.call(Call::Remove, move |world| {
+            world.removals.push(Instant::now());
+            let Some(error) = world.removals_fail.clone() else {
+                world.containers.remove(&id);
+                return Ok(());
+            };
+            if let (Some(container), true) = (world.containers.get_mut(&id), error.is_still_removing()) {
+                container.state = ContainerState::Exited;
+            }
+            Err(error)
         })
     }
 
@@ -150,6 +217,26 @@ impl Provisioner for FakeDaemon {
 
     fn usage(&self, _id: &ContainerId) -> BoxStream<'static, Usage> {
         stream::pending().boxed()
+    }
+
+    fn vpn<'a>(
+        &'a self,
+        _name: &'a DockerName,
+    ) -> BoxFuture<'a, Result<Option<VpnContainer>, ProvisionError>> {
+        // Tests say themselves what their tunnels have seen.
+        after(|| Ok(None))
+    }
+
+    fn vpn_changes(&self, _name: &DockerName) -> BoxStream<'static, ()> {
+        stream::pending().boxed()
+    }
+
+    fn restart_vpn<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), ProvisionError>> {
+        let (daemon, id) = (self.clone(), id.clone());
+        after(move || {
+            daemon.0.lock().restarts.push((Instant::now(), id));
+            Ok(())
+        })
     }
 
     fn daemon(&self) -> BoxFuture<'_, Result<Daemon, ProvisionError>> {
@@ -217,6 +304,19 @@ impl Service {
         }
     }
 
+    fn told(&self, is_meant: impl Fn(&Event) -> bool) -> usize {
+        self.diary.0.lock().iter().filter(|(_, event)| is_meant(event)).count()
+    }
+
+    fn vanished(&self) -> usize {
+        self.told(|event| matches!(event, Event::Vanished { .. }))
+    }
+
+    fn first(&self) -> ContainerId {
+        let containers = self.fleet.snapshot().containers.clone();
+        containers[0].id.parse().expect("a container's id")
+    }
+
     async fn has(&self, engines: usize) {
         self.until("that many engines", |snapshot| snapshot.containers.len() == engines).await;
     }
@@ -247,6 +347,7 @@ fn options(min: usize) -> FleetOptions {
         limits: Limits::default(),
         read_only: true,
         network: Network::Host,
+        behind_vpn: false,
         reach: Reach::Published,
         map_https: false,
         label: "orchestrator.managed=acestream".parse().expect("a label"),
@@ -267,6 +368,7 @@ fn options(min: usize) -> FleetOptions {
         max_age: None,
         max_memory: None,
         recipe: recipe.fingerprint(),
+        restart_vpn_after: None,
     };
     FleetOptions {
         policy,
@@ -280,6 +382,7 @@ fn options(min: usize) -> FleetOptions {
         runaway: RunawayRule::default(),
         run: "this".into(),
         floor: None,
+        vpns: Vec::new(),
     }
 }
 
@@ -408,5 +511,337 @@ async fn engines_of_an_earlier_run_and_those_made_by_hand_are_no_rivals() {
     service.has(5).await;
     assert_eq!(daemon.names().len(), 5);
     assert!(service.fleet.snapshot().rival.is_none() && service.diary.rivals().is_empty());
+    service.stop().await;
+}
+
+/// A bug of ours in a task must not cost a place, an engine or the sight of the daemon for ever.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_panics_leaves_nothing_behind() {
+    let daemon = FakeDaemon::default();
+    let panics = |call| assert!(daemon.0.lock().panics.insert(call), "one at a time");
+    panics(Call::List);
+    panics(Call::Create);
+    let mut options = options(1);
+    options.policy.max = 1;
+    let service = Service::start_with(&daemon, options);
+    service.has(1).await;
+    panics(Call::Remove);
+    assert!(service.fleet.remove(service.first()).await.is_err());
+    let removed = service.first();
+    while service.fleet.remove(removed.clone()).await.is_err() {
+        sleep(Duration::from_secs(1)).await;
+    }
+    service.until("it is replaced", |now| now.containers.iter().any(|one| one.id != removed.as_str())).await;
+    panics(Call::Inspect);
+    daemon.0.lock().containers.clear();
+    let gone = service.first();
+    service.until("its end is noticed", |now| now.containers.iter().any(|one| one.id != gone.as_str())).await;
+    assert_eq!(service.vanished(), 1);
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inspection_that_ends_while_we_remove_the_container_accuses_nobody() {
+    let daemon = FakeDaemon::default();
+    let service = Service::start(&daemon, "this", 1);
+    service.has(1).await;
+    sleep(Duration::from_secs(2)).await;
+    let first = service.first();
+    // A list does not show it, so it is asked for by its id. That takes long enough for its removal to begin, and the
+    // removal is told of later than it is done.
+    {
+        let mut world = daemon.0.lock();
+        world.slow.insert(Call::Inspect, Duration::from_secs(1));
+        world.late.insert(Call::Remove, Duration::from_secs(3));
+        world.forgets_all = true;
+    }
+    let lists_by_then = Instant::now() + Duration::from_secs(12);
+    while daemon.0.lock().forgets_all {
+        assert!(Instant::now() < lists_by_then, "it is listed every ten seconds");
+        sleep(Duration::from_millis(1)).await;
+    }
+    let began = Instant::now();
+    let removal = service.fleet.remove(first.clone());
+    removal.await.expect("it is removed");
+    assert!(began.elapsed() >= Duration::from_secs(3), "the inspection came first");
+    assert_eq!(service.vanished(), 0);
+    service
+        .until("it is replaced at once", |now| {
+            now.containers.len() == 1 && now.containers[0].id != first.as_str()
+        })
+        .await;
+    assert!(began.elapsed() < Duration::from_millis(4_500), "{:?}: its place has no pause", began.elapsed());
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_not_ready_and_cannot_be_removed_is_one_failure() {
+    let daemon = FakeDaemon::default();
+    daemon.0.lock().removals_fail = Some(ProvisionError::Refused { detail: "not today".into() });
+    let mut options = options(1);
+    (options.policy.startup, options.policy.max) = (Duration::from_secs(2), 1);
+    let service = Service::start_with(&daemon, options);
+    sleep(Duration::from_mins(2)).await;
+    assert!(daemon.0.lock().removals.len() >= 3, "it is tried again");
+    assert_eq!(service.fleet.snapshot().breakers[0].failure_count, 1);
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_never_ends_fills_no_place_and_storms_nobody() {
+    let daemon = FakeDaemon::default();
+    let mut options = options(1);
+    options.policy.max = 1;
+    let service = Service::start_with(&daemon, options);
+    service.has(1).await;
+    daemon.0.lock().removals_fail = Some(ProvisionError::StillRemoving { id: "0".into() });
+    let first = service.first();
+    assert!(service.fleet.remove(first.clone()).await.is_err());
+    let began = Instant::now();
+    service.until("another one fills the place", |now| now.containers.len() == 2).await;
+    assert!(began.elapsed() <= Duration::from_secs(45), "{:?}", began.elapsed());
+    sleep(Duration::from_mins(5)).await;
+    let tried = daemon.0.lock().removals.len();
+    assert!((2..=12).contains(&tried), "{tried} in five minutes");
+    assert_eq!(daemon.names().len(), 2, "one that is stuck makes room for one");
+    daemon.0.lock().removals_fail = None;
+    service.until("it goes at last", |now| now.containers.iter().all(|one| one.id != first.as_str())).await;
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renamed_container_is_reached_by_its_new_name_and_its_old_one_is_not_given_away() {
+    let daemon = FakeDaemon::default();
+    let mut options = options(1);
+    options.recipe.network = Network::Named { name: "acemux".parse().expect("a name"), own: true };
+    options.recipe.reach = Reach::ByName;
+    options.policy.recipe = options.recipe.fingerprint();
+    let service = Service::start_with(&daemon, options);
+    service.has(1).await;
+    let host = || service.fleet.engines().all()[0].engine.endpoint().host().to_owned();
+    assert_eq!(host(), "acestream-1");
+    daemon.0.lock().containers.values_mut().for_each(|container| container.name = "mine".into());
+    service.until("it is noticed", |now| now.containers[0].name == "mine").await;
+    assert_eq!(host(), "mine");
+    assert_eq!(service.fleet.scale(2).await, Ok(2));
+    service.has(2).await;
+    assert!(daemon.names().contains(&"acestream-2".to_owned()), "{:?}", daemon.names());
+    service.stop().await;
+}
+
+/// A VPN that is as the test says.
+struct FakeVpn {
+    name: TunnelName,
+    reports: watch::Sender<Report>,
+}
+
+impl Tunnel for FakeVpn {
+    fn name(&self) -> &TunnelName {
+        &self.name
+    }
+
+    fn reports(&self) -> watch::Receiver<Report> {
+        self.reports.subscribe()
+    }
+
+    fn watch(self: Arc<Self>, _: CancellationToken) -> BoxFuture<'static, ()> {
+        std::future::pending().boxed()
+    }
+}
+
+impl FakeVpn {
+    fn new(name: &str) -> Arc<Self> {
+        let name = TunnelName::Vpn(name.parse().expect("a name"));
+        Arc::new(Self { name, reports: watch::Sender::new(Report::unknown()) })
+    }
+
+    fn is(&self, health: Health) {
+        self.reports.send_modify(|report| {
+            if report.health.as_str() != health.as_str() {
+                report.since = Instant::now();
+            }
+            report.health = health;
+        });
+    }
+
+    fn is_down(&self) {
+        self.is(Health::Down { why: "as the test says".into() });
+    }
+
+    /// Its container runs and it works.
+    fn runs(&self, id: char, started: &str) {
+        let container = VpnContainer {
+            id: id.to_string().repeat(64).parse().expect("64 hex digits"),
+            name: self.name.to_string(),
+            image: "gluetun".into(),
+            state: ContainerState::Running,
+            check: None,
+            started: started.to_owned(),
+            addresses: vec!["172.20.0.3".parse().expect("an address")],
+            env: BTreeMap::new(),
+            ports: Vec::new(),
+        };
+        self.reports.send_modify(|report| report.container = Some(container));
+        self.is(Health::Up);
+    }
+
+    fn forwards(&self, port: Option<u16>) {
+        self.reports.send_modify(|report| report.forwarded = port);
+    }
+}
+
+/// A fleet behind these.
+fn behind(vpns: &[&Arc<FakeVpn>], min: usize) -> FleetOptions {
+    let mut options = options(min);
+    options.recipe.behind_vpn = true;
+    options.policy.recipe = options.recipe.fingerprint();
+    options.vpns = vpns
+        .iter()
+        .map(|vpn| Vpn { tunnel: Arc::clone(vpn) as Arc<dyn Tunnel>, ports: HostPorts::new(19_000..=19_499) })
+        .collect();
+    options
+}
+
+fn is_inside(container: &Container, id: char) -> bool {
+    container.inside.as_deref() == Some(id.to_string().repeat(64).as_str())
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_vpn_that_works_no_engine_is_created_whoever_asks() {
+    let daemon = FakeDaemon::default();
+    let vpn = FakeVpn::new("gluetun");
+    let service = Service::start_with(&daemon, behind(&[&vpn], 2));
+    for _ in 0..2 {
+        sleep(Duration::from_secs(30)).await;
+        assert!(daemon.asked().is_empty());
+        let held = service.fleet.snapshot().plan.held.clone();
+        assert!(matches!(held[..], [Hold::NoTunnel { .. }]), "{held:?}");
+        let refused = service.fleet.provision(Asked::default()).await;
+        assert!(matches!(refused, Err(CommandError::NoTunnel { .. })), "{refused:?}");
+        vpn.is_down();
+    }
+    vpn.runs('a', "first");
+    service.has(2).await;
+    let provisioned = service.fleet.provision(Asked::default()).await.expect("it works");
+    assert!((19_000..=19_499).contains(&provisioned.host_http_port));
+    let all: Vec<Container> = daemon.0.lock().containers.values().cloned().collect();
+    assert!(all.len() == 3 && all.iter().all(|container| is_inside(container, 'a')), "{all:?}");
+    let hosts = service.fleet.engines().all();
+    assert!(hosts.iter().all(|member| member.engine.endpoint().host() == "172.20.0.3"));
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn engines_are_made_anew_when_their_vpn_was_restarted_or_made_anew() {
+    let daemon = FakeDaemon::default();
+    let vpn = FakeVpn::new("gluetun");
+    vpn.runs('a', "first");
+    let service = Service::start_with(&daemon, behind(&[&vpn], 2));
+    service.has(2).await;
+    for (id, started) in [('a', "second"), ('b', "third")] {
+        let before = daemon.0.lock().containers.clone();
+        vpn.runs(id, started);
+        let began = Instant::now();
+        while daemon.0.lock().containers.keys().any(|id| before.contains_key(id)) {
+            assert!(began.elapsed() < Duration::from_secs(2), "none is left in a network that is gone");
+            sleep(Duration::from_millis(10)).await;
+        }
+        service.has(2).await;
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(daemon.0.lock().containers.values().all(|container| is_inside(container, id)));
+    }
+    assert_eq!(service.fleet.snapshot().found_outside, 0);
+    assert_eq!(service.fleet.snapshot().breakers[0].failure_count, 0, "a VPN's end is no engine's failure");
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_outside_of_its_vpn_is_removed_at_once_counted_and_told() {
+    let daemon = FakeDaemon::default();
+    let vpn = FakeVpn::new("gluetun");
+    vpn.runs('a', "first");
+    let service = Service::start_with(&daemon, behind(&[&vpn], 1));
+    service.has(1).await;
+    // Somebody starts one by hand with our labels and forgets the network; the list of every ten seconds shows it.
+    let labels = daemon.0.lock().containers.values().next().expect("there is one").labels.clone();
+    daemon.add("acestream-9", labels);
+    daemon.0.lock().removals_fail = Some(ProvisionError::Refused { detail: "not today".into() });
+    sleep(Duration::from_secs(11)).await;
+    let used = service.fleet.engines().all();
+    assert!(used.iter().all(|member| member.knowledge().name != "acestream-9"), "no stream is sent there");
+    assert_eq!(service.fleet.snapshot().outside.len(), 1);
+    daemon.0.lock().removals_fail = None;
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(daemon.names(), ["acestream-1"]);
+    assert!(service.fleet.snapshot().outside.is_empty());
+    assert_eq!(service.fleet.snapshot().found_outside, 1);
+    assert_eq!(service.told(|event| matches!(event, Event::Outside { .. })), 1);
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vpn_that_is_stuck_is_restarted_once_for_each_time_it_goes_down() {
+    let daemon = FakeDaemon::default();
+    let vpn = FakeVpn::new("gluetun");
+    vpn.runs('a', "first");
+    let mut options = behind(&[&vpn], 1);
+    options.policy.restart_vpn_after = Some(Duration::from_mins(1));
+    let service = Service::start_with(&daemon, options);
+    service.has(1).await;
+    for round in 1..=2 {
+        vpn.is_down();
+        sleep(Duration::from_secs(59)).await;
+        assert_eq!(daemon.0.lock().restarts.len(), round - 1);
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(daemon.0.lock().restarts.len(), round);
+        // While it comes up nobody can tell; then it fails again. That is the same outage.
+        vpn.is(Health::Unsure { why: "as the test says".into() });
+        sleep(Duration::from_secs(5)).await;
+        vpn.is_down();
+        sleep(Duration::from_mins(10)).await;
+        assert_eq!(daemon.0.lock().restarts.len(), round, "once per outage");
+        vpn.is(Health::Up);
+        sleep(Duration::from_mins(1)).await;
+    }
+    assert_eq!(daemon.names(), ["acestream-1"], "with no other VPN its engine waits");
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vpn_that_goes_while_engines_come_opens_no_breaker() {
+    let daemon = FakeDaemon::default();
+    let detail = "cannot join network of a non running container".to_owned();
+    daemon.0.lock().creations_fail = Some(ProvisionError::Network { network: "a VPN's".into(), detail });
+    let vpn = FakeVpn::new("gluetun");
+    vpn.runs('a', "first");
+    let service = Service::start_with(&daemon, behind(&[&vpn], 1));
+    sleep(Duration::from_secs(40)).await;
+    let tried = daemon.asked().len();
+    assert!((2..=8).contains(&tried), "{tried} creations");
+    assert_eq!(service.fleet.snapshot().breakers[0].failure_count, 0);
+    daemon.0.lock().creations_fail = None;
+    service.has(1).await;
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_engine_of_each_vpn_has_its_forwarded_port() {
+    let daemon = FakeDaemon::default();
+    let vpns = ["gluetun", "gluetun-2"].map(FakeVpn::new);
+    vpns[0].runs('a', "first");
+    vpns[1].runs('b', "first");
+    vpns[1].forwards(Some(50_001));
+    let service = Service::start_with(&daemon, behind(&[&vpns[0], &vpns[1]], 4));
+    service.has(4).await;
+    service.until("they are shared out", |now| now.tunnels.iter().all(|vpn| vpn.engines.len() == 2)).await;
+    let notes = service.fleet.snapshot().tunnels.clone();
+    assert_eq!(notes[0].forwarded_engine, None);
+    let bearer = notes[1].forwarded_engine.clone().expect("one has it");
+    assert!(service.fleet.remove(bearer.parse().expect("an id")).await.is_ok());
+    service
+        .until("another one gets it", |now| {
+            now.tunnels[1].forwarded_engine.as_ref().is_some_and(|now| *now != bearer)
+        })
+        .await;
     service.stop().await;
 }

@@ -187,6 +187,8 @@ pub enum Lack {
     Addresses,
     /// The program that another one would run.
     Program,
+    /// A way out to the world for any of them.
+    WayOut,
 }
 
 /// Why a stream could not be opened, or why it broke. Each message is one line without addresses, fit for a player.

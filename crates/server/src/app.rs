@@ -16,6 +16,7 @@ use acemux_fleet::ident::InstanceId;
 use acemux_fleet::probe;
 use acemux_fleet::profile::{Platform, Variant};
 use acemux_fleet::provisioner::{ProvisionError, Provisioner};
+use acemux_fleet::tunnel::Tunnel;
 use acemux_relay::output::hls::HlsOptions;
 use acemux_relay::session::state::Timings;
 use acemux_relay::{Relay, RelayConfig};
@@ -24,7 +25,7 @@ use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, patch, post};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -32,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{
     channels, custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, loops,
-    proxy, status, streams,
+    proxy, status, streams, vpn as vpn_pages,
 };
 use crate::archive::{Archive, PlaybackJournal};
 use crate::audit;
@@ -53,6 +54,7 @@ use crate::reported::Reported;
 use crate::serve::{ServeOptions, Server, bind, listen};
 use crate::shutdown;
 use crate::supervise::{Essential, Failure, Outages, Renewable, Supervisor};
+use crate::vpn::Vpns;
 use crate::{claim, control, scaling};
 
 /// What every request handler may use.
@@ -66,6 +68,10 @@ pub struct App {
     pub engines: Arc<Engines>,
     /// Who creates engines, if anybody does.
     pub fleet: Option<Fleet>,
+    /// The VPNs that engines hide behind, in the settings' order.
+    pub tunnels: Arc<[Arc<dyn Tunnel>]>,
+    /// What pages say of VPNs.
+    pub vpns: Vpns,
     /// Streams that other programs run on our engines.
     pub reported: Arc<Reported>,
     /// Channels that play their end again and again.
@@ -144,6 +150,7 @@ struct Parts {
     journal: Arc<Journal>,
     engines: Arc<Engines>,
     fleet: Option<Fleet>,
+    tunnels: Vec<Arc<dyn Tunnel>>,
     recipes: Option<Arc<Recipes>>,
     custom: Arc<Custom>,
     loops: Arc<Loops>,
@@ -172,6 +179,7 @@ impl Parts {
             journal,
             engines,
             fleet: None,
+            tunnels: Vec::new(),
             recipes: None,
             custom,
             loops,
@@ -192,7 +200,9 @@ impl Parts {
         let recipe = recipes.current(&*self.custom.state().await);
         let floor = scaling::kept(&self.store, config.fleet.min_replicas).await;
         let (engines, observer) = (Arc::clone(&self.engines), Arc::clone(&self.journal));
-        let (fleet, task) = control::fleet(config, recipe, floor, engines, provisioner, observer);
+        let vpns = control::vpns(config, &provisioner, &engines);
+        self.tunnels = vpns.iter().map(|vpn| Arc::clone(&vpn.tunnel)).collect();
+        let (fleet, task) = control::fleet(config, recipe, vpns, floor, engines, provisioner, observer);
         (self.fleet, self.recipes) = (Some(fleet), Some(Arc::new(recipes)));
         task
     }
@@ -225,7 +235,18 @@ impl FromRef<App> for TrustedProxies {
 impl App {
     fn new(config: &Config, parts: Parts, stop: CancellationToken) -> Self {
         let Parts {
-            metrics, journal, engines, fleet, recipes, custom, loops, identities, store, key, ..
+            metrics,
+            journal,
+            engines,
+            fleet,
+            tunnels,
+            recipes,
+            custom,
+            loops,
+            identities,
+            store,
+            key,
+            ..
         } = parts;
         let origin = EngineOrigin::new(Arc::clone(&engines), identities);
         let observer = Arc::clone(&journal);
@@ -239,7 +260,9 @@ impl App {
             relay,
             origin,
             engines,
+            vpns: Vpns::new(config, &tunnels, fleet.clone()),
             fleet,
+            tunnels: tunnels.into(),
             reported,
             loops,
             journal,
@@ -331,6 +354,8 @@ fn pages() -> Pages {
         .route("/scale/{engines}", post(fleet_pages::scale))
         .route("/containers/{id}", delete(fleet_pages::remove).get(fleet_pages::container))
         .route("/orchestrator/status", get(status::orchestrator))
+        .route("/vpn/status", get(vpn_pages::status))
+        .route("/vpn/publicip", get(vpn_pages::public_ip))
         .route("/health/status", get(status::health))
         .route("/health/circuit-breaker/reset", post(status::reset_breakers))
         .route("/streams", get(streams::list))
@@ -361,6 +386,12 @@ fn with_custom(pages: Pages) -> Pages {
         .route("/custom-variant/templates/{slot}/activate", post(custom_pages::activate_template))
         .route("/custom-variant/templates/{slot}/export", get(custom_pages::export_template))
         .route("/custom-variant/templates/{slot}/import", post(custom_pages::import_template))
+}
+
+/// Each tunnel looks at its container; without any there is nothing to do until the stop.
+async fn watching(tunnels: Arc<[Arc<dyn Tunnel>]>, stop: CancellationToken) {
+    join_all(tunnels.iter().map(|tunnel| Arc::clone(tunnel).watch(stop.clone()))).await;
+    stop.cancelled().await;
 }
 
 impl Service {
@@ -460,7 +491,11 @@ impl Service {
         let server = Arc::new(Server::new(app.router(), options));
         supervisor
             .keep(Renewable::Listener, listening(Arc::clone(&server), (listener, address), app.stop.clone()));
-        let App { relay, engines, loops, journal, stop, .. } = app;
+        let App { relay, engines, tunnels, loops, journal, stop, .. } = app;
+        supervisor.keep(Renewable::Tunnels, {
+            let stop = stop.clone();
+            move || watching(Arc::clone(&tunnels), stop.clone())
+        });
         supervisor.keep(Renewable::Journal, {
             let stop = stop.clone();
             move || {

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use acemux_sim::{ChannelKind, Dialect, EngineVersion, PieceSize, SimOptions, Timing};
+use acemux_sim::gluetun::{Exit as TunnelExit, Generation, Role};
+use acemux_sim::{ChannelKind, Dialect, EngineVersion, GluetunOptions, PieceSize, SimOptions, Timing};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// How the process ends.
@@ -125,6 +126,8 @@ pub enum ConfigAction {
 pub enum Sim {
     /// An AceStream engine
     Engine(SimFlags),
+    /// The control server of a gluetun VPN
+    Gluetun(GluetunFlags),
 }
 
 /// How long a simulated engine takes for things.
@@ -219,6 +222,50 @@ impl From<SimFlags> for SimOptions {
             burst: Duration::from_millis(burst_ms),
             prebuffer: prebuffer_ms.map_or(timing.prebuffer(), Duration::from_millis),
             ..Self::default()
+        }
+    }
+}
+
+/// A simulated gluetun.
+#[derive(Debug, Args)]
+pub struct GluetunFlags {
+    /// The control server's address
+    #[arg(long, default_value = "127.0.0.1:8001")]
+    listen: SocketAddr,
+    /// The health server's address
+    #[arg(long, default_value = "127.0.0.1:9999")]
+    health: SocketAddr,
+    /// Where the tunnel, its exit and faults are told
+    #[arg(long, default_value = "127.0.0.1:9998")]
+    script: SocketAddr,
+    /// Which releases it is like: 3.39, 3.40, 3.41 or latest
+    #[arg(long, default_value = "latest")]
+    generation: Generation,
+    /// Who may ask, as gluetun has it: `{"auth":"apikey","apikey":"…"}`; with `routes` for these alone
+    #[arg(long = "role", value_name = "JSON")]
+    roles: Vec<Role>,
+    /// Where traffic comes out
+    #[arg(long, default_value = "203.0.113.7")]
+    public_ip: String,
+    /// Ports that the provider forwards
+    #[arg(long = "forward", value_name = "PORT")]
+    ports: Vec<u16>,
+    /// How long it takes to connect
+    #[arg(long, value_name = "MS", default_value = "0")]
+    connect_ms: u64,
+}
+
+impl From<GluetunFlags> for GluetunOptions {
+    fn from(flags: GluetunFlags) -> Self {
+        let GluetunFlags { listen, health, script, generation, roles, public_ip, ports, connect_ms } = flags;
+        Self {
+            listen,
+            health,
+            script,
+            generation,
+            roles,
+            exit: TunnelExit { public_ip, ports, ..TunnelExit::default() },
+            connects_after: Duration::from_millis(connect_ms),
         }
     }
 }

@@ -8,7 +8,7 @@ use acemux_fleet::allowed::HostPorts;
 use acemux_fleet::dispatch::{DispatchOptions, Engines, Outlook};
 use acemux_fleet::docker::{Docker, DockerOptions};
 use acemux_fleet::event::Observer;
-use acemux_fleet::fleet::{Fleet, FleetOptions, FleetTask};
+use acemux_fleet::fleet::{Fleet, FleetOptions, FleetTask, Vpn};
 use acemux_fleet::ident::{DockerName, InstanceId};
 use acemux_fleet::plan::Policy;
 use acemux_fleet::profile::{Platform, Profile, Variant};
@@ -16,8 +16,9 @@ use acemux_fleet::provisioner::{ProvisionError, Provisioner};
 use acemux_fleet::recipe::{Reach, Recipe};
 use acemux_fleet::runaway::RunawayRule;
 use acemux_fleet::spec::{Limits, Network};
+use acemux_fleet::tunnel::gluetun::{Gluetun, Settings};
 
-use crate::config::Config;
+use crate::config::{Config, TunnelSettings};
 
 /// The network that is created when none is named.
 const OWN_NETWORK: &str = "acemux";
@@ -50,10 +51,31 @@ pub fn is_custom(config: &Config) -> bool {
     config.fleet.engine.variant == Some(Variant::Custom)
 }
 
-/// The fleet on a provisioner. `floor` is what `POST /scale` asked an earlier run for.
+/// The VPNs that engines hide behind: none when `VPN_MODE` is off.
+pub fn vpns(config: &Config, provisioner: &Arc<dyn Provisioner>, engines: &Arc<Engines>) -> Vec<Vpn> {
+    let settings = Settings {
+        control_port: config.vpn.control_port,
+        credentials: config.vpn.credentials.clone(),
+        interval: config.vpn.check_interval,
+        port_ttl: config.vpn.port_ttl,
+    };
+    let vpn = |one: &TunnelSettings| Vpn {
+        tunnel: Arc::new(Gluetun::new(
+            one.container.clone(),
+            settings.clone(),
+            Arc::clone(provisioner),
+            Arc::clone(engines),
+        )),
+        ports: HostPorts::new(one.ports.range()),
+    };
+    config.vpn.tunnels.iter().map(vpn).collect()
+}
+
+/// The fleet on a provisioner, behind these VPNs. `floor` is what `POST /scale` asked an earlier run for.
 pub fn fleet(
     config: &Config,
     recipe: Recipe,
+    vpns: Vec<Vpn>,
     floor: Option<usize>,
     engines: Arc<Engines>,
     provisioner: Arc<dyn Provisioner>,
@@ -64,6 +86,7 @@ pub fn fleet(
         policy: policy(config, &recipe),
         recipe,
         ports: HostPorts::new(settings.ports.range()),
+        vpns,
         https_ports: HostPorts::new(settings.https_ports.range()),
         monitor: settings.monitor,
         growth: settings.growth,
@@ -78,9 +101,11 @@ pub fn fleet(
 
 fn policy(config: &Config, recipe: &Recipe) -> Policy {
     let settings = &config.fleet;
+    let most = if recipe.behind_vpn { config.vpn.most } else { usize::MAX };
+    let max = settings.max_replicas.min(most);
     Policy {
-        min: settings.min_replicas,
-        max: settings.max_replicas,
+        min: settings.min_replicas.min(max),
+        max,
         min_free: settings.min_free_replicas,
         slots: config.engines.max_streams_per_engine,
         idle_grace: settings.idle_grace,
@@ -92,6 +117,7 @@ fn policy(config: &Config, recipe: &Recipe) -> Policy {
         max_age: settings.engine.max_age,
         max_memory: settings.engine.max_memory.map(|bytes| bytes as u64),
         recipe: recipe.fingerprint(),
+        restart_vpn_after: config.vpn.restart_after,
     }
 }
 
@@ -120,7 +146,10 @@ pub fn recipe(config: &Config, instance: InstanceId, own_networks: Option<&[Dock
         None => Network::Named { name: OWN_NETWORK.parse().expect("it is one word"), own: true },
     };
     Recipe {
-        profile: Profile::of(variant, &engine.arm_tags),
+        profile: match &engine.proxy {
+            Some(proxy) => Profile::of(variant, &engine.arm_tags).through(proxy),
+            None => Profile::of(variant, &engine.arm_tags),
+        },
         image: engine.image.clone(),
         limits: Limits {
             memory: engine.memory.map(|bytes| bytes as u64),
@@ -132,6 +161,7 @@ pub fn recipe(config: &Config, instance: InstanceId, own_networks: Option<&[Dock
         },
         read_only: !engine.writable_root,
         network,
+        behind_vpn: !config.vpn.tunnels.is_empty(),
         reach,
         map_https: settings.map_https,
         label: settings.label.clone(),

@@ -3,6 +3,7 @@
 use acemux_fleet::event::{EngineName, Event};
 use acemux_fleet::fleet::of_rival;
 use acemux_fleet::plan::Purpose;
+use acemux_fleet::tunnel::Health as TunnelHealth;
 use acemux_store::events::{EventKind, NewEvent};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -63,7 +64,7 @@ pub fn describe(event: &Event) -> Line {
 }
 
 fn classify(event: &Event) -> (EventKind, &'static str, Level) {
-    use EventKind::{Engine, Health, System};
+    use EventKind::{Engine, Health, System, Vpn};
     match event {
         Event::Creating { .. } => (Engine, "creating", Level::INFO),
         Event::Created { .. } => (Engine, "created", Level::INFO),
@@ -81,6 +82,12 @@ fn classify(event: &Event) -> (EventKind, &'static str, Level) {
         Event::HealthChanged { is_healthy: true, .. } | Event::Breaker { is_open: false, .. } => {
             (Health, "recovered", Level::INFO)
         }
+        Event::Outside { .. } => (Vpn, "leak", Level::ERROR),
+        Event::TunnelChanged { health: TunnelHealth::Up, .. } => (Vpn, "connected", Level::INFO),
+        Event::TunnelChanged { health: TunnelHealth::Down { .. }, .. } => (Vpn, "disconnected", Level::ERROR),
+        Event::TunnelChanged { health: TunnelHealth::Unsure { .. }, .. } => (Vpn, "unsure", Level::WARN),
+        Event::TunnelRestarted { .. } => (Vpn, "restarted", Level::WARN),
+        Event::TunnelNotRestarted { .. } => (Vpn, "restart_failed", Level::ERROR),
         Event::DockerDown { .. } => (System, "docker_down", Level::ERROR),
         Event::DockerUp { .. } => (System, "docker_up", Level::INFO),
         Event::Strangers { .. } => (System, "strangers", Level::WARN),
@@ -100,6 +107,7 @@ fn engine_of(event: &Event) -> Option<&EngineName> {
         | Event::Removed { engine, .. }
         | Event::Vanished { engine }
         | Event::Renamed { engine, .. }
+        | Event::Outside { engine, .. }
         | Event::RemovalFailed { engine, .. } => Some(engine),
         _ => None,
     }
@@ -147,6 +155,10 @@ fn sentence(event: &Event) -> (String, Value) {
         Event::RemovalFailed { why, .. } => {
             (format!("{name} could not be removed: {why}"), json!({ "name": name, "why": why }))
         }
+        Event::Outside { tunnel, .. } => {
+            let text = format!("{name} ran outside of the VPN {tunnel} and is removed");
+            (text, json!({ "name": name, "vpn": tunnel }))
+        }
         _ => of_the_system(event),
     }
 }
@@ -164,6 +176,19 @@ fn of_the_system(event: &Event) -> (String, Value) {
                 format!("{what} works again")
             };
             (text, json!({ "purpose": purpose, "failures": failures }))
+        }
+        Event::TunnelChanged { tunnel, health } => {
+            let text = match health.why() {
+                None => format!("the VPN {tunnel} works"),
+                Some(why) => format!("the VPN {tunnel} is {}: {why}", health.as_str()),
+            };
+            (text, json!({ "vpn": tunnel, "health": health }))
+        }
+        Event::TunnelRestarted { tunnel, reason } => {
+            (format!("the VPN {tunnel} is restarted: {reason}"), json!({ "vpn": tunnel, "reason": reason }))
+        }
+        Event::TunnelNotRestarted { tunnel, why } => {
+            (format!("the VPN {tunnel} could not be restarted: {why}"), json!({ "vpn": tunnel, "why": why }))
         }
         Event::DockerDown { why } => (why.clone(), json!({ "why": why })),
         Event::DockerUp { after } => {

@@ -318,6 +318,7 @@ impl From<&StartError> for Code {
                 Lack::Room => Self::NoEngine,
                 Lack::Addresses => Self::NoPorts,
                 Lack::Program => Self::ImageUnavailable,
+                Lack::WayOut => Self::VpnDown,
                 Lack::Queue => Self::ServerFull,
             },
             StartError::Open(OpenError::Unreachable { .. }) => Self::NoEngine,

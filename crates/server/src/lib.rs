@@ -48,3 +48,4 @@ pub mod simargs;
 mod site;
 mod supersessions;
 pub mod supervise;
+pub mod vpn;

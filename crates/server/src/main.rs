@@ -10,9 +10,9 @@ use acemux_server::cli::{Cli, Command, ConfigAction, Exit, ServeFlags, Sim};
 use acemux_server::config::{Config, ListenHost, Problems, Written, show, show_json};
 use acemux_server::key::Key;
 use acemux_server::limits::{self, Shares};
-use acemux_server::simargs::{self, BadValue, SimRun};
+use acemux_server::simargs::{self, BadValue, SimRun, Simulated};
 use acemux_server::{demo, logging};
-use acemux_sim::SimOptions;
+use acemux_sim::{GluetunOptions, SimOptions};
 use clap::Parser as _;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,6 +52,7 @@ fn run(cli: Cli) -> Exit {
         Command::Key(flags) => print_key(&flags),
         Command::Healthcheck(flags) => healthcheck(&flags),
         Command::Sim { what: Sim::Engine(flags) } => simulate(flags.into(), Duration::ZERO),
+        Command::Sim { what: Sim::Gluetun(flags) } => simulate_gluetun(flags.into()),
     }
 }
 
@@ -211,7 +212,7 @@ fn healthcheck(flags: &ServeFlags) -> Exit {
         ListenHost::Address(address) => SocketAddr::new(address, config.listen.port),
         ListenHost::All => SocketAddr::from(([127, 0, 0, 1], config.listen.port)),
     };
-    match ask_livez(address) {
+    match answers_ok(address, "/livez") {
         Ok(true) => Exit::Success,
         Ok(false) => Exit::Failed,
         Err(error) => {
@@ -221,21 +222,26 @@ fn healthcheck(flags: &ServeFlags) -> Exit {
     }
 }
 
-fn ask_livez(address: SocketAddr) -> std::io::Result<bool> {
+/// Whether the page answers 200.
+fn answers_ok(address: SocketAddr, path: &str) -> std::io::Result<bool> {
     let mut connection = TcpStream::connect_timeout(&address, HEALTH_DEADLINE)?;
     connection.set_read_timeout(Some(HEALTH_DEADLINE))?;
     connection.set_write_timeout(Some(HEALTH_DEADLINE))?;
-    connection.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    write!(connection, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut status = [0; 12];
     connection.read_exact(&mut status)?;
     Ok(status == *b"HTTP/1.1 200")
 }
 
-/// One container of the simulated engine's image.
-fn run_sim_image(run: Result<SimRun, BadValue>) -> ExitCode {
-    match run {
-        Ok(SimRun { exit: Some(code), .. }) => ExitCode::from(code),
-        Ok(SimRun { options, boot, exit: None }) => simulate(options, boot).into(),
+/// One container of the simulated engine's image, or its health check.
+fn run_sim_image(what: Result<Simulated, BadValue>) -> ExitCode {
+    match what {
+        Ok(Simulated::Engine(run)) => match *run {
+            SimRun { exit: Some(code), .. } => ExitCode::from(code),
+            SimRun { options, boot, exit: None } => simulate(options, boot).into(),
+        },
+        Ok(Simulated::Gluetun(options)) => simulate_gluetun(*options).into(),
+        Ok(Simulated::HealthCheck(address)) => ask_health(address).into(),
         Err(problem) => {
             eprintln!("{problem}");
             Exit::Configuration.into()
@@ -243,20 +249,38 @@ fn run_sim_image(run: Result<SimRun, BadValue>) -> ExitCode {
     }
 }
 
+fn ask_health(address: SocketAddr) -> Exit {
+    match answers_ok(address, "/") {
+        Ok(true) => Exit::Success,
+        Ok(false) => Exit::Failed,
+        Err(error) => {
+            eprintln!("{address}: {error}");
+            Exit::Failed
+        }
+    }
+}
+
 fn simulate(options: SimOptions, boot: Duration) -> Exit {
+    until_told(async |stop: CancellationToken| {
+        tokio::time::sleep(boot).await;
+        acemux_sim::run_engine(options, stop.cancelled_owned()).await
+    })
+}
+
+fn simulate_gluetun(options: GluetunOptions) -> Exit {
+    until_told(async |stop: CancellationToken| acemux_sim::run_gluetun(options, stop.cancelled_owned()).await)
+}
+
+/// Runs a simulation until a signal stops it.
+fn until_told(run: impl AsyncFnOnce(CancellationToken) -> std::io::Result<()>) -> Exit {
     with_runtime(|runtime| {
         runtime.block_on(async {
             let stop = CancellationToken::new();
-            let until = stop.clone();
-            let engine = async {
-                tokio::time::sleep(boot).await;
-                acemux_sim::run_engine(options, until.cancelled_owned()).await
-            };
             tokio::select! {
-                ended = engine => match ended {
+                ended = run(stop.clone()) => match ended {
                     Ok(()) => Exit::Success,
                     Err(error) => {
-                        eprintln!("cannot run the simulated engine: {error}");
+                        eprintln!("cannot run the simulation: {error}");
                         Exit::CannotListen
                     }
                 },

@@ -18,6 +18,8 @@ use acemux_fleet::member::Health;
 use acemux_fleet::plan::Reason;
 
 use crate::guesses;
+use crate::vpn::leak::Proof;
+use crate::vpn::{VpnView, Vpns};
 
 /// The media type of the text format that [`Metrics::scrape`] writes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -84,6 +86,20 @@ struct Live {
     engine_opened: Counter,
     engine_closed: Counter,
     engine_stop_failed: Counter,
+    vpns: LiveVpns,
+}
+
+/// What is read of VPNs.
+#[derive(Default)]
+struct LiveVpns {
+    health: Family<ByVpnHealth, Gauge>,
+    up: Family<ByVpn, Gauge>,
+    engines: Family<ByVpn, Gauge>,
+    forwarded: Family<ByVpn, Gauge>,
+    exposed: Family<ByVpn, Gauge>,
+    outside: Gauge,
+    found_outside: Counter,
+    leak: Gauge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -109,6 +125,17 @@ struct ByStage {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByEvent {
     event: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByVpn {
+    vpn: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByVpnHealth {
+    vpn: String,
+    health: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -217,8 +244,9 @@ impl FleetCounts {
 
 impl Metrics {
     /// Everything in the text format, with the live values of this moment.
-    pub fn scrape(&self, relay: &Relay, engines: &Engines) -> String {
+    pub fn scrape(&self, relay: &Relay, engines: &Engines, vpns: &Vpns) -> String {
         self.live.read(relay, engines);
+        self.live.vpns.read(engines, vpns);
         let mut page = String::new();
         text::encode(&mut page, &self.registry).expect("writing to a String cannot fail");
         page
@@ -229,6 +257,7 @@ impl Metrics {
         self.register_sessions();
         self.register_viewers();
         self.register_engines();
+        self.register_vpns();
         self.register_keys();
     }
 
@@ -311,6 +340,57 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    fn register_vpns(&mut self) {
+        let (registry, vpns) = (self.registry.sub_registry_with_prefix("vpn"), &self.live.vpns);
+        registry.register("health", "Health of each VPN: 1 for what it is", vpns.health.clone());
+        registry.register("up", "Whether engines reach the world through a VPN", vpns.up.clone());
+        registry.register("engines", "Engines in a VPN's network", vpns.engines.clone());
+        registry.register(
+            "forwarded_port",
+            "A VPN's forwarded port; 0 while it is not known",
+            vpns.forwarded.clone(),
+        );
+        let help = "Whether a VPN comes out at an address of this machine. Alert on it";
+        registry.register("exit_exposed", help, vpns.exposed.clone());
+        let help = "Engines that are in no VPN's network though they should be. Alert on it";
+        registry.register("engines_outside", help, vpns.outside.clone());
+        let help = "Engines that were found outside of their VPN and removed";
+        registry.register("engines_found_outside", help, vpns.found_outside.clone());
+        registry.register("leak", "Whether either of the two is so. Alert on it", vpns.leak.clone());
+    }
+}
+
+/// As `/vpn/status` says them.
+const VPN_HEALTHS: [&str; 4] = ["healthy", "unhealthy", "starting", "unknown"];
+
+impl LiveVpns {
+    fn read(&self, engines: &Engines, vpns: &Vpns) {
+        let view = vpns.view(engines);
+        let mut is_exposed = false;
+        for vpn in &view.vpns {
+            let proof = Proof::of(vpn.report.exit.address, &view.addresses, &view.other_exits(&vpn.name));
+            is_exposed |= proof.is_exposed();
+            self.read_one(vpn, proof.is_exposed());
+        }
+        self.outside.set(as_gauge(view.outside.len()));
+        raise(&self.found_outside, view.found_outside);
+        self.leak.set((is_exposed || !view.outside.is_empty()).into());
+    }
+
+    fn read_one(&self, view: &VpnView, is_exposed: bool) {
+        let by = || ByVpn { vpn: view.name.to_string() };
+        for health in VPN_HEALTHS {
+            let labels = ByVpnHealth { vpn: view.name.to_string(), health };
+            self.health.get_or_create(&labels).set((view.health() == health).into());
+        }
+        self.up.get_or_create(&by()).set(view.is_up().into());
+        self.engines.get_or_create(&by()).set(as_gauge(view.engines.len()));
+        self.forwarded.get_or_create(&by()).set(view.report.forwarded.map_or(0, i64::from));
+        self.exposed.get_or_create(&by()).set(is_exposed.into());
+    }
+}
+
 impl Live {
     fn read(&self, relay: &Relay, engines: &Engines) {
         self.read_relay(relay);
@@ -345,10 +425,10 @@ impl Live {
         self.slots.get_or_create(&ByState { state: "used" }).set(as_gauge(used));
         self.slots.get_or_create(&ByState { state: "total" }).set(as_gauge(total));
         self.slots_waiting.set(as_gauge(engines.waiting()));
-        let counts = || all.iter().map(|member| member.engine.session_counts());
-        raise(&self.engine_opened, counts().map(|count| count.opened).sum());
-        raise(&self.engine_closed, counts().map(|count| count.closed).sum());
-        raise(&self.engine_stop_failed, counts().map(|count| count.stop_failed).sum());
+        let sessions = engines.sessions();
+        raise(&self.engine_opened, sessions.opened);
+        raise(&self.engine_closed, sessions.closed);
+        raise(&self.engine_stop_failed, sessions.stop_failed);
     }
 }
 

@@ -348,6 +348,7 @@ fn no_slot(error: &NoSlot) -> OpenError {
     let lack = match error {
         NoSlot::Stuck { lack: Missing::Ports, .. } => Lack::Addresses,
         NoSlot::Stuck { lack: Missing::Image, .. } => Lack::Program,
+        NoSlot::Stuck { lack: Missing::Vpn, .. } => Lack::WayOut,
         NoSlot::QueueFull => Lack::Queue,
         _ => Lack::Room,
     };

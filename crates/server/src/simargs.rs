@@ -4,12 +4,14 @@
 //! Only in that image (`ACEMUX_SIM_IMAGE=1`): everywhere else the command line is the strict one of [`crate::cli`].
 //! The flags of `acemux sim engine` mean here what they mean there, and win over the environment.
 
+mod gluetun;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use acemux_sim::{ChannelKind, Dialect, SimOptions};
+use acemux_sim::{ChannelKind, Dialect, GluetunOptions, SimOptions};
 
 use crate::cli::SimTiming;
 
@@ -48,11 +50,33 @@ pub struct BadValue {
     value: String,
 }
 
+/// What a process in the image does.
+#[derive(Clone, Debug)]
+pub enum Simulated {
+    /// An engine.
+    Engine(Box<SimRun>),
+    /// A gluetun, whose network engines join.
+    Gluetun(Box<GluetunOptions>),
+    /// Asks the gluetun of this container whether its tunnel is up, at this address.
+    HealthCheck(SocketAddr),
+}
+
 /// What this process is to simulate, if it runs in the image.
-pub fn from_process() -> Option<Result<SimRun, BadValue>> {
+pub fn from_process() -> Option<Result<Simulated, BadValue>> {
     let env: BTreeMap<String, String> = std::env::vars().collect();
     let is_image = env.get(IN_IMAGE).is_some_and(|value| value == "1");
-    is_image.then(|| parse(&std::env::args().skip(1).collect::<Vec<_>>(), &env))
+    is_image.then(|| what(&std::env::args().skip(1).collect::<Vec<_>>(), &env))
+}
+
+fn what(args: &[String], env: &BTreeMap<String, String>) -> Result<Simulated, BadValue> {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["sim", "gluetun"] => gluetun::options(&Told::new(args, env)).map(Box::new).map(Simulated::Gluetun),
+        ["sim", "gluetun", "healthcheck"] => {
+            gluetun::health(&Told::new(args, env)).map(Simulated::HealthCheck)
+        }
+        _ => parse(args, env).map(Box::new).map(Simulated::Engine),
+    }
 }
 
 /// What arguments and environment mean. Flags that real engines have and the simulation has not are passed over.
@@ -88,6 +112,9 @@ pub fn parse(args: &[String], env: &BTreeMap<String, String>) -> Result<SimRun, 
         prebuffer_timeout: told
             .variable("OUTPACE_PREBUFFER_TIMEOUT_MS")?
             .map_or(defaults.prebuffer_timeout, Duration::from_millis),
+        tunnel: told.variable("SIM_TUNNEL")?,
+        // Alone the address does nothing, as in the real one.
+        proxy: told.variable("OUTPACE_PROXY")?.filter(|_| told.text("OUTPACE_PROXY_MODE") == Some("on")),
         default_channel: told.either("--channel", "SIM_CHANNEL")?.unwrap_or(ChannelKind::H264),
         ..defaults
     };
@@ -196,6 +223,7 @@ mod tests {
             limits: Limits::default(),
             read_only: true,
             network: Network::Host,
+            behind_vpn: false,
             reach: Reach::Published,
             map_https: false,
             label: "orchestrator.managed=acestream".parse().unwrap(),
@@ -220,7 +248,7 @@ mod tests {
             let recipe = recipe(variant);
             for p2p in [None, Some(51_413)] {
                 let port = |port| HostPorts::new(port..=port).port(port).unwrap();
-                let ports = EnginePorts { http: port(19_007), https: port(45_007), p2p };
+                let ports = EnginePorts { http: port(19_007), https: port(45_007), p2p, shared: None };
                 let spec = recipe.spec(1, "acestream-1", ports, &Extra::default());
                 let env = spec.env.iter().map(|one| (one.name().to_owned(), one.value().to_owned()));
                 let run = parse(&spec.command, &env.collect()).unwrap();

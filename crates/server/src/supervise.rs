@@ -42,6 +42,8 @@ pub enum Renewable {
     Loops,
     /// Tells streams to leave engines.
     Evacuation,
+    /// Looks at VPNs. Meanwhile what was last seen of them counts.
+    Tunnels,
     /// Looks for another service with our instance id.
     Claim,
     /// Says how many events were folded.
@@ -58,8 +60,15 @@ impl Essential {
 
 impl Renewable {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Listener, Self::Probes, Self::Loops, Self::Evacuation, Self::Claim, Self::Journal];
+    pub const ALL: [Self; 7] = [
+        Self::Listener,
+        Self::Probes,
+        Self::Loops,
+        Self::Evacuation,
+        Self::Tunnels,
+        Self::Claim,
+        Self::Journal,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -67,6 +76,7 @@ impl Renewable {
             Self::Probes => "the probe of the engines",
             Self::Loops => "the search for loops",
             Self::Evacuation => "the watch over streams' engines",
+            Self::Tunnels => "the watch over VPNs",
             Self::Claim => "the look-out for a second service",
             Self::Journal => "the count of folded events",
         }
@@ -81,11 +91,13 @@ impl Renewable {
                 proves_itself_in: Duration::ZERO,
             },
             // Streams play on without it.
-            Self::Probes | Self::Loops | Self::Evacuation | Self::Claim | Self::Journal => Patience {
-                pauses: (Duration::from_millis(100), Duration::from_secs(30)),
-                most: None,
-                proves_itself_in: STEADY,
-            },
+            Self::Probes | Self::Loops | Self::Evacuation | Self::Tunnels | Self::Claim | Self::Journal => {
+                Patience {
+                    pauses: (Duration::from_millis(100), Duration::from_secs(30)),
+                    most: None,
+                    proves_itself_in: STEADY,
+                }
+            }
         }
     }
 }

@@ -118,6 +118,11 @@ impl Core {
         self.follow_faults();
     }
 
+    /// The machine has lost the internet, or has it again.
+    pub(crate) fn set_offline(&self, offline: bool) {
+        self.faults.set(&Rule::always(Fault::Offline), offline);
+    }
+
     pub(crate) fn rules(&self) -> Vec<Rule> {
         self.faults.rules()
     }

@@ -19,7 +19,7 @@ use crate::identity::ContentHash;
 use crate::ledger::{CloseReason, Ledger};
 use crate::options::{Dialect, PieceSize, SimOptions};
 use crate::wire::{Connection, Ending, Manners};
-use crate::{control, routes};
+use crate::{control, proxy, routes, tunnel};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -69,6 +69,13 @@ impl SimEngine {
             control,
         ));
         engine.spawn(expire_loop(Arc::clone(&engine.core)));
+        if let Some(tunnel) = engine.core.options.tunnel {
+            engine.spawn(tunnel::follow(Arc::clone(&engine.core), tunnel));
+        }
+        if let Some(proxy) = engine.core.options.proxy.clone() {
+            engine.core.set_offline(true);
+            engine.spawn(proxy::follow(Arc::clone(&engine.core), proxy));
+        }
         engine.settled().await;
         Ok(engine)
     }

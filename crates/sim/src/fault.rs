@@ -129,6 +129,9 @@ pub enum Fault {
     /// The body is compressed (`Content-Encoding: gzip`), asked for or not. Broadcasts only.
     Gzip,
 
+    /// The engine's machine has lost the internet: what plays stalls, what starts finds no peer, and the network page says so.
+    /// Its own API answers.
+    Offline,
     /// Nobody has the channel: stat says `prebuf` with no peer, playback is silent.
     NoPeers,
     /// Peers and no data: stat says `prebuf` with peers, playback is silent.
@@ -471,6 +474,11 @@ impl Faults {
         self
     }
 
+    /// Whether the network page says that there is a network.
+    pub(crate) fn is_online(&self) -> bool {
+        !self.has(&Fault::Offline)
+    }
+
     /// What happens to a reply of `page`, in the order in which the faults were set.
     pub(crate) fn shapes(&self, page: Page) -> impl Iterator<Item = Shape> {
         self.0.iter().filter_map(move |fault| fault.shape(page))
@@ -478,6 +486,14 @@ impl Faults {
 }
 
 impl Fault {
+    /// The fault and those that come with it.
+    fn with_consequences(&self) -> Vec<Self> {
+        match self {
+            Self::Offline => vec![Self::Offline, Self::NoPeers, Self::BurstThenStall { after_bytes: 0 }],
+            other => vec![other.clone()],
+        }
+    }
+
     fn shape(&self, page: Page) -> Option<Shape> {
         match (self, page) {
             (Self::Reply { page: at, shape }, _) if *at == page => Some(shape.clone()),
@@ -507,6 +523,15 @@ impl FaultTable {
         self.0.lock().clear();
     }
 
+    /// Lets `rule` be there, once, or not.
+    pub(crate) fn set(&self, rule: &Rule, present: bool) {
+        let mut rules = self.0.lock();
+        if present != rules.contains(rule) {
+            rules.retain(|one| one != rule);
+            rules.extend(present.then(|| rule.clone()));
+        }
+    }
+
     pub(crate) fn rules(&self) -> Vec<Rule> {
         self.0.lock().clone()
     }
@@ -515,7 +540,7 @@ impl FaultTable {
     pub(crate) fn standing(&self, infohash: Option<ContentHash>) -> Faults {
         let rules = self.0.lock();
         let standing = rules.iter().filter(|rule| rule.starts.is_none() && rule.target.covers(infohash));
-        Faults(standing.map(|rule| rule.fault.clone()).collect())
+        Faults(standing.flat_map(|rule| rule.fault.with_consequences()).collect())
     }
 
     /// Counted faults that cover a start of this content; each is used up by one.

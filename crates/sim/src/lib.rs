@@ -19,6 +19,8 @@
 //! What is broadcast is a function of infohash and wall clock: two engines carry identical bytes without knowing of each
 //! other. [`verify`] makes a channel of packets that can be checked one by one, and checks them.
 //!
+//! [`gluetun`] simulates the VPN beside it.
+//!
 //! It shares no code with the crates it tests, so that it cannot share a mistake with them, and HTTP is written by hand,
 //! because no library would misbehave enough. A recording ([`VOD_ID`]) is one file of verifiable packets, read by ranges.
 //! It serves no HLS and no contents of several files.
@@ -43,15 +45,18 @@ mod core;
 mod engine;
 pub mod fault;
 mod feed;
+pub mod gluetun;
 mod identity;
 mod json;
 pub mod ledger;
 mod options;
+mod proxy;
 mod routes;
 mod session;
 mod source;
 pub mod swarm;
 pub mod ts;
+mod tunnel;
 pub mod verify;
 mod wire;
 
@@ -62,6 +67,8 @@ pub use channel::{
 };
 pub use engine::{SimEngine, run_engine};
 pub use fault::{Fault, Framing, Rule, Target};
+pub use gluetun::{GluetunOptions, SimGluetun, run_gluetun};
 pub use identity::{ContentHash, infohash_of, token_of};
 pub use ledger::{CloseReason, Ledger, LedgerSnapshot, StartRecord, StartsInFlight};
 pub use options::{BadVersion, Dialect, EngineVersion, PieceSize, SimOptions, Timing, UnknownOption};
+pub use proxy::{BadProxy, SocksProxy};

@@ -11,6 +11,7 @@ use crate::channel::ChannelKind;
 use crate::fault::{Framing, Rule};
 use crate::identity::ContentHash;
 use crate::ledger::Ledger;
+use crate::proxy::SocksProxy;
 
 /// Everything a simulated engine is told at its start. The default answers on a free loopback port, at the pace of a real
 /// engine, with the H.264 channel behind every content id.
@@ -49,6 +50,11 @@ pub struct SimOptions {
     pub swarm_lag: Duration,
     /// How the end of a media body is told, unless a fault says otherwise. The open engine's are always chunked.
     pub framing: Framing,
+    /// Script port of the simulated gluetun whose tunnel it depends on: while that is down, or gone, the engine is
+    /// [offline](crate::Fault::Offline).
+    pub tunnel: Option<SocketAddr>,
+    /// The proxy that it reaches its swarm through (its `OUTPACE_PROXY` with `OUTPACE_PROXY_MODE=on`), and not at all without it.
+    pub proxy: Option<SocksProxy>,
     /// Faults present from the first moment.
     pub faults: Vec<Rule>,
     /// A ledger to write into, shared between engines; without one the engine keeps its own.
@@ -74,6 +80,8 @@ impl Default for SimOptions {
             prebuffer_timeout: Duration::from_secs(15),
             swarm_lag: Duration::ZERO,
             framing: Framing::Close,
+            tunnel: None,
+            proxy: None,
             faults: Vec::new(),
             ledger: None,
         }
@@ -214,7 +222,7 @@ pub struct UnknownOption {
 }
 
 /// The one of `all` that is written like this.
-fn named<T: Copy + fmt::Display>(text: &str, all: &[T]) -> Result<T, UnknownOption> {
+pub(crate) fn named<T: Copy + fmt::Display>(text: &str, all: &[T]) -> Result<T, UnknownOption> {
     all.iter().find(|one| one.to_string() == text).copied().ok_or_else(|| UnknownOption {
         text: text.to_owned(),
         allowed: all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),

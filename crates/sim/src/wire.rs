@@ -315,6 +315,10 @@ impl Reply {
         self
     }
 
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
     fn head(&self, manners: Manners, stays: bool) -> Vec<u8> {
         let length = self.declared.unwrap_or(self.body.len());
         let mut lines = head_lines("HTTP/1.1", self.status, manners);
@@ -348,12 +352,15 @@ pub(crate) fn finish_head(lines: &[String]) -> Vec<u8> {
     (lines.join("\r\n") + "\r\n\r\n").into_bytes()
 }
 
-fn reason(status: u16) -> &'static str {
+/// The words of a status line.
+pub(crate) fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         206 => "Partial Content",
+        301 => "Moved Permanently",
         302 => "Found",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",

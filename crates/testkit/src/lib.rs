@@ -9,6 +9,7 @@
 //! ```
 
 pub mod app;
+pub mod compose;
 pub mod direct;
 pub mod docker;
 pub mod dockerd;
@@ -23,7 +24,9 @@ pub mod oracle;
 pub mod outpace;
 pub mod process;
 pub mod rawengine;
+pub mod socks;
 pub mod viewer;
+pub mod vpn;
 pub mod witness;
 
 pub use app::{Setup, TestApp};

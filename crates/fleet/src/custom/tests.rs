@@ -90,6 +90,7 @@ fn spec(variant: &CustomVariant, p2p: Option<u16>) -> EngineSpec {
         limits: Limits::default(),
         read_only: true,
         network: Network::Named { name: "acemux".parse().unwrap(), own: true },
+        behind_vpn: false,
         reach: Reach::Published,
         map_https: false,
         label: "orchestrator.managed=acestream".parse().unwrap(),
@@ -99,7 +100,7 @@ fn spec(variant: &CustomVariant, p2p: Option<u16>) -> EngineSpec {
     recipe.spec(
         1,
         "acestream-1",
-        EnginePorts { http: port(19_001), https: port(45_001), p2p },
+        EnginePorts { http: port(19_001), https: port(45_001), p2p, shared: None },
         &Extra::default(),
     )
 }

@@ -62,6 +62,10 @@ pub(super) struct View {
     pub(super) calls: usize,
     /// It has not answered when it was last asked.
     pub(super) is_doubtful: bool,
+    /// Its tunnel is blamed for what fails behind it: others come first for a while.
+    pub(super) is_avoided: bool,
+    /// Peers reach it, through the port that its tunnel's provider forwards.
+    pub(super) is_forwarded: bool,
     /// How much streams have shown it to be worth.
     pub(super) trust: Trust,
     /// When that changes by itself.
@@ -420,7 +424,9 @@ impl Desk {
             let view = &engines[*at];
             let closing = waiter.ask.stream.is_some_and(|stream| floor.is_closing(&view.key, stream));
             let trust = if is_tried(view) { Trust::Full } else { view.trust };
-            (view.is_doubtful, !is_tried(view), trust, closing, view.used)
+            let shape = (view.is_doubtful, view.is_avoided, !is_tried(view), trust, closing);
+            // Room comes first: the one that peers reach is no better when it is full of streams.
+            (shape, view.used, !view.is_forwarded)
         })
     }
 

@@ -136,6 +136,8 @@ impl World {
             used: 0,
             calls: 0,
             is_doubtful: false,
+            is_avoided: false,
+            is_forwarded: false,
             trust: Trust::Full,
             ejected_until: None,
         };

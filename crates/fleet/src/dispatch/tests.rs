@@ -1,8 +1,12 @@
 //! Slots as streams ask for them, in virtual time.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use acemux_engine::{EnginePath, Hash, LeftOpen};
+
 use super::*;
+use crate::ident::ContainerId;
 
 fn options(slots: usize) -> DispatchOptions {
     DispatchOptions {
@@ -555,4 +559,89 @@ async fn a_shortage_of_ours_is_said_once_until_it_is_over() {
         said.push(engines.is_another_shortage());
     }
     assert_eq!(said, [true, false, false, false, true, false]);
+}
+
+/// An earlier run has left one session open on every engine.
+#[derive(Debug)]
+struct LeftOne;
+
+impl Journal for LeftOne {
+    fn opened(&self, _: &Endpoint, _: Hash, _: &EnginePath) -> u64 {
+        0
+    }
+
+    fn closed(&self, _: u64) {}
+
+    fn left_open(&self, _: &Endpoint) -> Vec<LeftOpen> {
+        let channel: Infohash = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
+        let command = EnginePath::parse("/ace/cmd/a/b").unwrap();
+        vec![LeftOpen { entry: 1, channel: channel.hash(), command }]
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_counted_on_an_engine_outlives_it() {
+    let options = DispatchOptions { journal: Some(Arc::new(LeftOne)), ..options(1) };
+    let engines = Engines::new(&[], options, Outlook::Growing);
+    let mut keys = Vec::new();
+    for port in 1..=2 {
+        let id: ContainerId = format!("{port:064x}").parse().unwrap();
+        let container = contained(id.clone(), TunnelName::Direct, None);
+        // Nothing listens there, so that every stop fails.
+        engines.add(format!("127.0.0.1:{port}").parse().unwrap(), container, "one".into());
+        keys.push(EngineKey::from(&id));
+        engines.remove(&keys[0]);
+    }
+    assert_eq!(engines.sessions().opened, 2, "one of them on an engine that is gone");
+    while engines.sessions().stop_failed < 2 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    engines.remove(&keys[1]);
+    let SessionCounts { opened, closed, stop_failed } = engines.sessions();
+    assert_eq!((opened, closed, stop_failed), (2, 0, 2));
+}
+
+fn contained(id: ContainerId, tunnel: TunnelName, forwarded: Option<u16>) -> Contained {
+    Contained {
+        id,
+        place: 1,
+        labels: BTreeMap::new(),
+        tunnel,
+        forwarded,
+        image: "image".into(),
+        is_new: true,
+        runaway: None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_comes_before_a_forwarded_port_and_a_blamed_exit_comes_last() {
+    let engines = Engines::new(&[], options(2), Outlook::Growing);
+    let vpn = |name: &str| TunnelName::Vpn(name.parse().unwrap());
+    for (port, tunnel, forwarded) in [(1_u16, "one", None), (2, "one", Some(50_000)), (3, "two", None)] {
+        let id: ContainerId = format!("{port:064x}").parse().unwrap();
+        let inside = contained(id, vpn(tunnel), forwarded);
+        engines.add(format!("127.0.0.1:{port}").parse().unwrap(), inside, "one".into()).probed(true);
+    }
+    let mut slots = Vec::new();
+    for expected in [2, 1, 3, 2] {
+        let slot = slot(&engines, &[]).await.unwrap();
+        assert_eq!(slot.member().engine.endpoint().port(), expected);
+        slots.push(slot);
+    }
+    // One channel blames nobody's exit; the second does.
+    let (one, two) = (&slots[1], &slots[2]);
+    for channel in ["first", "second"] {
+        assert!(engines.verdict(&vpn("one")).is_none(), "one channel alone shows nothing");
+        one.trial(channel).failed(false);
+        two.trial(channel).delivered();
+    }
+    assert!(engines.verdict(&vpn("one")).is_some() && engines.verdict(&vpn("two")).is_none());
+    drop(slots);
+    let mut slots = Vec::new();
+    for expected in [3, 3, 2] {
+        let slot = slot(&engines, &[]).await.unwrap();
+        assert_eq!(slot.member().engine.endpoint().port(), expected, "an avoided one is better than none");
+        slots.push(slot);
+    }
 }

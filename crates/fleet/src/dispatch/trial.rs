@@ -94,6 +94,7 @@ impl Trial {
     /// Media is there: whatever was held against the engine is answered, and what failed elsewhere was those engines' fault.
     pub fn delivered(&self) {
         if std::mem::replace(&mut *self.stage.lock(), Stage::Delivered) != Stage::Delivered {
+            self.played_on_exit();
             self.engines.delivered(&self.member, self.tenure, &self.stream, self.began.elapsed());
         }
     }
@@ -102,6 +103,9 @@ impl Trial {
     pub fn failed(&self, is_blamed: bool) {
         *self.stage.lock() = Stage::Failed;
         self.member.failed(&self.stream, Fault::Failed, is_blamed);
+        if !is_blamed {
+            self.failed_on_exit();
+        }
     }
 
     /// It never came to the call, for a reason of ours: nothing is shown about the engine.
@@ -119,7 +123,21 @@ impl Trial {
     fn hang(&self, fault: Fault) {
         let is_blamed = self.engines.deliveries.show(&self.stream, &self.member.key, fault, Instant::now());
         self.member.failed(&self.stream, fault, is_blamed);
+        self.failed_on_exit();
         self.engines.serve();
+    }
+
+    /// What failed here and is not the engine's own fault for certain may be the exit's.
+    fn failed_on_exit(&self) {
+        if let Some(tunnel) = self.member.tunnel() {
+            self.engines.blame.lock().failed(tunnel, &self.stream, Instant::now());
+        }
+    }
+
+    fn played_on_exit(&self) {
+        if let Some(tunnel) = self.member.tunnel() {
+            self.engines.blame.lock().played(tunnel, &self.stream, Instant::now());
+        }
     }
 
     fn hung(&self) -> Option<Fault> {
@@ -137,6 +155,8 @@ impl Drop for Trial {
     fn drop(&mut self) {
         if *self.stage.lock() == Stage::Delivered {
             self.engines.deliveries.ended(&self.stream, &self.member.key, Instant::now());
+            // Until now.
+            self.played_on_exit();
         }
         if let Some(fault) = self.hung() {
             self.hang(fault);

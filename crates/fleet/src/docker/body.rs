@@ -44,7 +44,7 @@ fn local(port: HostPort) -> PortBinding {
 fn network_mode(network: &Network) -> String {
     match network {
         Network::Named { name, .. } => name.as_str().to_owned(),
-        Network::Container(name) => format!("container:{}", name.as_str()),
+        Network::Container(id) => format!("container:{}", id.as_str()),
         Network::Host => "host".to_owned(),
     }
 }
@@ -107,13 +107,18 @@ pub(super) fn refused(failure: Failure, spec: &EngineSpec) -> ProvisionError {
     } else if failure.is_missing_image() {
         let detail = "it is not here".to_owned();
         ProvisionError::ImageUnavailable { image: spec.image.to_string(), detail }
-    } else if message.contains("network") {
+    } else if message.contains("network") || is_vpn_gone(spec, &message) {
         let network = network_mode(&spec.network);
         let detail = ProvisionError::from(failure).to_string();
         ProvisionError::Network { network, detail }
     } else {
         failure.into()
     }
+}
+
+/// The container whose network it was to join is not there any more. An image that is missing is told apart before.
+fn is_vpn_gone(spec: &EngineSpec, message: &str) -> bool {
+    matches!(spec.network, Network::Container(_)) && message.contains("no such container")
 }
 
 #[cfg(test)]
@@ -130,6 +135,7 @@ mod tests {
             limits: Limits { memory: Some(512 << 20), nano_cpus: Some(2_000_000_000), ..Limits::default() },
             read_only: true,
             network: Network::Named { name: "acemux".parse().unwrap(), own: true },
+            behind_vpn: false,
             reach: Reach::Published,
             map_https: false,
             label: "orchestrator.managed=acestream".parse().unwrap(),
@@ -140,7 +146,7 @@ mod tests {
     #[test]
     fn an_engine_gets_no_right_that_it_does_not_need() {
         let port = |port| HostPorts::new(port..=port).port(port).unwrap();
-        let ports = EnginePorts { http: port(19_001), https: port(45_001), p2p: None };
+        let ports = EnginePorts { http: port(19_001), https: port(45_001), p2p: None, shared: None };
         let spec = recipe().spec(1, "acestream-1", ports, &Extra::default());
         let body = serde_json::to_value(of(&spec)).unwrap();
         let body = serde_json::to_string_pretty(&body["HostConfig"]).unwrap();

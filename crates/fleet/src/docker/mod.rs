@@ -1,13 +1,14 @@
 //! Engines as Docker containers.
 //!
 //! All use of Docker is in this module, with a closed list of calls: ping, version, events (filtered), containers
-//! list/create/start/stop/remove/inspect/logs/stats, images inspect/pull, networks inspect/create. No exec, no attach,
+//! list/create/start/stop/remove/inspect/logs/stats, restart (of a VPN, `vpn.rs`), images inspect/pull, networks inspect/create. No exec, no attach,
 //! no build, no volumes. Every call has a deadline and at most four are under way; only containers that carry this
 //! instance's label are acted on, by their full id, after the label was read again.
 
 mod body;
 mod pull;
 mod read;
+mod vpn;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -25,13 +26,15 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Mutex, Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use self::pull::Pulls;
 use crate::ident::{ContainerId, DockerName, InstanceId};
 use crate::plan::NAME_PREFIX;
-use crate::provisioner::{Container, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage};
+use crate::provisioner::{
+    Container, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage, VpnContainer,
+};
 use crate::spec::{EngineSpec, Network, label};
 
 /// Where Docker listens when `DOCKER_HOST` says nothing.
@@ -42,13 +45,14 @@ const LIST: Duration = Duration::from_secs(5);
 const INSPECT: Duration = Duration::from_secs(5);
 /// Creating and starting, without a pull.
 const CREATE: Duration = Duration::from_secs(30);
-const REMOVE: Duration = Duration::from_secs(20);
+/// A removal as a whole: the stop, the removal, and the wait for one that somebody else has begun.
+const REMOVE: Duration = Duration::from_secs(10);
 const LOGS: Duration = Duration::from_secs(5);
 
 /// Time a container has to end by itself before it is killed. Engines keep no state worth waiting for.
 const STOP_SECONDS: i32 = 3;
-/// Pause between two looks at a container that somebody else is removing.
-const REMOVAL_POLL: Duration = Duration::from_millis(250);
+/// First and longest pause between two looks at a container that somebody else is removing.
+const REMOVAL_POLL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 /// Calls under way at a time: a slow daemon is not stormed.
 const CALLS: usize = 4;
 /// Log lines kept of a container that ended.
@@ -101,14 +105,19 @@ impl Docker {
     /// The networks of the container that this process runs in, if it runs in one of this daemon's: engines can then
     /// be reached by name over them. Docker's default bridge has no names.
     pub async fn own_networks(&self) -> Option<Vec<DockerName>> {
+        let networks = self.joined_networks().await?.into_iter();
+        let networks = networks.filter_map(|network| network.parse().ok());
+        let is_usual = |network: &DockerName| matches!(network.as_str(), "bridge" | "host" | "none");
+        Some(networks.filter(|network| !is_usual(network)).collect())
+    }
+
+    /// All of them, Docker's usual ones included: over its default bridge others are reached by address.
+    async fn joined_networks(&self) -> Option<Vec<String>> {
         let id = own_container(&std::fs::read_to_string("/proc/self/mountinfo").ok()?)?;
         let inspect =
             async |client: Client| client.inspect_container(&id, None::<InspectContainerOptions>).await;
         let found = self.call(INSPECT, inspect).await.ok()?;
-        let networks = found.network_settings?.networks?.into_keys();
-        let networks = networks.filter_map(|network| network.parse().ok());
-        let is_usual = |network: &DockerName| matches!(network.as_str(), "bridge" | "host" | "none");
-        Some(networks.filter(|network| !is_usual(network)).collect())
+        Some(found.network_settings?.networks?.into_keys().collect())
     }
 
     /// A connected client.
@@ -272,32 +281,48 @@ impl Docker {
         }
     }
 
-    /// Stops and removes; ends when Docker says that it is gone, whoever removed it.
+    /// Stops and removes; ends when Docker says that it is gone, whoever removed it, or when it takes too long.
     async fn remove_own(&self, id: &ContainerId) -> Result<(), ProvisionError> {
-        let Some(_own) = self.own(id).await? else { return Ok(()) };
+        let deadline = Instant::now() + REMOVE;
+        let begun = timeout_at(deadline, self.begin_removal(id)).await;
+        match begun.unwrap_or_else(|_| Err(too_late("it did not remove a container")))? {
+            Removal::Done => Ok(()),
+            Removal::UnderWay => {
+                let gone = timeout_at(deadline, self.until_gone(id)).await;
+                gone.unwrap_or_else(|_| Err(ProvisionError::StillRemoving { id: id.short().to_owned() }))
+            }
+        }
+    }
+
+    async fn begin_removal(&self, id: &ContainerId) -> Result<Removal, ProvisionError> {
+        let Some(_own) = self.own(id).await? else { return Ok(Removal::Done) };
         let stop = async |client: Client| {
             let options = StopContainerOptions { t: Some(STOP_SECONDS), ..StopContainerOptions::default() };
             client.stop_container(id.as_str(), Some(options)).await
         };
         // Not running, paused or already gone: the removal below deals with all of them.
         let _stopped = self.call(REMOVE, stop).await;
-        loop {
-            let remove = async |client: Client| {
-                let options =
-                    RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
-                client.remove_container(id.as_str(), Some(options)).await
-            };
-            match self.call(REMOVE, remove).await {
-                Ok(()) => return Ok(()),
-                Err(failure) if failure.status() == Some(404) => return Ok(()),
-                // Its removal is under way already.
-                Err(failure) if failure.status() == Some(409) => tokio::time::sleep(REMOVAL_POLL).await,
-                Err(failure) => return Err(failure.into()),
-            }
-            if self.own(id).await?.is_none() {
-                return Ok(());
-            }
+        let remove = async |client: Client| {
+            let options =
+                RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
+            client.remove_container(id.as_str(), Some(options)).await
+        };
+        match self.call(REMOVE, remove).await {
+            Ok(()) => Ok(Removal::Done),
+            Err(failure) if failure.status() == Some(404) => Ok(Removal::Done),
+            Err(failure) if failure.status() == Some(409) => Ok(Removal::UnderWay),
+            Err(failure) => Err(failure.into()),
         }
+    }
+
+    /// Returns when it is gone. To ask for its removal again would be answered as before.
+    async fn until_gone(&self, id: &ContainerId) -> Result<(), ProvisionError> {
+        let (mut pause, longest) = REMOVAL_POLL;
+        while self.own(id).await?.is_some() {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+        Ok(())
     }
 
     async fn autopsy(&self, id: &ContainerId) -> Result<PostMortem, ProvisionError> {
@@ -328,11 +353,16 @@ impl Docker {
         self.call(LOGS, read).await.unwrap_or_default()
     }
 
-    async fn event_stream(self) -> Option<BoxStream<'static, ()>> {
-        let filters = HashMap::from([
-            ("type".to_owned(), vec!["container".to_owned()]),
-            ("label".to_owned(), vec![format!("{}={}", label::INSTANCE, self.0.instance)]),
-        ]);
+    /// What happens to containers that this filter lets through.
+    fn changes_by(&self, filter: (String, Vec<String>)) -> BoxStream<'static, ()> {
+        let docker = self.clone();
+        let events =
+            async move { docker.event_stream(filter).await.unwrap_or_else(|| stream::empty().boxed()) };
+        stream::once(events).flatten().boxed()
+    }
+
+    async fn event_stream(self, filter: (String, Vec<String>)) -> Option<BoxStream<'static, ()>> {
+        let filters = HashMap::from([("type".to_owned(), vec!["container".to_owned()]), filter]);
         let client = self.client().await.ok()?;
         let options = EventsOptions { filters: Some(filters), ..EventsOptions::default() };
         let events = client.events(Some(options)).take_while(|event| std::future::ready(event.is_ok()));
@@ -386,11 +416,7 @@ impl Provisioner for Docker {
     }
 
     fn remove<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), ProvisionError>> {
-        async move {
-            let removed = timeout(REMOVE, self.remove_own(id)).await;
-            removed.unwrap_or_else(|_| Err(too_late("the container is still being removed")))
-        }
-        .boxed()
+        self.remove_own(id).boxed()
     }
 
     fn post_mortem<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<PostMortem, ProvisionError>> {
@@ -398,9 +424,7 @@ impl Provisioner for Docker {
     }
 
     fn changes(&self) -> BoxStream<'static, ()> {
-        let docker = self.clone();
-        let events = async move { docker.event_stream().await.unwrap_or_else(|| stream::empty().boxed()) };
-        stream::once(events).flatten().boxed()
+        self.changes_by(("label".to_owned(), vec![format!("{}={}", label::INSTANCE, self.0.instance)]))
     }
 
     fn usage(&self, id: &ContainerId) -> BoxStream<'static, Usage> {
@@ -415,6 +439,22 @@ impl Provisioner for Docker {
                 .boxed()
         };
         stream::once(usage).flatten().boxed()
+    }
+
+    fn vpn<'a>(
+        &'a self,
+        name: &'a DockerName,
+    ) -> BoxFuture<'a, Result<Option<VpnContainer>, ProvisionError>> {
+        self.look_at_vpn(name).boxed()
+    }
+
+    fn vpn_changes(&self, name: &DockerName) -> BoxStream<'static, ()> {
+        let filter = ("container".to_owned(), vec![name.as_str().to_owned()]);
+        self.changes_by(filter)
+    }
+
+    fn restart_vpn<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), ProvisionError>> {
+        self.restart(id).boxed()
     }
 
     fn daemon(&self) -> BoxFuture<'_, Result<Daemon, ProvisionError>> {
@@ -435,6 +475,13 @@ fn own_container(mounts: &str) -> Option<String> {
     let after = mounts.split("/containers/").skip(1);
     let ids = after.filter_map(|rest| rest.get(..64)?.parse::<ContainerId>().ok());
     ids.map(|id| id.as_str().to_owned()).next()
+}
+
+/// What Docker says of a removal.
+enum Removal {
+    Done,
+    /// It has begun already, whoever asked for it.
+    UnderWay,
 }
 
 /// How a call failed, with Docker's status still at hand.

@@ -82,7 +82,7 @@ pub(super) fn summary(summary: ContainerSummary) -> Result<Container, ProvisionE
             .into_iter()
             .filter_map(|port| Some((port.private_port, port.ip.unwrap_or_default(), port.public_port?)))
             .collect(),
-        shares_network: is_anothers(mode.as_deref()),
+        inside: mode.as_deref().and_then(anothers),
     })
 }
 
@@ -107,20 +107,20 @@ pub(super) fn inspected(found: ContainerInspectResponse) -> Result<Container, Pr
         created: created.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         ports: Vec::new(),
-        shares_network: is_anothers(mode.as_deref()),
+        inside: mode.as_deref().and_then(anothers),
     })
 }
 
-/// Whether this network mode is the network of another container.
-fn is_anothers(mode: Option<&str>) -> bool {
-    mode.is_some_and(|mode| mode.starts_with("container:"))
+/// The container whose network this network mode is.
+fn anothers(mode: &str) -> Option<String> {
+    mode.strip_prefix("container:").map(clean)
 }
 
-fn id(id: Option<String>) -> Result<ContainerId, ProvisionError> {
+pub(super) fn id(id: Option<String>) -> Result<ContainerId, ProvisionError> {
     id.unwrap_or_default().parse().map_err(|_| bad("a container without an id"))
 }
 
-fn state_of(word: &str) -> Result<ContainerState, ProvisionError> {
+pub(super) fn state_of(word: &str) -> Result<ContainerState, ProvisionError> {
     match word {
         "created" => Ok(ContainerState::Created),
         "running" => Ok(ContainerState::Running),
@@ -259,10 +259,10 @@ mod tests {
 
     #[test]
     fn a_container_in_the_network_of_another_is_told_by_its_mode() {
-        let shares = |mode: &str| is_anothers(Some(mode));
-        assert!(shares("container:gluetun") && shares(&format!("container:{}", "0".repeat(64))));
-        assert!(!shares("bridge") && !shares("host") && !shares("acemux") && !shares("containers"));
-        assert!(!is_anothers(None));
+        for container in ["gluetun", &"0".repeat(64)] {
+            assert_eq!(anothers(&format!("container:{container}")).as_deref(), Some(container));
+        }
+        assert!(["bridge", "host", "acemux", "containers"].into_iter().all(|mode| anothers(mode).is_none()));
     }
 
     #[test]

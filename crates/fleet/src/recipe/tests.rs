@@ -9,7 +9,7 @@ fn port(port: u16) -> HostPort {
 }
 
 fn ports() -> EnginePorts {
-    EnginePorts { http: port(19_001), https: port(45_001), p2p: None }
+    EnginePorts { http: port(19_001), https: port(45_001), p2p: None, shared: None }
 }
 
 fn recipe(variant: Variant) -> Recipe {
@@ -19,6 +19,7 @@ fn recipe(variant: Variant) -> Recipe {
         limits: Limits::default(),
         read_only: true,
         network: Network::Named { name: "acemux".parse().unwrap(), own: true },
+        behind_vpn: false,
         reach: Reach::Published,
         map_https: false,
         label: "orchestrator.managed=acestream".parse().unwrap(),
@@ -171,6 +172,7 @@ fn every_engine_carries_what_the_fleet_must_know_of_it_after_a_restart() {
     acestream.https_port=45001
     host.http_port=19001
     io.acemux.instance=test
+    io.acemux.name=acestream-7
     io.acemux.place=2
     io.acemux.role=engine
     orchestrator.managed=acestream
@@ -190,30 +192,31 @@ fn ports_are_published_for_containers_with_a_network_of_their_own() {
         published(&bridge, Reach::Published, true),
         (vec![port(19_001), port(45_001)], Some("45001".to_owned()))
     );
-    for (network, reach) in [
-        (&bridge, Reach::ByName),
-        (&Network::Host, Reach::Published),
-        (&Network::Container("gluetun".parse().unwrap()), Reach::Published),
-    ] {
+    for (network, reach) in [(&bridge, Reach::ByName), (&Network::Host, Reach::Published)] {
         assert_eq!(published(network, reach, true), (Vec::new(), None), "{network:?}");
     }
 }
 
 #[test]
-fn an_engine_behind_a_vpn_is_reached_by_the_vpns_name() {
-    let network = Network::Container("gluetun".parse().unwrap());
-    let recipe = Recipe { network, reach: Reach::ByName, ..recipe(Variant::AceServeAmd64) };
-    let forwarded = EnginePorts { p2p: Some(51_413), ..ports() };
-    let labels = recipe.spec(1, "acestream-1", forwarded, &Extra::default()).labels;
-    assert_eq!(
-        (labels[label::VPN_CONTAINER].as_str(), labels[label::FORWARDED].as_str()),
-        ("gluetun", "true")
-    );
-    let at = |labels| recipe.endpoint(labels, "acestream-1").map(|at| at.to_string());
-    assert_eq!(at(&labels).as_deref(), Some("gluetun:19001"));
-    let other = [(label::VPN_CONTAINER, "gluetun-2"), (label::HTTP_PORT, "19002")];
-    let other = other.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    assert_eq!(at(&other).as_deref(), Some("gluetun-2:19002"), "its label counts, not the recipe of today");
+fn an_engine_behind_a_vpn_is_in_its_network_and_reached_at_its_address() {
+    let (vpn, namespace) = vpn();
+    let recipe = Recipe { behind_vpn: true, reach: Reach::Published, ..recipe(Variant::AceServeAmd64) };
+    let forwarded = EnginePorts { p2p: Some(51_413), ..inside() };
+    let engine = (1, "acestream-1");
+    let spec = recipe.spec_inside((&vpn, &namespace), engine, forwarded, &Extra::default());
+    assert_eq!(spec.network, Network::Container(namespace.id().clone()));
+    assert!(spec.publish.is_empty(), "it is the VPN's container that publishes");
+    let labels = BTreeMap::clone(&spec.labels);
+    assert_eq!(labels[label::VPN_CONTAINER], "gluetun");
+    assert_eq!((labels[label::FORWARDED].as_str(), labels[label::P2P_PORT].as_str()), ("true", "51413"));
+    assert_eq!(labels[label::NAMESPACE].parse(), Ok(namespace));
+    let at = |address: Option<&str>| {
+        let address = address.map(|address| address.parse().unwrap());
+        recipe.endpoint(&labels, "acestream-1", address).map(|at| at.to_string())
+    };
+    assert_eq!(at(Some("172.20.0.3")).as_deref(), Some("172.20.0.3:19001"));
+    assert_eq!(at(Some("fd00::3")).as_deref(), Some("[fd00::3]:19001"));
+    assert_eq!(at(None), None, "never at its own name or at this host");
 }
 
 #[test]
@@ -246,7 +249,7 @@ fn the_fingerprint_changes_with_what_matters_and_with_nothing_else() {
         Recipe { reach: Reach::ByName, ..one.clone() },
         Recipe { map_https: true, ..one.clone() },
         Recipe { network: Network::Named { name: "host".parse().unwrap(), own: true }, ..one.clone() },
-        Recipe { network: Network::Container("acemux".parse().unwrap()), ..one.clone() },
+        Recipe { behind_vpn: true, ..one.clone() },
         Recipe { image: Some("else".parse().unwrap()), ..one.clone() },
         Recipe { limits: Limits { memory: Some(1), ..Limits::default() }, ..one.clone() },
         Recipe { network: Network::Host, ..one.clone() },
@@ -262,10 +265,10 @@ fn an_existing_container_is_reached_as_its_labels_say() {
     let published = recipe(Variant::Outpace);
     let by_name = Recipe { reach: Reach::ByName, ..published.clone() };
     let labels = published.spec(1, "acestream-1", ports(), &Extra::default()).labels;
-    let at = |recipe: &Recipe| recipe.endpoint(&labels, "acestream-1").map(|at| at.to_string());
+    let at = |recipe: &Recipe| recipe.endpoint(&labels, "acestream-1", None).map(|at| at.to_string());
     assert_eq!(at(&published).as_deref(), Some("127.0.0.1:19001"));
     assert_eq!(at(&by_name).as_deref(), Some("acestream-1:19001"));
-    assert_eq!(published.endpoint(&BTreeMap::new(), "acestream-1"), None);
+    assert_eq!(published.endpoint(&BTreeMap::new(), "acestream-1", None), None);
 }
 
 #[test]
@@ -282,4 +285,45 @@ fn the_fingerprint_is_the_published_hash() {
     };
     assert_ne!(of(&[&["ab", "c"]]), of(&[&["a", "bc"]]));
     assert_ne!(of(&[&["a"], &["b"]]), of(&[&["a", "b"], &[]]));
+}
+
+fn vpn() -> (DockerName, Namespace) {
+    let id = "a".repeat(64).parse().unwrap();
+    ("gluetun".parse().unwrap(), Namespace::new(id, "2026-11-28T22:45:43Z"))
+}
+
+/// The ports of an engine that shares its network with others.
+fn inside() -> EnginePorts {
+    EnginePorts { shared: Some(SharedPorts { p2p: 30_001, api: 31_001 }), ..ports() }
+}
+
+/// Two engines in one network with one port in common are one engine too many.
+#[test]
+fn every_family_is_told_every_port_that_it_could_share_with_a_neighbour() {
+    let (vpn, namespace) = vpn();
+    for variant in [
+        Variant::Krinkuto11Amd64,
+        Variant::JopsisAmd64,
+        Variant::JopsisArm64,
+        Variant::AceServeAmd64,
+        Variant::AcestreamHttpProxy,
+    ] {
+        for (p2p, peers) in [(None, "30001"), (Some(51_413), "51413")] {
+            let ports = EnginePorts { p2p, ..inside() };
+            let spec = recipe(variant).spec_inside((&vpn, &namespace), (1, "a"), ports, &Extra::default());
+            let fed = spec.env.iter().map(|variable| variable.value().replace(['=', '\n'], " "));
+            let fed = fed.chain([spec.command.join(" ")]).collect::<Vec<_>>().join(" ");
+            let says = |flag: &str| {
+                let mut words = fed.split_whitespace().skip_while(|word| *word != flag).skip(1);
+                words.next().map(str::to_owned)
+            };
+            assert_eq!(says("--port").as_deref(), Some(peers), "{variant:?}: {fed}");
+            assert_eq!(says("--api-port").as_deref(), Some("31001"), "{variant:?}: {fed}");
+            assert_eq!(says("--http-port").as_deref(), Some("19001"), "{variant:?}: {fed}");
+            assert_eq!(spec.labels.contains_key(label::FORWARDED), p2p.is_some());
+        }
+    }
+    let ports = EnginePorts { p2p: None, ..inside() };
+    let open = recipe(Variant::Outpace).spec_inside((&vpn, &namespace), (1, "a"), ports, &Extra::default());
+    assert!(open.env.iter().any(|variable| variable.to_string() == "OUTPACE_ENABLE_INBOUND=0"));
 }

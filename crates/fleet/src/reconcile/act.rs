@@ -5,50 +5,44 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Answer, Daemon, ImageTrouble, Job, Outcome, Reconciler, Removal, name_of};
-use crate::allowed::{Extra, HostPort};
+use super::daemon::Answers;
+use super::flight::Errand;
+use super::{Answer, Job, Outcome, Reconciler, Removal, name_of};
+use crate::allowed::Extra;
 use crate::backoff::{Breaker, Moment};
+use crate::command::{CommandError, Provisioned};
 use crate::event::Event;
-use crate::fleet::{CommandError, FailureNote, Provisioned};
 use crate::ident::ContainerId;
 use crate::member::EngineKey;
 use crate::plan::{Action, Creation, NAME_AVOIDED, Purpose, Reason};
 use crate::ports::is_free_here;
 use crate::provisioner::{Container, ContainerState, PostMortem, ProvisionError};
-use crate::recipe::EnginePorts;
+use crate::snapshot::FailureNote;
 use crate::spec::{EngineSpec, Network, label};
-
-/// Pause before a failed removal is tried again.
-const REMOVAL_PAUSE: Duration = Duration::from_secs(5);
-
-/// Pause after the image could not be pulled, doubled by each further failure.
-const IMAGE_PAUSE: Duration = Duration::from_secs(5);
-
-const LONGEST_IMAGE_PAUSE: Duration = Duration::from_mins(1);
+use crate::tunnel::TunnelName;
 
 /// Names that were looked at so long before a creation may have been taken since.
 const FRESH_NAMES: Duration = Duration::from_secs(1);
 
-/// Failures kept for the operator's page.
-const FAILURES_KEPT: usize = 20;
-
 impl Reconciler {
     pub(super) fn apply(&mut self, action: &Action, now: Moment) {
         match action {
-            Action::Create { place, name, port, purpose, reason } => {
-                let creation = Creation { place: *place, name: name.clone(), port: *port };
-                self.create(creation, *purpose, reason, &Extra::default(), None, now);
+            Action::Create { creation, purpose, reason } => {
+                self.create(creation.clone(), *purpose, reason, &Extra::default(), None, now);
             }
             Action::Cordon { id, reason } => self.cordon(id, true, reason, now),
             Action::Uncordon { id, reason } => self.cordon(id, false, reason, now),
             Action::Remove { id, reason, .. } => self.remove_if_unused(id, reason, now),
+            Action::RestartVpn { tunnel, id, reason } => self.restart_vpn(tunnel, id, reason, now),
         }
     }
 
     fn cordon(&mut self, id: &ContainerId, is_cordoned: bool, reason: &Reason, now: Moment) {
-        let (Some(member), Some(seen)) = (self.engines.find(id.as_str()), self.seen.get(id)) else { return };
+        let (Some(member), Some(seen)) = (self.engines.find(id.as_str()), self.daemon.seen.get(id)) else {
+            return;
+        };
         if is_cordoned && reason.is_weeding() {
-            self.memory.last_weeding = Some(now);
+            self.history.memory.last_weeding = Some(now);
         }
         member.cordon(is_cordoned);
         self.engines.serve();
@@ -65,11 +59,11 @@ impl Reconciler {
         answer: Option<Answer<Provisioned>>,
         now: Moment,
     ) {
-        self.candidates.retain(|port| *port != creation.port);
-        // The pool and the door keep to the range.
-        let Ok(http) = self.options.ports.port(creation.port) else { return };
-        if !is_free_here(creation.port) {
-            self.ports.quarantine(creation.port, now);
+        let Some(mut spec) = self.spec(&creation, extra) else { return };
+        let Some(exit) = self.exits.find_mut(&creation.tunnel) else { return };
+        exit.takes(creation.port);
+        if creation.tunnel == TunnelName::Direct && !is_free_here(creation.port) {
+            exit.quarantine(creation.port, now);
             if let Some(answer) = answer {
                 // Who asked has gone when this fails.
                 let _answered = answer.send(Err(ProvisionError::PortTaken { port: creation.port }.into()));
@@ -77,31 +71,57 @@ impl Reconciler {
             return;
         }
         self.emit(&Event::Creating { name: creation.name.clone(), reason: reason.clone() });
-        self.memory.last_creation = Some(now);
+        self.history.memory.last_creation = Some(now);
         self.breaker(purpose).begin(now);
-        let ports = EnginePorts { http, https: self.https_port(creation.port), p2p: None };
-        let mut spec = self.options.recipe.spec(creation.place, &creation.name, ports, extra);
         spec.labels.put(label::RUN, self.options.run.clone());
-        self.creating.push(creation.clone());
+        let errand = Errand::Create(creation.clone(), purpose);
         let job = Box::new(Job { creation, purpose, spec, began: now, answer });
         let provisioner = self.provisioner();
-        self.tasks.spawn(async move {
+        self.flight.begin(errand, async move {
             let result = provisioner.create(&job.spec).await;
             Outcome::Created { job, result }
         });
     }
 
-    /// In the container's own network, so any number serves that no other engine behind the same VPN has.
-    fn https_port(&self, http: u16) -> HostPort {
-        self.options.https_ports.at(http.saturating_sub(*self.options.ports.range().start()))
+    /// `None`, and nothing is created: the port is not one of the tunnel's, or an engine that is to hide behind a VPN has
+    /// none to hide behind. Neither is planned; the second would show everybody the host's address.
+    fn spec(&self, creation: &Creation, extra: &Extra) -> Option<EngineSpec> {
+        let Creation { place, name, port, tunnel, namespace, forwarded } = creation;
+        let ports = self.exits.engine_ports(tunnel, *port, *forwarded)?;
+        let recipe = &self.options.recipe;
+        match (tunnel, namespace) {
+            (TunnelName::Direct, None) if !recipe.behind_vpn => Some(recipe.spec(*place, name, ports, extra)),
+            (TunnelName::Vpn(vpn), Some(namespace)) => {
+                Some(recipe.spec_inside((vpn, namespace), (*place, name), ports, extra))
+            }
+            _ => {
+                tracing::error!(name, %tunnel, "an engine without a network to hide in is not created");
+                None
+            }
+        }
+    }
+
+    fn restart_vpn(&mut self, tunnel: &TunnelName, id: &ContainerId, reason: &Reason, now: Moment) {
+        self.history.memory.restarts.insert(tunnel.clone(), now);
+        self.emit(&Event::TunnelRestarted { tunnel: tunnel.clone(), reason: reason.clone() });
+        let (provisioner, tunnel, id) = (self.provisioner(), tunnel.clone(), id.clone());
+        self.flight.begin(Errand::RestartVpn(tunnel.clone()), async move {
+            let result = provisioner.restart_vpn(&id).await;
+            Outcome::Restarted { tunnel, result }
+        });
+    }
+
+    pub(super) fn restarted(&mut self, tunnel: TunnelName, result: Result<(), ProvisionError>) {
+        if let Err(error) = result {
+            self.emit(&Event::TunnelNotRestarted { tunnel, why: error.to_string() });
+        }
     }
 
     pub(super) fn created(&mut self, job: Job, result: Result<ContainerId, ProvisionError>, now: Moment) {
         let Job { creation, purpose, spec, began, answer } = job;
-        self.creating.retain(|other| other.name != creation.name);
         let reply = match result {
             Ok(id) => {
-                self.image = None;
+                self.history.image_works();
                 let container = fresh(&id, &spec);
                 self.emit(&Event::Created { engine: name_of(&container), took: now.saturating_sub(began) });
                 self.insert(container, purpose, now);
@@ -132,72 +152,102 @@ impl Reconciler {
         self.emit(&Event::CreationFailed { name: creation.name.clone(), why: why.clone() });
         match error {
             ProvisionError::NameTaken { .. } => self.breaker(purpose).inconclusive(now),
+            // The VPN went while the engine came: it is no failure of engines, and the plan will know in a moment.
+            ProvisionError::Network { .. } if creation.tunnel != TunnelName::Direct => {
+                self.history.memory.places.failed(creation.place, now, why);
+                self.breaker(purpose).inconclusive(now);
+            }
             // Nothing was tried, so nothing has failed; the place only has its pause before the next try.
             ProvisionError::Shortage { .. } => {
-                self.memory.places.failed(creation.place, now, why);
+                self.history.memory.places.failed(creation.place, now, why);
                 self.breaker(purpose).inconclusive(now);
             }
             ProvisionError::PortTaken { port } => {
-                self.ports.quarantine(*port, now);
+                if let Some(exit) = self.exits.find_mut(&creation.tunnel) {
+                    exit.quarantine(*port, now);
+                }
                 self.breaker(purpose).inconclusive(now);
             }
             ProvisionError::ImageUnavailable { .. } => {
-                let pause = self.image.as_ref().map_or(IMAGE_PAUSE, |trouble| trouble.pause * 2);
-                let pause = pause.min(LONGEST_IMAGE_PAUSE);
-                self.image = Some(ImageTrouble { until: now + pause, pause, why });
+                self.history.image_failed(why, now);
                 // It has a pause of its own, and a viewer is told about the image rather than about the breaker.
                 self.breaker(purpose).inconclusive(now);
             }
             _ => {
                 self.note_failure(creation.name.clone(), why.clone(), Vec::new(), now);
-                self.memory.places.failed(creation.place, now, why);
+                self.history.memory.places.failed(creation.place, now, why);
                 self.creation_failed(purpose, now);
             }
         }
+    }
+
+    /// What has come of it is not known: a list shows it if it exists.
+    pub(super) fn creation_lost(&mut self, creation: &Creation, purpose: Purpose, now: Moment) {
+        let why = "our own task for it broke off".to_owned();
+        self.emit(&Event::CreationFailed { name: creation.name.clone(), why: why.clone() });
+        self.history.memory.places.failed(creation.place, now, why);
+        self.creation_failed(purpose, now);
     }
 
     /// Somebody has taken the name since the names were looked at. They are looked at again before another one is
     /// chosen, and that creation may begin at once: this one has cost the daemon nothing. Only one that was refused
     /// though its name had just been free counts as begun, or a daemon that refuses every name would be stormed.
     fn name_was_taken(&mut self, name: &str, began: Moment, now: Moment) {
-        let is_news = self.neighbours.at.is_none_or(|at| began.saturating_sub(at) >= FRESH_NAMES);
-        if is_news && self.memory.last_creation == Some(began) {
-            self.memory.last_creation = None;
+        let is_news = self.daemon.neighbours.at.is_none_or(|at| began.saturating_sub(at) >= FRESH_NAMES);
+        if is_news && self.history.memory.last_creation == Some(began) {
+            self.history.memory.last_creation = None;
         }
-        self.memory.names_taken.insert(name.to_owned(), now + NAME_AVOIDED);
-        self.neighbours.is_known = false;
+        self.history.memory.names_taken.insert(name.to_owned(), now + NAME_AVOIDED);
+        self.daemon.neighbours.is_known = false;
         self.ask_for_neighbours(now);
     }
 
     /// An engine that still has streams stays; the next plan decides again.
     fn remove_if_unused(&mut self, id: &ContainerId, reason: &Reason, now: Moment) {
-        let is_dead = matches!(reason, Reason::Ended { .. } | Reason::NotReady { .. });
-        let is_waiting = self.removal_retry.get(id).is_some_and(|at| *at > now);
-        if is_waiting || self.removing.contains(id) || matches!(self.daemon, Daemon::Down { .. }) {
+        let is_waiting = self.history.is_removal_held(id, now);
+        if is_waiting || self.flight.is_removing(id) || matches!(self.daemon.answers, Answers::Down { .. }) {
             return;
         }
         let is_free = self.engines.find(id.as_str()).is_none_or(|member| member.retire());
-        if is_dead || is_free {
-            self.remove(id, reason.clone(), None);
+        if reason.is_urgent() || is_free {
+            self.note_outside(id, reason);
+            self.remove(id, reason.clone(), None, now);
         }
-        let Some(seen) = self.seen.get(id) else { return };
-        if let Reason::NotReady { .. } = reason {
+        let Some(seen) = self.daemon.seen.get_mut(id) else { return };
+        if matches!(reason, Reason::NotReady { .. }) && !std::mem::replace(&mut seen.is_counted, true) {
             let (place, purpose) = (seen.place, seen.purpose);
-            self.memory.places.failed(place, now, reason.to_string());
+            self.history.memory.places.failed(place, now, reason.to_string());
             self.creation_failed(purpose, now);
         }
     }
 
-    pub(super) fn remove(&mut self, id: &ContainerId, reason: Reason, answer: Option<Answer<()>>) {
-        let Some(seen) = self.seen.get(id) else { return };
-        self.removing.insert(id.clone());
-        let is_dead = matches!(reason, Reason::Ended { .. } | Reason::NotReady { .. });
-        if is_dead {
+    /// However often its removal is tried, it was found once.
+    fn note_outside(&mut self, id: &ContainerId, reason: &Reason) {
+        let Reason::OutsideTunnel { tunnel } = reason else { return };
+        let Some(seen) = self.daemon.seen.get_mut(id) else { return };
+        if !std::mem::replace(&mut seen.was_outside, true) {
+            self.history.outside += 1;
+            let engine = name_of(&seen.container);
+            self.emit(&Event::Outside { engine, tunnel: tunnel.clone() });
+        }
+    }
+
+    pub(super) fn remove(
+        &mut self,
+        id: &ContainerId,
+        reason: Reason,
+        answer: Option<Answer<()>>,
+        now: Moment,
+    ) {
+        let Some(seen) = self.daemon.seen.get_mut(id) else { return };
+        seen.leaving.get_or_insert(now);
+        let is_dead = reason.is_end();
+        if reason.is_urgent() {
             self.engines.remove(&EngineKey::from(id));
         }
         let removal = Removal { engine: name_of(&seen.container), reason, post_mortem: None, answer };
         let (provisioner, id) = (self.provisioner(), id.clone());
-        self.tasks.spawn(async move {
+        self.flight.begin(Errand::Remove(id.clone()), async move {
             let mut removal = Box::new(removal);
             if is_dead {
                 removal.post_mortem = provisioner.post_mortem(&id).await.ok();
@@ -210,7 +260,6 @@ impl Reconciler {
     pub(super) fn removed(&mut self, removal: Removal, result: Result<(), ProvisionError>, now: Moment) {
         let Removal { engine, reason, post_mortem, answer } = removal;
         let id = engine.id.clone();
-        self.removing.remove(&id);
         if let Some(post_mortem) = post_mortem {
             self.note_failure(
                 engine.name.clone(),
@@ -223,16 +272,14 @@ impl Reconciler {
         match &result {
             Ok(()) => {
                 self.forget(&id);
-                self.gone.insert(id.clone(), now);
+                self.history.gone.insert(id, now);
                 self.emit(&Event::Removed { engine, reason });
             }
             Err(error) => {
-                self.removal_retry.insert(id.clone(), now + REMOVAL_PAUSE);
-                if let Some(member) = self.engines.find(id.as_str()) {
-                    member.reopen();
+                if let (Some(seen), false) = (self.daemon.seen.get_mut(&id), error.is_still_removing()) {
+                    seen.leaving = None;
                 }
-                self.emit(&Event::RemovalFailed { engine, why: error.to_string() });
-                self.is_stale = true;
+                self.not_removed(&id, &error.to_string(), now);
             }
         }
         if let Some(answer) = answer {
@@ -241,10 +288,22 @@ impl Reconciler {
         }
     }
 
+    /// It is tried again after a pause, if it is still to go by then.
+    pub(super) fn not_removed(&mut self, id: &ContainerId, why: &str, now: Moment) {
+        self.history.removal_failed(id.clone(), now);
+        if let Some(member) = self.engines.find(id.as_str()) {
+            member.reopen();
+        }
+        if let Some(seen) = self.daemon.seen.get(id) {
+            self.emit(&Event::RemovalFailed { engine: name_of(&seen.container), why: why.to_owned() });
+        }
+        self.daemon.is_stale = true;
+    }
+
     pub(super) fn breaker(&mut self, purpose: Purpose) -> &mut Breaker {
         match purpose {
-            Purpose::Growth => &mut self.memory.growth,
-            Purpose::Replacement => &mut self.memory.replacement,
+            Purpose::Growth => &mut self.history.memory.growth,
+            Purpose::Replacement => &mut self.history.memory.replacement,
         }
     }
 
@@ -265,8 +324,8 @@ impl Reconciler {
     }
 
     fn note_failure(&mut self, name: String, why: String, log: Vec<String>, now: Moment) {
-        self.failures.truncate(FAILURES_KEPT - 1);
-        self.failures.push_front(FailureNote { at: self.wall(now), name, why, log });
+        let at = self.wall(now);
+        self.history.note(FailureNote { at, name, why, log });
     }
 }
 
@@ -280,7 +339,10 @@ fn fresh(id: &ContainerId, spec: &EngineSpec) -> Container {
         created: Timestamp::now(),
         labels: BTreeMap::clone(&spec.labels),
         ports: spec.publish.iter().map(|port| (port.get(), "127.0.0.1".to_owned(), port.get())).collect(),
-        shares_network: matches!(spec.network, Network::Container(_)),
+        inside: match &spec.network {
+            Network::Container(id) => Some(id.as_str().to_owned()),
+            Network::Named { .. } | Network::Host => None,
+        },
     }
 }
 

@@ -5,31 +5,32 @@ use std::collections::BTreeSet;
 use super::{Answer, Reconciler};
 use crate::allowed::{Asked, Extra, HostPort};
 use crate::backoff::Moment;
+use crate::command::{Command, CommandError, Provisioned};
 use crate::event::Event;
-use crate::fleet::{Command, CommandError, Provisioned, Rollout};
-use crate::plan::{Creation, Policy, Purpose, Reason, free_names};
+use crate::plan::{Creation, Hold, Policy, Purpose, Reason, one_more};
 use crate::recipe::Recipe;
+use crate::snapshot::Rollout;
 use crate::spec::label;
 
 impl Reconciler {
-    pub(crate) fn obey(&mut self, command: Command) {
+    pub(super) fn obey(&mut self, command: Command) {
         let now = self.now();
         // Everywhere: who asked may have gone, and what was asked for is done all the same.
         match command {
             Command::Scale(engines, answer) => {
                 let Policy { min, max, .. } = self.options.policy;
                 let to = engines.clamp(min, max);
-                self.floor = Some(to);
+                self.history.floor = Some(to);
                 self.emit(&Event::Scaled { to });
                 let _answered = answer.send(to);
             }
             Command::Provision(asked, answer) => self.provision(*asked, answer, now),
             Command::Remove(id, answer) => {
-                if self.seen.contains_key(&id) && !self.removing.contains(&id) {
+                if self.daemon.seen.contains_key(&id) && !self.flight.is_removing(&id) {
                     if let Some(member) = self.engines.find(id.as_str()) {
                         member.close();
                     }
-                    self.remove(&id, Reason::Asked, Some(answer));
+                    self.remove(&id, Reason::Asked, Some(answer), now);
                 } else {
                     let _answered = answer.send(Err(CommandError::Unknown));
                 }
@@ -52,8 +53,8 @@ impl Reconciler {
                         self.breaker(purpose).reset();
                     }
                 }
-                self.memory.places.forget();
-                self.image = None;
+                self.history.memory.places.forget();
+                self.history.image_works();
                 let _answered = answer.send(());
             }
         }
@@ -63,27 +64,22 @@ impl Reconciler {
         self.options.policy.recipe = recipe.fingerprint();
         self.options.recipe = recipe;
         let outdated = self.outdated();
-        self.rollout = Rollout { began: Some(self.wall(now)), total: outdated, left: outdated };
+        self.history.rollout = Rollout { began: Some(self.wall(now)), total: outdated, left: outdated };
         outdated
     }
 
     pub(super) fn outdated(&self) -> usize {
         let current = &self.options.policy.recipe;
-        self.seen.values().filter(|seen| seen.container.labels.get(label::RECIPE) != Some(current)).count()
+        self.daemon
+            .seen
+            .values()
+            .filter(|seen| seen.container.labels.get(label::RECIPE) != Some(current))
+            .count()
     }
 
     fn provision(&mut self, asked: Asked, answer: Answer<Provisioned>, now: Moment) {
         match self.may_provision(asked, now) {
-            Ok((port, extra)) => {
-                let taken: BTreeSet<String> = self
-                    .seen
-                    .values()
-                    .map(|seen| seen.container.name.clone())
-                    .chain(self.creating.iter().map(|creation| creation.name.clone()))
-                    .chain(self.memory.names_taken.keys().cloned())
-                    .collect();
-                let name = free_names(&taken).next().unwrap_or_default();
-                let creation = Creation { place: self.vacant_place(), name, port };
+            Ok((creation, extra)) => {
                 self.create(creation, Purpose::Growth, &Reason::Asked, &extra, Some(answer), now);
             }
             Err(error) => {
@@ -93,27 +89,33 @@ impl Reconciler {
         }
     }
 
-    fn may_provision(&mut self, asked: Asked, now: Moment) -> Result<(u16, Extra), CommandError> {
-        let extra = asked.check(&self.options.ports, self.options.recipe.image().as_str())?;
+    fn may_provision(&mut self, asked: Asked, now: Moment) -> Result<(Creation, Extra), CommandError> {
+        let ports = self.exits.ports_with(asked.port).ok_or(CommandError::NoPorts)?;
+        let extra = asked.check(ports, self.options.recipe.image().as_str())?;
         let max = self.options.policy.max;
-        if self.seen.len() + self.creating.len() >= max {
+        if self.daemon.seen.len() + self.flight.creating().len() >= max {
             return Err(CommandError::AtMaximum { max });
         }
-        if let Some(until) = self.memory.growth.opens_at(now) {
+        if let Some(until) = self.history.memory.growth.opens_at(now) {
             return Err(CommandError::BreakerOpen { seconds: until.saturating_sub(now).as_secs() + 1 });
         }
         self.find_ports(now);
         let asked = extra.port.map(HostPort::get);
-        let port = asked.or_else(|| self.candidates.first().copied()).ok_or(CommandError::NoPorts)?;
-        Ok((port, extra))
+        let creation = self.with_world(now, |policy, world| one_more(policy, world, asked));
+        let creation = creation.map_err(|hold| match hold {
+            Hold::NoTunnel { why } => CommandError::NoTunnel { why },
+            _ => CommandError::NoPorts,
+        })?;
+        Ok((creation, extra))
     }
 
     pub(super) fn vacant_place(&self) -> usize {
         let taken: BTreeSet<usize> = self
+            .daemon
             .seen
             .values()
             .map(|seen| seen.place)
-            .chain(self.creating.iter().map(|creation| creation.place))
+            .chain(self.flight.creating().into_iter().map(|creation| creation.place))
             .collect();
         (1..=taken.len() + 1).find(|place| !taken.contains(place)).unwrap_or(1)
     }

@@ -4,19 +4,26 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use acemux_engine::Endpoint;
 use futures_util::StreamExt as _;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Daemon, Outcome, Reconciler, Seen, name_of};
+use super::daemon::{Answers, Seen};
+use super::decide::forwarded;
+use super::exits::{Exit, Exits};
+use super::flight::Errand;
+use super::{Outcome, Reconciler, name_of};
 use crate::backoff::Moment;
 use crate::event::Event;
-use crate::fleet::{StrangerNote, strangers_by_instance};
 use crate::ident::ContainerId;
 use crate::member::{Contained, EngineKey, Health, Member};
 use crate::plan::{NAME_AVOIDED, Purpose};
 use crate::provisioner::{Container, ContainerState, Neighbours, ProvisionError, Provisioner};
+use crate::recipe::Recipe;
+use crate::snapshot::{StrangerNote, strangers_by_instance};
 use crate::spec::label;
+use crate::tunnel::TunnelName;
 
 /// Least time between two lists: a flood of events costs one call a second.
 const LIST_PAUSE: Duration = Duration::from_secs(1);
@@ -29,27 +36,30 @@ const USAGE_PAUSE: Duration = Duration::from_secs(5);
 
 impl Reconciler {
     pub(super) fn look(&mut self, now: Moment) {
-        let since = self.last_list.map(|at| now.saturating_sub(at));
-        let is_due =
-            since.is_none_or(|since| since >= LIST_PAUSE && (self.is_stale || since >= self.options.monitor));
-        if is_due && !self.is_listing {
-            (self.is_listing, self.is_stale, self.last_list) = (true, false, Some(now));
+        let since = self.daemon.last_list.map(|at| now.saturating_sub(at));
+        let is_due = since.is_none_or(|since| {
+            since >= LIST_PAUSE && (self.daemon.is_stale || since >= self.options.monitor)
+        });
+        if is_due && !self.flight.is_listing() {
+            (self.daemon.is_stale, self.daemon.last_list) = (false, Some(now));
             let provisioner = self.provisioner();
-            self.tasks.spawn(async move { Outcome::Listed { began: now, result: provisioner.list().await } });
+            let list = async move { Outcome::Listed { began: now, result: provisioner.list().await } };
+            self.flight.begin(Errand::List, list);
         }
-        let at = self.neighbours.at;
+        let at = self.daemon.neighbours.at;
         if at.is_none_or(|at| now.saturating_sub(at) >= NEIGHBOURS_EVERY) {
             self.ask_for_neighbours(now);
         }
     }
 
     pub(super) fn ask_for_neighbours(&mut self, now: Moment) {
-        if std::mem::replace(&mut self.neighbours.is_under_way, true) {
+        if self.flight.asks_for_neighbours() {
             return;
         }
-        self.neighbours.at = Some(now);
+        self.daemon.neighbours.at = Some(now);
         let provisioner = self.provisioner();
-        self.tasks.spawn(async move { Outcome::Neighbours(provisioner.neighbours().await) });
+        let ask = async move { Outcome::Neighbours(provisioner.neighbours().await) };
+        self.flight.begin(Errand::Neighbours, ask);
     }
 
     pub(super) fn listed(
@@ -58,33 +68,33 @@ impl Reconciler {
         result: Result<Vec<Container>, ProvisionError>,
         now: Moment,
     ) {
-        self.is_listing = false;
         let containers = match result {
             Ok(containers) => containers,
             Err(error) => return self.daemon_failed(&error, now),
         };
         self.daemon_answered(now);
         self.rivalry.began.get_or_insert(now);
-        self.gone.retain(|_, at| *at >= began);
+        self.history.gone.retain(|_, at| *at >= began);
         let listed: BTreeSet<ContainerId> = containers.iter().map(|container| container.id.clone()).collect();
+        let creating = self.flight.creating();
         for container in containers {
-            let is_coming = self.creating.iter().any(|creation| creation.name == container.name);
-            if !is_coming && !self.gone.contains_key(&container.id) {
+            let is_coming = creating.iter().any(|creation| creation.name == container.name);
+            if !is_coming && !self.history.gone.contains_key(&container.id) {
                 self.observe(container, now);
             }
         }
         // What is missing in a list that was asked for after it was there may be gone. One list does not decide that.
         let missing: Vec<_> = self
+            .daemon
             .seen
             .iter()
             .filter(|(id, seen)| !listed.contains(*id) && seen.known_since < began)
-            .filter(|(id, _)| !self.removing.contains(*id) && !self.inspecting.contains(*id))
+            .filter(|(id, _)| !self.flight.is_removing(id) && !self.flight.is_inspecting(id))
             .map(|(id, _)| id.clone())
             .collect();
         for id in missing {
-            self.inspecting.insert(id.clone());
             let provisioner = self.provisioner();
-            self.tasks.spawn(async move {
+            self.flight.begin(Errand::Inspect(id.clone()), async move {
                 let result = provisioner.inspect(&id).await;
                 Outcome::Inspected { id, result }
             });
@@ -92,19 +102,19 @@ impl Reconciler {
     }
 
     fn daemon_failed(&mut self, error: &ProvisionError, now: Moment) {
-        self.is_stale = true;
-        if !matches!(self.daemon, Daemon::Down { .. }) {
+        self.daemon.is_stale = true;
+        if !matches!(self.daemon.answers, Answers::Down { .. }) {
             let why = error.to_string();
             self.emit(&Event::DockerDown { why: why.clone() });
-            self.daemon = Daemon::Down { since: now, why };
+            self.daemon.answers = Answers::Down { since: now, why };
         }
     }
 
     fn daemon_answered(&mut self, now: Moment) {
-        if let Daemon::Down { since, .. } = &self.daemon {
+        if let Answers::Down { since, .. } = &self.daemon.answers {
             self.emit(&Event::DockerUp { after: now.saturating_sub(*since) });
         }
-        self.daemon = Daemon::Up;
+        self.daemon.answers = Answers::Up;
     }
 
     pub(super) fn inspected(
@@ -113,14 +123,19 @@ impl Reconciler {
         result: Result<Option<Container>, ProvisionError>,
         now: Moment,
     ) {
-        self.inspecting.remove(id);
         match result {
             // It may have been removed since it was asked for.
-            Ok(Some(container)) if self.seen.contains_key(id) => self.observe(container, now),
+            Ok(Some(container)) if self.daemon.seen.contains_key(id) => self.observe(container, now),
             Ok(Some(_)) => {}
+            // It goes by our own hand, and that hand will tell.
+            Ok(None) if self.flight.is_removing(id) => {}
             Ok(None) => {
                 if let Some(seen) = self.forget(id) {
-                    self.memory.places.failed(seen.place, now, "its container was removed by somebody else");
+                    self.history.memory.places.failed(
+                        seen.place,
+                        now,
+                        "its container was removed by somebody else",
+                    );
                     self.emit(&Event::Vanished { engine: name_of(&seen.container) });
                 }
             }
@@ -130,20 +145,21 @@ impl Reconciler {
 
     pub(super) fn forget(&mut self, id: &ContainerId) -> Option<Seen> {
         self.engines.remove(&EngineKey::from(id));
-        self.removal_retry.remove(id);
-        self.seen.remove(id)
+        self.history.forget(id);
+        self.daemon.seen.remove(id)
     }
 
     /// Takes in one container as the daemon shows it now.
     pub(super) fn observe(&mut self, container: Container, now: Moment) {
         let id = container.id.clone();
-        match self.seen.get_mut(&id) {
+        match self.daemon.seen.get_mut(&id) {
             Some(seen) => {
                 let before = std::mem::replace(&mut seen.container, container);
                 self.compare(&id, &before, now);
             }
             None => self.meet(container, now),
         }
+        self.follow_address(&id, now);
         self.update_member(&id);
     }
 
@@ -168,26 +184,33 @@ impl Reconciler {
             running_since: now,
             purpose,
             was_ready: false,
+            is_counted: false,
+            was_outside: false,
+            leaving: None,
             health: Health::Unknown,
             usage: None,
         };
-        self.seen.insert(id.clone(), seen);
+        self.daemon.seen.insert(id.clone(), seen);
         self.update_member(&id);
     }
 
     fn compare(&mut self, id: &ContainerId, before: &Container, now: Moment) {
-        let Some(seen) = self.seen.get_mut(id) else { return };
+        let is_removing = self.flight.is_removing(id);
+        let Some(seen) = self.daemon.seen.get_mut(id) else { return };
         let (was, is) = (before.state, seen.container.state);
         if was != is && is == ContainerState::Running {
             seen.running_since = now;
+        }
+        if is == ContainerState::Removing {
+            seen.leaving.get_or_insert(now);
         }
         let ended = matches!(is, ContainerState::Exited | ContainerState::Dead);
         let is_new_end = ended && !matches!(was, ContainerState::Exited | ContainerState::Dead);
         let (place, purpose, was_ready) = (seen.place, seen.purpose, seen.was_ready);
         let renamed = (before.name != seen.container.name)
             .then(|| Event::Renamed { engine: name_of(&seen.container), from: before.name.clone() });
-        if is_new_end && !self.removing.contains(id) {
-            self.memory.places.failed(place, now, "its process ended");
+        if is_new_end && !is_removing && !std::mem::replace(&mut seen.is_counted, true) {
+            self.history.memory.places.failed(place, now, "its process ended");
             if !was_ready {
                 self.creation_failed(purpose, now);
             }
@@ -197,13 +220,28 @@ impl Reconciler {
         }
     }
 
+    /// An engine whose container was renamed, or whose VPN has another address, is reached there when it has no stream: what
+    /// plays goes on over the old one, which stays its alias where there are aliases.
+    pub(super) fn follow_address(&mut self, id: &ContainerId, now: Moment) {
+        let Some(seen) = self.daemon.seen.get_mut(id) else { return };
+        let Some(member) = self.engines.find(id.as_str()) else { return };
+        let endpoint = endpoint(&self.options.recipe, &self.exits, &seen.container);
+        let has_moved = endpoint.is_some_and(|endpoint| endpoint != *member.engine.endpoint());
+        if has_moved && !member.is_cordoned() && member.retire() {
+            self.engines.remove(&member.key);
+            (seen.health, seen.running_since, seen.usage) = (Health::Unknown, now, None);
+        }
+    }
+
     /// The engine that streams see follows its container.
-    fn update_member(&mut self, id: &ContainerId) {
-        let Some(seen) = self.seen.get_mut(id) else { return };
+    pub(super) fn update_member(&mut self, id: &ContainerId) {
+        let Some(seen) = self.daemon.seen.get_mut(id) else { return };
         let key = EngineKey::from(id);
         let container = &seen.container;
         let is_up = matches!(container.state, ContainerState::Running | ContainerState::Paused);
-        if !is_up || self.removing.contains(id) {
+        // One outside of its VPN is nobody's engine, however long its removal takes.
+        let is_outside = self.options.recipe.behind_vpn && container.inside.is_none();
+        if !is_up || is_outside || self.flight.is_removing(id) {
             if !is_up {
                 self.engines.remove(&key);
                 (seen.health, seen.usage) = (Health::Unknown, None);
@@ -211,14 +249,16 @@ impl Reconciler {
             return;
         }
         let member = self.engines.find(key.as_str()).or_else(|| {
-            let endpoint = self.options.recipe.endpoint(&container.labels, &container.name)?;
+            let endpoint = endpoint(&self.options.recipe, &self.exits, container)?;
             let inside = Contained {
                 id: id.clone(),
                 place: seen.place,
                 labels: container.labels.clone(),
+                tunnel: TunnelName::of(&container.labels),
+                forwarded: forwarded(&container.labels),
                 image: container.image.clone(),
                 is_new: container.labels.get(label::RUN) == Some(&self.options.run),
-                runaway: (!container.shares_network).then_some(self.options.runaway),
+                runaway: container.inside.is_none().then_some(self.options.runaway),
             };
             let member = self.engines.add(endpoint, inside, container.name.clone());
             seen.usage = Some(follow_usage(Arc::clone(&self.provisioner), Arc::clone(&member)));
@@ -231,9 +271,9 @@ impl Reconciler {
 
     pub(super) fn met(&mut self, result: Result<Neighbours, ProvisionError>, now: Moment) {
         // A daemon that does not tell is done without: a name that is taken is told by the creation too.
-        (self.neighbours.is_under_way, self.neighbours.is_known) = (false, true);
+        self.daemon.neighbours.is_known = true;
         let Ok(Neighbours { engines, names }) = result else { return };
-        self.memory.names_taken.extend(names.into_iter().map(|name| (name, now + NAME_AVOIDED)));
+        self.history.memory.names_taken.extend(names.into_iter().map(|name| (name, now + NAME_AVOIDED)));
         let strangers = strangers_by_instance(&engines)
             .into_iter()
             .map(|(instance, names)| StrangerNote {
@@ -242,18 +282,18 @@ impl Reconciler {
                 names,
             })
             .collect::<Vec<_>>();
-        for stranger in strangers.iter().filter(|stranger| !self.strangers.contains(stranger)) {
+        for stranger in strangers.iter().filter(|stranger| !self.daemon.strangers.contains(stranger)) {
             let (instance, engines) = (stranger.instance.clone(), stranger.names.len());
             self.emit(&Event::Strangers { instance, engines });
         }
-        self.strangers = strangers;
+        self.daemon.strangers = strangers;
     }
 
     /// Reports what probes have changed since the last pass.
     pub(super) fn follow_health(&mut self, now: Moment) {
         let mut events = Vec::new();
         let mut ready = Vec::new();
-        for (id, seen) in &mut self.seen {
+        for (id, seen) in &mut self.daemon.seen {
             let Some(member) = self.engines.find(id.as_str()) else { continue };
             let health = member.knowledge().health;
             let engine = name_of(&seen.container);
@@ -270,7 +310,7 @@ impl Reconciler {
             }
             seen.health = health;
             if seen.was_ready && health == Health::Healthy {
-                self.memory.places.lives(seen.place, now.saturating_sub(seen.running_since));
+                self.history.memory.places.lives(seen.place, now.saturating_sub(seen.running_since));
             }
         }
         for event in &events {
@@ -280,6 +320,12 @@ impl Reconciler {
             self.creation_succeeded(purpose, now);
         }
     }
+}
+
+/// Where it is reached; `None` when its labels do not say, or its VPN's address is not known.
+fn endpoint(recipe: &Recipe, exits: &Exits, container: &Container) -> Option<Endpoint> {
+    let exit = exits.find(&TunnelName::of(&container.labels));
+    recipe.endpoint(&container.labels, &container.name, exit.and_then(Exit::address))
 }
 
 /// One stream of statistics for as long as the handle lives.

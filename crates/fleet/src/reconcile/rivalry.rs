@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::Reconciler;
 use crate::backoff::Moment;
 use crate::event::Event;
-use crate::fleet::RivalNote;
 use crate::ident::ContainerId;
 use crate::provisioner::Container;
+use crate::snapshot::RivalNote;
 use crate::spec::label;
 
 /// What an earlier run had begun is there by then: the longest creation, and the longest stop.
@@ -58,7 +58,7 @@ impl Reconciler {
     }
 
     pub(super) fn tell_of_rivals(&mut self, now: Moment) {
-        let seen = &self.seen;
+        let seen = &self.daemon.seen;
         self.rivalry.engines.retain(|id, (_, at)| seen.contains_key(id) || now.saturating_sub(*at) < SHOWN);
         let is_due = self.rivalry.told.is_none_or(|told| now.saturating_sub(told) >= PAUSE);
         if is_due && std::mem::take(&mut self.rivalry.is_untold) {

@@ -184,7 +184,7 @@ fn engine_state(member: &Member, sessions: &[SessionSnapshot]) -> EngineState {
         engine_variant,
         platform: known.platform,
         version: known.version,
-        forwarded_port: None,
+        forwarded_port: member.container.as_ref().and_then(|container| container.forwarded),
         cordoned: member.is_cordoned(),
         slots_used: member.used(),
         slots_total: member.slots,

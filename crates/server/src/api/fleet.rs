@@ -192,6 +192,7 @@ pub(super) fn problem(error: &CommandError) -> Problem {
         CommandError::Refused(_) => Code::InvalidBody,
         CommandError::NoPorts | CommandError::Docker(ProvisionError::PortTaken { .. }) => Code::NoPorts,
         CommandError::Docker(ProvisionError::ImageUnavailable { .. }) => Code::ImageUnavailable,
+        CommandError::NoTunnel { .. } => Code::VpnDown,
         CommandError::AtMaximum { .. }
         | CommandError::BreakerOpen { .. }
         | CommandError::Docker(_)

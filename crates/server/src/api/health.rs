@@ -69,7 +69,7 @@ pub async fn health(State(app): State<App>) -> Json<HealthPage> {
 
 /// Prometheus.
 pub async fn metrics(State(app): State<App>) -> Response {
-    let page = app.metrics.scrape(&app.relay, &app.engines);
+    let page = app.metrics.scrape(&app.relay, &app.engines, &app.vpns);
     (StatusCode::OK, [(CONTENT_TYPE, metrics::CONTENT_TYPE), (CACHE_CONTROL, "no-store")], page)
         .into_response()
 }

@@ -11,3 +11,4 @@ pub mod problem;
 pub mod proxy;
 pub mod status;
 pub mod streams;
+pub mod vpn;

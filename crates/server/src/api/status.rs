@@ -2,7 +2,8 @@
 
 use acemux_fleet::fleet::{BreakerNote, DockerState, Fleet, Snapshot};
 use acemux_fleet::member::Health;
-use acemux_fleet::plan::{Action, Hold, Purpose};
+use acemux_fleet::plan::{Action, Creation, Hold, Purpose};
+use acemux_fleet::tunnel::TunnelName;
 use axum::Json;
 use axum::extract::{Query, State};
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use super::fleet::problem;
 use super::problem::{Code, Problem};
 use crate::app::App;
 use crate::auth::Operator;
+use crate::vpn::View;
 
 /// Time between two probes of an engine, in seconds, as the reference's page names it.
 const PROBE_SECONDS: u64 = 5;
@@ -129,6 +131,7 @@ pub struct Done {
 pub async fn orchestrator(State(app): State<App>) -> Json<OrchestratorStatus> {
     let snapshot = app.fleet.as_ref().map(Fleet::snapshot);
     let engines = count(&app);
+    let vpn = vpn(&app.vpns.view(&app.engines));
     let sessions = app.relay.sessions();
     let members = app.engines.all();
     let used = members.iter().filter(|member| member.used() > 0).count();
@@ -137,7 +140,11 @@ pub async fn orchestrator(State(app): State<App>) -> Json<OrchestratorStatus> {
     Json(OrchestratorStatus {
         status: match (&engines, &provisioning.blocked_reason_details) {
             (EngineCounts { healthy: 0, .. }, _) => "unavailable",
-            (_, Some(Blocked { code: "max_capacity", .. }) | None) if rival.is_none() => "healthy",
+            (_, Some(Blocked { code: "max_capacity", .. }) | None)
+                if rival.is_none() && !vpn.is_missing() =>
+            {
+                "healthy"
+            }
             _ => "degraded",
         },
         streams: StreamCounts { active: sessions.len(), total: sessions.len() },
@@ -152,13 +159,7 @@ pub async fn orchestrator(State(app): State<App>) -> Json<OrchestratorStatus> {
             waiting: app.engines.waiting(),
         },
         engines,
-        vpn: VpnNote {
-            enabled: false,
-            connected: false,
-            health: "unknown",
-            container: None,
-            forwarded_port: None,
-        },
+        vpn,
         provisioning,
         docker: snapshot.as_ref().map_or(DockerState::Unknown, |snapshot| snapshot.docker.clone()),
         warnings: rival.iter().map(ToString::to_string).collect(),
@@ -170,6 +171,25 @@ pub async fn orchestrator(State(app): State<App>) -> Json<OrchestratorStatus> {
         },
         timestamp: Timestamp::now(),
     })
+}
+
+/// The first VPN's container and port, as the reference has it; connected when any is.
+fn vpn(view: &View) -> VpnNote {
+    let first = view.vpns.first();
+    VpnNote {
+        enabled: view.is_on(),
+        connected: view.is_connected(),
+        health: view.health(),
+        container: first.map(|vpn| vpn.name.to_string()),
+        forwarded_port: first.and_then(|vpn| vpn.report.forwarded),
+    }
+}
+
+impl VpnNote {
+    /// Whether engines need one and none works.
+    fn is_missing(&self) -> bool {
+        self.enabled && !self.connected
+    }
 }
 
 /// How the engines are.
@@ -243,6 +263,7 @@ fn blocked(hold: &Hold) -> Option<Blocked> {
         Hold::CrashLoop { seconds, .. } => ("crash_loop", Some(*seconds), true),
         Hold::BreakerOpen { seconds, .. } => ("circuit_breaker", Some(*seconds), false),
         Hold::NoPorts => ("no_ports", None, true),
+        Hold::NoTunnel { .. } => ("vpn_disconnected", Some(60), true),
         Hold::ImageUnavailable { .. } => ("image_unavailable", None, true),
         Hold::DockerDown { .. } => ("docker_down", None, true),
     };
@@ -256,7 +277,13 @@ pub(super) fn in_words(action: &Action, snapshot: &Snapshot) -> String {
         known.map_or_else(|| id.to_string(), |container| container.name.clone())
     };
     match action {
-        Action::Create { name, port, reason, .. } => format!("create {name} on port {port}: {reason}"),
+        Action::Create { creation: Creation { name, port, tunnel, .. }, reason, .. } => match tunnel {
+            TunnelName::Direct => format!("create {name} on port {port}: {reason}"),
+            TunnelName::Vpn(vpn) => {
+                format!("create {name} on port {port} behind {}: {reason}", vpn.as_str())
+            }
+        },
+        Action::RestartVpn { tunnel, reason, .. } => format!("restart {tunnel}: {reason}"),
         Action::Cordon { id, reason } => format!("give {} no new streams: {reason}", name(id)),
         Action::Uncordon { id, reason } => format!("give {} streams again: {reason}", name(id)),
         Action::Remove { id, reason, .. } => format!("remove {}: {reason}", name(id)),

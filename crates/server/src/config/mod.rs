@@ -13,6 +13,7 @@ pub mod table;
 pub mod value;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use acemux_fleet::capability::Capability;
 use acemux_fleet::ident::{DockerName, InstanceId};
 use acemux_fleet::image::ImageRef;
 use acemux_fleet::profile::{ArmTags, Variant};
+use acemux_fleet::proxy::Proxy;
+use acemux_fleet::tunnel::gluetun::Credentials;
 
 use self::mask::masked;
 pub use self::page::{env_example, settings_page, show, show_json};
@@ -221,6 +224,8 @@ pub struct EngineRecipe {
     pub new_privileges: bool,
     /// `ENGINE_WRITABLE_ROOTFS`.
     pub writable_root: bool,
+    /// `ENGINE_PROXY`.
+    pub proxy: Option<Proxy>,
 }
 
 /// What engines hide behind.
@@ -228,8 +233,31 @@ pub struct EngineRecipe {
 pub struct Vpn {
     /// `VPN_MODE`.
     pub mode: VpnMode,
-    /// `GLUETUN_CONTAINER_NAME` and `GLUETUN_CONTAINER_NAME_2`.
-    pub containers: [Option<DockerName>; 2],
+    /// The VPN containers, `GLUETUN_CONTAINER_NAME` first; none when the mode is off.
+    pub tunnels: Vec<TunnelSettings>,
+    /// `GLUETUN_API_PORT`; `None`: the container says.
+    pub control_port: Option<u16>,
+    /// `GLUETUN_API_KEY`, or `GLUETUN_API_USER` and `GLUETUN_API_PASSWORD`.
+    pub credentials: Credentials,
+    /// `GLUETUN_HEALTH_CHECK_INTERVAL_S`.
+    pub check_interval: Duration,
+    /// `GLUETUN_PORT_CACHE_TTL_S`.
+    pub port_ttl: Duration,
+    /// `VPN_UNHEALTHY_RESTART_TIMEOUT_S`; `None` is never.
+    pub restart_after: Option<Duration>,
+    /// `MAX_ACTIVE_REPLICAS`.
+    pub most: usize,
+    /// `HOST_PUBLIC_IP`.
+    pub host_addresses: Vec<IpAddr>,
+}
+
+/// One VPN container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelSettings {
+    /// Its name.
+    pub container: DockerName,
+    /// Ports of the engines in its network.
+    pub ports: PortRange,
 }
 
 /// How many VPNs there are.
@@ -239,7 +267,7 @@ pub enum VpnMode {
     Off,
     /// One.
     Single,
-    /// Two, each taking over from the other.
+    /// Two or more, each taking over from the others.
     Redundant,
 }
 
@@ -425,6 +453,110 @@ mod tests {
     }
 
     #[test]
+    fn the_vpn_settings_of_the_reference_are_read_as_they_were_meant() {
+        let config = Config::from_pairs([
+            ("VPN_MODE", "redundant"),
+            ("GLUETUN_CONTAINER_NAME", "gluetun"),
+            ("GLUETUN_CONTAINER_NAME_2", "gluetun2"),
+            ("GLUETUN_API_PORT", "8001"),
+            ("GLUETUN_PORT_RANGE_1", "19000-19499"),
+            ("GLUETUN_PORT_RANGE_2", "19500-19999"),
+            ("VPN_RESTART_ENGINES_ON_RECONNECT", "true"),
+            ("VPN_UNHEALTHY_RESTART_TIMEOUT_S", "60"),
+            ("MAX_ACTIVE_REPLICAS", "20"),
+        ])
+        .unwrap();
+        assert_eq!(tunnels(&config), ["gluetun 19000-19499", "gluetun2 19500-19999"]);
+        assert_eq!((config.vpn.mode, config.vpn.control_port), (VpnMode::Redundant, Some(8001)));
+        assert_eq!(config.vpn.restart_after, Some(Duration::from_mins(1)));
+    }
+
+    /// The reference has one setting that turns it on. Who copies it must not be left without a VPN.
+    #[test]
+    fn a_container_that_is_named_turns_the_vpn_on() {
+        let mode = |pairs: &[(&str, &str)]| Config::from_pairs(pairs.iter().copied()).unwrap().vpn.mode;
+        assert_eq!(mode(&[]), VpnMode::Off);
+        assert_eq!(mode(&[("GLUETUN_CONTAINER_NAME", "gluetun")]), VpnMode::Single);
+        assert_eq!(mode(&[("GLUETUN_CONTAINER_NAMES", "a,b,c")]), VpnMode::Redundant);
+        let off = Written::from_pairs([("VPN_MODE", "off"), ("GLUETUN_CONTAINER_NAME", "gluetun")]);
+        let config = resolve::resolve(&off).unwrap();
+        assert!(config.vpn.tunnels.is_empty());
+        let warned = config.warnings(&off).join("\n");
+        assert!(warned.contains("engines use this machine's own address"), "{warned}");
+    }
+
+    #[test]
+    fn any_number_of_vpns_shares_the_ports_of_the_host() {
+        let config = Config::from_pairs([
+            ("GLUETUN_CONTAINER_NAME", "a"),
+            ("GLUETUN_CONTAINER_NAMES", "b, c, d"),
+            ("PORT_RANGE_HOST", "19000-19399"),
+        ])
+        .unwrap();
+        assert_eq!(tunnels(&config), ["a 19000-19099", "b 19100-19199", "c 19200-19299", "d 19300-19399"]);
+        let config = Config::from_pairs([
+            ("GLUETUN_CONTAINER_NAMES", "b,c"),
+            ("GLUETUN_PORT_RANGES", "20000-20009,20010-20019"),
+        ])
+        .unwrap();
+        assert_eq!(tunnels(&config), ["b 20000-20009", "c 20010-20019"]);
+    }
+
+    #[test]
+    fn vpn_settings_that_contradict_each_other_are_refused_with_a_sentence() {
+        let one = ("GLUETUN_CONTAINER_NAME", "gluetun");
+        let two = ("GLUETUN_CONTAINER_NAME_2", "gluetun2");
+        for (pairs, sentence) in [
+            (vec![("VPN_MODE", "single")], "one GLUETUN_CONTAINER_NAME with single"),
+            (vec![("VPN_MODE", "single"), one, two], "one GLUETUN_CONTAINER_NAME with single"),
+            (vec![("VPN_MODE", "redundant"), one], "two different GLUETUN_CONTAINER_NAME"),
+            (
+                vec![("VPN_MODE", "redundant"), one, ("GLUETUN_CONTAINER_NAME_2", "gluetun")],
+                "two different GLUETUN_CONTAINER_NAME",
+            ),
+            (vec![one, ("ENGINES", "engine:6878")], "cannot be put behind one"),
+            (vec![one, ("ENGINE_PROVISIONER", "none")], "cannot be put behind one"),
+            (
+                vec![
+                    one,
+                    two,
+                    ("GLUETUN_PORT_RANGE_1", "19000-19500"),
+                    ("GLUETUN_PORT_RANGE_2", "19500-19999"),
+                ],
+                "ranges of ports that do not overlap",
+            ),
+            (vec![one, ("GLUETUN_API_PORT", "19001")], "outside of the ranges"),
+            (vec![one, ("MAX_ACTIVE_REPLICAS", "3"), ("MIN_REPLICAS", "4")], "at most MAX_ACTIVE_REPLICAS"),
+            (vec![one, ("GLUETUN_API_USER", "u")], "a user with a GLUETUN_API_PASSWORD"),
+            (
+                vec![one, ("GLUETUN_API_USER", "u"), ("GLUETUN_API_PASSWORD", "p"), ("GLUETUN_API_KEY", "k")],
+                "not both",
+            ),
+            (vec![("HOST_PUBLIC_IP", "192.168.1.2")], "public addresses"),
+            (
+                vec![("ENGINE_PROXY", "socks5://u:hush@p:1080"), ("ENGINE_VARIANT", "krinkuto11-amd64")],
+                "set with ENGINE_VARIANT=outpace alone",
+            ),
+            (
+                vec![one, ("ENGINE_PROXY", "socks5://p:1080"), ("ENGINE_VARIANT", "outpace")],
+                "set without a VPN",
+            ),
+            (vec![("ENGINE_PROXY", "http://u:hush@p:1080")], "socks5://host:port"),
+        ] {
+            let problem = refused(&pairs);
+            assert!(problem.contains(sentence) && !problem.contains("hush"), "{pairs:?}: {problem}");
+        }
+    }
+
+    fn tunnels(config: &Config) -> Vec<String> {
+        let one = |tunnel: &TunnelSettings| {
+            let PortRange { first, last } = tunnel.ports;
+            format!("{} {first}-{last}", tunnel.container.as_str())
+        };
+        config.vpn.tunnels.iter().map(one).collect()
+    }
+
+    #[test]
     fn a_flag_wins_over_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("acemux.toml");
@@ -529,9 +661,11 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_yet_or_not_as_written_is_said_once() {
-        let warnings = warned(&[("GLUETUN_CONTAINER_NAME", "vpn")]);
-        insta::assert_snapshot!(warnings, @"without effect, because this version watches no VPNs: GLUETUN_CONTAINER_NAME");
+    fn what_has_no_effect_or_not_as_written_is_said_once() {
+        assert_eq!(warned(&[("GLUETUN_CONTAINER_NAME", "vpn")]), "");
+        assert!(
+            warned(&[("GLUETUN_CONTAINER_NAME", "vpn"), ("ACE_MAP_HTTPS", "true")]).contains("ACE_MAP_HTTPS")
+        );
         assert!(warned(&[("COPY_CHUNK_SIZE", "131072")]).contains("means 64 KiB"));
         assert!(warned(&[("JOIN_BURST", "20s")]).contains("JOIN_BURST"));
         assert!(warned(&[("MAX_CONNECTIONS", "10")]).contains("MAX_CONNECTIONS"));

@@ -43,7 +43,9 @@ fn rows(written: &Written) -> impl Iterator<Item = Row> {
         let default = Some(setting.default).filter(|default| !default.is_empty());
         let meant = || config.as_ref().and_then(|config| computed(setting, config));
         let (value, origin) = match written.entry(setting.name) {
-            Some(entry) if setting.kind == Kind::Secret => (Some("***".into()), &entry.origin),
+            Some(entry) if matches!(setting.kind, Kind::Secret | Kind::Proxy) => {
+                (Some("***".into()), &entry.origin)
+            }
             Some(entry) => (Some(masked(&entry.value)), &entry.origin),
             None => (meant().or_else(|| default.map(str::to_owned)), &Origin::Default),
         };
@@ -99,7 +101,6 @@ fn meaning(setting: &Setting) -> String {
 fn effect(setting: &Setting) -> &'static str {
     match setting.effect {
         Effect::Now | Effect::Alias(_) | Effect::Ignored(_) => "",
-        Effect::Vpn => " *(checked now; takes effect with VPNs)*",
     }
 }
 

@@ -1,5 +1,7 @@
 //! From what was written to what it means. Every problem is found before anything is refused.
 
+mod vpn;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use acemux_fleet::capability::Capability;
 use acemux_fleet::ident::DockerName;
 use acemux_fleet::image::{ImageRef, Tag};
 use acemux_fleet::profile::ArmTags;
+use acemux_fleet::proxy::Proxy;
 use acemux_relay::budget::LEAST_RING;
 
 use super::mask;
@@ -17,11 +20,12 @@ use super::table::{self, Effect, Kind, LARGEST_COUNT, SETTINGS, Setting};
 use super::value::{self, ListenHost, PortRange};
 use super::{
     Config, EngineRecipe, EngineSettings, Fleet, Listen, Log, LogFormat, Problem, Problems, SHORTEST_KEY,
-    Secret, Streams, Viewers, Vpn, VpnMode, WithoutKey,
+    Secret, Streams, Viewers, WithoutKey,
 };
 use crate::client::TrustedProxies;
 use crate::loops::Rules;
 use crate::serve::{DOORWAY, LOOPBACK_PLACES};
+use crate::vpn::leak::is_public;
 
 /// The port engines listen on unless told otherwise.
 const ENGINE_PORT: u16 = 6878;
@@ -77,6 +81,10 @@ pub(super) fn is_valid(kind: Kind, text: &str) -> bool {
         Kind::Image => text.parse::<ImageRef>().is_ok(),
         Kind::Tag => text.parse::<Tag>().is_ok(),
         Kind::Docker => text.parse::<DockerName>().is_ok(),
+        Kind::Dockers => value::list(text).all(|name| name.parse::<DockerName>().is_ok()),
+        Kind::PortLists => value::list(text).all(|range| value::ports(range).is_some()),
+        Kind::Addresses => value::addresses(text).is_some_and(|all| all.iter().all(is_public)),
+        Kind::Proxy => text.parse::<Proxy>().is_ok(),
     }
 }
 
@@ -262,6 +270,7 @@ impl Resolver<'_> {
             capabilities: value::list(capabilities).filter_map(|name| name.parse().ok()).collect(),
             new_privileges: self.flag("ENGINE_NEW_PRIVILEGES"),
             writable_root: self.flag("ENGINE_WRITABLE_ROOTFS"),
+            proxy: self.get("ENGINE_PROXY", |text| text.parse().ok()),
         }
     }
 
@@ -281,17 +290,6 @@ impl Resolver<'_> {
         self.get(name, value::ports).expect("the table's default is a range")
     }
 
-    fn vpn(&self) -> Vpn {
-        let mode = match self.text("VPN_MODE") {
-            "single" => VpnMode::Single,
-            "redundant" => VpnMode::Redundant,
-            _ => VpnMode::Off,
-        };
-        let container = |name| self.get(name, |text| text.parse().ok());
-        let containers = [container("GLUETUN_CONTAINER_NAME"), container("GLUETUN_CONTAINER_NAME_2")];
-        Vpn { mode, containers }
-    }
-
     fn log(&self) -> Log {
         let format = if self.text("LOG_FORMAT") == "json" { LogFormat::Json } else { LogFormat::Text };
         Log { level: self.text("LOG_LEVEL").parse().unwrap_or(tracing::Level::INFO), format }
@@ -304,7 +302,7 @@ impl Resolver<'_> {
         self.require("VIEWER_SNDBUF", SEND_BUFFERS.contains(&viewers.sndbuf), "4 KiB to 16 MiB");
         self.check_acexy();
         self.check_fleet(config);
-        self.check_vpn(&config.vpn);
+        self.check_vpn(config);
     }
 
     fn check_streams(&mut self, streams: &Streams) {
@@ -339,13 +337,6 @@ impl Resolver<'_> {
         // Every engine uses more than a few bytes, and would be replaced for it as soon as it is idle.
         let most = fleet.engine.max_memory.is_none_or(|bytes| bytes >= 32 << 20);
         self.require("ENGINE_MAX_MEMORY", most, "at least 32 MiB");
-    }
-
-    fn check_vpn(&mut self, vpn: &Vpn) {
-        let [first, second] = &vpn.containers;
-        let both = first.is_some() && second.is_some() && first != second;
-        let accepted = "two different GLUETUN_CONTAINER_NAME and _2 with redundant";
-        self.require("VPN_MODE", vpn.mode != VpnMode::Redundant || both, accepted);
     }
 
     fn is_refused(&self, name: &str) -> bool {
@@ -398,7 +389,11 @@ impl Resolver<'_> {
 }
 
 fn problem(setting: &Setting, entry: &Entry, accepted: String) -> Problem {
-    let value = if setting.kind == Kind::Secret { "***".to_owned() } else { entry.value.clone() };
+    let value = if matches!(setting.kind, Kind::Secret | Kind::Proxy) {
+        "***".to_owned()
+    } else {
+        entry.value.clone()
+    };
     Problem { name: setting.name.to_owned(), value: Some(value), origin: entry.origin.clone(), accepted }
 }
 
@@ -406,7 +401,7 @@ fn problem(setting: &Setting, entry: &Entry, accepted: String) -> Problem {
 pub(super) fn warnings(written: &Written, config: &Config) -> Vec<String> {
     let mut warnings = written.notices.clone();
     warnings.extend(without_meaning(written));
-    warnings.extend(not_yet(written, Effect::Vpn, "this version watches no VPNs"));
+    warnings.extend(vpn::warnings(written, config));
     warnings.extend(known_key(written));
     warnings.extend(weak_key(config));
     warnings.extend(limits_at_odds(written, config));
@@ -425,14 +420,6 @@ fn without_meaning(written: &Written) -> impl Iterator<Item = String> {
         }
         _ => None,
     })
-}
-
-/// One line for all of them: whoever copied the example should not have to scroll.
-fn not_yet(written: &Written, effect: Effect, why: &str) -> Option<String> {
-    let of_effect = SETTINGS.iter().filter(|(_, setting)| setting.effect == effect);
-    let names: Vec<&str> =
-        of_effect.map(|(_, setting)| setting.name).filter(|name| written.entry(name).is_some()).collect();
-    (!names.is_empty()).then(|| format!("without effect, because {why}: {}", names.join(", ")))
 }
 
 fn known_key(written: &Written) -> Option<String> {

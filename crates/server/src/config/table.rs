@@ -58,6 +58,14 @@ pub enum Kind {
     Tag,
     /// The name of a container or network.
     Docker,
+    /// Names of containers.
+    Dockers,
+    /// Ranges of ports.
+    PortLists,
+    /// Public addresses.
+    Addresses,
+    /// A SOCKS5 proxy; it may hold a password.
+    Proxy,
 }
 
 /// Whether a setting does anything in this version.
@@ -67,8 +75,6 @@ pub enum Effect {
     Now,
     /// Another name of this setting.
     Alias(&'static str),
-    /// Checked now, used once VPNs are watched.
-    Vpn,
     /// Understood so that old files still work; it means nothing here, for this reason.
     Ignored(&'static str),
 }
@@ -100,6 +106,10 @@ impl Kind {
             Self::Image => "an image's name in lower case, like ghcr.io/owner/name:tag".into(),
             Self::Tag => "an image's tag: letters, digits, dots, dashes and underscores".into(),
             Self::Docker => "a name of Docker's: letters, digits, dots, dashes and underscores".into(),
+            Self::Dockers => "names of containers: gluetun,gluetun2".into(),
+            Self::PortLists => "ranges of ports: 19000-19499,19500-19999".into(),
+            Self::Addresses => "public addresses, IPv4 or IPv6: 198.51.100.7,2001:db8::7".into(),
+            Self::Proxy => "socks5://host:port or socks5://user:password@host:port".into(),
         }
     }
 
@@ -132,10 +142,6 @@ const fn from_s(least: u64) -> Kind {
 
 const fn now(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Setting {
     Setting { name, kind, default, meaning, effect: Effect::Now }
-}
-
-const fn vpn(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Setting {
-    Setting { name, kind, default, meaning, effect: Effect::Vpn }
 }
 
 const fn alias(name: &'static str, kind: Kind, of: &'static str, meaning: &'static str) -> Setting {
@@ -243,18 +249,25 @@ pub static SETTINGS: &[(&str, Setting)] = &[
     (FLEET, now("CIRCUIT_BREAKER_REPLACEMENT_TIMEOUT_S", from_s(1), "180s", "How long they stay stopped.")),
     (FLEET, now("MAX_CONCURRENT_PROVISIONS", Kind::Count(1), "2", "Engines created at the same time.")),
     (FLEET, now("MIN_PROVISION_INTERVAL_S", DURATION, "0.5s", "Least time between two creations.")),
-    (VPN, vpn("VPN_MODE", Kind::Choice(&["off", "single", "redundant"]), "off", "Whether engines run behind gluetun.")),
-    (VPN, vpn("GLUETUN_CONTAINER_NAME", Kind::Docker, "", "The VPN container.")),
-    (VPN, vpn("GLUETUN_CONTAINER_NAME_2", Kind::Docker, "", "The second VPN container.")),
-    (VPN, vpn("GLUETUN_API_PORT", Kind::Port, "8001", "Port of gluetun's control server.")),
-    (VPN, vpn("GLUETUN_HEALTH_CHECK_INTERVAL_S", from_s(1), "5s", "Period of VPN checks.")),
-    (VPN, vpn("GLUETUN_PORT_CACHE_TTL_S", DURATION, "60s", "How long a forwarded port is taken as known.")),
-    (VPN, vpn("GLUETUN_PORT_RANGE_1", Kind::Ports, "", "Engine ports behind the first VPN.")),
-    (VPN, vpn("GLUETUN_PORT_RANGE_2", Kind::Ports, "", "Engine ports behind the second VPN.")),
-    (VPN, vpn("VPN_RESTART_ENGINES_ON_RECONNECT", Kind::Bool, "true", "Whether engines are recreated after the VPN came back.")),
-    (VPN, vpn("VPN_UNHEALTHY_RESTART_TIMEOUT_S", from_s(10), "60s", "Unhealthy time before the VPN container is restarted.")),
-    (VPN, vpn("MAX_ACTIVE_REPLICAS", Kind::Count(1), "20", "Engines allowed behind VPNs.")),
+    (VPN, now("VPN_MODE", Kind::Choice(&["off", "single", "redundant"]), "", "Whether engines run behind gluetun, and behind how many; when not set, by how many containers are named.")),
+    (VPN, now("GLUETUN_CONTAINER_NAME", Kind::Docker, "", "The VPN container.")),
+    (VPN, now("GLUETUN_CONTAINER_NAME_2", Kind::Docker, "", "The second VPN container.")),
+    (VPN, now("GLUETUN_CONTAINER_NAMES", Kind::Dockers, "", "VPN containers beside these, any number of them.")),
+    (VPN, now("GLUETUN_API_PORT", Kind::Port, "", "Port of gluetun's control server inside its container; when not set, the one of its HTTP_CONTROL_SERVER_ADDRESS.")),
+    (VPN, now("GLUETUN_API_KEY", Kind::Secret, "", "Key for the control server (X-API-Key); when not set, the one of the container's HTTP_CONTROL_SERVER_AUTH_DEFAULT_ROLE. GLUETUN_API_KEY_FILE names a file to read it from.")),
+    (VPN, now("GLUETUN_API_USER", Kind::Text, "", "User for the control server, where it has basic authentication.")),
+    (VPN, now("GLUETUN_API_PASSWORD", Kind::Secret, "", "That user's password. GLUETUN_API_PASSWORD_FILE names a file to read it from.")),
+    (VPN, now("GLUETUN_HEALTH_CHECK_INTERVAL_S", from_s(1), "5s", "Between two looks at a VPN; while something is wrong it is looked at every second.")),
+    (VPN, now("GLUETUN_PORT_CACHE_TTL_S", DURATION, "60s", "How long a forwarded port and an exit's address stay unasked while nothing happens, at most 30 s.")),
+    (VPN, now("GLUETUN_PORT_RANGE_1", Kind::Ports, "", "Engine ports behind the first VPN; when not set, its part of PORT_RANGE_HOST.")),
+    (VPN, now("GLUETUN_PORT_RANGE_2", Kind::Ports, "", "Engine ports behind the second VPN.")),
+    (VPN, now("GLUETUN_PORT_RANGES", Kind::PortLists, "", "Engine ports behind those of GLUETUN_CONTAINER_NAMES, in their order.")),
+    (VPN, now("VPN_UNHEALTHY_RESTART_TIMEOUT_S", Kind::DurationOrNever(Duration::from_secs(10)), "60s", "How long a VPN may be down before its container is restarted, once until it was up again; 0 means never.")),
+    (VPN, now("MAX_ACTIVE_REPLICAS", Kind::Count(1), "20", "Engines allowed behind VPNs.")),
+    (VPN, now("HOST_PUBLIC_IP", Kind::Addresses, "", "This machine's public addresses, for the leak check of /vpn/status: no third party is asked for them.")),
+    (VPN, now("ENGINE_PROXY", Kind::Proxy, "", "SOCKS5 proxy that outpace engines reach the swarm through, instead of a VPN's network; ENGINE_VARIANT=outpace from 1.2.0 on.")),
     (OLD, ignored("ENGINE_CACHE_TTL", "The list of engines is never stale.")),
+    (OLD, ignored("VPN_RESTART_ENGINES_ON_RECONNECT", "Engines are created anew when their network is gone, and only then: a VPN that reconnects keeps them.")),
     (OLD, ignored("IDLE_TTL_S", "It had no effect in the system that this one replaces.")),
     (OLD, ignored("PROXY_MODE", "There is one mode, without ffmpeg.")),
     (OLD, ignored("REDIS_HOST", "There is no Redis.")),

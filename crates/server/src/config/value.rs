@@ -18,6 +18,34 @@ impl PortRange {
         self.first..=self.last
     }
 
+    /// How many there are.
+    pub fn len(self) -> usize {
+        usize::from(self.last - self.first) + 1
+    }
+
+    /// Never: both ends belong to it.
+    pub const fn is_empty(self) -> bool {
+        false
+    }
+
+    /// Whether some port is in both.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
+    /// This range in equal parts, in order; all of it for each when there are more parts than ports.
+    pub fn parts(self, count: usize) -> Vec<Self> {
+        let size = u16::try_from(self.len() / count.max(1)).unwrap_or(u16::MAX);
+        let part = |at: usize| match u16::try_from(at) {
+            Ok(at) if size > 0 => {
+                let first = self.first + at * size;
+                Self { first, last: first + (size - 1) }
+            }
+            _ => self,
+        };
+        (0..count).map(part).collect()
+    }
+
     /// Whether `port` is one of them.
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
@@ -93,6 +121,12 @@ pub fn boolean(text: &str) -> Option<bool> {
         "false" | "0" | "no" | "off" => Some(false),
         _ => None,
     }
+}
+
+/// `198.51.100.7,2001:db8::7`, at least one.
+pub fn addresses(text: &str) -> Option<Vec<IpAddr>> {
+    let all: Vec<IpAddr> = list(text).map(address).collect::<Option<_>>()?;
+    (!all.is_empty()).then_some(all)
 }
 
 /// `19000-19999`.

@@ -37,7 +37,9 @@ pub(super) async fn server(core: &Core, connection: &mut Connection, request: &R
         "get_status" => {
             (Page::Status, json!({ "result": { "playlist_loaded": true, "version": version(core) } }))
         }
-        "get_network_connection_status" => (Page::Network, json!({ "result": { "connected": true } })),
+        "get_network_connection_status" => {
+            (Page::Network, json!({ "result": { "connected": faults.is_online() } }))
+        }
         "get_content_id" => (Page::Other, content_id(core, request, versioned)),
         "analyze_content" => (Page::Other, analyze(core, request, versioned)),
         "get_media_files" => (Page::MediaFiles, failure("unknown method", versioned)),

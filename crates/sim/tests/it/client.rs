@@ -72,6 +72,11 @@ impl Client {
         self.send_lines(method, target, &format!("Content-Length: {}\r\n", body.len()), body).await;
     }
 
+    /// Asks with one more header.
+    pub(crate) async fn send_header(&mut self, method: &str, target: &str, header: &str) {
+        self.send_lines(method, target, &format!("{header}\r\n"), "").await;
+    }
+
     /// Asks for a range of a file.
     pub(crate) async fn send_range(&mut self, target: &str, range: &str) {
         self.send_lines("GET", target, &format!("Range: {range}\r\n"), "").await;

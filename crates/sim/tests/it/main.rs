@@ -5,6 +5,7 @@
 mod client;
 mod control;
 mod faults;
+mod gluetun;
 mod media;
 mod outpace;
 mod recordings;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use acemux_testkit::compose::Compose;
 use acemux_testkit::docker::{BROKEN, FAST, Program, docker};
 use acemux_testkit::http::get_from;
 use acemux_testkit::{StrictViewer, get};
@@ -443,7 +444,9 @@ async fn a_request_for_an_engine_reaches_no_port_no_program_and_no_label_of_othe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_guides_standalone_mode_works_as_printed() {
-    let compose = Compose::up(&[("ENGINE_IMAGE", FAST), ("PORT_RANGE_HOST", "22300-22319")]).await;
+    let compose =
+        Compose::up("docker-compose.yml", &[("ENGINE_IMAGE", FAST), ("PORT_RANGE_HOST", "22300-22319")])
+            .await;
     let mut viewer = StrictViewer::open(compose.address, ID).await;
     viewer.watch(Duration::from_secs(2)).await;
     viewer.assert_perfect();
@@ -459,78 +462,4 @@ async fn the_guides_standalone_mode_works_as_printed() {
     // The printed key is no key.
     let request = "POST /scale/3 HTTP/1.1\r\nHost: localhost\r\nX-API-KEY: your-secure-key\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     assert_eq!(acemux_testkit::send(compose.address, request).await.status, 401);
-}
-
-/// The guide's commands in a folder of their own. Dropping it takes everything down again.
-struct Compose {
-    folder: std::path::PathBuf,
-    address: std::net::SocketAddr,
-    instance: String,
-}
-
-impl Compose {
-    /// `cp .env.example .env && docker-compose up -d`, with an instance and a port of its own.
-    async fn up(settings: &[(&str, &str)]) -> Self {
-        let root = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-        let instance = format!("compose-{}", std::process::id());
-        let folder = std::env::temp_dir().join(format!("acemux-{instance}"));
-        std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
-        std::fs::copy(root.join("docker-compose.yml"), folder.join("docker-compose.yml"))
-            .expect("it is there");
-        let mut env = std::fs::read_to_string(root.join(".env.example")).expect("it is there");
-        let port = 20_000 + u16::try_from(std::process::id() % 2_000).unwrap_or_default();
-        env.extend([format!("\nINSTANCE_ID={instance}\nAPP_PORT={port}\n")]);
-        env.extend(settings.iter().map(|(name, value)| format!("{name}={value}\n")));
-        std::fs::write(folder.join(".env"), env).expect("the temporary folder can be written");
-        let compose = Self { folder, address: ([127, 0, 0, 1], port).into(), instance };
-        compose.run(&["up", "-d"]);
-        compose.ready().await;
-        compose
-    }
-
-    fn run(&self, arguments: &[&str]) {
-        let output = std::process::Command::new("docker-compose")
-            .args(arguments)
-            .current_dir(&self.folder)
-            .env_remove("APP_PORT")
-            .output()
-            .expect("docker-compose is installed");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() || std::thread::panicking(), "docker-compose {arguments:?}: {said}");
-    }
-
-    async fn ready(&self) {
-        let began = Instant::now();
-        let request = "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        loop {
-            match acemux_testkit::http::try_send(self.address, request).await {
-                Ok(reply) if reply.status == 200 => return,
-                _ => assert!(began.elapsed() < Duration::from_secs(40), "it does not become ready"),
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-    }
-}
-
-impl Drop for Compose {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let logs =
-                std::process::Command::new("docker-compose").arg("logs").current_dir(&self.folder).output();
-            println!(
-                "{}",
-                logs.map(|logs| String::from_utf8_lossy(&logs.stdout).into_owned()).unwrap_or_default()
-            );
-        }
-        let filter = format!("label=io.acemux.instance={}", self.instance);
-        self.run(&["stop"]);
-        let list = std::process::Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output();
-        let ids = list.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-        for id in ids.split_whitespace() {
-            // What is left over has an instance of its own and disturbs nobody.
-            let _removed = std::process::Command::new("docker").args(["rm", "-f", id]).output();
-        }
-        self.run(&["down", "--volumes"]);
-        let _cleared = std::fs::remove_dir_all(&self.folder);
-    }
 }

@@ -27,13 +27,14 @@ fn spec(instance: &str, place: usize, port: u16) -> EngineSpec {
         limits: Limits::default(),
         read_only: true,
         network: Network::Named { name: "acemux".parse().unwrap(), own: true },
+        behind_vpn: false,
         reach: Reach::Published,
         map_https: false,
         label: "orchestrator.managed=acestream".parse().unwrap(),
         instance: instance.parse().unwrap(),
     };
     let allowed = |port: u16| HostPorts::new(port..=port).port(port).unwrap();
-    let ports = EnginePorts { http: allowed(port), https: allowed(45_001), p2p: None };
+    let ports = EnginePorts { http: allowed(port), https: allowed(45_001), p2p: None, shared: None };
     recipe.spec(place, &format!("{instance}-{place}"), ports, &Extra::default())
 }
 
@@ -165,6 +166,22 @@ mod fake {
             assert!(docker.list().await.is_err(), "{fault:?}");
         }
         assert_eq!(docker.list().await.unwrap().len(), 1);
+    }
+
+    /// Seen on a daemon whose storage driver hung.
+    #[tokio::test]
+    async fn a_removal_that_comes_to_no_end_is_given_up_and_costs_the_daemon_little() {
+        let daemon = daemon();
+        let docker = client(Some(daemon.host.clone()), "ours");
+        let id = docker.create(&spec("ours", 1, 23_019)).await.unwrap();
+        daemon.fault(Call::Remove, Fault::Status(409, "removal is already in progress"), usize::MAX);
+        let looks = daemon.calls(Call::Inspect);
+        let began = Instant::now();
+        let error = docker.remove(&id).await.unwrap_err();
+        assert!(error.is_still_removing(), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+        let asked = daemon.calls(Call::Remove) + daemon.calls(Call::Inspect) - looks;
+        assert!(asked <= 12, "{asked} requests");
     }
 
     #[tokio::test]

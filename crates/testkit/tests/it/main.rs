@@ -27,6 +27,7 @@ mod pages;
 mod places;
 mod players;
 mod players_failover;
+mod proxy;
 mod recordings;
 mod runaways;
 mod sharing;
@@ -40,6 +41,7 @@ mod supervision;
 mod unplayable;
 mod viewer_faults;
 mod visits;
+mod vpn;
 mod zapping;
 
 /// A content id that plays the verifiable channel of a fast simulated engine.

@@ -85,6 +85,7 @@ fn options(instance: &str) -> FleetOptions {
         limits: Limits::default(),
         read_only: true,
         network: Network::Named { name: "acemux".parse().expect("a name"), own: true },
+        behind_vpn: false,
         reach: Reach::Published,
         map_https: false,
         label: "orchestrator.managed=acestream".parse().expect("a label"),
@@ -105,6 +106,7 @@ fn options(instance: &str) -> FleetOptions {
             max_age: None,
             max_memory: None,
             recipe: recipe.fingerprint(),
+            restart_vpn_after: None,
         },
         recipe,
         ports: HostPorts::new(22_340..=22_359),
@@ -120,6 +122,7 @@ fn options(instance: &str) -> FleetOptions {
         },
         run: "this".into(),
         floor: None,
+        vpns: Vec::new(),
     }
 }
 

@@ -5,9 +5,9 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use acemux_fleet::ident::ContainerId;
+use acemux_fleet::ident::{ContainerId, DockerName};
 use acemux_fleet::provisioner::{
-    Container, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage,
+    Container, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage, VpnContainer,
 };
 use acemux_fleet::spec::EngineSpec;
 use acemux_server::app::Service;
@@ -141,6 +141,18 @@ impl Provisioner for Panicking {
 
     fn usage(&self, _: &ContainerId) -> BoxStream<'static, Usage> {
         Box::pin(stream::pending())
+    }
+
+    fn vpn<'a>(&'a self, _: &'a DockerName) -> BoxFuture<'a, Result<Option<VpnContainer>, ProvisionError>> {
+        Box::pin(pending())
+    }
+
+    fn vpn_changes(&self, _: &DockerName) -> BoxStream<'static, ()> {
+        Box::pin(stream::pending())
+    }
+
+    fn restart_vpn<'a>(&'a self, _: &'a ContainerId) -> BoxFuture<'a, Result<(), ProvisionError>> {
+        Box::pin(pending())
     }
 
     fn daemon(&self) -> BoxFuture<'_, Result<Daemon, ProvisionError>> {

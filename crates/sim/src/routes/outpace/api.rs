@@ -99,7 +99,8 @@ async fn answer_to(
         "get_version" => Ok(version(core)),
         "get_status" => Ok(status(core)),
         "get_network_connection_status" => {
-            Ok(json!({ "status": "connected", "connected": true, "networks": ["ace"] }))
+            let status = if faults.is_online() { "connected" } else { "disconnected" };
+            Ok(json!({ "status": status, "connected": faults.is_online(), "networks": ["ace"] }))
         }
         "get_content_id" => content_id(selector.as_ref()),
         "analyze_content" => resolve(core, selector).await.map(|content| analysis(&content)),

@@ -1,0 +1,177 @@
+//! VPN containers: read by name, and restarted when the plan says so. They belong to somebody else; the operator has named
+//! them in the settings.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use bollard::Docker as Client;
+use bollard::models::{
+    ContainerInspectResponse, EndpointSettings, Health, HealthStatusEnum, NetworkSettings, PortMap,
+};
+use bollard::query_parameters::{InspectContainerOptions, RestartContainerOptions};
+
+use super::read::{clean, id, state_of};
+use super::{Docker, INSPECT};
+use crate::ident::{ContainerId, DockerName};
+use crate::provisioner::{Check, ProvisionError, VpnContainer};
+
+/// Longest restart: a VPN takes back its firewall and routes before it ends.
+const RESTART: Duration = Duration::from_secs(30);
+/// Time a VPN has to end by itself before it is killed.
+const STOP_SECONDS: i32 = 10;
+
+impl Docker {
+    pub(super) async fn look_at_vpn(
+        &self,
+        name: &DockerName,
+    ) -> Result<Option<VpnContainer>, ProvisionError> {
+        let inspect = async |client: Client| {
+            client.inspect_container(name.as_str(), None::<InspectContainerOptions>).await
+        };
+        let found = match self.call(INSPECT, inspect).await {
+            Ok(found) => found,
+            Err(failure) if failure.status() == Some(404) => return Ok(None),
+            Err(failure) => return Err(failure.into()),
+        };
+        let ours = self.joined_networks().await.unwrap_or_default();
+        read(found, &ours).map(Some)
+    }
+
+    pub(super) async fn restart(&self, id: &ContainerId) -> Result<(), ProvisionError> {
+        let restart = async |client: Client| {
+            let options =
+                RestartContainerOptions { t: Some(STOP_SECONDS), ..RestartContainerOptions::default() };
+            client.restart_container(id.as_str(), Some(options)).await
+        };
+        Ok(self.call(RESTART, restart).await?)
+    }
+}
+
+/// `ours` are the networks that this process is in, if it runs in a container.
+fn read(found: ContainerInspectResponse, ours: &[String]) -> Result<VpnContainer, ProvisionError> {
+    let state = found.state.unwrap_or_default();
+    let word = state.status.map(|status| status.to_string()).unwrap_or_default();
+    let config = found.config.unwrap_or_default();
+    let network = found.network_settings.unwrap_or_default();
+    let is_on_host = found.host_config.and_then(|host| host.network_mode).as_deref() == Some("host");
+    let ports = published(network.ports.clone().unwrap_or_default());
+    Ok(VpnContainer {
+        id: id(found.id)?,
+        name: clean(found.name.unwrap_or_default().trim_start_matches('/')),
+        image: clean(&config.image.unwrap_or_default()),
+        state: state_of(&word)?,
+        check: check(state.health.as_ref()),
+        started: clean(&state.started_at.unwrap_or_default()),
+        addresses: if is_on_host { vec![Ipv4Addr::LOCALHOST.into()] } else { addresses(network, ours) },
+        env: config
+            .env
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|variable| variable.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        ports,
+    })
+}
+
+fn check(health: Option<&Health>) -> Option<Check> {
+    match health?.status? {
+        HealthStatusEnum::STARTING => Some(Check::Starting),
+        HealthStatusEnum::HEALTHY => Some(Check::Healthy),
+        HealthStatusEnum::UNHEALTHY => Some(Check::Unhealthy),
+        HealthStatusEnum::NONE | HealthStatusEnum::EMPTY => None,
+    }
+}
+
+/// Those on networks that we share first, then by the networks' names, so that the answer is always the same; IPv4 before
+/// IPv6.
+fn addresses(network: NetworkSettings, ours: &[String]) -> Vec<IpAddr> {
+    let mut networks: Vec<_> = network.networks.unwrap_or_default().into_iter().collect();
+    networks.sort_by_key(|(name, _)| (!ours.contains(name), name.clone()));
+    let of = |endpoint: EndpointSettings| [endpoint.ip_address, endpoint.global_ipv6_address];
+    let texts = networks.into_iter().flat_map(|(_, endpoint)| of(endpoint)).flatten();
+    texts.filter_map(|text| text.parse().ok()).collect()
+}
+
+fn published(ports: PortMap) -> Vec<(u16, String, u16)> {
+    let ports: HashMap<_, _> = ports;
+    let mut all: Vec<_> = ports
+        .into_iter()
+        .filter_map(|(name, bindings)| Some((name.strip_suffix("/tcp")?.parse().ok()?, bindings?)))
+        .flat_map(|(inside, bindings): (u16, Vec<_>)| {
+            bindings.into_iter().filter_map(move |binding| {
+                Some((inside, binding.host_ip.unwrap_or_default(), binding.host_port?.parse().ok()?))
+            })
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::provisioner::ContainerState;
+
+    fn inspected() -> ContainerInspectResponse {
+        serde_json::from_value(json!({
+            "Id": "a".repeat(64),
+            "Name": "/gluetun",
+            "State": {
+                "Status": "running",
+                "StartedAt": "2026-11-28T22:45:43.123456789Z",
+                "Health": { "Status": "healthy" },
+            },
+            "Config": { "Image": "qmcgaw/gluetun", "Env": ["WIREGUARD_PRIVATE_KEY=hush=", "PATH=/bin", "ODD"] },
+            "HostConfig": { "NetworkMode": "apps" },
+            "NetworkSettings": {
+                "Ports": {
+                    "8388/udp": [{ "HostIp": "0.0.0.0", "HostPort": "8388" }],
+                    "8888/tcp": null,
+                    "19000/tcp": [{ "HostIp": "127.0.0.1", "HostPort": "19000" }],
+                },
+                "Networks": {
+                    "apps": { "IPAddress": "172.20.0.3", "GlobalIPv6Address": "" },
+                    "zoo": { "IPAddress": "172.21.0.3", "GlobalIPv6Address": "fd00::3" },
+                },
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_vpn_is_reached_over_a_network_that_we_share_and_nothing_of_its_credentials_is_shown() {
+        let vpn = read(inspected(), &["zoo".to_owned()]).unwrap();
+        let addresses: Vec<String> = vpn.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["172.21.0.3", "fd00::3", "172.20.0.3"]);
+        assert_eq!(read(inspected(), &[]).unwrap().addresses[0].to_string(), "172.20.0.3");
+        assert_eq!(
+            (vpn.name.as_str(), vpn.state, vpn.check),
+            ("gluetun", ContainerState::Running, Some(Check::Healthy))
+        );
+        assert_eq!(vpn.ports, [(19_000, "127.0.0.1".to_owned(), 19_000)]);
+        assert_eq!(vpn.env.get("WIREGUARD_PRIVATE_KEY").map(String::as_str), Some("hush="));
+        assert!(!format!("{vpn:?}").contains("hush"), "{vpn:?}");
+    }
+
+    #[test]
+    fn another_start_is_another_namespace_and_a_paused_vpn_has_none() {
+        let vpn = read(inspected(), &[]).unwrap();
+        let mut restarted = vpn.clone();
+        restarted.started = "2026-11-28T22:46:00Z".to_owned();
+        assert_ne!(vpn.namespace(), restarted.namespace());
+        let mut paused = inspected();
+        paused.state.as_mut().unwrap().status = Some(bollard::models::ContainerStateStatusEnum::PAUSED);
+        assert!(!read(paused, &[]).unwrap().is_running());
+    }
+
+    #[test]
+    fn on_the_hosts_network_it_is_this_machine() {
+        let mut found = inspected();
+        found.host_config.as_mut().unwrap().network_mode = Some("host".to_owned());
+        assert_eq!(read(found, &[]).unwrap().addresses, [IpAddr::from(Ipv4Addr::LOCALHOST)]);
+    }
+}

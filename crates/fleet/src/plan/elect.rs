@@ -1,0 +1,71 @@
+//! Which working engines give way so that every tunnel has its share and somebody has its forwarded port.
+//!
+//! Those who give way are replaced as any other: the new engine is ready first, then streams change over, then the old one
+//! goes.
+
+use super::cast::{Cast, Role, may_be_weeded};
+use super::tunnel::{has_bearer, load};
+use super::types::{EngineView, Reason, World};
+use crate::tunnel::TunnelName;
+
+/// More engines than another tunnel by so many is out of balance.
+const IMBALANCE: usize = 2;
+
+pub(super) fn forwarded_ports(world: &World<'_>, cast: &mut Cast<'_>) {
+    for tunnel in world.tunnels.iter().filter(|tunnel| tunnel.is_usable()) {
+        let Some(port) = tunnel.forwarded else { continue };
+        let reason = Reason::ForwardedPort { port };
+        // What has a port that is forwarded no more is as good as any engine, but for the wrong port in its label.
+        let stale = cast.find(|engine| {
+            let is_stale = engine.forwarded.is_some_and(|other| other != port);
+            engine.tunnel == tunnel.name && is_stale && may_be_weeded(world, engine)
+        });
+        let candidate = stale.or_else(|| {
+            let is_missing = !has_bearer(world, cast, &tunnel.name, port);
+            is_missing.then(|| idle_one(world, cast, &tunnel.name)).flatten()
+        });
+        if let Some(at) = candidate {
+            cast.give_up(at, reason);
+        }
+    }
+}
+
+/// Not while streams wait: what is created for them may bring the balance by itself.
+pub(super) fn balance(world: &World<'_>, cast: &mut Cast<'_>) {
+    let stable = world.tunnels.iter().filter(|tunnel| tunnel.is_stable(world));
+    let loads: Vec<_> = stable.map(|tunnel| (load(world, cast, &tunnel.name), &tunnel.name)).collect();
+    let Some((least, fewer)) = loads.iter().min_by_key(|(load, _)| *load) else { return };
+    let candidate = loads.iter().filter_map(|(load, tunnel)| {
+        let at = idle_one(world, cast, tunnel)?;
+        // Who has begun to go goes on until it is one more than enough.
+        let is_going = cast.all.get(at).is_some_and(|(engine, _)| engine.cordoned);
+        let tolerated = if is_going { 1 } else { IMBALANCE };
+        (load - least >= tolerated).then_some((*load, at))
+    });
+    let candidate = candidate.max_by_key(|(load, _)| *load);
+    if let (Some((_, at)), 0) = (candidate, world.demand.waiting) {
+        cast.give_up(at, Reason::Unbalanced { fewer: (*fewer).clone() });
+    }
+}
+
+/// One without streams and without a forwarded port; rather one that is shut already.
+fn idle_one(world: &World<'_>, cast: &Cast<'_>, tunnel: &TunnelName) -> Option<usize> {
+    let fits = |engine: &EngineView| {
+        let is_plain = engine.forwarded.is_none() && engine.used == 0;
+        engine.tunnel == *tunnel && is_plain && may_be_weeded(world, engine)
+    };
+    cast.find(|engine| engine.cordoned && fits(engine)).or_else(|| cast.find(fits))
+}
+
+impl Cast<'_> {
+    /// The first that serves and is so.
+    fn find(&self, is_so: impl Fn(&EngineView) -> bool) -> Option<usize> {
+        self.all.iter().position(|(engine, role)| *role == Role::Serving && is_so(engine))
+    }
+
+    fn give_up(&mut self, at: usize, reason: Reason) {
+        if let Some((_, role)) = self.all.get_mut(at) {
+            *role = Role::Replaceable(reason);
+        }
+    }
+}

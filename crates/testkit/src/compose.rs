@@ -1,0 +1,105 @@
+//! The guide's commands, as it prints them, in folders of their own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::http::try_send;
+
+/// Longest wait for the service behind it.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What a compose file has brought up. Dropping it takes everything down again.
+pub struct Compose {
+    /// Where the service listens.
+    pub address: SocketAddr,
+    /// Whose engines are its own.
+    pub instance: String,
+    folder: PathBuf,
+    file: String,
+}
+
+impl Compose {
+    /// `cp .env.example .env && docker-compose -f <file> up -d`, with an instance and a port of its own and these settings in
+    /// `.env`.
+    pub async fn up(file: &str, settings: &[(&str, &str)]) -> Self {
+        static NUMBER: AtomicU16 = AtomicU16::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        let instance = format!("compose-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(format!("acemux-{instance}"));
+        std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
+        std::fs::copy(root.join(file), folder.join(file)).expect("it is there");
+        let mut env = std::fs::read_to_string(root.join(".env.example")).expect("it is there");
+        let port = 20_000 + u16::try_from(std::process::id() % 2_000).unwrap_or_default() + number;
+        env.extend([format!("\nINSTANCE_ID={instance}\nAPP_PORT={port}\n")]);
+        env.extend(settings.iter().map(|(name, value)| format!("{name}={value}\n")));
+        std::fs::write(folder.join(".env"), env).expect("the temporary folder can be written");
+        let compose =
+            Self { folder, file: file.to_owned(), address: ([127, 0, 0, 1], port).into(), instance };
+        compose.run(&["up", "-d"]);
+        compose.ready().await;
+        compose
+    }
+
+    /// `docker-compose -f <file> …`. Panics when it fails.
+    pub fn run(&self, arguments: &[&str]) {
+        let output = self.try_run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() || std::thread::panicking(), "docker-compose {arguments:?}: {said}");
+    }
+
+    /// `docker-compose -f <file> down …`. The network is everybody's who runs these files: while another test is in it, it
+    /// stays.
+    pub fn down(&self, arguments: &[&str]) {
+        let output = self.try_run(&[&["down"], arguments].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        let is_down = output.status.success() || said.contains("has active endpoints");
+        assert!(is_down || std::thread::panicking(), "docker-compose down: {said}");
+    }
+
+    fn try_run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new("docker-compose");
+        command.args(["-f", &self.file]).args(arguments).current_dir(&self.folder).env_remove("APP_PORT");
+        command.output().expect("docker-compose is installed")
+    }
+
+    /// Its engines, running or not: ids.
+    pub fn engines(&self) -> Vec<String> {
+        let filter = format!("label=io.acemux.instance={}", self.instance);
+        let list = Command::new("docker").args(["ps", "-aq", "--no-trunc", "--filter", &filter]).output();
+        let ids = list.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        ids.split_whitespace().map(str::to_owned).collect()
+    }
+
+    async fn ready(&self) {
+        let began = Instant::now();
+        let request = "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        loop {
+            match try_send(self.address, request).await {
+                Ok(reply) if reply.status == 200 => return,
+                _ => assert!(began.elapsed() < PATIENCE, "it does not become ready"),
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+impl Drop for Compose {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", String::from_utf8_lossy(&self.try_run(&["logs"]).stdout));
+        }
+        self.run(&["stop"]);
+        for id in self.engines() {
+            // What is left over has an instance of its own and disturbs nobody.
+            let _removed = Command::new("docker").args(["rm", "-f", &id]).output();
+        }
+        self.down(&["--volumes"]);
+        let _cleared = std::fs::remove_dir_all(&self.folder);
+    }
+}
