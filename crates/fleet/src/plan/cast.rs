@@ -142,7 +142,8 @@ fn ready_role(policy: &Policy, world: &World<'_>, engine: &EngineView) -> Role {
 /// idle ones. The others serve meanwhile.
 fn tolerate_all_but_one(all: &mut [(&EngineView, Role)]) {
     let works = |role: &Role| match role {
-        Role::Replaceable(reason) => *reason == Reason::Outdated || reason.is_weeding(),
+        Role::Replaceable(Reason::Outdated | Reason::Unbalanced { .. }) => true,
+        Role::Replaceable(reason) => reason.is_weeding(),
         _ => false,
     };
     let first = all

@@ -22,7 +22,8 @@ pub(super) fn forwarded_ports(world: &World<'_>, cast: &mut Cast<'_>) {
         });
         let candidate = stale.or_else(|| {
             let is_missing = !has_bearer(world, cast, &tunnel.name, port);
-            is_missing.then(|| idle_one(world, cast, &tunnel.name)).flatten()
+            let idle = is_missing.then(|| idle_one(cast, &tunnel.name)).flatten();
+            idle.filter(|at| cast.all.get(*at).is_some_and(|(engine, _)| may_be_weeded(world, engine)))
         });
         if let Some(at) = candidate {
             cast.give_up(at, reason);
@@ -30,13 +31,14 @@ pub(super) fn forwarded_ports(world: &World<'_>, cast: &mut Cast<'_>) {
     }
 }
 
-/// Not while streams wait: what is created for them may bring the balance by itself.
+/// Not while streams wait: what is created for them may bring the balance by itself. Without a pause between two, because
+/// each step comes nearer to an end.
 pub(super) fn balance(world: &World<'_>, cast: &mut Cast<'_>) {
     let stable = world.tunnels.iter().filter(|tunnel| tunnel.is_stable(world));
     let loads: Vec<_> = stable.map(|tunnel| (load(world, cast, &tunnel.name), &tunnel.name)).collect();
     let Some((least, fewer)) = loads.iter().min_by_key(|(load, _)| *load) else { return };
     let candidate = loads.iter().filter_map(|(load, tunnel)| {
-        let at = idle_one(world, cast, tunnel)?;
+        let at = idle_one(cast, tunnel)?;
         // Who has begun to go goes on until it is one more than enough.
         let is_going = cast.all.get(at).is_some_and(|(engine, _)| engine.cordoned);
         let tolerated = if is_going { 1 } else { IMBALANCE };
@@ -49,11 +51,9 @@ pub(super) fn balance(world: &World<'_>, cast: &mut Cast<'_>) {
 }
 
 /// One without streams and without a forwarded port; rather one that is shut already.
-fn idle_one(world: &World<'_>, cast: &Cast<'_>, tunnel: &TunnelName) -> Option<usize> {
-    let fits = |engine: &EngineView| {
-        let is_plain = engine.forwarded.is_none() && engine.used == 0;
-        engine.tunnel == *tunnel && is_plain && may_be_weeded(world, engine)
-    };
+fn idle_one(cast: &Cast<'_>, tunnel: &TunnelName) -> Option<usize> {
+    let fits =
+        |engine: &EngineView| engine.tunnel == *tunnel && engine.forwarded.is_none() && engine.used == 0;
     cast.find(|engine| engine.cordoned && fits(engine)).or_else(|| cast.find(fits))
 }
 

@@ -491,14 +491,7 @@ impl Reason {
 
     /// Whether it is why an engine goes that works and whose settings are the present ones.
     pub fn is_weeding(&self) -> bool {
-        matches!(
-            self,
-            Self::RunsAway { .. }
-                | Self::Old
-                | Self::Fat
-                | Self::ForwardedPort { .. }
-                | Self::Unbalanced { .. }
-        )
+        matches!(self, Self::RunsAway { .. } | Self::Old | Self::Fat | Self::ForwardedPort { .. })
     }
 }
 
