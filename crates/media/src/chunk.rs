@@ -24,8 +24,9 @@ const HOPELESS: u64 = 64 * 1024;
 const PROOF: u64 = 16;
 
 /// How long the beginning of an access unit is held until it is clear whether a decoder can start there. Parameter sets
-/// and supplemental information come first and fill several packets; at 500 kbit/s a packet takes 3 ms.
-const CANDIDATE_HOLD: Duration = Duration::from_millis(100);
+/// and supplemental information come first and fill several packets; at 500 kbit/s a packet takes 3 ms. Whoever reads the
+/// source in rounds brings the next packet up to an eighth of a second later.
+const CANDIDATE_HOLD: Duration = Duration::from_millis(250);
 /// Most streams a player does not need (service information, other programmes) whose jumps are announced as well, so
 /// that no stream of thousands makes every start point a megabyte.
 const MOST_OTHERS: usize = 32;

@@ -60,6 +60,8 @@ pub(crate) struct StartFinder {
     leading_seen: bool,
     /// What came since it last did.
     without_it: Option<Without>,
+    /// Its longest pause so far: a picture every ten seconds is one.
+    longest_pause: Duration,
     streams: Vec<Elementary>,
     scan: Option<UnitScan>,
     /// A packet without payload has flagged the access unit to come.
@@ -128,7 +130,8 @@ impl StartFinder {
             // The clock may go on where the picture was.
             if packet.has_payload() {
                 self.leading_seen = true;
-                self.without_it = None;
+                let pause = self.without_it.take().map_or(Duration::ZERO, |without| now.since(without.since));
+                self.longest_pause = self.longest_pause.max(pause);
             }
             return match leading.codec {
                 Codec::Audio => self.audio(packet, now),
@@ -146,8 +149,9 @@ impl StartFinder {
     /// Another stream's access unit begins, and the leading one has not shown itself for long.
     fn leading_is_away(&mut self, now: Moment) -> bool {
         let without = self.without_it.get_or_insert(Without { since: now, units: 0 });
-        without.units += 1;
-        self.leading_seen && without.units > UNITS_WITHOUT && now.since(without.since) >= PATIENCE
+        without.units = without.units.saturating_add(1);
+        let usual = (self.longest_pause * 2).clamp(PATIENCE, LONGEST_GROUP);
+        self.leading_seen && without.units > UNITS_WITHOUT && now.since(without.since) >= usual
     }
 
     /// The picture has stopped and the sound goes on: who joins is better off with it than with nothing.

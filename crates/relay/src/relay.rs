@@ -450,14 +450,13 @@ fn after_the_end(reason: EndReason, key: StreamKey) -> Result<Waited, StartError
         EndReason::NotStarted(error) => Err(error),
         EndReason::Shutdown => Err(StartError::Draining),
         EndReason::Merged(other) => Ok(Waited::Again(other)),
-        EndReason::Lost | EndReason::Stuck => Err(StartError::Gone),
+        EndReason::Lost | EndReason::Stuck | EndReason::Unjoinable => Err(StartError::Gone),
         EndReason::Idle
         | EndReason::Abandoned
         | EndReason::GaveWay
         | EndReason::UpstreamEnded
         | EndReason::UpstreamFailed(_)
         | EndReason::Stalled
-        | EndReason::Unjoinable
         | EndReason::Looping => Ok(Waited::Again(key)),
     }
 }

@@ -94,12 +94,26 @@ struct State {
     next: u64,
     bytes: usize,
     starts: VecDeque<Start>,
-    waiting: Slab<Option<Waker>>,
-    /// Of the readers that the last push has woken, the one whose turn comes last, until it has come.
+    waiting: Slab<Option<Waiting>>,
+    /// Of the readers that the last push has woken, one whose turn comes late, until it has come.
     last_in_line: Option<(usize, Instant)>,
     /// How long that took, and how many chunks readers have taken since the last push.
     delivery: Delivery,
     ended: Option<EndReason>,
+}
+
+/// A reader that waits.
+struct Waiting {
+    waker: Waker,
+    wants: Wanted,
+}
+
+/// What a reader waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Chunk,
+    /// A place to begin. A chunk without one is nothing to be woken for.
+    Start,
 }
 
 /// Where a reader may begin.
@@ -209,7 +223,7 @@ impl Cursor {
         state.served(*slot);
         let read = state.read(place);
         match &read {
-            Poll::Pending => state.wait(*slot, context.waker()),
+            Poll::Pending => state.wait(*slot, context.waker(), Wanted::Chunk),
             Poll::Ready(Read::Chunk(_)) => state.delivery.reads += 1,
             Poll::Ready(_) => {}
         }
@@ -231,14 +245,17 @@ impl Cursor {
         if !state.starts.is_empty() || state.ended.is_some() {
             return Poll::Ready(());
         }
-        state.wait(self.slot, context.waker());
+        state.wait(self.slot, context.waker(), Wanted::Start);
         Poll::Pending
     }
 }
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        self.state.lock().waiting.try_remove(self.slot);
+        let mut state = self.state.lock();
+        state.waiting.try_remove(self.slot);
+        // Who gets the slot next was not woken.
+        state.last_in_line.take_if(|(slot, _)| *slot == self.slot);
     }
 }
 
@@ -293,16 +310,21 @@ impl State {
         Poll::Ready(Read::Lagged { skipped, prelude: start.point.skip_prelude() })
     }
 
-    /// Takes the wakers of those who wait.
+    /// Takes the wakers of those who have got what they wait for.
     fn call(&mut self, woken: &mut Vec<Waker>) {
-        let mut last = None;
-        for (slot, waker) in &mut self.waiting {
-            if let Some(waker) = waker.take() {
+        let has_start = !self.starts.is_empty() || self.ended.is_some();
+        let (mut last, mut last_but_one) = (None, None);
+        for (slot, place) in &mut self.waiting {
+            let is_called = |waiting: &mut Waiting| waiting.wants == Wanted::Chunk || has_start;
+            if let Some(Waiting { waker, wants }) = place.take_if(is_called) {
                 woken.push(waker);
-                last = Some(slot);
+                if wants == Wanted::Chunk {
+                    last_but_one = last.replace(slot);
+                }
             }
         }
-        if let Some(slot) = last {
+        // The runtime runs the task first that was woken last, before all that are in its queue.
+        if let Some(slot) = last_but_one.or(last) {
             self.last_in_line = Some((slot, Instant::now()));
         }
     }
@@ -321,11 +343,14 @@ impl State {
         }
     }
 
-    fn wait(&mut self, slot: usize, waker: &Waker) {
+    fn wait(&mut self, slot: usize, waker: &Waker, wants: Wanted) {
         if let Some(place) = self.waiting.get_mut(slot) {
             match place {
-                Some(known) => known.clone_from(waker),
-                None => *place = Some(waker.clone()),
+                Some(known) => {
+                    known.waker.clone_from(waker);
+                    known.wants = wants;
+                }
+                None => *place = Some(Waiting { waker: waker.clone(), wants }),
             }
         }
     }
@@ -516,6 +541,33 @@ mod tests {
         let last = producer.push(chunk(10, 3, false));
         assert_eq!(last.reads, 5, "who is behind counts for what it takes");
         assert!(last.served_after.is_some());
+    }
+
+    /// A waker that counts.
+    #[derive(Default)]
+    struct Calls(std::sync::atomic::AtomicUsize);
+
+    impl std::task::Wake for Calls {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_place_to_begin_is_woken_for_nothing_else() {
+        let (mut producer, ring) = Ring::new(LIMITS);
+        let calls = Arc::new(Calls::default());
+        let waker = Waker::from(Arc::clone(&calls));
+        let (_, cursor) = ring.join(Duration::ZERO);
+        let mut start = std::pin::pin!(cursor.start());
+        assert!(start.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        for second in 0..5 {
+            producer.push(chunk(10, second, false));
+        }
+        assert_eq!(calls.0.load(std::sync::atomic::Ordering::Relaxed), 0);
+        producer.push(chunk(10, 5, true));
+        assert_eq!(calls.0.load(std::sync::atomic::Ordering::Relaxed), 1);
+        assert!(start.poll(&mut Context::from_waker(&waker)).is_ready());
     }
 
     #[test]

@@ -130,8 +130,9 @@ impl Tables {
         let Some(section) = self.pat.take(packet, 0x00) else { return false };
         // Another programme in front of ours changes nothing for who watches ours.
         let ours = self.listed.filter(|_| self.program.is_some());
-        let is_still_there = ours.is_some_and(|ours| programs(section).any(|listed| listed == ours));
-        let Some(listed) = programs(section).next().filter(|_| !is_still_there) else { return false };
+        let is_ours = |listed: &Listed| ours.is_some_and(|ours| ours.number == listed.number);
+        let still_ours = programs(section).find(is_ours);
+        let Some(listed) = still_ours.or_else(|| programs(section).next()) else { return false };
         if self.listed == Some(listed) {
             return false;
         }
@@ -362,6 +363,10 @@ mod tests {
         let in_front = [0, 2, 0xe0, 0x40, 0, 1, 0xe0, 0x30];
         take(&mut tables, &packets_of(0, &section(0, 7, 0xc3, &in_front)));
         assert_eq!(stream(&tables), Some(0x101), "another one in front");
+        let moved = [0, 2, 0xe0, 0x40, 0, 1, 0xe0, 0x31];
+        take(&mut tables, &packets_of(0, &section(0, 7, 0xc3, &moved)));
+        take(&mut tables, &packets_of(PMT + 1, &pmt(1, 3, 0)));
+        assert_eq!(stream(&tables), Some(0x103), "its table is elsewhere");
         take(&mut tables, &packets_of(0, &section(0, 7, 0xc5, &[0, 2, 0xe0, 0x40])));
         assert_eq!(stream(&tables), None, "it is withdrawn");
         take(&mut tables, &packets_of(0x40, &pmt(2, 2, 0)));

@@ -187,6 +187,22 @@ fn another_programme_in_front_of_ours_takes_no_start_point_away() {
 }
 
 #[test]
+fn a_picture_every_ten_seconds_stays_the_place_to_start() {
+    let (mut mux, mut bytes) = (Mux::new(FLAGGED), Vec::new());
+    for _ in 0..6 {
+        mux.become_like(FLAGGED);
+        bytes.extend(mux.packets(GOP));
+        mux.become_like(Style { no_video: true, ..FLAGGED });
+        bytes.extend(mux.packets(99 * GOP));
+    }
+    let chunks = chunks_of(&mut Chunker::new(LIMITS), &bytes, &[1000]);
+    // How long pictures are apart is known after the first pause.
+    let late = chunks.iter().filter(|chunk| chunk.media >= Duration::from_secs(11));
+    let kinds: Vec<_> = late.filter_map(|chunk| chunk.start.as_ref()).map(|start| start.kind()).collect();
+    assert_eq!(kinds, [StartKind::RandomAccess; 4], "one for each picture");
+}
+
+#[test]
 fn a_pause_of_the_source_does_not_make_sound_a_place_to_start() {
     let mut mux = Mux::new(FLAGGED);
     let (mut chunker, mut out) = (Chunker::new(LIMITS), Vec::new());

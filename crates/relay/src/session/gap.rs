@@ -119,7 +119,8 @@ impl Gap {
         hedge_at.map_or(self.due_at(), |at| at.min(self.due_at()))
     }
 
-    fn due_at(&self) -> Instant {
+    /// When the attempt or the pause is over.
+    pub(super) fn due_at(&self) -> Instant {
         let (Next::Attempt(at) | Next::Retry(at)) = self.next;
         at.min(self.until)
     }

@@ -156,10 +156,19 @@ pub struct Machine {
     began: Duration,
     /// When viewers last got something new from a source that had already shown that it plays.
     last_sound: Instant,
-    /// When the last gaps began and whose they were, the oldest first.
-    gaps: VecDeque<(Instant, Option<SourceId>)>,
+    /// The last gaps, the oldest first.
+    gaps: VecDeque<Past>,
     /// Its pauses, as a multiple of the usual ones.
     spread: f64,
+}
+
+/// A gap that was.
+#[derive(Debug)]
+struct Past {
+    began: Instant,
+    source: Option<SourceId>,
+    /// It was to be left, by an operator or for its engine's sake, and has not failed.
+    was_wanted: bool,
 }
 
 impl Machine {
@@ -202,6 +211,8 @@ impl Machine {
             State::Live => Some(self.last_data + self.timings.stall),
             State::Lingering { until } if self.is_recording => Some(*until),
             State::Lingering { until } => Some((*until).min(self.last_data + self.timings.hold)),
+            // Nothing is asked beside an attempt for nobody.
+            State::Recovering(gap) if self.viewers == 0 => Some(gap.due_at()),
             State::Recovering(gap) => Some(gap.deadline(&self.timings, standing, now)),
             State::Ended => None,
         }
@@ -357,16 +368,18 @@ impl Machine {
 
     /// Viewers are there, and another source is wanted. They are held since they last got something new.
     fn interrupted(&mut self, cause: Cause, failure: OpenError, now: Instant) -> Order {
-        while self.gaps.front().is_some_and(|(at, _)| *at + GAP_WINDOW <= now) {
+        while self.gaps.front().is_some_and(|gap| gap.began + GAP_WINDOW <= now) {
             self.gaps.pop_front();
         }
-        let is_flapping = cause != Cause::Wanted && self.gaps.len() >= QUICK_GAPS;
-        let failed = self.gaps.iter().filter_map(|(_, source)| source.as_ref());
-        let mut exclude: Vec<SourceId> = failed.chain(failure.source_id()).cloned().collect();
-        // A source that is to be left has not failed: however often an operator moves a stream, it is no gap.
-        if cause != Cause::Wanted {
-            self.gaps.push_back((now, failure.source_id().cloned()));
-        }
+        let is_wanted = cause == Cause::Wanted;
+        // However often a stream was moved: a source that breaks now is no reason to hesitate, and those that it has left
+        // are as good as others. But a move goes to none that it has just left.
+        let is_flapping = self.gaps.iter().filter(|gap| !gap.was_wanted).count() >= QUICK_GAPS && !is_wanted;
+        let source = failure.source_id().cloned();
+        self.gaps.push_back(Past { began: now, source, was_wanted: is_wanted });
+        let counts = |gap: &&Past| is_wanted || !gap.was_wanted;
+        let mut exclude: Vec<SourceId> =
+            self.gaps.iter().filter(counts).filter_map(|gap| gap.source.clone()).collect();
         exclude.dedup();
         let until = if cause == Cause::Wanted { now } else { self.last_sound } + self.timings.hold;
         let mut gap = Gap::new(cause, failure, until, now).avoiding(exclude).spread_by(self.spread);

@@ -390,6 +390,29 @@ fn however_often_an_operator_moves_a_stream_its_next_gap_is_healed_at_once() {
 }
 
 #[test]
+fn a_move_goes_to_no_engine_that_was_just_left() {
+    let mut bench = Bench::live();
+    for (at, left) in ["a", "b"].into_iter().enumerate() {
+        let order = bench.step(Step::Leave(refused(left)));
+        let avoided = [engine("a"), engine("b")];
+        assert!(matches!(&order, Order::Open { exclude, .. } if *exclude == avoided[..=at]), "{order:?}");
+        bench.takes(nowhere());
+    }
+}
+
+#[test]
+fn a_gap_that_everybody_has_left_is_looked_at_when_something_is_due_and_not_before() {
+    let mut bench = Bench::live();
+    bench.takes(broken("a"));
+    bench.asks(Stage::FirstByte);
+    bench.takes(Step::Viewers(0));
+    // Long past the moment at which a second source would be asked for somebody.
+    bench.now += Duration::from_secs(13);
+    let deadline = bench.deadline().expect("it will be decided");
+    assert!(deadline > bench.now, "it spins: {:?} ago", bench.now - deadline);
+}
+
+#[test]
 fn an_engine_that_breaks_while_it_is_left_is_a_gap() {
     let mut bench = Bench::live();
     bench.takes(Step::Leave(refused("a")));
