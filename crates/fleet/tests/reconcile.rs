@@ -845,3 +845,26 @@ async fn one_engine_of_each_vpn_has_its_forwarded_port() {
         .await;
     service.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_two_engines_behind_one_vpn_get_the_same_port_though_it_is_asked_for() {
+    let daemon = FakeDaemon::default();
+    let vpn = FakeVpn::new("gluetun");
+    vpn.runs('a', "first");
+    let service = Service::start_with(&daemon, behind(&[&vpn], 1));
+    service.has(1).await;
+    let with = |port| service.fleet.provision(Asked { port: Some(port), ..Asked::default() });
+    let used = service.fleet.engines().all()[0].engine.endpoint().port();
+    for (port, forwarded) in [(used, None), (19_123, Some(19_123))] {
+        vpn.forwards(forwarded);
+        let refused = with(port).await;
+        let taken = CommandError::Docker(ProvisionError::PortTaken { port }).to_string();
+        assert_eq!(refused.map_err(|error| error.to_string()).err(), Some(taken));
+    }
+    vpn.forwards(None);
+    assert_eq!(with(19_124).await.expect("it is free").host_http_port, 19_124);
+    let ports: Vec<u16> =
+        service.fleet.engines().all().iter().map(|member| member.engine.endpoint().port()).collect();
+    assert!(ports.len() == 2 && ports[0] != ports[1], "{ports:?}");
+    service.stop().await;
+}
