@@ -868,3 +868,32 @@ async fn no_two_engines_behind_one_vpn_get_the_same_port_though_it_is_asked_for(
     assert!(ports.len() == 2 && ports[0] != ports[1], "{ports:?}");
     service.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_in_a_network_that_is_none_of_our_vpns_serves_nobody() {
+    let daemon = FakeDaemon::default();
+    let vpn = FakeVpn::new("gluetun");
+    vpn.runs('a', "first");
+    let service = Service::start_with(&daemon, behind(&[&vpn], 1));
+    service.has(1).await;
+    let proper = daemon.0.lock().containers.values().next().expect("there is one").clone();
+    daemon.0.lock().removals_fail = Some(ProvisionError::Refused { detail: "not today".into() });
+    let mut stranger = proper.labels.clone();
+    stranger.insert(label::VPN_CONTAINER.to_owned(), "another".to_owned());
+    let mut nowhere = proper.labels.clone();
+    nowhere.remove(label::VPN_CONTAINER);
+    let mut elsewhere = proper.labels.clone();
+    elsewhere.insert(label::NAMESPACE.to_owned(), format!("{}@first", "b".repeat(64)));
+    for (name, labels) in [("acestream-7", stranger), ("acestream-8", nowhere), ("acestream-9", elsewhere)] {
+        daemon.add(name, labels);
+    }
+    for container in daemon.0.lock().containers.values_mut() {
+        container.inside.clone_from(&proper.inside);
+    }
+    sleep(Duration::from_secs(11)).await;
+    assert_eq!(daemon.names().len(), 4);
+    let used: Vec<String> =
+        service.fleet.engines().all().iter().map(|member| member.knowledge().name.clone()).collect();
+    assert_eq!(used, ["acestream-1"], "no stream is sent to the others");
+    service.stop().await;
+}
