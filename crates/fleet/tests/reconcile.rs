@@ -845,3 +845,55 @@ async fn one_engine_of_each_vpn_has_its_forwarded_port() {
         .await;
     service.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_two_engines_behind_one_vpn_get_the_same_port_though_it_is_asked_for() {
+    let daemon = FakeDaemon::default();
+    let vpn = FakeVpn::new("gluetun");
+    vpn.runs('a', "first");
+    let service = Service::start_with(&daemon, behind(&[&vpn], 1));
+    service.has(1).await;
+    let with = |port| service.fleet.provision(Asked { port: Some(port), ..Asked::default() });
+    let used = service.fleet.engines().all()[0].engine.endpoint().port();
+    for (port, forwarded) in [(used, None), (19_123, Some(19_123))] {
+        vpn.forwards(forwarded);
+        let refused = with(port).await;
+        let taken = CommandError::Docker(ProvisionError::PortTaken { port }).to_string();
+        assert_eq!(refused.map_err(|error| error.to_string()).err(), Some(taken));
+    }
+    vpn.forwards(None);
+    assert_eq!(with(19_124).await.expect("it is free").host_http_port, 19_124);
+    let ports: Vec<u16> =
+        service.fleet.engines().all().iter().map(|member| member.engine.endpoint().port()).collect();
+    assert!(ports.len() == 2 && ports[0] != ports[1], "{ports:?}");
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_in_a_network_that_is_none_of_our_vpns_serves_nobody() {
+    let daemon = FakeDaemon::default();
+    let vpn = FakeVpn::new("gluetun");
+    vpn.runs('a', "first");
+    let service = Service::start_with(&daemon, behind(&[&vpn], 1));
+    service.has(1).await;
+    let proper = daemon.0.lock().containers.values().next().expect("there is one").clone();
+    daemon.0.lock().removals_fail = Some(ProvisionError::Refused { detail: "not today".into() });
+    let mut stranger = proper.labels.clone();
+    stranger.insert(label::VPN_CONTAINER.to_owned(), "another".to_owned());
+    let mut nowhere = proper.labels.clone();
+    nowhere.remove(label::VPN_CONTAINER);
+    let mut elsewhere = proper.labels.clone();
+    elsewhere.insert(label::NAMESPACE.to_owned(), format!("{}@first", "b".repeat(64)));
+    for (name, labels) in [("acestream-7", stranger), ("acestream-8", nowhere), ("acestream-9", elsewhere)] {
+        daemon.add(name, labels);
+    }
+    for container in daemon.0.lock().containers.values_mut() {
+        container.inside.clone_from(&proper.inside);
+    }
+    sleep(Duration::from_secs(11)).await;
+    assert_eq!(daemon.names().len(), 4);
+    let used: Vec<String> =
+        service.fleet.engines().all().iter().map(|member| member.knowledge().name.clone()).collect();
+    assert_eq!(used, ["acestream-1"], "no stream is sent to the others");
+    service.stop().await;
+}

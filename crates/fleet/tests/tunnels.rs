@@ -441,6 +441,21 @@ async fn a_daemon_that_hangs_leaves_everything_as_it_was() {
     watched.stop().await;
 }
 
+#[tokio::test]
+async fn a_daemon_that_never_answers_freezes_no_verdict() {
+    let rig = Rig::new(Generation::V3_41, Some(Check::Healthy)).await;
+    let mut watched = rig.watched();
+    let before = watched.is("up").await;
+    rig.daemon.hangs.send_replace(true);
+    tokio::time::pause();
+    let report = watched.is("unsure").await;
+    assert_eq!(report.namespace(), before.namespace(), "its container is where it was");
+    rig.daemon.hangs.send_replace(false);
+    tokio::time::resume();
+    watched.is("up").await;
+    watched.stop().await;
+}
+
 /// Ten that hang delay no eleventh: each has a task of its own.
 #[tokio::test]
 async fn ten_hanging_control_servers_delay_no_other_tunnel() {

@@ -30,6 +30,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use self::pull::Pulls;
+use self::vpn::Joined;
 use crate::ident::{ContainerId, DockerName, InstanceId};
 use crate::plan::NAME_PREFIX;
 use crate::provisioner::{
@@ -77,6 +78,8 @@ struct Shared {
     /// Connected and with an agreed API version; forgotten when the daemon stops answering.
     client: Mutex<Option<Client>>,
     calls: Semaphore,
+    /// The networks that we were in when they were last told.
+    joined: Mutex<Joined>,
     pulls: Pulls,
     /// Creations: they end in order even when nobody waits for them any more.
     tasks: TaskTracker,
@@ -97,6 +100,7 @@ impl Docker {
             instance: options.instance,
             client: Mutex::new(None),
             calls: Semaphore::new(CALLS),
+            joined: Mutex::default(),
             pulls: Pulls::default(),
             tasks: TaskTracker::new(),
         })))

@@ -29,13 +29,13 @@ impl Docker {
         let inspect = async |client: Client| {
             client.inspect_container(name.as_str(), None::<InspectContainerOptions>).await
         };
-        let found = match self.call(INSPECT, inspect).await {
+        let (found, joined) = tokio::join!(self.call(INSPECT, inspect), self.joined_networks());
+        let found = match found {
             Ok(found) => found,
             Err(failure) if failure.status() == Some(404) => return Ok(None),
             Err(failure) => return Err(failure.into()),
         };
-        let ours = self.joined_networks().await.unwrap_or_default();
-        read(found, &ours).map(Some)
+        read(found, self.0.joined.lock().await.latest(joined)).map(Some)
     }
 
     pub(super) async fn restart(&self, id: &ContainerId) -> Result<(), ProvisionError> {
@@ -45,6 +45,20 @@ impl Docker {
             client.restart_container(id.as_str(), Some(options)).await
         };
         Ok(self.call(RESTART, restart).await?)
+    }
+}
+
+/// The networks that this process is in. One failed look at ourselves moves no engine to another address.
+#[derive(Default)]
+pub(super) struct Joined(Vec<String>);
+
+impl Joined {
+    /// What was told, or what was told last.
+    fn latest(&mut self, told: Option<Vec<String>>) -> &[String] {
+        if let Some(told) = told {
+            self.0 = told;
+        }
+        &self.0
     }
 }
 
@@ -155,6 +169,17 @@ mod tests {
         assert_eq!(vpn.ports, [(19_000, "127.0.0.1".to_owned(), 19_000)]);
         assert_eq!(vpn.env.get("WIREGUARD_PRIVATE_KEY").map(String::as_str), Some("hush="));
         assert!(!format!("{vpn:?}").contains("hush"), "{vpn:?}");
+    }
+
+    #[test]
+    fn a_failed_look_at_ourselves_moves_no_engine() {
+        let mut joined = Joined::default();
+        let mut first = |told| read(inspected(), joined.latest(told)).unwrap().addresses[0].to_string();
+        assert_eq!(first(None), "172.20.0.3", "nothing is known yet");
+        for told in [Some(vec!["zoo".to_owned()]), None, None] {
+            assert_eq!(first(told), "172.21.0.3");
+        }
+        assert_eq!(first(Some(Vec::new())), "172.20.0.3", "we have left it");
     }
 
     #[test]

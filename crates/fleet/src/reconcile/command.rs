@@ -8,6 +8,7 @@ use crate::backoff::Moment;
 use crate::command::{Command, CommandError, Provisioned};
 use crate::event::Event;
 use crate::plan::{Creation, Hold, Policy, Purpose, Reason, one_more};
+use crate::provisioner::ProvisionError;
 use crate::recipe::Recipe;
 use crate::snapshot::Rollout;
 use crate::spec::label;
@@ -106,6 +107,10 @@ impl Reconciler {
             Hold::NoTunnel { why } => CommandError::NoTunnel { why },
             _ => CommandError::NoPorts,
         })?;
+        // Two engines behind one VPN share its address: what one is told the other would do.
+        if let Some(port) = asked.filter(|port| self.is_port_taken(&creation.tunnel, *port)) {
+            return Err(ProvisionError::PortTaken { port }.into());
+        }
         Ok((creation, extra))
     }
 

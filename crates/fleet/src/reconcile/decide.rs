@@ -1,11 +1,12 @@
 //! What the plan is made from, and what pages are shown of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Reconciler;
-use super::daemon::{Answers, Seen};
+use super::daemon::{Answers, Daemon, Seen};
 use super::exits::Exit;
+use super::flight::Flight;
 use crate::backoff::Moment;
 use crate::dispatch::{Lack, Outlook};
 use crate::event::Event;
@@ -61,13 +62,14 @@ impl Reconciler {
     /// Keeps a few free ports at hand; each is probed again when it is used.
     pub(super) fn find_ports(&mut self, now: Moment) {
         let Self { exits, daemon, flight, options, .. } = self;
-        let creating = flight.creating();
-        let used = |tunnel: &TunnelName| {
-            let seen = daemon.seen.values().filter(|seen| TunnelName::of(&seen.container.labels) == *tunnel);
-            let creating = creating.iter().filter(|creation| creation.tunnel == *tunnel);
-            seen.flat_map(|seen| ports_of(&seen.container)).chain(creating.map(|one| one.port)).collect()
-        };
-        exits.find_ports(options.policy.concurrent, used, now);
+        exits.find_ports(options.policy.concurrent, |tunnel| used_ports(daemon, flight, tunnel), now);
+    }
+
+    /// Whether an engine behind this tunnel has the port or gets it, or it is kept for the one that is forwarded.
+    pub(super) fn is_port_taken(&self, tunnel: &TunnelName, port: u16) -> bool {
+        let is_kept =
+            self.exits.find(tunnel).is_some_and(|exit| exit.is_in_the_way(port, self.exits.https()));
+        is_kept || used_ports(&self.daemon, &self.flight, tunnel).contains(&port)
     }
 
     /// Tells what has become of tunnels, and moves engines along with the addresses at which they are reached.
@@ -265,7 +267,7 @@ impl Reconciler {
     }
 }
 
-fn home(container: &Container) -> Home {
+pub(super) fn home(container: &Container) -> Home {
     let joined = container.labels.get(label::NAMESPACE).and_then(|text| text.parse().ok());
     container.inside.clone().map_or(Home::Open, |container| Home::Inside { container, joined })
 }
@@ -290,6 +292,13 @@ fn word(standing: &Standing) -> &'static str {
         Standing::Ended { .. } => "ended",
         Standing::Leaving { .. } => "leaving",
     }
+}
+
+/// Ports that engines behind a tunnel have or get.
+fn used_ports(daemon: &Daemon, flight: &Flight, tunnel: &TunnelName) -> BTreeSet<u16> {
+    let seen = daemon.seen.values().filter(|seen| TunnelName::of(&seen.container.labels) == *tunnel);
+    let creating = flight.creating().into_iter().filter(|creation| creation.tunnel == *tunnel);
+    seen.flat_map(|seen| ports_of(&seen.container)).chain(creating.map(|one| one.port)).collect()
 }
 
 fn ports_of(container: &Container) -> impl Iterator<Item = u16> {

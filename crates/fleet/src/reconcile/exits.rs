@@ -68,6 +68,11 @@ impl Exits {
         select_all(changes).await;
     }
 
+    /// The HTTPS ports of all engines.
+    pub(super) fn https(&self) -> &HostPorts {
+        &self.https
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Exit> {
         self.all.iter()
     }
@@ -181,19 +186,22 @@ impl Exit {
         is_telling.then_some((self.name.clone(), report.health))
     }
 
+    /// Whether an engine with this port would have the forwarded one, or have it beside its own.
+    pub(super) fn is_in_the_way(&self, port: u16, https: &HostPorts) -> bool {
+        let forwarded = self.reports.borrow().forwarded;
+        let others = self.shared(port, https).map(|shared| [shared.p2p, shared.api]);
+        let mut all = others.into_iter().flatten().chain([port, self.https(port, https).get()]);
+        forwarded.is_some_and(|forwarded| all.any(|port| port == forwarded))
+    }
+
     fn view(&self, epoch: Instant, https: &HostPorts) -> TunnelView {
         let report = self.report();
-        let is_in_the_way = |port: &u16| {
-            let others = self.shared(*port, https).map(|shared| [shared.p2p, shared.api]);
-            let others = others.into_iter().flatten().chain([*port, self.https(*port, https).get()]);
-            report.forwarded.is_some_and(|forwarded| others.into_iter().any(|other| other == forwarded))
-        };
         TunnelView {
             name: self.name.clone(),
             namespace: report.namespace(),
             since: report.since.saturating_duration_since(epoch),
             down_since: self.down_since,
-            ports: self.candidates.iter().copied().filter(|port| !is_in_the_way(port)).collect(),
+            ports: self.candidates.iter().copied().filter(|port| !self.is_in_the_way(*port, https)).collect(),
             range: self.ports.range(),
             forwarded: report.forwarded,
             container: report.container.map(|container| container.id),

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::daemon::{Answers, Seen};
-use super::decide::forwarded;
+use super::decide::{forwarded, home};
 use super::exits::{Exit, Exits};
 use super::flight::Errand;
 use super::{Outcome, Reconciler, name_of};
@@ -18,7 +18,7 @@ use crate::backoff::Moment;
 use crate::event::Event;
 use crate::ident::ContainerId;
 use crate::member::{Contained, EngineKey, Health, Member};
-use crate::plan::{NAME_AVOIDED, Purpose};
+use crate::plan::{Home, NAME_AVOIDED, Purpose};
 use crate::provisioner::{Container, ContainerState, Neighbours, ProvisionError, Provisioner};
 use crate::recipe::Recipe;
 use crate::snapshot::{StrangerNote, strangers_by_instance};
@@ -240,7 +240,7 @@ impl Reconciler {
         let container = &seen.container;
         let is_up = matches!(container.state, ContainerState::Running | ContainerState::Paused);
         // One outside of its VPN is nobody's engine, however long its removal takes.
-        let is_outside = self.options.recipe.behind_vpn && container.inside.is_none();
+        let is_outside = self.options.recipe.behind_vpn && !is_behind_vpn(&self.exits, container);
         if !is_up || is_outside || self.flight.is_removing(id) {
             if !is_up {
                 self.engines.remove(&key);
@@ -320,6 +320,15 @@ impl Reconciler {
             self.creation_succeeded(purpose, now);
         }
     }
+}
+
+/// Whether it is in the network of the VPN that its label names, which is one of ours, and in that network's present life as
+/// far as it is known.
+fn is_behind_vpn(exits: &Exits, container: &Container) -> bool {
+    let Some(exit) = exits.find(&TunnelName::of(&container.labels)) else { return false };
+    let Home::Inside { container, joined: Some(joined) } = home(container) else { return false };
+    let is_over = exit.report().namespace().is_some_and(|present| present != joined);
+    exit.name != TunnelName::Direct && joined.id().as_str() == container && !is_over
 }
 
 /// Where it is reached; `None` when its labels do not say, or its VPN's address is not known.

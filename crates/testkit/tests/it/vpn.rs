@@ -301,6 +301,15 @@ async fn guides_mode(file: &str, vpns: usize, ports: [&str; 2]) {
         ],
     )
     .await;
+    // With two VPNs acemux does not wait to start until they are healthy.
+    let began = Instant::now();
+    let all_work = |page: &Value| {
+        page["vpns"].as_array().is_some_and(|vpns| vpns.iter().all(|vpn| vpn["health"] == "healthy"))
+    };
+    while !all_work(&get(compose.address, "/vpn/status").await.json().await) {
+        assert!(began.elapsed() < Duration::from_mins(1), "not all VPNs become healthy");
+        sleep(Duration::from_millis(200)).await;
+    }
     let mut viewer = StrictViewer::open(compose.address, ID).await;
     viewer.watch(Duration::from_secs(2)).await;
     viewer.assert_perfect();

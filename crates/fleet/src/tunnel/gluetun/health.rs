@@ -21,6 +21,8 @@ use crate::tunnel::Health;
 
 /// How long bad signs must last. gluetun's own restart of a tunnel takes 5 to 10 s; streams hold that long.
 pub(super) const DOWN_AFTER: Duration = Duration::from_secs(15);
+/// How long bad signs must last that are disputed: what arrives in a VPN's network may come from beside it, not through it.
+const DOWN_AFTER_AT_MOST: Duration = Duration::from_mins(1);
 /// How long good signs must last before a tunnel that was down is used again.
 pub(super) const UP_AFTER: Duration = Duration::from_secs(5);
 /// The longest that a tunnel must be good for which goes down again and again.
@@ -66,7 +68,7 @@ pub(super) struct Witnesses {
     pub(super) connected: usize,
     /// They say that they have none.
     pub(super) cut_off: usize,
-    /// More arrives than acknowledgements would account for.
+    /// More arrives than acknowledgements would account for. It may come from other containers of the same Docker network.
     pub(super) is_receiving: bool,
 }
 
@@ -76,7 +78,7 @@ impl Witnesses {
     }
 
     fn speak_against(self) -> bool {
-        !self.speak_for() && self.cut_off > 0
+        self.connected == 0 && self.cut_off > 0
     }
 }
 
@@ -86,14 +88,17 @@ pub(super) enum Sign {
     Good,
     /// Nothing speaks for it, and nothing against it.
     Mute(String),
+    /// Something speaks against it, and what arrives speaks for it.
+    Disputed(String),
     /// Something speaks against it.
     Bad(String),
     /// Its network is gone.
     Dead(String),
 }
 
-/// Weighs one look's evidence: the container first, then what its own check and its control server say, then engines. Bytes
-/// that arrive outweigh a check that is red; engines that are cut off outweigh one that is green.
+/// Weighs one look's evidence: the container first, then what its own check and its control server say, then engines. A VPN
+/// that gluetun calls off is off. Engines that are cut off outweigh a check that is green, and bytes that arrive dispute one
+/// that is red.
 pub(super) fn sign(evidence: &Evidence) -> Sign {
     let Evidence { container, control, engines } = evidence;
     let check = match container {
@@ -104,17 +109,16 @@ pub(super) fn sign(evidence: &Evidence) -> Sign {
         }
         Shown::Unknown => None,
     };
-    if engines.speak_against() {
-        return Sign::Bad("no engine inside has a network".to_owned());
-    }
+    let against = |why: &str| match engines.is_receiving {
+        true => Sign::Disputed(format!("{why}, and engines receive")),
+        false => Sign::Bad(why.to_owned()),
+    };
     match (check, control) {
-        (_, Control::Says(status)) if status.is_off() && !engines.is_receiving => {
+        (_, Control::Says(status)) if status.is_off() => {
             Sign::Bad(format!("gluetun says that its VPN is {}", status.as_str()))
         }
-        (Some(Check::Unhealthy), _) if engines.is_receiving => {
-            Sign::Mute("its health check fails, and engines receive".to_owned())
-        }
-        (Some(Check::Unhealthy), _) => Sign::Bad("its health check fails".to_owned()),
+        _ if engines.speak_against() => against("no engine inside has a network"),
+        (Some(Check::Unhealthy), _) => against("its health check fails"),
         (Some(Check::Starting), _) => Sign::Mute("its health check has not passed yet".to_owned()),
         (Some(Check::Healthy), _) | (None, Control::Says(LoopStatus::Running)) => Sign::Good,
         (None, Control::Says(status)) => {
@@ -175,24 +179,31 @@ impl Judge {
                     self.become_(Health::Up, now);
                 }
             }
+            // What was bad before stays bad until something good is seen.
             Sign::Mute(why) => {
-                (self.bad_since, self.good_since) = (None, None);
-                let why = if self.is_down() { Health::Down { why } } else { Health::Unsure { why } };
-                self.become_(why, now);
-            }
-            Sign::Bad(why) => {
                 self.good_since = None;
-                let bad_since = *self.bad_since.get_or_insert(now);
-                let lasts = now.duration_since(bad_since) >= DOWN_AFTER;
-                let is_down = lasts || self.is_down();
-                self.become_(if is_down { Health::Down { why } } else { Health::Unsure { why } }, now);
+                self.doubt(why, false, now);
             }
+            Sign::Disputed(why) => self.hold_against(why, DOWN_AFTER_AT_MOST, now),
+            Sign::Bad(why) => self.hold_against(why, DOWN_AFTER, now),
             Sign::Dead(why) => {
                 self.good_since = None;
                 self.bad_since.get_or_insert(now);
                 self.become_(Health::Down { why }, now);
             }
         }
+    }
+
+    fn hold_against(&mut self, why: String, limit: Duration, now: Instant) {
+        self.good_since = None;
+        let bad_since = *self.bad_since.get_or_insert(now);
+        self.doubt(why, now.duration_since(bad_since) >= limit, now);
+    }
+
+    /// What is down stays down; what is not becomes unsure, or down when the doubt has lasted.
+    fn doubt(&mut self, why: String, lasts: bool, now: Instant) {
+        let is_down = lasts || self.is_down();
+        self.become_(if is_down { Health::Down { why } } else { Health::Unsure { why } }, now);
     }
 
     fn is_down(&self) -> bool {
@@ -233,6 +244,7 @@ mod tests {
         match sign {
             Sign::Good => "good",
             Sign::Mute(_) => "mute",
+            Sign::Disputed(_) => "disputed",
             Sign::Bad(_) => "bad",
             Sign::Dead(_) => "dead",
         }
@@ -289,7 +301,16 @@ mod tests {
     fn a_vpn_that_is_off_is_off_though_its_check_is_still_green() {
         for status in [LoopStatus::Stopped, LoopStatus::Crashed, LoopStatus::Stopping, LoopStatus::Completed]
         {
-            assert_eq!(kind(&sign(&evidence(Some(Check::Healthy), Control::Says(status)))), "bad");
+            for check in [Some(Check::Healthy), Some(Check::Unhealthy), None] {
+                let mut off = evidence(check, Control::Says(status));
+                assert_eq!(kind(&sign(&off)), "bad");
+                off.engines.is_receiving = true;
+                assert_eq!(
+                    kind(&sign(&off)),
+                    "bad",
+                    "what arrives may come from beside: {check:?} {status:?}"
+                );
+            }
         }
     }
 
@@ -302,7 +323,7 @@ mod tests {
         assert_eq!(kind(&sign(&green)), "good", "one that is connected speaks for it");
         let mut red = evidence(Some(Check::Unhealthy), Control::Says(LoopStatus::Running));
         red.engines.is_receiving = true;
-        assert_eq!(kind(&sign(&red)), "mute");
+        assert_eq!(kind(&sign(&red)), "disputed");
         red.engines.is_receiving = false;
         red.engines.connected = 3;
         assert_eq!(kind(&sign(&red)), "bad", "what they say is older than what they receive");
@@ -337,6 +358,25 @@ mod tests {
             [(at, Sign::Good), (at + 20, bad()), (at + 21, bad())]
         });
         assert!(story(signs).iter().all(|(_, health)| *health != "down"));
+    }
+
+    /// What is received may be other containers' chatter on the same network, so it buys time and nothing more.
+    #[test]
+    fn a_check_that_fails_while_engines_receive_is_down_within_a_minute() {
+        let mut red = evidence(Some(Check::Unhealthy), Control::Closed);
+        red.engines.is_receiving = true;
+        let disputed = || sign(&red);
+        let told = story((0..=60).map(|second| (second, if second == 0 { Sign::Good } else { disputed() })));
+        assert!(told[1..60].iter().all(|(_, health)| *health == "unsure"), "{told:?}");
+        assert_eq!(story((0..=61).map(|second| (second, disputed()))).last(), Some(&(61, "down")));
+    }
+
+    #[test]
+    fn signs_that_say_nothing_between_bad_ones_do_not_begin_anew() {
+        let between = |other: fn() -> Sign| {
+            story((0..10).flat_map(|round| [(round * 4, bad()), (round * 4 + 2, other())]))
+        };
+        assert_eq!(between(mute).last(), Some(&(38, "down")));
     }
 
     #[test]

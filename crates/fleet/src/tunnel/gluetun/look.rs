@@ -65,6 +65,25 @@ struct Told {
     port: Option<Answer<Option<u16>>>,
 }
 
+impl Found {
+    /// Of a look that took too long: nobody has said anything.
+    pub(super) fn nothing(memory: &Memory, settings: &Settings) -> Self {
+        let why = "nothing was heard of it in time";
+        let known = memory.container.as_ref();
+        let told = Told { status: Answer::Unknown(why.to_owned()), place: None, port: None };
+        Self {
+            container: Err(ProvisionError::Unreachable { detail: why.to_owned() }),
+            credentials: known
+                .map(|container| Credentials::of(&settings.credentials, &container.env))
+                .unwrap_or_default(),
+            told: Some(told),
+            witnesses: Witnesses::default(),
+            received: None,
+            unreached: None,
+        }
+    }
+}
+
 impl Look<'_> {
     /// Asks the daemon, then everybody else at once.
     pub(super) async fn take(&self, memory: &Memory, now: Instant) -> Found {

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::auth::Credentials;
-use self::look::{Look, Memory};
+use self::look::{Found, Look, Memory};
 use super::{Report, Tunnel, TunnelName};
 use crate::dispatch::Engines;
 use crate::ident::DockerName;
@@ -103,7 +103,7 @@ impl Gluetun {
         }
     }
 
-    /// Looks and publishes. A look that takes too long leaves everything as it was: it says nothing about the tunnel.
+    /// Looks and publishes. A look that takes too long has found nothing, and no verdict outlives what it was made from.
     async fn look(&self, memory: &mut Memory) {
         let look = Look {
             name: &self.container,
@@ -112,16 +112,15 @@ impl Gluetun {
             inside: self.engines.inside(&self.name),
         };
         let found = timeout(LONGEST_LOOK, look.take(memory, Instant::now())).await;
-        if let Ok(found) = found {
-            let report = memory.judge(found, Instant::now());
-            self.reports.send_if_modified(|published| {
-                // That it was looked at once more wakes nobody.
-                published.exit.looked_at = report.exit.looked_at;
-                let is_news = *published != report;
-                *published = report;
-                is_news
-            });
-        }
+        let found = found.unwrap_or_else(|_| Found::nothing(memory, &self.settings));
+        let report = memory.judge(found, Instant::now());
+        self.reports.send_if_modified(|published| {
+            // That it was looked at once more wakes nobody.
+            published.exit.looked_at = report.exit.looked_at;
+            let is_news = *published != report;
+            *published = report;
+            is_news
+        });
     }
 }
 
