@@ -141,7 +141,13 @@ async fn engines_are_in_their_vpns_networks_and_nowhere_else() {
 /// What happens to one VPN while ten people watch.
 async fn survives(test: &str, ports: &str, event: impl AsyncFnOnce(&VpnContainer)) {
     // Two engines behind each VPN, three streams on each: one VPN alone has room for all five channels.
-    let settings = [("MIN_REPLICAS", "4"), ("MAX_REPLICAS", "8"), ("MIN_FREE_REPLICAS", "0")];
+    // Only idle engines change places, and streams that nobody watches any more are over soon.
+    let settings = [
+        ("MIN_REPLICAS", "4"),
+        ("MAX_REPLICAS", "8"),
+        ("MIN_FREE_REPLICAS", "0"),
+        ("STREAM_IDLE_TIMEOUT", "2s"),
+    ];
     let behind = Behind::two(test, ports, &settings).await;
     behind.balanced(2).await;
     let audience = Audience::gather(&behind.program, Duration::from_secs(40)).await;
@@ -224,7 +230,7 @@ async fn when_no_vpn_works_new_viewers_are_told_and_running_ones_held_until_one_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_in_the_middle_of_a_vpns_restart_leaves_nothing_outside_and_all_comes_back() {
-    let mut behind = Behind::two("vpn-crash", "22640-22679", &[]).await;
+    let mut behind = Behind::two("vpn-crash", "22640-22679", &[("STREAM_IDLE_TIMEOUT", "2s")]).await;
     behind.balanced(1).await;
     for event in ["restart", "recreate", "pause"] {
         match event {
