@@ -456,6 +456,35 @@ async fn a_daemon_that_never_answers_freezes_no_verdict() {
     watched.stop().await;
 }
 
+#[tokio::test]
+async fn what_is_known_of_an_exit_goes_with_its_container() {
+    type Change = fn(&FakeDaemon);
+    let pause: Change = |daemon| daemon.change(|vpn| vpn.state = ContainerState::Paused);
+    let end: Change = |daemon| daemon.change(|vpn| vpn.state = ContainerState::Exited);
+    for fall in [pause, end, FakeDaemon::remove as Change] {
+        let rig = Rig::new(Generation::V3_41, Some(Check::Healthy)).await;
+        let mut watched = rig.watched();
+        assert!(watched.is("up").await.exit.address.is_some());
+        fall(&rig.daemon);
+        let report = watched.is("down").await;
+        assert_eq!((report.exit.address, report.exit.country, report.forwarded), (None, None, None));
+        watched.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_told_again_for_a_minute_is_not_known() {
+    let rig = Rig::new(Generation::V3_41, Some(Check::Healthy)).await;
+    let mut watched = rig.watched();
+    assert!(watched.is("up").await.exit.address.is_some());
+    rig.gluetun.set_fault(GluetunRule::everywhere(GluetunFault::Hang));
+    tokio::time::pause();
+    let is_gone = |report: &Report| report.exit.address.is_none() && report.exit.country.is_none();
+    let gone = timeout(Duration::from_secs(70), watched.reports.wait_for(is_gone)).await;
+    assert_eq!(gone.expect("it is not known any more").unwrap().health, Health::Up);
+    watched.stop().await;
+}
+
 /// Ten that hang delay no eleventh: each has a task of its own.
 #[tokio::test]
 async fn ten_hanging_control_servers_delay_no_other_tunnel() {

@@ -503,6 +503,25 @@ mod tests {
     }
 
     #[test]
+    fn a_range_of_a_vpn_that_has_a_port_for_every_engine_is_enough() {
+        let warned = |range| {
+            let written = Written::from_pairs([
+                ("GLUETUN_CONTAINER_NAME", "gluetun"),
+                ("GLUETUN_PORT_RANGE_1", range),
+                ("MIN_REPLICAS", "5"),
+                ("MAX_REPLICAS", "5"),
+            ]);
+            resolve::resolve(&written).unwrap().warnings(&written).join("\n")
+        };
+        assert!(!warned("19000-19004").contains("ranges of the VPNs"), "{}", warned("19000-19004"));
+        assert!(
+            warned("19000-19003").contains("4 ports for MIN_REPLICAS=5 engines"),
+            "{}",
+            warned("19000-19003")
+        );
+    }
+
+    #[test]
     fn vpn_settings_that_contradict_each_other_are_refused_with_a_sentence() {
         let one = ("GLUETUN_CONTAINER_NAME", "gluetun");
         let two = ("GLUETUN_CONTAINER_NAME_2", "gluetun2");
@@ -526,6 +545,27 @@ mod tests {
                 "ranges of ports that do not overlap",
             ),
             (vec![one, ("GLUETUN_API_PORT", "19001")], "outside of the ranges"),
+            (vec![one, ("GLUETUN_API_PORT", "45001")], "outside of the ranges"),
+            (vec![one, ("GLUETUN_PORT_RANGE_1", "7990-8010"), ("APP_PORT", "9000")], "without gluetun's own"),
+            (vec![one, ("GLUETUN_PORT_RANGE_1", "8001-8100"), ("APP_PORT", "9000")], "without gluetun's own"),
+            (vec![one, ("ACE_HTTPS_RANGE", "7000-8000")], "without gluetun's own"),
+            (
+                vec![one, ("GLUETUN_PORT_RANGE_1", "45900-46100")],
+                "engines' HTTP and HTTPS ports that do not overlap",
+            ),
+            (
+                vec![one, ("ACE_HTTPS_RANGE", "19400-20400")],
+                "engines' HTTP and HTTPS ports that do not overlap",
+            ),
+            (
+                vec![
+                    one,
+                    two,
+                    ("GLUETUN_PORT_RANGE_1", "19000-19099"),
+                    ("GLUETUN_PORT_RANGE_2", "44900-45000"),
+                ],
+                "engines' HTTP and HTTPS ports that do not overlap",
+            ),
             (vec![one, ("MAX_ACTIVE_REPLICAS", "3"), ("MIN_REPLICAS", "4")], "at most MAX_ACTIVE_REPLICAS"),
             (vec![one, ("GLUETUN_API_USER", "u")], "a user with a GLUETUN_API_PASSWORD"),
             (

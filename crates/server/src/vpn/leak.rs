@@ -52,17 +52,18 @@ pub struct Proof {
 impl Proof {
     /// Compares an exit. `others` are the other exits' addresses.
     pub fn of(exit: Option<IpAddr>, addresses: &Addresses, others: &[IpAddr]) -> Self {
+        let exit = exit.map(|exit| exit.to_canonical());
         let kind = |is_kind: fn(&IpAddr) -> bool| {
             let exit = exit.filter(is_kind);
+            let compare = |with: &[IpAddr], counts: fn(&IpAddr) -> bool| {
+                let with = with.iter().map(IpAddr::to_canonical);
+                compare(exit, with.filter(|address| is_kind(address) && counts(address)))
+            };
             Compared {
                 exit,
-                from_interfaces: compare(
-                    exit,
-                    addresses.interfaces.iter().filter(|one| is_public(one)),
-                    is_kind,
-                ),
-                from_host_public_ip: compare(exit, addresses.declared.iter(), is_kind),
-                from_other_exits: compare(exit, others.iter(), is_kind),
+                from_interfaces: compare(&addresses.interfaces, is_public),
+                from_host_public_ip: compare(&addresses.declared, |_| true),
+                from_other_exits: compare(others, |_| true),
             }
         };
         Self { ipv4: kind(IpAddr::is_ipv4), ipv6: kind(IpAddr::is_ipv6) }
@@ -76,16 +77,17 @@ impl Proof {
     }
 }
 
-fn compare<'a>(
-    exit: Option<IpAddr>,
-    with: impl Iterator<Item = &'a IpAddr>,
-    is_kind: fn(&IpAddr) -> bool,
-) -> Finding {
-    let with: Vec<&IpAddr> = with.filter(|address| is_kind(address)).collect();
-    match exit {
-        Some(exit) if with.contains(&&exit) => Finding::Same,
-        Some(_) if !with.is_empty() => Finding::Differs,
-        _ => Finding::NotCompared,
+fn compare(exit: Option<IpAddr>, mut with: impl Iterator<Item = IpAddr>) -> Finding {
+    let (Some(exit), Some(first)) = (exit, with.next()) else { return Finding::NotCompared };
+    let is_same = is_one_place(exit, first) || with.any(|address| is_one_place(exit, address));
+    if is_same { Finding::Same } else { Finding::Differs }
+}
+
+/// The same address, or two of one IPv6 /64: who has one of them has them all, and changes them.
+fn is_one_place(one: IpAddr, other: IpAddr) -> bool {
+    match (one, other) {
+        (IpAddr::V6(one), IpAddr::V6(other)) => one.segments()[..4] == other.segments()[..4],
+        _ => one == other,
     }
 }
 
@@ -176,6 +178,25 @@ mod tests {
         assert!(proof("2001:db8::7", &["198.51.100.7", "2001:db8::7"], &[], &[]).is_exposed());
         assert!(!proof("203.0.113.7", &["198.51.100.7"], &[], &["203.0.113.7"]).is_exposed());
         assert_eq!(proof("203.0.113.7", &[], &[], &["203.0.113.7"]).ipv4.from_other_exits, Finding::Same);
+    }
+
+    /// A host has many addresses of one IPv6 prefix, and changes them.
+    #[test]
+    fn another_address_of_the_same_prefix_is_the_same_place() {
+        for (exit, declared, is_exposed) in [
+            ("2001:db8:0:1::7", "2001:db8:0:1:abcd:ef01:2345:6789", true),
+            ("2001:db8:0:1::7", "2001:db8:0:2::7", false),
+            ("203.0.113.7", "203.0.113.8", false),
+            ("::ffff:203.0.113.7", "203.0.113.7", true),
+            ("203.0.113.7", "::ffff:203.0.113.7", true),
+            ("::ffff:203.0.113.7", "::ffff:203.0.113.8", false),
+        ] {
+            assert_eq!(proof(exit, &[declared], &[], &[]).is_exposed(), is_exposed, "{exit} {declared}");
+            assert_eq!(proof(exit, &[], &[declared], &[]).is_exposed(), is_exposed, "{exit} {declared}");
+        }
+        let mapped = proof("::ffff:203.0.113.7", &[], &["::ffff:192.168.1.5"], &["203.0.113.7"]);
+        assert_eq!((mapped.ipv4.from_interfaces, mapped.ipv6.exit), (Finding::NotCompared, None));
+        assert_eq!(mapped.ipv4.from_other_exits, Finding::Same);
     }
 
     #[test]

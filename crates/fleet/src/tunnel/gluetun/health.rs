@@ -109,9 +109,12 @@ pub(super) fn sign(evidence: &Evidence) -> Sign {
         }
         Shown::Unknown => None,
     };
-    let against = |why: &str| match engines.is_receiving {
-        true => Sign::Disputed(format!("{why}, and engines receive")),
-        false => Sign::Bad(why.to_owned()),
+    let against = |why: &str| {
+        if engines.is_receiving {
+            Sign::Disputed(format!("{why}, and engines receive"))
+        } else {
+            Sign::Bad(why.to_owned())
+        }
     };
     match (check, control) {
         (_, Control::Says(status)) if status.is_off() => {

@@ -36,6 +36,9 @@ const ENGINE: Duration = Duration::from_secs(2);
 const CONNECT: Duration = Duration::from_secs(1);
 /// An address and a port are asked for at least so often, whatever the setting.
 const ASKED_AT_LEAST: Duration = Duration::from_secs(30);
+/// How long an address is believed that is not told again: a VPN that reconnects has another one, and an old one proves
+/// nothing.
+const PLACE_LASTS: Duration = Duration::from_mins(1);
 /// More than acknowledgements and keep-alives: 64 kbit/s, the least that a radio stream has.
 const RECEIVING: f64 = 8_000.0;
 
@@ -189,6 +192,8 @@ pub(super) struct Memory {
     namespace: Option<Namespace>,
     forwarded: Forwarded,
     place: Place,
+    /// When it told its place last.
+    placed: Option<Instant>,
     forwarded_since: Option<Timestamp>,
     status: Option<LoopStatus>,
     asked_all: Option<Instant>,
@@ -205,6 +210,7 @@ impl Memory {
             namespace: None,
             forwarded: Forwarded::default(),
             place: Place::default(),
+            placed: None,
             forwarded_since: None,
             status: None,
             asked_all: None,
@@ -267,6 +273,10 @@ impl Memory {
             self.judge.see(health::Sign::Dead("its container was started anew".to_owned()), now);
             self.forget_exit();
         }
+        // What does not run has no exit.
+        if namespace.is_none() {
+            self.forget_exit();
+        }
         self.namespace = namespace.or(self.namespace.take());
         self.container = container;
         self.container
@@ -276,7 +286,7 @@ impl Memory {
 
     fn forget_exit(&mut self) {
         (self.forwarded, self.place) = (Forwarded::default(), Place::default());
-        (self.forwarded_since, self.status, self.asked_all) = (None, None, None);
+        (self.forwarded_since, self.status, self.asked_all, self.placed) = (None, None, None, None);
         self.received = None;
         self.closed.clear();
     }
@@ -291,7 +301,7 @@ impl Memory {
             self.closed.extend([status.closed(), place, port].into_iter().flatten());
         }
         if let Some(Answer::Says(place)) = place {
-            self.place = place;
+            (self.place, self.placed) = (place, Some(now));
         }
         if let Some(port) = port {
             self.take_port(&port, now);
@@ -326,7 +336,9 @@ impl Memory {
     }
 
     fn exit(&self, credentials: &Credentials, unreached: Option<String>, now: Instant) -> Exit {
-        let Place { address, country, region, city } = self.place.clone();
+        let is_fresh = self.placed.is_some_and(|placed| now.duration_since(placed) <= PLACE_LASTS);
+        let place = is_fresh.then(|| self.place.clone());
+        let Place { address, country, region, city } = place.unwrap_or_default();
         let env = self.container.as_ref().map(|container| &container.env);
         let provider = env.and_then(|env| env.get("VPN_SERVICE_PROVIDER"));
         let role = (!self.closed.is_empty()).then(|| auth::role_to_add(&self.closed, credentials));

@@ -16,6 +16,8 @@ const CONTAINERS: [(&str, &str); 2] = [
 /// The same for any number of them.
 const LIST: &str = "GLUETUN_CONTAINER_NAMES";
 const RANGES: &str = "GLUETUN_PORT_RANGES";
+/// Where gluetun's control server listens when nobody says so: its own default, and that of the compose files.
+const CONTROL_PORTS: [u16; 2] = [8000, 8001];
 
 impl Resolver<'_> {
     pub(super) fn vpn(&self) -> Vpn {
@@ -109,11 +111,33 @@ impl Resolver<'_> {
         let overlaps = |range: &PortRange| ranges.iter().filter(|other| other.overlaps(*range)).count() > 1;
         let name = if self.optional(RANGES).is_some() { RANGES } else { "GLUETUN_PORT_RANGE_2" };
         self.require(name, !ranges.iter().any(overlaps), "ranges of ports that do not overlap");
-        let own = config.vpn.control_port.is_some_and(|port| ranges.iter().any(|range| range.contains(port)));
-        self.require("GLUETUN_API_PORT", !own, "a port outside of the ranges that engines have");
+        self.check_ports_inside(config, &ranges);
         let app = config.listen.port;
         let apart = !ranges.iter().any(|range| range.contains(app));
         self.require("GLUETUN_PORT_RANGE_1", apart, &format!("a range without APP_PORT, which is {app}"));
+    }
+
+    /// Engines' HTTP and HTTPS ports and the control server's share one network.
+    fn check_ports_inside(&mut self, config: &Config, ranges: &[PortRange]) {
+        if ranges.is_empty() {
+            return;
+        }
+        let https = config.fleet.https_ports;
+        let is_written = |name: &&str| self.optional(name).is_some();
+        let http_name = ["GLUETUN_PORT_RANGE_1", "GLUETUN_PORT_RANGE_2", RANGES].into_iter().find(is_written);
+        let name =
+            ["ACE_HTTPS_RANGE"].into_iter().find(is_written).or(http_name).unwrap_or("PORT_RANGE_HOST");
+        let apart = !ranges.iter().any(|range| range.overlaps(https));
+        self.require(name, apart, "ranges of engines' HTTP and HTTPS ports that do not overlap");
+        let is_engines =
+            |port: &u16| https.contains(*port) || ranges.iter().any(|range| range.contains(*port));
+        if let Some(port) = config.vpn.control_port {
+            let accepted = "a port outside of the ranges that engines have";
+            self.require("GLUETUN_API_PORT", !is_engines(&port), accepted);
+            return;
+        }
+        let accepted = "a range without gluetun's own 8000 and 8001, or set with GLUETUN_API_PORT";
+        self.require(name, !CONTROL_PORTS.iter().any(is_engines), accepted);
     }
 
     fn check_gluetun_login(&mut self) {
@@ -160,9 +184,11 @@ pub(super) fn warnings(written: &Written, config: &Config) -> Vec<String> {
         ));
     }
     let ports: usize = config.vpn.tunnels.iter().map(|tunnel| tunnel.ports.len()).sum();
-    // Each engine has three: its API, HTTPS and peers.
-    if ports < 3 * config.fleet.min_replicas {
-        warnings.push(format!("the ranges of the VPNs have {ports} ports and every engine needs three"));
+    // One each: HTTPS and peers have ranges of their own.
+    let engines = config.fleet.min_replicas;
+    if ports < engines {
+        warnings
+            .push(format!("the ranges of the VPNs have {ports} ports for MIN_REPLICAS={engines} engines"));
     }
     warnings
 }
