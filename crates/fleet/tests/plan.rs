@@ -1307,8 +1307,12 @@ fn what_is_behind_a_vpn_that_was_taken_out_of_the_settings_goes_at_once_and_is_n
     let starting = EngineView { standing: Standing::Starting { since: s(999) }, ..former.clone() };
     for behind in [direct(), vpn(1, 0)] {
         for engine in [&former, &starting] {
-            let plan =
-                planned(std::slice::from_ref(&behind), &policy(1, 4, 0, 1), &[engine.clone()], (0, &[]));
+            let plan = planned(
+                std::slice::from_ref(&behind),
+                &policy(1, 4, 0, 1),
+                std::slice::from_ref(engine),
+                (0, &[]),
+            );
             let why = "it is behind the VPN gluetun-3, which is in the settings no more".to_owned();
             assert_eq!(removed(&plan), [(1, why)]);
             assert_eq!(
