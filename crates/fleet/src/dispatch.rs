@@ -186,6 +186,8 @@ pub struct Engines {
     deliveries: Deliveries,
     /// What channels have shown about VPNs' exits.
     blame: Mutex<Blame>,
+    /// Tunnels of which it is not known just now whether they work.
+    unsure: Mutex<BTreeSet<TunnelName>>,
     /// Sessions of all engines, those included that are gone.
     totals: Arc<SessionTotals>,
     /// For how many milliseconds this program has stood still since it began.
@@ -343,6 +345,7 @@ impl Engines {
             due: watch::Sender::new(None),
             deliveries: Deliveries::default(),
             blame: Mutex::default(),
+            unsure: Mutex::default(),
             totals,
             stood_still: AtomicU64::new(0),
             last_short: Mutex::default(),
@@ -371,7 +374,14 @@ impl Engines {
 
     /// Tunnels that new streams avoid while there are others.
     fn avoided(&self) -> BTreeSet<TunnelName> {
-        self.blame.lock().avoided(Instant::now())
+        let mut avoided = self.blame.lock().avoided(Instant::now());
+        avoided.extend(self.unsure.lock().iter().cloned());
+        avoided
+    }
+
+    /// Of which tunnels it is not known whether they work: streams start there last.
+    pub(crate) fn set_unsure(&self, tunnels: BTreeSet<TunnelName>) {
+        *self.unsure.lock() = tunnels;
     }
 
     /// Why new streams avoid this tunnel, if they do.

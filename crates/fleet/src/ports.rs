@@ -22,7 +22,7 @@ pub struct PortPool {
     range: RangeInclusive<u16>,
     /// Where the kernel takes the ports of outgoing connections; a client socket there blocks a listener even in
     /// `TIME_WAIT`.
-    ephemeral: RangeInclusive<u16>,
+    ephemeral: Option<RangeInclusive<u16>>,
     quarantined: BTreeMap<u16, Moment>,
     next: u16,
 }
@@ -30,8 +30,17 @@ pub struct PortPool {
 impl PortPool {
     /// Ports of `range` that are not in `ephemeral`.
     pub fn new(range: RangeInclusive<u16>, ephemeral: RangeInclusive<u16>) -> Self {
+        Self { ephemeral: Some(ephemeral), ..Self::elsewhere(range) }
+    }
+
+    /// All ports of `range`, in a network that is not this machine's.
+    pub fn elsewhere(range: RangeInclusive<u16>) -> Self {
         let next = *range.start();
-        Self { range, ephemeral, quarantined: BTreeMap::new(), next }
+        Self { range, ephemeral: None, quarantined: BTreeMap::new(), next }
+    }
+
+    fn is_ephemeral(&self, port: u16) -> bool {
+        self.ephemeral.as_ref().is_some_and(|ephemeral| ephemeral.contains(&port))
     }
 
     /// No engine could be started on it at `now`.
@@ -52,7 +61,7 @@ impl PortPool {
         let start = if self.range.contains(&self.next) { self.next } else { *self.range.start() };
         let round = (start..=*self.range.end()).chain(*self.range.start()..start);
         let found: Vec<u16> = round
-            .filter(|port| !self.ephemeral.contains(port) && !used.contains(port))
+            .filter(|port| !self.is_ephemeral(*port) && !used.contains(port))
             .filter(|port| !self.quarantined.contains_key(port))
             .take(PROBES)
             .filter(|port| is_free(*port))
@@ -66,7 +75,7 @@ impl PortPool {
 
     /// Whether no port of the range can ever be used.
     pub fn is_hopeless(&self) -> bool {
-        self.range.clone().all(|port| self.ephemeral.contains(&port))
+        self.range.clone().all(|port| self.is_ephemeral(port))
     }
 }
 

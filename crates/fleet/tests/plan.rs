@@ -165,6 +165,8 @@ struct Model {
     restarting: Vec<usize>,
     creations_to_fail: usize,
     never_ready: usize,
+    /// A VPN that lets nobody in: its engines run and are not reached.
+    closed: Option<TunnelName>,
     next_id: u64,
     /// When each place was created and removed, for the rate.
     created: BTreeMap<usize, Vec<Moment>>,
@@ -181,6 +183,7 @@ impl Model {
             names_taken: BTreeMap::new(),
             last_weeding: None,
             restarts: BTreeMap::new(),
+            troubled: BTreeMap::new(),
         };
         Self {
             now: Moment::ZERO,
@@ -193,6 +196,7 @@ impl Model {
             restarting: Vec::new(),
             creations_to_fail: 0,
             never_ready: 0,
+            closed: None,
             next_id: 0,
             created: BTreeMap::new(),
             removed: BTreeMap::new(),
@@ -370,7 +374,8 @@ impl Model {
                 self.breaker(purpose).failed(now);
                 continue;
             }
-            let ready_at = (self.never_ready == 0).then_some(now + s(2));
+            let is_reached = self.never_ready == 0 && self.closed.as_ref() != Some(&creation.tunnel);
+            let ready_at = is_reached.then_some(now + s(2));
             self.never_ready = self.never_ready.saturating_sub(1);
             self.next_id += 1;
             let view = EngineView {
@@ -413,12 +418,13 @@ impl Model {
             let is_starting = is_starting && works.contains(&engine.view.tunnel);
             if is_starting && engine.ready_at.is_some_and(|at| at <= now) {
                 engine.view.standing = Standing::Ready;
-                sound.push(engine.purpose);
+                sound.push((engine.purpose, engine.view.tunnel.clone()));
                 engine.is_sound = true;
             }
         }
-        for purpose in sound {
+        for (purpose, tunnel) in sound {
             self.breaker(purpose).succeeded(now);
+            self.memory.came_up(&tunnel);
         }
     }
 
@@ -512,12 +518,13 @@ impl Model {
                 let is_dead = is_over || !is_at_home;
                 assert!(is_dead || engine.view.used == 0, "an engine in use is removed: {:?}", engine.view);
                 let (was_sound, purpose) = (engine.is_sound, engine.purpose);
+                let tunnel = engine.view.tunnel.clone();
                 engine.view.standing = Standing::Leaving { since: now };
                 engine.leaves_at = Some(now + s(2));
                 if is_over && is_at_home && !is_stranded {
                     self.memory.places.failed(*place, now, "ended");
                     if !was_sound {
-                        self.breaker(purpose).failed(now);
+                        self.memory.came_to_nothing((&tunnel, purpose), &self.tunnels, now);
                     }
                 }
             }
@@ -742,6 +749,8 @@ proptest! {
             model.run(if let Shock::Pause(seconds) = shock { *seconds } else { 1 });
         }
         calm(&mut model);
+        // A VPN whose engines came to nothing gets its share only then.
+        model.run(300);
         // As above, and one engine a minute that gives way for the balance or a forwarded port.
         model.settle(300 + 60 + 100 * max as u64 + 60 * max as u64 + 90 * 2 * max as u64);
         model.assert_converged();
@@ -869,6 +878,46 @@ fn decided(policy: &Policy, engines: &[EngineView]) -> Vec<String> {
 /// The same behind these tunnels.
 fn decided_behind(tunnels: &[TunnelView], policy: &Policy, engines: &[EngineView]) -> Vec<String> {
     words(None, tunnels, policy, engines)
+}
+
+/// The whole plan behind these tunnels while so many streams wait, after these engines' failures.
+fn planned(
+    tunnels: &[TunnelView],
+    policy: &Policy,
+    engines: &[EngineView],
+    (waiting, troubled): (usize, &[(&TunnelView, Moment)]),
+) -> Plan {
+    let troubled = troubled.iter().map(|(tunnel, at)| (tunnel.name.clone(), *at)).collect();
+    let memory = Memory { troubled, ..Model::new(policy.clone()).memory };
+    let (creating, demand) = (Vec::new(), Demand { waiting });
+    let world = World {
+        now: s(1_000),
+        engines,
+        creating: &creating,
+        demand,
+        memory: &memory,
+        tunnels,
+        forbidden: None,
+    };
+    plan(policy, &world)
+}
+
+/// Behind which tunnels the plan creates engines.
+fn created_behind(plan: &Plan) -> Vec<String> {
+    let creations = plan.actions.iter().filter_map(|action| match action {
+        Action::Create { creation, .. } => Some(creation.tunnel.to_string()),
+        _ => None,
+    });
+    creations.collect()
+}
+
+/// Of which engines the plan says that they go.
+fn removed(plan: &Plan) -> Vec<(usize, String)> {
+    let removals = plan.actions.iter().filter_map(|action| match action {
+        Action::Remove { place, reason, .. } => Some((*place, reason.to_string())),
+        _ => None,
+    });
+    removals.collect()
 }
 
 /// A ready, idle engine behind this tunnel.
@@ -1151,4 +1200,132 @@ fn a_vpn_that_is_back_for_good_gets_its_share_without_a_stream_being_cut() {
     let going = EngineView { cordoned: true, ..inside(&two, 1) };
     let all = [going, inside(&two, 2), inside(&one, 3)];
     assert_eq!(decided_behind(&behind, &policy, &all), ["remove 1"]);
+}
+
+#[test]
+fn a_vpn_that_lets_nobody_in_starves_no_other_and_opens_no_breaker() {
+    let mut model = Model::new(policy(2, 6, 1, 1));
+    model.tunnels = vec![vpn(1, 0), vpn(2, 0)];
+    model.closed = Some(model.tunnels[1].name.clone());
+    for _ in 0..900 {
+        model.run(1);
+        assert_eq!(model.memory.growth.opens_at(model.now), None, "at {:?}", model.now);
+        assert_eq!(model.memory.replacement.opens_at(model.now), None, "at {:?}", model.now);
+    }
+    let tries = model.created.values().flatten().count();
+    assert!(tries <= 2 + 2 * 900 / 300 + 4, "it is tried again and again: {tries} creations");
+    model.waiting = 4;
+    model.run(60);
+    assert_eq!(model.waiting, 0, "the other VPN has engines for all");
+    // Its firewall is opened.
+    model.closed = None;
+    model.settle(900);
+    model.assert_converged();
+}
+
+#[test]
+fn what_comes_to_nothing_behind_every_vpn_opens_the_breaker() {
+    let mut model = Model::new(policy(2, 6, 1, 1));
+    model.tunnels = vec![vpn(1, 0), vpn(2, 0)];
+    model.never_ready = usize::MAX;
+    model.run(600);
+    assert!(model.memory.growth.failures() >= 5, "{}", model.memory.growth.failures());
+}
+
+#[test]
+fn a_vpn_whose_engines_came_to_nothing_is_the_last_choice_for_five_minutes() {
+    let policy = policy(4, 6, 0, 1);
+    let (one, two) = (vpn(1, 0), vpn(2, 0));
+    let all = [inside(&two, 1), inside(&two, 2)];
+    let behind = [one.clone(), two.clone()];
+    let after = |at| planned(&behind, &policy, &all, (0, &[(&one, at)]));
+    assert_eq!(created_behind(&after(s(701))), ["gluetun-2"]);
+    assert_eq!(created_behind(&after(s(699))), ["gluetun-1"]);
+    let only = planned(&behind[..1], &policy, &[], (0, &[(&one, s(990))]));
+    assert_eq!(created_behind(&only), ["gluetun-1"], "better than none");
+    // Nor does anything give way for it.
+    let enough = Policy { min: 2, ..policy };
+    assert!(planned(&behind, &enough, &all, (0, &[(&one, s(701))])).actions.is_empty());
+    assert_eq!(created_behind(&planned(&behind, &enough, &all, (0, &[(&one, s(699))]))), ["gluetun-1"]);
+}
+
+#[test]
+fn nothing_gives_way_to_a_vpn_without_a_free_port() {
+    let policy = policy(3, 6, 0, 1);
+    let (one, two) = (TunnelView { ports: Vec::new(), ..vpn(1, 0) }, vpn(2, 0));
+    let all = [inside(&two, 1), inside(&two, 2), inside(&two, 3)];
+    let behind = [one.clone(), two.clone()];
+    assert!(decided_behind(&behind, &policy, &all).is_empty());
+    // The third has.
+    let three = vpn(3, 0);
+    let with_third = [one, two.clone(), three];
+    assert_eq!(decided_behind(&with_third, &policy, &all), ["cordon 1", "create 4 behind gluetun-3"]);
+    // It got the last: what has begun is brought to its end.
+    let last = TunnelView { ports: Vec::new(), ..vpn(1, 0) };
+    let going = EngineView { cordoned: true, ..inside(&two, 1) };
+    let all = [going, inside(&two, 2), inside(&two, 3), inside(&last, 4)];
+    assert_eq!(decided_behind(&[last, two], &policy, &all), ["remove 1"]);
+}
+
+#[test]
+fn without_a_free_port_the_setting_to_change_is_named() {
+    let full = |tunnel| TunnelView { ports: Vec::new(), ..tunnel };
+    let (one, two, three) = (full(vpn(1, 0)), full(vpn(2, 0)), full(vpn(3, 0)));
+    let gone = down(&one, s(990));
+    for (behind, expected) in [
+        (vec![full(direct())], "no port of PORT_RANGE_HOST is free"),
+        (vec![one.clone()], "no port of GLUETUN_PORT_RANGE_1 is free"),
+        (vec![gone, two.clone()], "no port of GLUETUN_PORT_RANGE_2 is free"),
+        (
+            vec![one, two, three],
+            "no port of GLUETUN_PORT_RANGE_1, GLUETUN_PORT_RANGE_2, GLUETUN_PORT_RANGES is free",
+        ),
+    ] {
+        let held = planned(&behind, &policy(1, 1, 0, 1), &[], (0, &[])).held;
+        assert_eq!(held.iter().map(Hold::to_string).collect::<Vec<_>>(), [expected]);
+    }
+}
+
+#[test]
+fn what_a_dead_vpn_has_stranded_goes_at_once_when_streams_wait_for_its_room() {
+    let policy = policy(2, 3, 0, 1);
+    let (one, two) = (vpn(1, 0), vpn(2, 0));
+    let stranded = |place| EngineView { cordoned: true, ..inside(&one, place) };
+    let busy = EngineView { used: 1, idle_since: None, ..inside(&two, 3) };
+    let all = [stranded(1), stranded(2), busy];
+    let behind = [down(&one, s(990)), two.clone()];
+    let gone = removed(&planned(&behind, &policy, &all, (2, &[])));
+    assert_eq!(gone.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [1], "one makes room for one");
+    assert!(removed(&planned(&behind, &policy, &all, (0, &[]))).is_empty(), "nobody waits");
+    let roomy = Policy { max: 6, ..policy.clone() };
+    assert!(removed(&planned(&behind, &roomy, &all, (2, &[]))).is_empty(), "there is room");
+    let both = [down(&one, s(990)), down(&two, s(990))];
+    assert!(removed(&planned(&both, &policy, &all, (2, &[]))).is_empty(), "nothing could take its place");
+}
+
+#[test]
+fn what_is_behind_a_vpn_that_was_taken_out_of_the_settings_goes_at_once_and_is_no_leak() {
+    let former = EngineView { used: 1, idle_since: None, ..inside(&vpn(3, 0), 1) };
+    let starting = EngineView { standing: Standing::Starting { since: s(999) }, ..former.clone() };
+    for behind in [direct(), vpn(1, 0)] {
+        for engine in [&former, &starting] {
+            let plan = planned(
+                std::slice::from_ref(&behind),
+                &policy(1, 4, 0, 1),
+                std::slice::from_ref(engine),
+                (0, &[]),
+            );
+            let why = "it is behind the VPN gluetun-3, which is in the settings no more".to_owned();
+            assert_eq!(removed(&plan), [(1, why)]);
+            assert_eq!(
+                created_behind(&plan),
+                [behind.name.to_string()],
+                "another one comes at the same time"
+            );
+        }
+    }
+    // Outside of any network but the host's it is one.
+    let outside = EngineView { home: Home::Open, ..former };
+    let plan = planned(&[vpn(1, 0)], &policy(1, 4, 0, 1), &[outside], (0, &[]));
+    assert_eq!(removed(&plan), [(1, "it runs outside of the VPN gluetun-3".to_owned())]);
 }

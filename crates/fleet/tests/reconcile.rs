@@ -897,3 +897,51 @@ async fn an_engine_in_a_network_that_is_none_of_our_vpns_serves_nobody() {
     assert_eq!(used, ["acestream-1"], "no stream is sent to the others");
     service.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_ends_with_its_vpn_before_it_is_ready_is_no_failure() {
+    type Fall = fn(&FakeVpn);
+    let unsure: Fall = |vpn| vpn.is(Health::Unsure { why: "as the test says".into() });
+    let restarted: Fall = |vpn| vpn.runs('a', "second");
+    let alone: Fall = |_| {};
+    for (fall, failures) in [(unsure, 0), (FakeVpn::is_down as Fall, 0), (restarted, 0), (alone, 1)] {
+        let daemon = FakeDaemon::default();
+        let vpn = FakeVpn::new("gluetun");
+        vpn.runs('a', "first");
+        let service = Service::start_with(&daemon, behind(&[&vpn], 1));
+        service.has(1).await;
+        daemon.0.lock().removals_fail = Some(ProvisionError::Refused { detail: "not today".into() });
+        fall(&vpn);
+        daemon
+            .0
+            .lock()
+            .containers
+            .values_mut()
+            .for_each(|container| container.state = ContainerState::Exited);
+        sleep(Duration::from_secs(12)).await;
+        assert_eq!(service.fleet.snapshot().breakers[0].failure_count, failures);
+        service.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_of_a_vpn_that_is_in_the_settings_no_more_goes_at_once_and_raises_no_alarm() {
+    let daemon = FakeDaemon::default();
+    let (one, two) = (FakeVpn::new("gluetun"), FakeVpn::new("gluetun-2"));
+    one.runs('a', "first");
+    two.runs('b', "first");
+    let service = Service::start_with(&daemon, behind(&[&two], 2));
+    service.has(2).await;
+    service.stop().await;
+    for (options, home) in [(behind(&[&one], 2), Some("a".repeat(64))), (options(2), None)] {
+        let service = Service::start_with(&daemon, options);
+        sleep(Duration::from_secs(12)).await;
+        assert!(daemon.0.lock().containers.values().all(|container| container.inside == home));
+        service.has(2).await;
+        let snapshot = service.fleet.snapshot();
+        assert_eq!((snapshot.found_outside, snapshot.outside.len()), (0, 0));
+        assert_eq!(snapshot.breakers[0].failure_count, 0);
+        assert_eq!(service.told(|event| matches!(event, Event::Outside { .. })), 0);
+        service.stop().await;
+    }
+}

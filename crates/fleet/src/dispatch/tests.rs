@@ -645,3 +645,29 @@ async fn room_comes_before_a_forwarded_port_and_a_blamed_exit_comes_last() {
         slots.push(slot);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn behind_a_vpn_of_which_nothing_is_known_slots_are_given_out_last() {
+    let engines = Engines::new(&[], options(1), Outlook::Growing);
+    let vpn = |name: &str| TunnelName::Vpn(name.parse().unwrap());
+    // The one with the forwarded port would be the first.
+    for (port, tunnel, forwarded) in [(1_u16, "one", Some(50_000)), (2, "two", None), (3, "two", None)] {
+        let inside = contained(format!("{port:064x}").parse().unwrap(), vpn(tunnel), forwarded);
+        engines.add(format!("127.0.0.1:{port}").parse().unwrap(), inside, "one".into()).probed(true);
+    }
+    engines.set_unsure([vpn("one")].into());
+    let mut slots = Vec::new();
+    for expected in [2, 3, 1] {
+        let slot = slot(&engines, &[]).await.unwrap();
+        assert_eq!(
+            slot.member().engine.endpoint().port(),
+            expected,
+            "behind one that is unsure last, but not never"
+        );
+        slots.push(slot);
+    }
+    assert!(engines.verdict(&vpn("one")).is_none(), "nobody is blamed");
+    drop(slots);
+    engines.set_unsure(BTreeSet::new());
+    assert_eq!(slot(&engines, &[]).await.unwrap().member().engine.endpoint().port(), 1);
+}

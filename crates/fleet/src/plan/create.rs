@@ -31,7 +31,7 @@ fn creations(situation: &Situation<'_>, purpose: Purpose, count: usize) -> Part 
     let mut decided: Vec<Creation> = Vec::new();
     for (place, name) in places.into_iter().zip(name::free(situation)) {
         let Some(creation) = creation(situation, place, name, &decided) else {
-            held.push(Hold::NoPorts);
+            held.push(no_ports(situation.world));
             break;
         };
         decided.push(creation);
@@ -74,14 +74,18 @@ pub(crate) fn one_more(policy: &Policy, world: &World<'_>, port: Option<u16>) ->
     let place = name::lowest_vacant(&situation);
     let name = name::free(&situation).into_iter().next().ok_or(Hold::OneAfterTheOther)?;
     match port {
-        None => creation(&situation, place, name, &[]).ok_or(Hold::NoPorts),
+        None => creation(&situation, place, name, &[]).ok_or_else(|| no_ports(world)),
         Some(port) => {
             let has = |tunnel: &&&TunnelView| tunnel.range.contains(&port);
             let tunnels = tunnel::by_preference(&situation, &[]);
-            let tunnel = tunnels.iter().find(has).ok_or(Hold::NoPorts)?;
+            let tunnel = tunnels.iter().find(has).ok_or_else(|| no_ports(world))?;
             Ok(at(&situation, tunnel, (place, name, port), &[]))
         }
     }
+}
+
+fn no_ports(world: &World<'_>) -> Hold {
+    Hold::NoPorts { settings: tunnel::port_settings(world) }
 }
 
 /// While something waits to be replaced, what is created replaces it.

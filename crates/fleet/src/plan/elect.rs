@@ -4,7 +4,7 @@
 //! goes.
 
 use super::cast::{Cast, Role, may_be_weeded};
-use super::tunnel::{has_bearer, load};
+use super::tunnel::{has_bearer, has_room, load};
 use super::types::{EngineView, Reason, World};
 use crate::tunnel::TunnelName;
 
@@ -35,18 +35,22 @@ pub(super) fn forwarded_ports(world: &World<'_>, cast: &mut Cast<'_>) {
 /// each step comes nearer to an end.
 pub(super) fn balance(world: &World<'_>, cast: &mut Cast<'_>) {
     let stable = world.tunnels.iter().filter(|tunnel| tunnel.is_stable(world));
-    let loads: Vec<_> = stable.map(|tunnel| (load(world, cast, &tunnel.name), &tunnel.name)).collect();
-    let Some((least, fewer)) = loads.iter().min_by_key(|(load, _)| *load) else { return };
+    let loads: Vec<_> = stable.map(|tunnel| (load(world, cast, &tunnel.name), tunnel)).collect();
+    let takes = loads.iter().filter(|(_, tunnel)| !world.is_troubled(&tunnel.name));
+    let fewest = takes.clone().min_by_key(|(load, _)| *load);
+    // Where no engine can come nothing need give way; but what has begun may have taken the last port.
+    let with_room = takes.filter(|(_, tunnel)| has_room(world, cast, tunnel)).min_by_key(|(load, _)| *load);
     let candidate = loads.iter().filter_map(|(load, tunnel)| {
-        let at = idle_one(cast, tunnel)?;
+        let at = idle_one(cast, &tunnel.name)?;
         // Who has begun to go goes on until it is one more than enough.
         let is_going = cast.all.get(at).is_some_and(|(engine, _)| engine.cordoned);
-        let tolerated = if is_going { 1 } else { IMBALANCE };
-        (load - least >= tolerated).then_some((*load, at))
+        let (tolerated, fewer) = if is_going { (1, fewest) } else { (IMBALANCE, with_room) };
+        let (least, fewer) = fewer?;
+        (load.saturating_sub(*least) >= tolerated).then_some((*load, at, &fewer.name))
     });
-    let candidate = candidate.max_by_key(|(load, _)| *load);
-    if let (Some((_, at)), 0) = (candidate, world.demand.waiting) {
-        cast.give_up(at, Reason::Unbalanced { fewer: (*fewer).clone() });
+    let candidate = candidate.max_by_key(|(load, ..)| *load);
+    if let (Some((_, at, fewer)), 0) = (candidate, world.demand.waiting) {
+        cast.give_up(at, Reason::Unbalanced { fewer: fewer.clone() });
     }
 }
 

@@ -45,12 +45,21 @@ impl World<'_> {
 
 /// Why an engine cannot stay where it is, whatever it does there.
 pub(super) fn misplaced(world: &World<'_>, engine: &EngineView) -> Option<Reason> {
-    if world.is_open() {
-        return None;
-    }
     let tunnel = engine.tunnel.clone();
-    let Some(view) = world.tunnel_of(engine) else { return Some(Reason::OutsideTunnel { tunnel }) };
-    match &engine.home {
+    match (world.tunnel_of(engine), &engine.home) {
+        // Without VPNs nothing leaks; what is left of one is not reached, and need not show it first.
+        (None, _) if world.is_open() => Some(Reason::FormerTunnel { tunnel }),
+        (Some(_), _) if world.is_open() => None,
+        (None, Home::Inside { container, joined: Some(joined) }) if joined.id().as_str() == container => {
+            Some(Reason::FormerTunnel { tunnel })
+        }
+        (None, _) => Some(Reason::OutsideTunnel { tunnel }),
+        (Some(view), home) => displaced(view, home, tunnel),
+    }
+}
+
+fn displaced(view: &TunnelView, home: &Home, tunnel: TunnelName) -> Option<Reason> {
+    match home {
         Home::Inside { container, joined: Some(joined) } if joined.id().as_str() == container => {
             is_over(view, joined).then_some(Reason::NamespaceGone { tunnel })
         }
@@ -79,7 +88,7 @@ pub(super) fn has_bearer(world: &World<'_>, cast: &Cast<'_>, tunnel: &TunnelName
     cast.with(lives).any(bears) || world.creating.iter().any(comes)
 }
 
-/// Where the next engines go: to tunnels that are back for good before others, to the one with the fewest engines, to the
+/// Where the next engines go: to tunnels behind which engines come up, to those that are back for good before others, to the one with the fewest engines, to the
 /// one whose forwarded port nobody has. Creations decided in the same plan count.
 pub(super) fn by_preference<'a>(situation: &Situation<'a>, decided: &[Creation]) -> Vec<&'a TunnelView> {
     let Situation { world, cast, .. } = situation;
@@ -87,7 +96,8 @@ pub(super) fn by_preference<'a>(situation: &Situation<'a>, decided: &[Creation])
     usable.sort_by_key(|tunnel| {
         let decided = decided.iter().filter(|creation| creation.tunnel == tunnel.name).count();
         let load = load(world, cast, &tunnel.name) + decided;
-        (Reverse(tunnel.is_stable(world)), load, forwarded(situation, tunnel, &[]).is_none())
+        let is_troubled = world.is_troubled(&tunnel.name);
+        (is_troubled, Reverse(tunnel.is_stable(world)), load, forwarded(situation, tunnel, &[]).is_none())
     });
     usable
 }
@@ -98,6 +108,27 @@ pub(super) fn forwarded(situation: &Situation<'_>, tunnel: &TunnelView, decided:
     let port = tunnel.forwarded?;
     let is_decided = decided.iter().any(|one| one.tunnel == tunnel.name && one.forwarded == Some(port));
     (!is_decided && !has_bearer(world, cast, &tunnel.name, port)).then_some(port)
+}
+
+/// Whether an engine could be created there, or is on its way.
+pub(super) fn has_room(world: &World<'_>, cast: &Cast<'_>, tunnel: &TunnelView) -> bool {
+    let is_created = world.creating.iter().any(|creation| creation.tunnel == tunnel.name);
+    let comes = || cast.with(|role| *role == Role::Coming).any(|engine| engine.tunnel == tunnel.name);
+    !tunnel.ports.is_empty() || is_created || comes()
+}
+
+/// The settings that say which ports engines may have behind the tunnels that work.
+pub(super) fn port_settings(world: &World<'_>) -> String {
+    let setting = |(index, tunnel): (usize, &TunnelView)| match (&tunnel.name, index) {
+        (TunnelName::Direct, _) => "PORT_RANGE_HOST",
+        (TunnelName::Vpn(_), 0) => "GLUETUN_PORT_RANGE_1",
+        (TunnelName::Vpn(_), 1) => "GLUETUN_PORT_RANGE_2",
+        (TunnelName::Vpn(_), _) => "GLUETUN_PORT_RANGES",
+    };
+    let usable = world.tunnels.iter().enumerate().filter(|(_, tunnel)| tunnel.is_usable());
+    let mut settings: Vec<_> = usable.map(setting).collect();
+    settings.dedup();
+    settings.join(", ")
 }
 
 /// What is wrong with each tunnel, for people.

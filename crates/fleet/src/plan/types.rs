@@ -11,6 +11,9 @@ use crate::backoff::{Breaker, Moment, Places};
 use crate::ident::ContainerId;
 use crate::tunnel::{Health, Namespace, TunnelName};
 
+/// For so long a tunnel is the last choice behind which an engine came to nothing. Then one is tried there again.
+const TROUBLED: Duration = Duration::from_mins(5);
+
 /// What the operator wants.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -208,6 +211,8 @@ pub struct Memory {
     pub last_weeding: Option<Moment>,
     /// When which VPN's container was last restarted by us.
     pub restarts: BTreeMap<TunnelName, Moment>,
+    /// When an engine behind which tunnel last came to nothing; no longer known once one answers there.
+    pub troubled: BTreeMap<TunnelName, Moment>,
 }
 
 /// What to do next.
@@ -346,6 +351,11 @@ pub enum Reason {
         /// Where it should be.
         tunnel: TunnelName,
     },
+    /// It is behind a VPN that is in the settings no more.
+    FormerTunnel {
+        /// Which.
+        tunnel: TunnelName,
+    },
     /// Its VPN's container was restarted or made anew: the network that it is in leads nowhere any more.
     NamespaceGone {
         /// Of which VPN.
@@ -381,6 +391,48 @@ pub enum Reason {
     Asked,
 }
 
+impl Memory {
+    /// An engine has ended, or was given up, before it ever answered. True when that opened the breaker. While another
+    /// tunnel is as good as any it is this one's affair: it is tried last for a while, and growth elsewhere goes on.
+    pub fn came_to_nothing(
+        &mut self,
+        (tunnel, purpose): (&TunnelName, Purpose),
+        tunnels: &[TunnelView],
+        now: Moment,
+    ) -> bool {
+        let breaker = match purpose {
+            Purpose::Growth => &mut self.growth,
+            Purpose::Replacement => &mut self.replacement,
+        };
+        self.troubled.insert(tunnel.clone(), now);
+        let troubled = &self.troubled;
+        let is_as_good_as_any =
+            |other: &TunnelView| other.is_usable() && !is_troubled(troubled, &other.name, now);
+        if tunnels.iter().any(is_as_good_as_any) {
+            breaker.inconclusive(now);
+            return false;
+        }
+        breaker.failed(now)
+    }
+
+    /// An engine behind this tunnel has answered for the first time.
+    pub fn came_up(&mut self, tunnel: &TunnelName) {
+        self.troubled.remove(tunnel);
+    }
+}
+
+/// Whether an engine has come to nothing there lately.
+fn is_troubled(troubled: &BTreeMap<TunnelName, Moment>, tunnel: &TunnelName, now: Moment) -> bool {
+    troubled.get(tunnel).is_some_and(|at| now.saturating_sub(*at) < TROUBLED)
+}
+
+impl World<'_> {
+    /// Whether an engine has come to nothing there lately: others are rather used.
+    pub(super) fn is_troubled(&self, tunnel: &TunnelName) -> bool {
+        is_troubled(&self.memory.troubled, tunnel, self.now)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -397,6 +449,9 @@ impl fmt::Display for Reason {
             Self::Fat => write!(f, "it is idle and uses more memory than ENGINE_MAX_MEMORY"),
             Self::Idle { seconds } => write!(f, "idle for {seconds} s, and enough others exist"),
             Self::OutsideTunnel { tunnel } => write!(f, "it runs outside of the VPN {tunnel}"),
+            Self::FormerTunnel { tunnel } => {
+                write!(f, "it is behind the VPN {tunnel}, which is in the settings no more")
+            }
             Self::NamespaceGone { tunnel } => {
                 write!(f, "the VPN {tunnel} was restarted, and its network with it")
             }
@@ -438,8 +493,11 @@ pub enum Hold {
         /// Until one is tried again, in seconds.
         seconds: u64,
     },
-    /// No port of the range is free.
-    NoPorts,
+    /// No port of the ranges is free.
+    NoPorts {
+        /// The settings of the ranges that are in use.
+        settings: String,
+    },
     /// Engines run behind a VPN or not at all, and none works.
     NoTunnel {
         /// What is wrong with each.
@@ -469,7 +527,7 @@ impl fmt::Display for Hold {
             Self::BreakerOpen { seconds, .. } => {
                 write!(f, "creating engines failed too often; next try in {seconds} s")
             }
-            Self::NoPorts => write!(f, "no port of PORT_RANGE_HOST is free"),
+            Self::NoPorts { settings } => write!(f, "no port of {settings} is free"),
             Self::NoTunnel { why } => write!(f, "no VPN works: {why}"),
             Self::ImageUnavailable { why } => write!(f, "the engine image is not available: {why}"),
             Self::DockerDown { why } => write!(f, "{why}"),
@@ -486,7 +544,11 @@ impl Reason {
 
     /// Whether an engine goes for it with whatever plays on it: nothing does any more, or nothing must.
     pub fn is_urgent(&self) -> bool {
-        self.is_end() || matches!(self, Self::OutsideTunnel { .. } | Self::NamespaceGone { .. })
+        self.is_end()
+            || matches!(
+                self,
+                Self::OutsideTunnel { .. } | Self::FormerTunnel { .. } | Self::NamespaceGone { .. }
+            )
     }
 
     /// Whether it is why an engine goes that works and whose settings are the present ones.

@@ -216,8 +216,9 @@ impl Reconciler {
         let Some(seen) = self.daemon.seen.get_mut(id) else { return };
         if matches!(reason, Reason::NotReady { .. }) && !std::mem::replace(&mut seen.is_counted, true) {
             let (place, purpose) = (seen.place, seen.purpose);
+            let tunnel = TunnelName::of(&seen.container.labels);
             self.history.memory.places.failed(place, now, reason.to_string());
-            self.creation_failed(purpose, now);
+            self.came_to_nothing(&tunnel, purpose, now);
         }
     }
 
@@ -311,6 +312,15 @@ impl Reconciler {
         let breaker = self.breaker(purpose);
         let (opened, failures) = (breaker.failed(now), breaker.failures());
         if opened {
+            self.emit(&Event::Breaker { purpose, is_open: true, failures });
+        }
+    }
+
+    /// An engine was created, and has ended or was given up before it ever answered.
+    pub(super) fn came_to_nothing(&mut self, tunnel: &TunnelName, purpose: Purpose, now: Moment) {
+        let tunnels = self.exits.views(self.clock.epoch);
+        if self.history.memory.came_to_nothing((tunnel, purpose), &tunnels, now) {
+            let failures = self.breaker(purpose).failures();
             self.emit(&Event::Breaker { purpose, is_open: true, failures });
         }
     }

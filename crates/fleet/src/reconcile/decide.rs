@@ -77,6 +77,7 @@ impl Reconciler {
         for (tunnel, health) in self.exits.look(self.clock.epoch) {
             self.emit(&Event::TunnelChanged { tunnel, health });
         }
+        self.engines.set_unsure(self.exits.unsure());
         let inside = self.daemon.seen.iter().filter(|(_, seen)| seen.container.inside.is_some());
         let ids: Vec<ContainerId> = inside.map(|(id, _)| id.clone()).collect();
         for id in ids {
@@ -173,7 +174,7 @@ impl Reconciler {
             None | Some(Hold::OneAfterTheOther) => Outlook::Growing,
             Some(hold) => {
                 let lack = match hold {
-                    Hold::NoPorts => Lack::Ports,
+                    Hold::NoPorts { .. } => Lack::Ports,
                     Hold::NoTunnel { .. } => Lack::Vpn,
                     Hold::ImageUnavailable { .. } => Lack::Image,
                     _ => Lack::Engines,

@@ -15,7 +15,9 @@ use crate::backoff::Moment;
 use crate::options::{FleetOptions, Vpn};
 use crate::plan::TunnelView;
 use crate::ports::{PortPool, ephemeral_range, is_free_here};
+use crate::provisioner::Container;
 use crate::recipe::{EnginePorts, SharedPorts};
+use crate::spec::label;
 use crate::tunnel::direct::Direct;
 use crate::tunnel::{Health, Report, Tunnel, TunnelName};
 
@@ -96,6 +98,12 @@ impl Exits {
         self.all.iter_mut().filter_map(|exit| exit.look(epoch)).collect()
     }
 
+    /// Those of which it is not known whether they work.
+    pub(super) fn unsure(&self) -> BTreeSet<TunnelName> {
+        let is_unsure = |exit: &&Exit| matches!(exit.reports.borrow().health, Health::Unsure { .. });
+        self.all.iter().filter(is_unsure).map(|exit| exit.name.clone()).collect()
+    }
+
     /// Keeps so many free ports at hand. `used` says which are taken behind which.
     pub(super) fn find_ports(
         &mut self,
@@ -137,7 +145,11 @@ impl Exit {
         Self {
             name: tunnel.name().clone(),
             reports: tunnel.reports(),
-            pool: PortPool::new(ports.range(), ephemeral_range()),
+            // A VPN's network is not the host's: what this kernel takes for its own connections is free there.
+            pool: match tunnel.name() {
+                TunnelName::Direct => PortPool::new(ports.range(), ephemeral_range()),
+                TunnelName::Vpn(_) => PortPool::elsewhere(ports.range()),
+            },
             ports,
             candidates: Vec::new(),
             down_since: None,
@@ -157,6 +169,13 @@ impl Exit {
 
     pub(super) fn is_down(&self) -> bool {
         matches!(self.reports.borrow().health, Health::Down { .. })
+    }
+
+    /// Whether an engine that ends now may have ended with its VPN: that one is not up, or has another network.
+    pub(super) fn has_left(&self, container: &Container) -> bool {
+        let report = self.reports.borrow();
+        let joined = container.labels.get(label::NAMESPACE).and_then(|text| text.parse().ok());
+        self.name != TunnelName::Direct && (report.health != Health::Up || report.namespace() != joined)
     }
 
     pub(super) fn takes(&mut self, port: u16) {
@@ -276,6 +295,14 @@ mod tests {
             let all: Vec<u16> = http.flat_map(of).collect();
             assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "{https:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn ports_that_this_kernel_uses_itself_are_free_in_a_vpns_network() {
+        let ephemeral = *ephemeral_range().start();
+        let mut exit = exit(ephemeral..=ephemeral + 3);
+        let free = exit.pool.free(9, &BTreeSet::new(), Moment::ZERO, |_| true);
+        assert_eq!(free.len(), 4, "{free:?}");
     }
 
     #[tokio::test]

@@ -62,6 +62,7 @@ impl History {
             names_taken: BTreeMap::new(),
             last_weeding: None,
             restarts: BTreeMap::new(),
+            troubled: BTreeMap::new(),
         };
         Self {
             memory,

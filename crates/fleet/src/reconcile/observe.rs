@@ -197,6 +197,8 @@ impl Reconciler {
     fn compare(&mut self, id: &ContainerId, before: &Container, now: Moment) {
         let is_removing = self.flight.is_removing(id);
         let Some(seen) = self.daemon.seen.get_mut(id) else { return };
+        let tunnel = TunnelName::of(&seen.container.labels);
+        let with_vpn = self.exits.find(&tunnel).is_none_or(|exit| exit.has_left(&seen.container));
         let (was, is) = (before.state, seen.container.state);
         if was != is && is == ContainerState::Running {
             seen.running_since = now;
@@ -209,10 +211,10 @@ impl Reconciler {
         let (place, purpose, was_ready) = (seen.place, seen.purpose, seen.was_ready);
         let renamed = (before.name != seen.container.name)
             .then(|| Event::Renamed { engine: name_of(&seen.container), from: before.name.clone() });
-        if is_new_end && !is_removing && !std::mem::replace(&mut seen.is_counted, true) {
+        if is_new_end && !is_removing && !std::mem::replace(&mut seen.is_counted, true) && !with_vpn {
             self.history.memory.places.failed(place, now, "its process ended");
             if !was_ready {
-                self.creation_failed(purpose, now);
+                self.came_to_nothing(&tunnel, purpose, now);
             }
         }
         if let Some(event) = renamed {
@@ -301,7 +303,7 @@ impl Reconciler {
                 (before, after) if before == after => {}
                 (_, Health::Healthy) if !seen.was_ready => {
                     seen.was_ready = true;
-                    ready.push(seen.purpose);
+                    ready.push((seen.purpose, TunnelName::of(&seen.container.labels)));
                     events.push(Event::Ready { engine, took: now.saturating_sub(seen.running_since) });
                 }
                 (_, after) => {
@@ -316,7 +318,8 @@ impl Reconciler {
         for event in &events {
             self.emit(event);
         }
-        for purpose in ready {
+        for (purpose, tunnel) in ready {
+            self.history.memory.came_up(&tunnel);
             self.creation_succeeded(purpose, now);
         }
     }

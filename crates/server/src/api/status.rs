@@ -262,7 +262,7 @@ fn blocked(hold: &Hold) -> Option<Blocked> {
         Hold::AtMaximum { .. } => ("max_capacity", None, false),
         Hold::CrashLoop { seconds, .. } => ("crash_loop", Some(*seconds), true),
         Hold::BreakerOpen { seconds, .. } => ("circuit_breaker", Some(*seconds), false),
-        Hold::NoPorts => ("no_ports", None, true),
+        Hold::NoPorts { .. } => ("no_ports", None, true),
         Hold::NoTunnel { .. } => ("vpn_disconnected", Some(60), true),
         Hold::ImageUnavailable { .. } => ("image_unavailable", None, true),
         Hold::DockerDown { .. } => ("docker_down", None, true),
