@@ -1329,3 +1329,34 @@ fn what_is_behind_a_vpn_that_was_taken_out_of_the_settings_goes_at_once_and_is_n
     let plan = planned(&[vpn(1, 0)], &policy(1, 4, 0, 1), &[outside], (0, &[]));
     assert_eq!(removed(&plan), [(1, "it runs outside of the VPN gluetun-3".to_owned())]);
 }
+
+/// Found by the histories above: an engine of an old recipe waited for its turn, the VPN that it is behind was taken for one
+/// without engines, and one after the other gave way for it.
+#[test]
+fn an_engine_that_is_to_be_replaced_anyway_is_no_reason_for_others_to_give_way() {
+    let mut model = Model::new(policy(0, 5, 4, 1));
+    model.tunnels = (1..=3).map(|number| vpn(number, 0)).collect();
+    let shocks = [
+        Shock::Forward(0, None),
+        Shock::Up(0),
+        Shock::Gone(1),
+        Shock::StreamGoes(0),
+        Shock::Nothing,
+        Shock::Nothing,
+        Shock::Up(2),
+        Shock::Unsure(1),
+        Shock::Up(0),
+        Shock::NewRecipe,
+    ];
+    for shock in &shocks {
+        model.shock(shock);
+        model.run(1);
+    }
+    calm(&mut model);
+    model.run(1500);
+    let removed = model.removed.clone();
+    model.run(300);
+    assert_eq!(model.removed, removed, "a steady world removes nothing");
+    model.assert_converged();
+    model.assert_balanced();
+}

@@ -35,7 +35,7 @@ pub(super) fn forwarded_ports(world: &World<'_>, cast: &mut Cast<'_>) {
 /// each step comes nearer to an end.
 pub(super) fn balance(world: &World<'_>, cast: &mut Cast<'_>) {
     let stable = world.tunnels.iter().filter(|tunnel| tunnel.is_stable(world));
-    let loads: Vec<_> = stable.map(|tunnel| (load(world, cast, &tunnel.name), tunnel)).collect();
+    let loads: Vec<_> = stable.map(|tunnel| (present(world, cast, &tunnel.name), tunnel)).collect();
     let takes = loads.iter().filter(|(_, tunnel)| !world.is_troubled(&tunnel.name));
     let fewest = takes.clone().min_by_key(|(load, _)| *load);
     // Where no engine can come nothing need give way; but what has begun may have taken the last port.
@@ -52,6 +52,14 @@ pub(super) fn balance(world: &World<'_>, cast: &mut Cast<'_>) {
     if let (Some((_, at, fewer)), 0) = (candidate, world.demand.waiting) {
         cast.give_up(at, Reason::Unbalanced { fewer: fewer.clone() });
     }
+}
+
+/// Engines that each tunnel has or gets, those to be replaced among them: each gets another one where it is. Without them a
+/// tunnel with an engine of an old recipe would be short of one, somebody else would give way for it, and be the one that is
+/// replaced; and so for ever.
+fn present(world: &World<'_>, cast: &Cast<'_>, tunnel: &TunnelName) -> usize {
+    let to_be_replaced = cast.with(|role| matches!(role, Role::Replaceable(_)));
+    load(world, cast, tunnel) + to_be_replaced.filter(|engine| engine.tunnel == *tunnel).count()
 }
 
 /// One without streams and without a forwarded port; rather one that is shut already.

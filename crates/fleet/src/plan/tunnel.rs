@@ -88,8 +88,8 @@ pub(super) fn has_bearer(world: &World<'_>, cast: &Cast<'_>, tunnel: &TunnelName
     cast.with(lives).any(bears) || world.creating.iter().any(comes)
 }
 
-/// Where the next engines go: to tunnels behind which engines come up, to those that are back for good before others, to the one with the fewest engines, to the
-/// one whose forwarded port nobody has. Creations decided in the same plan count.
+/// Where the next engines go: to tunnels behind which engines come up, to those that are back for good before others, to
+/// the one with the fewest engines, to the one whose forwarded port nobody has. Creations decided in the same plan count.
 pub(super) fn by_preference<'a>(situation: &Situation<'a>, decided: &[Creation]) -> Vec<&'a TunnelView> {
     let Situation { world, cast, .. } = situation;
     let mut usable: Vec<_> = world.tunnels.iter().filter(|tunnel| tunnel.is_usable()).collect();
