@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// A channel that loops and is blocked.
 const LOOPS: usize = 9;
 /// Figures that change by themselves while a stream plays.
-const RESTLESS: [&str; 23] = [
+const RESTLESS: [&str; 24] = [
     "at",
     "buffer_bytes",
     "buffer_seconds",
@@ -46,6 +46,7 @@ const RESTLESS: [&str; 23] = [
     "network_tx_bytes",
     "peers",
     "pos",
+    "request_id",
     "speed_down",
     "speed_up",
     "timestamp",
