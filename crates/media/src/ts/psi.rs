@@ -1,7 +1,8 @@
 //! Program tables: which packets carry the programme's video and audio.
 //!
-//! The first programme of the PAT is the one, and stays it for as long as it is listed; AceStream channels carry one. Sections are checked by their CRC, and the
-//! raw packets of the last complete PAT and PMT are kept, because a joining player is given them as they were sent.
+//! The first programme of the PAT is the one, and stays it for as long as it is listed; AceStream channels carry one.
+//! Sections are checked by their CRC, and the raw packets of the last complete PAT and PMT are kept, because a joining
+//! player is given them as they were sent.
 #![warn(clippy::indexing_slicing)]
 
 use super::packet::{PACKET_LEN, Packet, Pid};

@@ -381,7 +381,7 @@ impl Machine {
         let mut exclude: Vec<SourceId> =
             self.gaps.iter().filter(counts).filter_map(|gap| gap.source.clone()).collect();
         exclude.dedup();
-        let until = if cause == Cause::Wanted { now } else { self.last_sound } + self.timings.hold;
+        let until = if is_wanted { now } else { self.last_sound } + self.timings.hold;
         let mut gap = Gap::new(cause, failure, until, now).avoiding(exclude).spread_by(self.spread);
         if is_flapping {
             gap.hesitate(now);

@@ -251,10 +251,15 @@ impl Task {
 
     fn stuff(&mut self, now: Instant) {
         let media = self.ingest.media_time();
-        if let (Some(bytes), Some(producer)) = (self.stuffing.take(now), &mut self.producer) {
-            let _deliveries_of_media_count =
-                producer.push(Chunk { seq: 0, bytes, start: None, media, pcr: None, jump: false });
-        }
+        let packets = self.stuffing.take(now);
+        self.publish(packets.map(|bytes| Chunk {
+            seq: 0,
+            bytes,
+            start: None,
+            media,
+            pcr: None,
+            jump: false,
+        }));
     }
 
     fn apply(&mut self, step: Step) -> Order {

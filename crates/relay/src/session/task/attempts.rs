@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::super::attempt::{Attempt, Challenger, Joining};
 use super::super::ingest::Ingest;
-use super::super::intake::Intake;
 use super::super::state::{Order, State, Step};
 use super::super::{Command, EndReason, Shared};
 use super::{Side, Task};
@@ -109,16 +108,15 @@ impl Task {
     }
 
     fn use_upstream(&mut self, side: Side, upstream: Upstream) -> Order {
+        if side == Side::Current && self.current.is_some() {
+            self.reads_from(&upstream);
+        }
         let attempt = match side {
             Side::Current => self.current.as_mut(),
             Side::Challenger(at) => self.challengers.get_mut(at).map(|challenger| &mut challenger.attempt),
         };
         let Some(attempt) = attempt else { return Order::Wait };
         attempt.progress.enter(Stage::FirstByte);
-        if side == Side::Current {
-            self.shared.playing_on(upstream.source.clone(), Arc::clone(&upstream.report));
-            self.intake = Intake::Taking;
-        }
         let recording = upstream.recording.clone();
         attempt.opened(upstream);
         match (recording, side) {
@@ -212,11 +210,12 @@ impl Task {
             }
             None => {}
         }
+        if self.current.is_some() {
+            self.reads_from(&upstream);
+        }
         let Some(current) = &mut self.current else { return Order::Wait };
         current.progress.enter(Stage::FirstByte);
-        self.shared.playing_on(upstream.source.clone(), Arc::clone(&upstream.report));
         current.opened(upstream);
-        self.intake = Intake::Taking;
         self.apply(Step::Opened(Ok(())))
     }
 }

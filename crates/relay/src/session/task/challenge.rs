@@ -12,7 +12,7 @@ use super::super::intake::Intake;
 use super::super::state::{Order, Step};
 use super::{Side, Task};
 use crate::event::Healed;
-use crate::origin::{OpenError, SourceId, Stage};
+use crate::origin::{OpenError, SourceId, Stage, Upstream};
 
 impl Task {
     pub(super) fn challenger_media(&mut self, at: usize, media: Option<Result<Bytes, OpenError>>) -> Order {
@@ -96,9 +96,14 @@ impl Task {
 
     pub(super) fn take_up(&mut self, attempt: Attempt) {
         if let Some(upstream) = attempt.upstream() {
-            self.shared.playing_on(upstream.source.clone(), Arc::clone(&upstream.report));
+            self.reads_from(upstream);
         }
         self.current = Some(attempt);
+    }
+
+    /// It is the source in use from now on, and read at once, whatever the one before had to wait for.
+    pub(super) fn reads_from(&mut self, upstream: &Upstream) {
+        self.shared.playing_on(upstream.source.clone(), Arc::clone(&upstream.report));
         self.intake = Intake::Taking;
     }
 }
