@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use acemux_fleet::backoff::{Breaker, Moment, Places};
+use acemux_fleet::backoff::{Breaker, Moment};
 use acemux_fleet::ident::ContainerId;
 use acemux_fleet::plan::{
     Action, Creation, Demand, EngineView, Hold, Home, Memory, Plan, Policy, Purpose, Reason, Standing,
@@ -175,16 +175,7 @@ struct Model {
 
 impl Model {
     fn new(policy: Policy) -> Self {
-        let memory = Memory {
-            places: Places::default(),
-            growth: Breaker::new(5, s(300)),
-            replacement: Breaker::new(3, s(180)),
-            last_creation: None,
-            names_taken: BTreeMap::new(),
-            last_weeding: None,
-            restarts: BTreeMap::new(),
-            troubled: BTreeMap::new(),
-        };
+        let memory = Memory::new(Breaker::new(5, s(300)), Breaker::new(3, s(180)));
         Self {
             now: Moment::ZERO,
             policy,
@@ -889,16 +880,20 @@ fn planned(
 ) -> Plan {
     let troubled = troubled.iter().map(|(tunnel, at)| (tunnel.name.clone(), *at)).collect();
     let memory = Memory { troubled, ..Model::new(policy.clone()).memory };
+    plan_from(&memory, waiting, tunnels, policy, engines)
+}
+
+/// The plan of a fleet that creates nothing at the moment.
+fn plan_from(
+    memory: &Memory,
+    waiting: usize,
+    tunnels: &[TunnelView],
+    policy: &Policy,
+    engines: &[EngineView],
+) -> Plan {
     let (creating, demand) = (Vec::new(), Demand { waiting });
-    let world = World {
-        now: s(1_000),
-        engines,
-        creating: &creating,
-        demand,
-        memory: &memory,
-        tunnels,
-        forbidden: None,
-    };
+    let world =
+        World { now: s(1_000), engines, creating: &creating, demand, memory, tunnels, forbidden: None };
     plan(policy, &world)
 }
 
@@ -944,32 +939,22 @@ fn words(
     engines: &[EngineView],
 ) -> Vec<String> {
     let memory = Memory { last_weeding, ..Model::new(policy.clone()).memory };
-    let creating = Vec::new();
-    let demand = Demand { waiting: 0 };
-    let world = World {
-        now: s(1_000),
-        engines,
-        creating: &creating,
-        demand,
-        memory: &memory,
-        tunnels,
-        forbidden: None,
-    };
     let name =
         |id: &ContainerId| engines.iter().find(|engine| engine.id == *id).map_or(0, |engine| engine.place);
-    let words = plan(policy, &world).actions.into_iter().map(|action| match action {
-        Action::Create { creation: Creation { place, tunnel, forwarded, .. }, .. } => {
-            match (tunnel, forwarded) {
-                (TunnelName::Direct, _) => format!("create {place}"),
-                (vpn, None) => format!("create {place} behind {vpn}"),
-                (vpn, Some(port)) => format!("create {place} behind {vpn} with {port}"),
+    let words =
+        plan_from(&memory, 0, tunnels, policy, engines).actions.into_iter().map(|action| match action {
+            Action::Create { creation: Creation { place, tunnel, forwarded, .. }, .. } => {
+                match (tunnel, forwarded) {
+                    (TunnelName::Direct, _) => format!("create {place}"),
+                    (vpn, None) => format!("create {place} behind {vpn}"),
+                    (vpn, Some(port)) => format!("create {place} behind {vpn} with {port}"),
+                }
             }
-        }
-        Action::RestartVpn { tunnel, .. } => format!("restart {tunnel}"),
-        Action::Cordon { id, .. } => format!("cordon {}", name(&id)),
-        Action::Uncordon { id, .. } => format!("uncordon {}", name(&id)),
-        Action::Remove { id, .. } => format!("remove {}", name(&id)),
-    });
+            Action::RestartVpn { tunnel, .. } => format!("restart {tunnel}"),
+            Action::Cordon { id, .. } => format!("cordon {}", name(&id)),
+            Action::Uncordon { id, .. } => format!("uncordon {}", name(&id)),
+            Action::Remove { id, .. } => format!("remove {}", name(&id)),
+        });
     words.collect()
 }
 

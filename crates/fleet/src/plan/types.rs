@@ -392,6 +392,20 @@ pub enum Reason {
 }
 
 impl Memory {
+    /// Of a fleet to which nothing has happened yet.
+    pub fn new(growth: Breaker, replacement: Breaker) -> Self {
+        Self {
+            places: Places::default(),
+            growth,
+            replacement,
+            last_creation: None,
+            names_taken: BTreeMap::new(),
+            last_weeding: None,
+            restarts: BTreeMap::new(),
+            troubled: BTreeMap::new(),
+        }
+    }
+
     /// An engine has ended, or was given up, before it ever answered. True when that opened the breaker. While another
     /// tunnel is as good as any it is this one's affair: it is tried last for a while, and growth elsewhere goes on.
     pub fn came_to_nothing(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::backoff::{Breaker, Moment, Places};
+use crate::backoff::{Breaker, Moment};
 use crate::ident::ContainerId;
 use crate::options::FleetOptions;
 use crate::plan::Memory;
@@ -54,16 +54,8 @@ impl Trouble {
 
 impl History {
     pub(super) fn new(options: &FleetOptions) -> Self {
-        let memory = Memory {
-            places: Places::default(),
-            growth: Breaker::new(options.growth.0, options.growth.1),
-            replacement: Breaker::new(options.replacement.0, options.replacement.1),
-            last_creation: None,
-            names_taken: BTreeMap::new(),
-            last_weeding: None,
-            restarts: BTreeMap::new(),
-            troubled: BTreeMap::new(),
-        };
+        let breaker = |(failures, pause)| Breaker::new(failures, pause);
+        let memory = Memory::new(breaker(options.growth), breaker(options.replacement));
         Self {
             memory,
             gone: BTreeMap::new(),
