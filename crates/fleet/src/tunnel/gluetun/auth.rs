@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Deserialize;
 
 /// Routes that are asked.
@@ -102,21 +103,9 @@ pub(super) fn role_to_add(closed: &[&str], shown: &Credentials) -> String {
     )
 }
 
-/// Base64 with its padding, for basic authentication alone.
+/// As basic authentication wants it (RFC 7617).
 fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |group: &[u8], at: usize| {
-        if at > group.len() {
-            return '=';
-        }
-        let bits = group
-            .iter()
-            .chain([0, 0].iter())
-            .take(3)
-            .fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte));
-        DIGITS.get(bits >> (18 - 6 * at) & 0x3f).map_or('=', |digit| char::from(*digit))
-    };
-    bytes.chunks(3).flat_map(|group| [0, 1, 2, 3].map(|at| digit(group, at))).collect()
+    BASE64_STANDARD.encode(bytes)
 }
 
 #[cfg(test)]
