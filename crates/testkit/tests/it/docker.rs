@@ -11,6 +11,7 @@ use acemux_fleet::profile::{ArmTags, Profile, Variant};
 use acemux_fleet::provisioner::{ContainerState, ProvisionError, Provisioner};
 use acemux_fleet::recipe::{EnginePorts, Reach, Recipe};
 use acemux_fleet::spec::{EngineSpec, Limits, Network};
+use acemux_testkit::app::until;
 use acemux_testkit::docker::FAST;
 use acemux_testkit::dockerd::{Call, FakeDockerd, Fault};
 use futures_util::StreamExt as _;
@@ -214,8 +215,11 @@ mod fake {
         let docker = client(Some(daemon.host.clone()), "ours");
         let id = docker.create(&spec("ours", 1, 19_000)).await.unwrap();
         daemon.fault(Call::Remove, Fault::Status(409, "removal of container is already in progress"), 1);
+        let looks = daemon.calls(Call::Inspect);
+        // Whose it is, and then whether it is gone.
+        let looked = || daemon.calls(Call::Remove) == 1 && daemon.calls(Call::Inspect) >= looks + 2;
         let ends = async {
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            until("it is looked whether it is gone", looked).await;
             daemon.remove_by_hand(id.as_str());
         };
         let (removed, ()) = tokio::join!(docker.remove(&id), ends);
