@@ -72,6 +72,8 @@ pub enum Call {
     Pull,
     /// `GET /networks/{name}`.
     Network,
+    /// `GET /networks`.
+    Networks,
     /// `POST /networks/create`.
     CreateNetwork,
 }
@@ -279,6 +281,7 @@ fn route(method: &Method, path: &str) -> Option<(Call, String)> {
         ("GET", ["events"]) => (Call::Events, ""),
         ("POST", ["images", "create"]) => (Call::Pull, ""),
         ("POST", ["networks", "create"]) => (Call::CreateNetwork, ""),
+        ("GET", ["networks"]) => (Call::Networks, ""),
         ("GET", ["networks", name]) => (Call::Network, *name),
         _ => return None,
     };
@@ -366,6 +369,11 @@ impl World {
             Call::Events => self.listen(),
             Call::Pull => problem(StatusCode::NOT_FOUND, "pull access denied, repository does not exist"),
             Call::Network => self.network(&id),
+            Call::Networks => {
+                let known = self.state.lock().networks.clone();
+                let known = known.into_iter().map(|name| json!({ "Name": name, "Id": "network" }));
+                reply(&json!(known.collect::<Vec<_>>()))
+            }
             Call::CreateNetwork => {
                 let name = written()["Name"].as_str().unwrap_or_default().to_owned();
                 self.state.lock().networks.insert(name);

@@ -1,11 +1,13 @@
 //! Engines as Docker containers.
 //!
 //! All use of Docker is in this module, with a closed list of calls: ping, version, events (filtered), containers
-//! list/create/start/stop/remove/inspect/logs/stats, restart (of a VPN, `vpn.rs`), images inspect/pull, networks inspect/create. No exec, no attach,
+//! list/create/start/stop/remove/inspect/logs/stats, restart (of a VPN, `vpn.rs`), images inspect/pull, networks
+//! inspect/list/create/remove (`network.rs`: of our own, while two have the same name). No exec, no attach,
 //! no build, no volumes. Every call has a deadline and at most four are under way; only containers that carry this
 //! instance's label are acted on, by their full id, after the label was read again.
 
 mod body;
+mod network;
 mod pull;
 mod read;
 mod vpn;
@@ -15,11 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::{ContainerSummary, NetworkCreateRequest};
+use bollard::models::ContainerSummary;
 use bollard::query_parameters::{
-    CreateContainerOptions, EventsOptions, InspectContainerOptions, InspectNetworkOptions,
-    ListContainersOptions, LogsOptions, RemoveContainerOptions, StartContainerOptions, StatsOptions,
-    StopContainerOptions,
+    CreateContainerOptions, EventsOptions, InspectContainerOptions, ListContainersOptions, LogsOptions,
+    RemoveContainerOptions, StartContainerOptions, StatsOptions, StopContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use futures_util::future::BoxFuture;
@@ -36,7 +37,7 @@ use crate::plan::NAME_PREFIX;
 use crate::provisioner::{
     Container, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage, VpnContainer,
 };
-use crate::spec::{EngineSpec, Network, label};
+use crate::spec::{EngineSpec, label};
 
 /// Where Docker listens when `DOCKER_HOST` says nothing.
 const LOCAL_SOCKET: &str = "unix:///var/run/docker.sock";
@@ -249,40 +250,6 @@ impl Docker {
     async fn pull(&self, image: &str) -> Result<(), ProvisionError> {
         let client = self.client().await?;
         self.0.pulls.pull(&client, image).await
-    }
-
-    async fn ensure_network(&self, network: &Network) -> Result<(), ProvisionError> {
-        let Network::Named { name, own } = network else { return Ok(()) };
-        let inspect =
-            async |client: Client| client.inspect_network(name.as_str(), None::<InspectNetworkOptions>).await;
-        match self.call(INSPECT, inspect).await {
-            Ok(_) => Ok(()),
-            Err(failure) if failure.status() == Some(404) && *own => self.create_network(name.as_str()).await,
-            Err(failure) if failure.status() == Some(404) => {
-                let detail = "it does not exist: create it, or leave DOCKER_NETWORK out".to_owned();
-                Err(ProvisionError::Network { network: name.as_str().to_owned(), detail })
-            }
-            Err(failure) => Err(failure.into()),
-        }
-    }
-
-    async fn create_network(&self, name: &str) -> Result<(), ProvisionError> {
-        let request = NetworkCreateRequest {
-            name: name.to_owned(),
-            driver: Some("bridge".to_owned()),
-            labels: Some(HashMap::from([(label::PRODUCT.to_owned(), "network".to_owned())])),
-            ..NetworkCreateRequest::default()
-        };
-        let create = async |client: Client| client.create_network(request).await;
-        match self.call(CREATE, create).await {
-            Ok(_) => Ok(()),
-            // Somebody else was faster.
-            Err(failure) if failure.status() == Some(409) => Ok(()),
-            Err(failure) => {
-                let detail = ProvisionError::from(failure).to_string();
-                Err(ProvisionError::Network { network: name.to_owned(), detail })
-            }
-        }
     }
 
     /// Stops and removes; ends when Docker says that it is gone, whoever removed it, or when it takes too long.

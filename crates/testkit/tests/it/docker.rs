@@ -35,7 +35,7 @@ fn spec(instance: &str, place: usize, port: u16) -> EngineSpec {
         instance: instance.parse().unwrap(),
     };
     let allowed = |port: u16| HostPorts::new(port..=port).port(port).unwrap();
-    let ports = EnginePorts { http: allowed(port), https: allowed(45_001), p2p: None, shared: None };
+    let ports = EnginePorts { http: allowed(port), https: allowed(port + 1000), p2p: None, shared: None };
     recipe.spec(place, &format!("{instance}-{place}"), ports, &Extra::default())
 }
 
@@ -288,6 +288,50 @@ mod real {
         changes_are_heard(&ours, &names[0], 23_005).await;
         leaves_others_alone(&ours, &theirs, [&names[0], &names[1]], 23_006).await;
         clean.all().await;
+    }
+
+    /// Daemons before API 1.44 make two networks of one name then, and creations fail in both ever after.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn several_that_begin_at_the_same_moment_share_one_network() {
+        let names = [1, 2, 3, 4].map(|n| instance(&format!("network{n}")));
+        let dockers = names.clone().map(|name| client(None, &name));
+        let clean = Clean(dockers.to_vec());
+        let network = instance("shared");
+        // The docker command asks that there be no other; programs need not.
+        let twin = || async {
+            let body = format!(r#"{{"Name":"{network}","Labels":{{"io.acemux.role":"network"}}}}"#);
+            let curl = ["--silent", "--fail", "--unix-socket", "/var/run/docker.sock", "--json", &body];
+            let mut curl =
+                tokio::process::Command::new("curl").args(curl).arg("http://docker/networks/create").spawn();
+            assert!(curl.as_mut().expect("curl is installed").wait().await.unwrap().success());
+        };
+        for round in 0..3 {
+            let specs = names.iter().zip(0..).map(|(name, n)| {
+                let mut spec = spec(name, round + 1, 23_020 + 4 * u16::try_from(round).unwrap() + n);
+                spec.network = Network::Named { name: network.parse().unwrap(), own: true };
+                spec
+            });
+            // Two that are beside each other for a moment refuse; the fleet tries again, and so does this.
+            let created = dockers.iter().zip(specs).map(|(docker, spec)| async move {
+                let mut created = docker.create(&spec).await;
+                for _ in 0..2 {
+                    let Err(ProvisionError::Network { .. }) = created else { break };
+                    created = docker.create(&spec).await;
+                }
+                created.map(drop)
+            });
+            for created in futures_util::future::join_all(created).await {
+                created.unwrap_or_else(|error| panic!("round {round}: {error}"));
+            }
+            if round == 1 {
+                twin().await;
+            }
+        }
+        let filter = format!("name={network}");
+        let left = acemux_testkit::docker::docker(&["network", "ls", "--quiet", "--filter", &filter]).await;
+        assert_eq!(left.lines().count(), 1, "{left}");
+        clean.all().await;
+        acemux_testkit::docker::docker(&["network", "rm", &network]).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
