@@ -169,6 +169,14 @@ impl Program {
         messages.map(str::to_owned).collect()
     }
 
+    /// The categories of the events about one engine.
+    pub async fn told_of(&self, engine: &str) -> Vec<String> {
+        let events = self.page(&format!("/events?limit=1000&container_id={engine}")).await;
+        let categories =
+            events.as_array().into_iter().flatten().filter_map(|event| event["category"].as_str());
+        categories.map(str::to_owned).collect()
+    }
+
     /// What it has written to its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()

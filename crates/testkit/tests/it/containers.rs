@@ -74,8 +74,11 @@ async fn an_engine_that_somebody_ends_by_hand_is_missed_within_five_seconds_and_
                     && !program.containers().await.contains(&victim)
             })
             .await;
+        // Which of them depends on whether Docker was looked at between the end of the process and the removal.
+        let told = program.told_of(&victim).await;
+        let says_why = |category: &String| ["ended", "vanished", "cordoned"].contains(&category.as_str());
+        assert!(told.iter().any(says_why), "docker {by_hand:?} is told as {told:?}: {}", program.log());
     }
-    assert!(!program.events("vanished").await.is_empty(), "{}", program.log());
     assert!(program.events("ended").await.iter().any(|message| message.contains("exit code")));
 }
 
