@@ -24,6 +24,7 @@ pub mod custom;
 pub mod demo;
 pub mod edge;
 pub mod evacuate;
+pub mod exposition;
 mod fold;
 pub mod guesses;
 mod heads;

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use acemux_relay::Relay;
+use acemux_relay::event::Healed;
 use acemux_relay::session::Phase;
+use acemux_relay::viewer::LeaveReason;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -20,9 +22,6 @@ use acemux_fleet::plan::Reason;
 use crate::guesses;
 use crate::vpn::leak::Proof;
 use crate::vpn::{VpnView, Vpns};
-
-/// The media type of the text format that [`Metrics::scrape`] writes.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Everything that is counted.
 pub struct Metrics {
@@ -168,6 +167,7 @@ impl Default for Metrics {
             live: Live::default(),
         };
         metrics.register();
+        metrics.begin_at_zero();
         metrics
     }
 }
@@ -243,13 +243,24 @@ impl FleetCounts {
 }
 
 impl Metrics {
-    /// Everything in the text format, with the live values of this moment.
+    /// Everything as `OpenMetrics`, with the live values of this moment.
     pub fn scrape(&self, relay: &Relay, engines: &Engines, vpns: &Vpns) -> String {
         self.live.read(relay, engines);
         self.live.vpns.read(engines, vpns);
         let mut page = String::new();
         text::encode(&mut page, &self.registry).expect("writing to a String cannot fail");
         page
+    }
+
+    /// What has not happened yet is 0 and not absent: Prometheus sees no increase from nothing to one.
+    fn begin_at_zero(&self) {
+        self.starts.results.get_or_create(&ByResult { result: "ok" }).inc_by(0);
+        for healed in Healed::ALL {
+            drop(self.sessions.gaps.get_or_create(&ByHealing { healed: healed.as_str() }));
+        }
+        for reason in LeaveReason::ALL {
+            self.viewers.left.get_or_create(&ByReason { reason: reason.as_str() }).inc_by(0);
+        }
     }
 
     fn register(&mut self) {
@@ -323,7 +334,7 @@ impl Metrics {
         let help = "Times an engine got no new streams because it downloaded on without a session";
         registry.register("engine_runaways", help, self.fleet.runaways.clone());
         let help = "Received by engines that download on without a session";
-        registry.register("engine_runaway_bits_per_second", help, live.unasked.clone());
+        registry.register("engine_runaway_bytes_per_second", help, live.unasked.clone());
         let help = "From a container's start to its engine's first answer";
         registry.register_with_unit("engine_ready", help, Unit::Seconds, self.fleet.ready_seconds.0.clone());
         let help = "Streams that wait for a place on an engine";
@@ -419,7 +430,7 @@ impl Live {
         }
         let unasked: u64 =
             all.iter().filter_map(|member| member.runs_away()).map(|runaway| runaway.rate).sum();
-        self.unasked.set(i64::try_from(unasked).unwrap_or(i64::MAX));
+        self.unasked.set(i64::try_from(unasked / 8).unwrap_or(i64::MAX));
         let used = all.iter().map(|member| member.used()).sum();
         let total = all.iter().map(|member| member.slots).sum();
         self.slots.get_or_create(&ByState { state: "used" }).set(as_gauge(used));

@@ -3,13 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 
 use super::problem::{Code, Problem};
 use crate::app::App;
-use crate::metrics;
+use crate::exposition::Format;
 use acemux_fleet::dispatch::NoSlot;
 
 /// `GET /health`.
@@ -67,9 +67,14 @@ pub async fn health(State(app): State<App>) -> Json<HealthPage> {
     })
 }
 
-/// Prometheus.
-pub async fn metrics(State(app): State<App>) -> Response {
-    let page = app.metrics.scrape(&app.relay, &app.engines, &app.vpns);
-    (StatusCode::OK, [(CONTENT_TYPE, metrics::CONTENT_TYPE), (CACHE_CONTROL, "no-store")], page)
-        .into_response()
+/// Prometheus, in the format that is asked for.
+pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+    let format = Format::asked_for(&headers);
+    let page = format.of(app.metrics.scrape(&app.relay, &app.engines, &app.vpns));
+    let headers = [
+        (CONTENT_TYPE, format.media_type()),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (VARY, HeaderValue::from_static("accept")),
+    ];
+    (StatusCode::OK, headers, page).into_response()
 }

@@ -157,7 +157,6 @@ async fn metrics_tell_starts_sessions_viewers_and_bytes() {
         "acemux_engine_sessions_opened_total 1",
         r#"acemux_proxy_start_stage_seconds_count{stage="first_byte"} 1"#,
         "acemux_proxy_delivered_bytes_total",
-        "# EOF",
     ] {
         assert!(text.contains(line), "{line} is missing in {text}");
     }
