@@ -25,7 +25,7 @@ const SCRAPED: Duration = Duration::from_secs(10);
 /// Longest wait until it has begun.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a Prometheus that knows no OpenMetrics says.
+/// What a Prometheus that knows no `OpenMetrics` says.
 const ONLY_PLAIN: Kind = Kind::Nginx("proxy_set_header Accept text/plain;");
 
 fn deploy() -> PathBuf {
