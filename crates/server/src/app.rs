@@ -32,8 +32,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{
-    channels, custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, loops,
-    proxy, status, streams, vpn as vpn_pages,
+    channels, custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, logins,
+    loops, proxy, status, streams, vpn as vpn_pages,
 };
 use crate::archive::{Archive, PlaybackJournal};
 use crate::audit;
@@ -46,6 +46,7 @@ use crate::evacuate;
 use crate::hosts::Hosts;
 use crate::journal::Journal;
 use crate::key::Key;
+use crate::logins::Logins;
 use crate::loops::Loops;
 use crate::metrics::Metrics;
 use crate::origins::EngineOrigin;
@@ -158,7 +159,7 @@ struct Parts {
     playbacks: Arc<PlaybackJournal>,
     store: Store,
     kept_instance: Option<String>,
-    key: Key,
+    gate: Gate,
 }
 
 impl Parts {
@@ -170,6 +171,8 @@ impl Parts {
         let Archive { store, instance: kept_instance } = archive;
         let key = Key::find_or_make(config);
         key.log(config.without_key);
+        let logins = Logins::load(store.clone(), &key).await?;
+        let gate = Gate::new(key, config.without_key, metrics.keys.clone(), logins);
         let journal = Arc::new(Journal::new(Arc::clone(&metrics), store.clone()));
         let engines = control::engines(config, Some(Arc::clone(&playbacks) as _));
         let custom = Arc::new(Custom::load(store.clone()).await?);
@@ -187,7 +190,7 @@ impl Parts {
             playbacks,
             store,
             kept_instance,
-            key,
+            gate,
         })
     }
 
@@ -245,7 +248,7 @@ impl App {
             loops,
             identities,
             store,
-            key,
+            gate,
             ..
         } = parts;
         let origin = EngineOrigin::new(Arc::clone(&engines), identities);
@@ -253,7 +256,6 @@ impl App {
         let relay = Relay::new(relay_config(config), Arc::new(origin.clone()), observer);
         let reported = Arc::default();
         let trusted = config.viewers.trusted_proxies.clone();
-        let gate = Arc::new(Gate::new(key, config.without_key, metrics.keys.clone()));
         let settings = Arc::new(Shown::new(config));
         let began = Instant::now();
         Self {
@@ -275,7 +277,7 @@ impl App {
             began,
             settings,
             trusted,
-            gate,
+            gate: Arc::new(gate),
             hosts: Hosts::new(&config.allowed_hosts),
         }
     }
@@ -290,7 +292,8 @@ impl App {
         let stream = || get(getstream::play).head(getstream::head).options(getstream::preflight);
         // Around the pages of both places, so that no page that changes something can forget it.
         let watched = from_fn_with_state(self.clone(), audit::watch);
-        let pages = pages().router.route_layer(watched.clone());
+        let renewing = from_fn_with_state(self.clone(), logins::renew);
+        let pages = pages().router.route_layer(watched.clone()).route_layer(renewing.clone());
         let router = Router::new()
             .route("/ace/getstream", stream())
             .route("/ace/getstream/", stream())
@@ -302,7 +305,7 @@ impl App {
             .route("/readyz", get(health::readyz))
             .route("/metrics", get(health::metrics))
             .merge(pages.clone())
-            .nest("/api/v1", own_pages().router.route_layer(watched).merge(pages))
+            .nest("/api/v1", own_pages().router.route_layer(watched).route_layer(renewing).merge(pages))
             .with_state(self.clone());
         let (trusted, hosts, gate) = (self.trusted.clone(), self.hosts.clone(), Arc::clone(&self.gate));
         edge(router, Doors { trusted, hosts, gate })
@@ -334,6 +337,10 @@ impl Pages {
 fn own_pages() -> Pages {
     Pages::default()
         .route("/plan", get(fleet_pages::plan))
+        .route("/login", get(logins::state).post(logins::login))
+        .route("/logout", post(logins::logout))
+        .route("/logins", get(logins::list))
+        .route("/logins/{id}", delete(logins::revoke))
         .route("/channels/identities/{id}", get(channels::identity).delete(channels::forget))
 }
 

@@ -40,6 +40,8 @@ const MIRROR: &str = "/api/v1";
 pub(crate) enum Who {
     /// By the API key.
     Key,
+    /// By the cookie of a login.
+    Login,
     /// By the rule that this machine needs none.
     ThisMachine,
     /// Not at all: the page did not ask.
@@ -51,6 +53,7 @@ impl Who {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Key => "key",
+            Self::Login => "login",
             Self::ThisMachine => "this_machine",
             Self::Nobody => "nobody",
         }
@@ -71,6 +74,10 @@ struct Known {
 impl Note {
     pub(crate) fn is_by(&self, who: Who) {
         self.0.lock().who = Some(who);
+    }
+
+    pub(crate) fn who(&self) -> Option<Who> {
+        self.0.lock().who
     }
 
     pub(crate) fn was(&self, before: Value) {

@@ -5,8 +5,11 @@
 //! passes for the operator, nor a reverse proxy on the same machine that says so. One that says nothing, or a tunnel, does:
 //! therefore the rule is off unless somebody asks for it.
 //!
+//! Who has shown the key once may come with a cookie instead ([`crate::logins`]).
+//!
 //! A key is compared here and nowhere else, and not as often as anybody likes ([`crate::guesses`]).
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 
 use acemux_relay::admission::AddressGroup;
@@ -14,6 +17,7 @@ use axum::extract::{FromRef as _, FromRequestParts, OptionalFromRequestParts};
 use http::header::{AUTHORIZATION, HeaderName};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Version};
+use jiff::Timestamp;
 use serde_json::Value;
 use subtle::ConstantTimeEq as _;
 
@@ -25,6 +29,7 @@ use crate::client::TrustedProxies;
 use crate::config::{Secret, WithoutKey};
 use crate::guesses::{Counts, Guesses, Locked};
 use crate::key::{Key, Lack, Place};
+use crate::logins::{self, Logins};
 use crate::serve::ConnectionControl;
 use crate::site::{self, Site};
 
@@ -34,6 +39,11 @@ use crate::site::{self, Site};
 pub struct Operator(Note);
 
 impl Operator {
+    /// How somebody became one.
+    pub(crate) fn who(&self) -> Option<Who> {
+        self.0.who()
+    }
+
     /// What there was before this request.
     pub(crate) fn was(&self, before: Value) {
         self.0.was(before);
@@ -60,11 +70,12 @@ pub struct Gate {
     /// Whether this machine needs none.
     opens_at_loopback: bool,
     guesses: Guesses,
+    logins: Logins,
 }
 
 /// Who gives a key.
 #[derive(Clone, Debug)]
-pub(crate) struct Asker {
+pub struct Asker {
     client: AddressGroup,
     /// Absent when the request did not come through the accept loop, as in a test that calls the router.
     control: Option<ConnectionControl>,
@@ -115,26 +126,51 @@ const FORWARDING_FAMILIES: [&str; 9] = [
 ];
 
 impl Gate {
-    /// Opens for this key, and without one in the settings for whom they let in.
-    pub fn new(Key { place, key }: Key, without_key: WithoutKey, counts: Counts) -> Self {
+    /// Opens for this key and for who has shown it, and without one in the settings for whom they let in.
+    pub fn new(Key { place, key }: Key, without_key: WithoutKey, counts: Counts, logins: Logins) -> Self {
         let key =
             key.map_err(|lack| if matches!(lack, Lack::TooShort) { Code::ShortKey } else { Code::NoKey });
         // Who has chosen a key wants it to be asked for, also when it is too short.
         let opens_at_loopback = without_key == WithoutKey::Loopback && place != Place::Settings;
-        Self { key, opens_at_loopback, guesses: Guesses::new(counts) }
+        Self { key, opens_at_loopback, guesses: Guesses::new(counts), logins }
+    }
+
+    /// Who has shown the key before.
+    pub(crate) fn logins(&self) -> &Logins {
+        &self.logins
+    }
+
+    /// Whether this is the key, if that may be asked. It stands in the body of the request with these extensions.
+    pub(crate) fn shown(&self, key: &[u8], asker: &Asker, extensions: &Extensions) -> Result<(), Closed> {
+        note_of(extensions).is_by(self.compare(key, asker)?);
+        Ok(())
     }
 
     fn admit(&self, request: &Parts, asker: &Asker) -> Result<Who, Closed> {
         let is_local = asker.is_at_loopback();
         match given_key(&request.headers).map_err(Closed::By)? {
             Some(given) => self.compare(given, asker),
+            None if let Some(who) = self.by_login(request)? => Ok(who),
             None if self.opens_at_loopback && is_local && is_at_this_machine(request) => Ok(Who::ThisMachine),
             None => Err(Closed::By(self.key.as_ref().err().copied().unwrap_or(Code::MissingKey))),
         }
     }
 
+    /// By the cookie, if it is one of ours. A stale or foreign one counts as none.
+    fn by_login(&self, request: &Parts) -> Result<Option<Who>, Closed> {
+        let given = logins::given(&request.headers);
+        let Some(_login) = given.and_then(|token| self.logins.find(&token, Timestamp::now())) else {
+            return Ok(None);
+        };
+        if logins::is_said_to_be_ours(&request.method, &request.headers) {
+            Ok(Some(Who::Login))
+        } else {
+            Err(Closed::By(Code::BadOrigin))
+        }
+    }
+
     /// False when no key opens anything.
-    fn has_key(&self) -> bool {
+    pub(crate) fn has_key(&self) -> bool {
         self.key.is_ok()
     }
 
@@ -205,6 +241,11 @@ impl From<Closed> for Problem {
     }
 }
 
+/// What is known of the change that is asked for; what only reads has no note.
+fn note_of(extensions: &Extensions) -> Note {
+    extensions.get::<Note>().cloned().unwrap_or_default()
+}
+
 /// `X-API-KEY: k` or `Authorization: Bearer k`; the scheme's case does not matter. The first counts when there are both:
 /// the second may be meant for a proxy in front.
 fn given_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Code> {
@@ -239,14 +280,21 @@ fn is_of_a_proxy(name: &HeaderName) -> bool {
     FORWARDING.contains(&name) || FORWARDING_FAMILIES.iter().any(|family| name.starts_with(family))
 }
 
+impl FromRequestParts<App> for Asker {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        Ok(Self::of(&parts.extensions, &parts.headers, &TrustedProxies::from_ref(app)))
+    }
+}
+
 impl FromRequestParts<App> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let asker = Asker::of(&parts.extensions, &parts.headers, &TrustedProxies::from_ref(app));
         let who = app.gate().admit(parts, &asker)?;
-        // What only reads has no note.
-        let note = parts.extensions.get::<Note>().cloned().unwrap_or_default();
+        let note = note_of(&parts.extensions);
         note.is_by(who);
         Ok(Self(note))
     }
@@ -267,13 +315,15 @@ impl OptionalFromRequestParts<App> for Operator {
 
 #[cfg(test)]
 mod tests {
+    use acemux_store::Store;
+
     use super::*;
 
     const KEY: &str = "a-key-of-twenty-signs";
 
     fn gate(key: Result<&str, Lack>, place: Place, without_key: WithoutKey) -> Gate {
         let key = key.map(|key| Secret::new(key.to_owned()));
-        Gate::new(Key { place, key }, without_key, Counts::default())
+        Gate::new(Key { place, key }, without_key, Counts::default(), Logins::none(Store::in_memory()))
     }
 
     fn connection(peer: [u8; 4]) -> Asker {

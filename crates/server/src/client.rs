@@ -29,6 +29,9 @@ const MAX_USER_AGENT: usize = 128;
 /// X-Forwarded-For, the de facto standard that nginx, HAProxy, Caddy and Traefik write.
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// By which scheme its client asked, as the same proxies write it.
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
 /// Bits of a prefix below which a network is no site but a part of the Internet: the widest private ones are `10.0.0.0/8`
 /// and `fd00::/8`.
 const WIDEST_SITE: u8 = 8;
@@ -116,12 +119,18 @@ pub struct ClientInfo {
     pub address: IpAddr,
     /// What it calls itself: one line of at most 128 characters, empty when it says nothing.
     pub user_agent: String,
+    /// Whether a trusted proxy says that its client speaks TLS with it.
+    pub is_https: bool,
 }
 
 impl ClientInfo {
     /// Reads both from the head of a request that came from `peer`.
     pub fn new(trusted: &TrustedProxies, peer: IpAddr, headers: &HeaderMap) -> Self {
-        Self { address: trusted.client_address(peer, headers), user_agent: user_agent(headers) }
+        Self {
+            address: trusted.client_address(peer, headers),
+            user_agent: user_agent(headers),
+            is_https: trusted.contains(peer) && says_https(headers),
+        }
     }
 }
 
@@ -139,6 +148,11 @@ where
         let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
         Ok(Self::new(&TrustedProxies::from_ref(state), address, &parts.headers))
     }
+}
+
+/// Of several proxies the last one's word counts, which is the one that was trusted.
+fn says_https(headers: &HeaderMap) -> bool {
+    hops(headers, &X_FORWARDED_PROTO).next().is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https"))
 }
 
 /// An address, or a network; of a mapped one the IPv4 network that it maps.

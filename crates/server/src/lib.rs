@@ -34,6 +34,7 @@ pub mod journal;
 pub mod key;
 pub mod limits;
 pub mod logging;
+pub mod logins;
 pub mod loops;
 pub mod metrics;
 pub mod origins;

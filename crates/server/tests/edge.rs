@@ -13,6 +13,8 @@ use acemux_server::edge::{BODY_TIMEOUT, Doors, MAX_BODY, MAX_HEADER_BLOCK, MAX_U
 use acemux_server::guesses::Counts;
 use acemux_server::hosts::Hosts;
 use acemux_server::key::{Key, Place};
+use acemux_server::logins::Logins;
+use acemux_store::Store;
 use axum::body::Body;
 use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Response};
@@ -30,7 +32,7 @@ fn app() -> Router {
     let panics = async || -> Response { panic!("a handler's panic, made on purpose") };
     let own_error = async || (StatusCode::CONFLICT, Json(json!({"error": "provisioning_blocked"})));
     let key = Key { place: Place::Settings, key: Ok(Secret::new(KEY.to_owned())) };
-    let gate = Gate::new(key, WithoutKey::Nobody, Counts::default());
+    let gate = Gate::new(key, WithoutKey::Nobody, Counts::default(), Logins::none(Store::in_memory()));
     edge(
         Router::new()
             .route("/", get(async || "hello"))

@@ -1,5 +1,6 @@
 //! The handle, and how things can go wrong.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,6 +103,12 @@ pub enum StoreState {
     },
     /// It was closed.
     Closed,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
 }
 
 impl Store {

@@ -87,7 +87,7 @@ pub(super) async fn ask(
     client: ClientInfo,
     line: Line,
 ) -> Result<Asked, Problem> {
-    let ClientInfo { address, user_agent } = client;
+    let ClientInfo { address, user_agent, .. } = client;
     let info = ViewerInfo { address, user_agent, label: content.hash().to_string(), line };
     let admitted = app.relay.admit(&info)?;
     let deadline = app.relay.deadline(&admitted);

@@ -88,7 +88,7 @@ async fn until(condition: impl Fn() -> bool) {
     timeout(Duration::from_secs(10), holds).await.expect("the condition holds in time");
 }
 
-fn is_full<T: std::fmt::Debug>(result: &Result<T, StoreError>) -> bool {
+fn is_full<T: fmt::Debug>(result: &Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::Full { .. }))
 }
 

@@ -138,7 +138,8 @@ async fn a_flood_of_dead_ids_is_a_few_lines_and_a_number_and_pushes_out_nothing(
 /// Each route that changes something, by the server's own word, with a number for every parameter.
 pub(crate) async fn changes(app: &TestApp) -> Vec<(String, String, String)> {
     let mut changes = Vec::new();
-    for route in App::routes() {
+    // To log in is for who is no operator yet; `logins` tries it.
+    for route in App::routes().into_iter().filter(|route| !route.ends_with("/login")) {
         let segments = route.split('/').map(|segment| if segment.starts_with('{') { "1" } else { segment });
         let path = segments.collect::<Vec<_>>().join("/");
         let reply = ask(app.address(), "PUT", &path, "", &Value::Null).await;

@@ -20,6 +20,7 @@ mod hls;
 mod inputs;
 mod joins;
 mod limits;
+mod logins;
 mod monitoring;
 mod open_engine;
 mod operator;
