@@ -32,8 +32,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{
-    channels, custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, logins,
-    loops, proxy, status, streams, vpn as vpn_pages,
+    channels, custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, live,
+    logins, loops, proxy, status, streams, vpn as vpn_pages,
 };
 use crate::archive::{Archive, PlaybackJournal};
 use crate::audit;
@@ -46,6 +46,7 @@ use crate::evacuate;
 use crate::hosts::Hosts;
 use crate::journal::Journal;
 use crate::key::Key;
+use crate::live::Live;
 use crate::logins::Logins;
 use crate::loops::Loops;
 use crate::metrics::Metrics;
@@ -81,6 +82,8 @@ pub struct App {
     pub journal: Arc<Journal>,
     /// What engines are made from.
     pub recipes: Option<Arc<Recipes>>,
+    /// What changes, for pages that stay open.
+    pub live: Arc<Live>,
     /// The custom variant.
     pub custom: Arc<Custom>,
     /// What outlives a restart.
@@ -258,11 +261,14 @@ impl App {
         let trusted = config.viewers.trusted_proxies.clone();
         let settings = Arc::new(Shown::new(config));
         let began = Instant::now();
+        let vpns = Vpns::new(config, &tunnels, fleet.clone());
+        let live = Arc::new(live::source(relay.clone(), Arc::clone(&engines), vpns.clone()));
         Self {
             relay,
             origin,
             engines,
-            vpns: Vpns::new(config, &tunnels, fleet.clone()),
+            vpns,
+            live,
             fleet,
             tunnels: tunnels.into(),
             reported,
@@ -337,6 +343,7 @@ impl Pages {
 fn own_pages() -> Pages {
     Pages::default()
         .route("/plan", get(fleet_pages::plan))
+        .route("/events/live", get(live::live))
         .route("/login", get(logins::state).post(logins::login))
         .route("/logout", post(logins::logout))
         .route("/logins", get(logins::list))
@@ -498,7 +505,14 @@ impl Service {
         let server = Arc::new(Server::new(app.router(), options));
         supervisor
             .keep(Renewable::Listener, listening(Arc::clone(&server), (listener, address), app.stop.clone()));
-        let App { relay, engines, tunnels, loops, journal, stop, .. } = app;
+        let App { relay, engines, tunnels, loops, journal, live, stop, .. } = app;
+        supervisor.keep(Renewable::Live, {
+            let stop = stop.clone();
+            move || {
+                let (live, stop) = (Arc::clone(&live), stop.clone());
+                async move { live.run(stop).await }
+            }
+        });
         supervisor.keep(Renewable::Tunnels, {
             let stop = stop.clone();
             move || watching(Arc::clone(&tunnels), stop.clone())

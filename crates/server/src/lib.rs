@@ -33,6 +33,7 @@ pub mod hosts;
 pub mod journal;
 pub mod key;
 pub mod limits;
+pub mod live;
 pub mod logging;
 pub mod logins;
 pub mod loops;

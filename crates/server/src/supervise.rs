@@ -48,6 +48,8 @@ pub enum Renewable {
     Claim,
     /// Says how many events were folded.
     Journal,
+    /// Tells pages what changes.
+    Live,
 }
 
 impl Essential {
@@ -60,7 +62,7 @@ impl Essential {
 
 impl Renewable {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Listener,
         Self::Probes,
         Self::Loops,
@@ -68,6 +70,7 @@ impl Renewable {
         Self::Tunnels,
         Self::Claim,
         Self::Journal,
+        Self::Live,
     ];
 
     fn name(self) -> &'static str {
@@ -79,6 +82,7 @@ impl Renewable {
             Self::Tunnels => "the watch over VPNs",
             Self::Claim => "the look-out for a second service",
             Self::Journal => "the count of folded events",
+            Self::Live => "the source of live events",
         }
     }
 
@@ -91,13 +95,17 @@ impl Renewable {
                 proves_itself_in: Duration::ZERO,
             },
             // Streams play on without it.
-            Self::Probes | Self::Loops | Self::Evacuation | Self::Tunnels | Self::Claim | Self::Journal => {
-                Patience {
-                    pauses: (Duration::from_millis(100), Duration::from_secs(30)),
-                    most: None,
-                    proves_itself_in: STEADY,
-                }
-            }
+            Self::Probes
+            | Self::Loops
+            | Self::Evacuation
+            | Self::Tunnels
+            | Self::Claim
+            | Self::Journal
+            | Self::Live => Patience {
+                pauses: (Duration::from_millis(100), Duration::from_secs(30)),
+                most: None,
+                proves_itself_in: STEADY,
+            },
         }
     }
 }

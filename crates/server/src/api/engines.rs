@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use acemux_fleet::member::Member;
+use acemux_fleet::dispatch::Engines;
+use acemux_fleet::member::{Health, Member};
 use acemux_fleet::provisioner::Usage;
 use acemux_fleet::spec::label;
 use acemux_relay::session::SessionSnapshot;
@@ -56,11 +57,20 @@ pub struct EngineDetail {
 
 /// Every engine, by port.
 pub async fn list(State(app): State<App>) -> Json<Vec<EngineState>> {
-    let sessions = app.relay.sessions();
-    let mut engines: Vec<_> =
-        app.engines.all().iter().map(|member| engine_state(member, &sessions)).collect();
+    Json(states(&app.engines, &app.relay.sessions()))
+}
+
+/// All of them, by port.
+pub(super) fn states(all: &Engines, sessions: &[SessionSnapshot]) -> Vec<EngineState> {
+    let mut engines: Vec<_> = all.all().iter().map(|member| engine_state(member, sessions)).collect();
     engines.sort_by(|one, other| (one.port, &one.host).cmp(&(other.port, &other.host)));
-    Json(engines)
+    engines
+}
+
+impl EngineState {
+    pub(super) fn is_healthy(&self) -> bool {
+        self.health_status == Health::Healthy.as_str()
+    }
 }
 
 /// One engine and its streams.

@@ -174,7 +174,7 @@ pub async fn relocate(
     Ok((StatusCode::ACCEPTED, Json(Moving { moving: session.key.to_string(), from })))
 }
 
-fn find(app: &App, id: &str) -> Result<SessionSnapshot, Problem> {
+pub(super) fn find(app: &App, id: &str) -> Result<SessionSnapshot, Problem> {
     let unknown = || Problem::new(Code::NotFound).with_detail("no stream of this id is playing");
     let content = ContentId::from_any_form(id).map_err(|_| unknown())?;
     let keys = app.origin.known_key(content);

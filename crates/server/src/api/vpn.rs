@@ -126,8 +126,14 @@ pub async fn public_ip(State(app): State<App>) -> Result<Json<PublicIp>, Problem
     Ok(Json(PublicIp { public_ip: address.to_string() }))
 }
 
+/// Each VPN, in the settings' order.
+pub(super) fn notes(view: &View) -> Vec<VpnNote> {
+    let now = Instant::now();
+    view.vpns.iter().map(|vpn| note(vpn, view, now)).collect()
+}
+
 fn vpn_status(view: &View, now: Instant) -> VpnStatus {
-    let vpns: Vec<VpnNote> = view.vpns.iter().map(|vpn| note(vpn, view, now)).collect();
+    let vpns = notes(view);
     let top = match (view.mode, vpns.first()) {
         (VpnMode::Single, Some(only)) => Top::One(Box::new(only.clone())),
         _ => Top::Summary(summary(view, vpns.first())),

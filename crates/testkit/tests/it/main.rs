@@ -22,6 +22,7 @@ mod joins;
 mod limits;
 mod logins;
 mod monitoring;
+mod news;
 mod open_engine;
 mod operator;
 mod outpace;
