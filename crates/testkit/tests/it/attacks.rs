@@ -121,7 +121,8 @@ impl Scene {
     /// Everything that pages tell and that Docker was told, but for what does not stand still.
     async fn state(&self, names: &Names) -> State {
         let mut state = State::new();
-        for route in App::routes() {
+        // Events go on for as long as somebody listens; they tell what the other pages tell.
+        for route in App::routes().into_iter().filter(|route| !route.ends_with("/events/live")) {
             let path = names.fill(&route);
             let mut reply = get(self.app.address(), &format!("{path}?limit=1000")).await;
             if reply.status != 405 {
