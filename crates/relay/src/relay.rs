@@ -450,7 +450,9 @@ fn after_the_end(reason: EndReason, key: StreamKey) -> Result<Waited, StartError
         EndReason::NotStarted(error) => Err(error),
         EndReason::Shutdown => Err(StartError::Draining),
         EndReason::Merged(other) => Ok(Waited::Again(other)),
-        EndReason::Lost | EndReason::Stuck | EndReason::Unjoinable => Err(StartError::Gone),
+        EndReason::Lost | EndReason::Stuck | EndReason::Unjoinable | EndReason::Stopped => {
+            Err(StartError::Gone)
+        }
         EndReason::Idle
         | EndReason::Abandoned
         | EndReason::GaveWay

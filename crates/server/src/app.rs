@@ -373,6 +373,8 @@ fn pages() -> Pages {
         .route("/health/status", get(status::health))
         .route("/health/circuit-breaker/reset", post(status::reset_breakers))
         .route("/streams", get(streams::list))
+        .route("/streams/{id}", delete(streams::stop))
+        .route("/streams/{id}/livepos", get(streams::position))
         .route("/events/stream_started", post(streams::started))
         .route("/events/stream_ended", post(streams::ended))
         .route("/events", get(events::list))

@@ -118,8 +118,8 @@ async fn readers_of_a_recording_leave_nothing_behind() {
         format!("GET /ace/getstream?id={VOD_ID} HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1879\r\n\r\n");
     assert_nothing_is_left(&app, 1, async || {
         let mut reply = send(app.address(), &request).await;
-        assert_eq!(reply.status, 206);
-        assert_eq!(reply.body().await.0.len(), 1880);
+        let (status, body) = (reply.status, reply.body().await.0);
+        assert_eq!((status, body.len()), (206, 1880), "{}", String::from_utf8_lossy(&body));
     })
     .await;
     assert_eq!(app.ledger.counts().opened, 1, "all of them read one session");

@@ -56,6 +56,8 @@ pub enum EndReason {
     Looping,
     /// The channel turned out to be another session's.
     Merged(StreamKey),
+    /// An operator ended it.
+    Stopped,
     /// The service stops.
     Shutdown,
     /// The session's task vanished (a bug; its viewers must not hang).
@@ -78,6 +80,7 @@ impl EndReason {
             Self::Unjoinable => "unjoinable",
             Self::Looping => "looping",
             Self::Merged(_) => "merged",
+            Self::Stopped => "stopped",
             Self::Shutdown => "shutdown",
             Self::Lost => "lost",
             Self::Stuck => "stuck",

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use acemux_engine::text;
 use acemux_relay::origin::LivePosition;
-use acemux_relay::session::{Phase, SessionSnapshot};
+use acemux_relay::session::{EndReason, Phase, SessionSnapshot};
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::problem::{Code, Problem};
+use super::proxy::find;
 use crate::app::App;
 use crate::auth::Operator;
 use crate::reported::Known;
@@ -151,6 +152,52 @@ pub async fn ended(
         ..StreamState::from(known)
     });
     Json(json!({ "updated": stream.is_some(), "stream": stream }))
+}
+
+/// `DELETE /streams/{id}`.
+#[derive(Debug, Serialize)]
+pub struct Ended {
+    message: &'static str,
+    stream_id: String,
+    /// Viewers whose connections end with it; a player that asks again begins it anew.
+    viewers: usize,
+}
+
+/// Ends a stream: by its id in `/streams`, or by any form of its content's.
+pub async fn stop(
+    State(app): State<App>,
+    operator: Operator,
+    Path(id): Path<String>,
+) -> Result<Json<Ended>, Problem> {
+    let message = "Stream stopped successfully";
+    if let Some(known) = app.reported.end(Some(&id), None) {
+        app.journal.reported(&known, false);
+        operator.was(json!({ "stream": known.id, "engine": known.container_id }));
+        return Ok(Json(Ended { message, stream_id: known.id, viewers: 0 }));
+    }
+    // Before the bar stands the key, after it the engine's name for the playback.
+    let session = find(&app, id.split('|').next().unwrap_or_default())?;
+    let (key, viewers) = (session.key.clone(), session.viewers);
+    operator.was(json!({ "stream": key.as_str(), "viewers": viewers }));
+    app.relay.end(&key, EndReason::Stopped);
+    Ok(Json(Ended { message, stream_id: id, viewers }))
+}
+
+/// `GET /streams/{id}/livepos`.
+#[derive(Debug, Serialize)]
+pub struct LivePos {
+    has_livepos: bool,
+    is_live: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    livepos: Option<Value>,
+}
+
+/// Where in its broadcast a stream is read, as its engine said last.
+pub async fn position(State(app): State<App>, Path(id): Path<String>) -> Result<Json<LivePos>, Problem> {
+    let session = find(&app, id.split('|').next().unwrap_or_default())?;
+    let livepos = session.stats.as_ref().and_then(|stats| stats.live).map(livepos);
+    let is_live = session.source.as_ref().is_none_or(|source| source.is_live);
+    Ok(Json(LivePos { has_livepos: livepos.is_some(), is_live, livepos }))
 }
 
 fn known(report: StartedReport, container_id: String) -> Result<Known, Problem> {

@@ -28,7 +28,7 @@ use super::recording::{self, RequestedRange, Seat};
 use crate::api::problem::{Code, Problem};
 use crate::app::App;
 use crate::client::ClientInfo;
-use crate::serve::{AbortOnError, AbortSwitch, EndsHard};
+use crate::serve::{AbortOnError, AbortSwitch, Ending, Ends};
 
 /// `GET`: the stream.
 pub async fn play(
@@ -116,10 +116,15 @@ fn golden_headers() -> HeaderMap {
     headers
 }
 
-impl EndsHard for StreamOver {
-    /// A stopping service ends its connections in order; players come back to the next one by themselves.
-    fn ends_hard(&self) -> bool {
-        self.0 != EndReason::Shutdown
+impl Ends for StreamOver {
+    /// Players come back after a torn end: to this service, or by themselves to the next one after one that stops. What an
+    /// operator has ended stays ended.
+    fn ending(&self) -> Ending {
+        match self.0 {
+            EndReason::Stopped => Ending::Finished,
+            EndReason::Shutdown => Ending::Closed,
+            _ => Ending::Torn,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::api::problem::{Code, Problem};
-use crate::serve::{AbortOnError, AbortSwitch, EndsHard};
+use crate::serve::{AbortOnError, AbortSwitch, Ending, Ends};
 
 /// What is asked for, and by which connection.
 pub(super) struct Seat {
@@ -134,10 +134,10 @@ fn or_unknown(total: Option<u64>) -> String {
     total.map_or_else(|| "*".to_owned(), |total| total.to_string())
 }
 
-impl EndsHard for Broken {
+impl Ends for Broken {
     /// The player must see that the file did not end here.
-    fn ends_hard(&self) -> bool {
-        true
+    fn ending(&self) -> Ending {
+        Ending::Torn
     }
 }
 

@@ -17,11 +17,21 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::ConnectionControl;
 
+/// How the client sees the end of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Torn off: it is to come back.
+    Torn,
+    /// Closed in order although no end was sent, as when the service stops.
+    Closed,
+    /// Finished: it is to stop.
+    Finished,
+}
+
 /// An error of a body that knows how it wants to be seen.
-pub trait EndsHard {
-    /// True when the stream is torn off; false when it ends in order although nobody sent an end, as in a
-    /// shutdown.
-    fn ends_hard(&self) -> bool;
+pub trait Ends {
+    /// How.
+    fn ending(&self) -> Ending;
 }
 
 /// What the reply to one request may do to its connection.
@@ -81,7 +91,7 @@ impl<B: Body> AbortOnError<B> {
 impl<B> Body for AbortOnError<B>
 where
     B: Body + Unpin,
-    B::Error: EndsHard + Unpin,
+    B::Error: Ends + Unpin,
 {
     type Data = B::Data;
     type Error = B::Error;
@@ -94,13 +104,16 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         if let Some(error) = self.error.take() {
-            if error.ends_hard() {
+            if error.ending() == Ending::Torn {
                 self.switch.tear();
             }
             return Poll::Ready(Some(Err(error)));
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         let Some(Err(error)) = frame else { return Poll::Ready(frame) };
+        if error.ending() == Ending::Finished {
+            return Poll::Ready(None);
+        }
         self.error = Some(error);
         cx.waker().wake_by_ref();
         Poll::Pending

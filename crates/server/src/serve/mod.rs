@@ -45,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-pub use self::abort::{AbortOnError, AbortSwitch, EndsHard};
+pub use self::abort::{AbortOnError, AbortSwitch, Ending, Ends};
 pub use self::control::ConnectionControl;
 use self::control::Order;
 pub use self::listen::{bind, listen};

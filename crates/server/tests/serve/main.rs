@@ -13,7 +13,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use acemux_relay::line::Line;
-use acemux_server::serve::{AbortOnError, AbortSwitch, ConnectionControl, Counters, EndsHard, ServeOptions};
+use acemux_server::serve::{
+    AbortOnError, AbortSwitch, ConnectionControl, Counters, Ending, Ends, ServeOptions,
+};
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, State};
 use axum::routing::get;
@@ -50,9 +52,9 @@ enum Failure {
     Soft,
 }
 
-impl EndsHard for Failure {
-    fn ends_hard(&self) -> bool {
-        matches!(self, Failure::Hard)
+impl Ends for Failure {
+    fn ending(&self) -> Ending {
+        if matches!(self, Failure::Hard) { Ending::Torn } else { Ending::Closed }
     }
 }
 

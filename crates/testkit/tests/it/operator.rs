@@ -3,13 +3,13 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use acemux_sim::{Fault, Target, VOD_ID};
+use acemux_sim::{Fault, Target, VOD_ID, infohash_of};
 use acemux_testkit::app::{Setup, TestApp, until};
 use acemux_testkit::http::{BodyEnd, try_send};
 use acemux_testkit::{Reply, StrictViewer, get, send};
 use serde_json::{Value, json};
 
-use crate::ID;
+use crate::{ID, id};
 
 async fn ask(app: &TestApp, method: &str, path: &str, body: &Value) -> Reply {
     let body = body.to_string();
@@ -173,6 +173,37 @@ async fn a_viewer_that_is_thrown_out_goes_at_once_and_the_others_go_on() {
     assert!(
         String::from_utf8_lossy(&metrics).contains("acemux_proxy_viewers_left_total{reason=\"kicked\"} 1")
     );
+}
+
+#[tokio::test]
+async fn a_stream_that_is_ended_ends_in_order_for_all_its_viewers_and_on_its_engine() {
+    let app = Setup::new().start().await;
+    for by in ["its id on the page", "its content id", "its infohash"] {
+        let mut one = StrictViewer::open(app.address(), ID).await;
+        let mut other = StrictViewer::open(app.address(), ID).await;
+        let mut stays = StrictViewer::open(app.address(), &id(3)).await;
+        one.watch(Duration::from_millis(200)).await;
+        let listed = page(&app, "/streams").await;
+        let infohash = infohash_of(ID);
+        let listed =
+            listed.as_array().unwrap().iter().find(|stream| stream["key"] == infohash.as_str()).unwrap();
+        let name = match by {
+            "its id on the page" => listed["id"].as_str().unwrap().replace('|', "%7C"),
+            "its content id" => ID.to_owned(),
+            _ => infohash.clone(),
+        };
+        assert_eq!(page(&app, &format!("/streams/{name}/livepos")).await["is_live"], true);
+        let mut ended = ask(&app, "DELETE", &format!("/streams/{name}"), &Value::Null).await;
+        assert_eq!((ended.status, &ended.json().await["viewers"]), (200, &json!(2)), "{by}");
+        for viewer in [&mut one, &mut other] {
+            assert_eq!(viewer.watch(Duration::from_secs(5)).await, Some(BodyEnd::Clean), "{by}");
+        }
+        stays.watch(Duration::from_millis(300)).await;
+        stays.assert_perfect();
+        until("it is over", || app.app.relay.sessions().len() == 1).await;
+        until("it is stopped on the engine", || app.engine().sessions() == 1).await;
+        assert_eq!(ask(&app, "DELETE", &format!("/streams/{name}"), &Value::Null).await.status, 404);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
