@@ -47,7 +47,7 @@ pub enum Renewable {
     /// Looks for another service with our instance id.
     Claim,
     /// Says how many events were folded.
-    Journal,
+    Recorder,
 }
 
 impl Essential {
@@ -67,7 +67,7 @@ impl Renewable {
         Self::Evacuation,
         Self::Tunnels,
         Self::Claim,
-        Self::Journal,
+        Self::Recorder,
     ];
 
     fn name(self) -> &'static str {
@@ -78,7 +78,7 @@ impl Renewable {
             Self::Evacuation => "the watch over streams' engines",
             Self::Tunnels => "the watch over VPNs",
             Self::Claim => "the look-out for a second service",
-            Self::Journal => "the count of folded events",
+            Self::Recorder => "the count of folded events",
         }
     }
 
@@ -91,7 +91,7 @@ impl Renewable {
                 proves_itself_in: Duration::ZERO,
             },
             // Streams play on without it.
-            Self::Probes | Self::Loops | Self::Evacuation | Self::Tunnels | Self::Claim | Self::Journal => {
+            Self::Probes | Self::Loops | Self::Evacuation | Self::Tunnels | Self::Claim | Self::Recorder => {
                 Patience {
                     pauses: (Duration::from_millis(100), Duration::from_secs(30)),
                     most: None,

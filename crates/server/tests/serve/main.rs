@@ -13,7 +13,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use acemux_relay::line::Line;
-use acemux_server::serve::{AbortOnError, AbortSwitch, ConnectionControl, Counters, EndsHard, ServeOptions};
+use acemux_server::http::serve::{
+    AbortOnError, AbortSwitch, ConnectionControl, Counters, EndsHard, ServeOptions,
+};
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, State};
 use axum::routing::get;
