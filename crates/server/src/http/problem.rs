@@ -12,6 +12,7 @@ use std::fmt;
 use std::time::Duration;
 
 use acemux_engine::{SelectorError, text};
+use acemux_relay::session::StartError;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{
@@ -296,6 +297,29 @@ fn jittered_retry() -> Duration {
 
 fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+impl From<&StartError> for Code {
+    fn from(error: &StartError) -> Self {
+        use acemux_relay::origin::{Lack, OpenError};
+        match error {
+            StartError::Open(OpenError::NoCapacity { lack, .. }) => match lack {
+                Lack::Room => Self::NoEngine,
+                Lack::Addresses => Self::NoPorts,
+                Lack::Program => Self::ImageUnavailable,
+                Lack::WayOut => Self::VpnDown,
+                Lack::Queue => Self::ServerFull,
+            },
+            StartError::Open(OpenError::Unreachable { .. }) => Self::NoEngine,
+            StartError::Open(OpenError::Failed { .. }) | StartError::Gone => Self::EngineError,
+            StartError::Open(OpenError::BadReply { .. }) => Self::EngineBadReply,
+            StartError::Timeout { .. } => Self::StartTimeout,
+            StartError::Recording => Self::InvalidParam,
+            StartError::ServerFull | StartError::MemoryFull => Self::ServerFull,
+            StartError::TooManyViewers => Self::TooManyViewers,
+            StartError::Draining => Self::Draining,
+        }
+    }
 }
 
 #[cfg(test)]

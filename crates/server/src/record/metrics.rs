@@ -13,9 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use acemux_fleet::dispatch::Engines;
-use acemux_fleet::event::Event as FleetEvent;
 use acemux_fleet::member::Health;
-use acemux_fleet::plan::Reason;
 
 use crate::http::guesses;
 use crate::planes::vpn::leak::Proof;
@@ -39,7 +37,7 @@ pub struct Metrics {
 #[derive(Default)]
 pub(crate) struct FleetCounts {
     events: Family<ByEvent, Counter>,
-    runaways: Counter,
+    pub(crate) runaways: Counter,
     ready_seconds: Seconds,
 }
 
@@ -230,15 +228,13 @@ impl Watching {
 
 impl FleetCounts {
     /// One event, by its name in the history.
-    pub(crate) fn count(&self, name: &'static str, event: &FleetEvent) {
-        self.events.get_or_create(&ByEvent { event: name }).inc();
-        match event {
-            FleetEvent::Ready { took, .. } => self.ready_seconds.0.observe(took.as_secs_f64()),
-            FleetEvent::Cordoned { is_cordoned: true, reason: Reason::RunsAway { .. }, .. } => {
-                self.runaways.inc();
-            }
-            _ => {}
-        }
+    pub(crate) fn count(&self, event: &'static str) {
+        self.events.get_or_create(&ByEvent { event }).inc();
+    }
+
+    /// An engine has answered so long after its start.
+    pub(crate) fn ready(&self, took: Duration) {
+        self.ready_seconds.0.observe(took.as_secs_f64());
     }
 }
 
@@ -451,29 +447,4 @@ fn as_gauge(count: usize) -> i64 {
 /// Sets a counter that is kept elsewhere; it never goes back.
 fn raise(counter: &Counter, to: u64) {
     counter.inc_by(to.saturating_sub(counter.get()));
-}
-
-#[cfg(test)]
-mod tests {
-    use acemux_fleet::event::EngineName;
-
-    use super::*;
-
-    #[test]
-    fn a_runaway_is_counted_when_it_is_given_up_and_named_in_the_history() {
-        let id = "0".repeat(64).parse().expect("64 hex digits");
-        let engine = EngineName { id, name: "acestream-3".into() };
-        let cordoned =
-            |is_cordoned, reason| FleetEvent::Cordoned { engine: engine.clone(), is_cordoned, reason };
-        let counts = FleetCounts::default();
-        let given_up = cordoned(true, Reason::RunsAway { mbits: 35 });
-        for event in [&given_up, &cordoned(true, Reason::Fat), &cordoned(false, Reason::Recovered)] {
-            counts.count("cordoned", event);
-        }
-        assert_eq!(counts.runaways.get(), 1);
-        let line = crate::record::history::describe(&given_up);
-        let sentence = "acestream-3 gets no new streams: it receives 35 Mbit/s without a session";
-        assert_eq!(line.message, sentence);
-        assert_eq!(line.details["reason"], serde_json::json!({ "code": "runs_away", "mbits": 35 }));
-    }
 }

@@ -18,6 +18,8 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use crate::record::event;
+
 /// Under which the line about what was left out stands, also with `LOG_LEVEL=error`.
 pub(super) const TARGET: &str = module_path!();
 
@@ -40,10 +42,11 @@ const MOST_NAMED: usize = 3;
 const LONGEST_EXAMPLE: usize = 80;
 
 /// The modules that work for whoever asks. Everything else of ours is the service's own.
-const FOR_STRANGERS: [&str; 11] = [
+const FOR_STRANGERS: [&str; 12] = [
     "acemux_relay",
     "acemux_engine",
     "acemux_media",
+    event::STREAMS,
     "acemux_server::record::recorder",
     "acemux_server::planes::origins",
     "acemux_server::http::play",
@@ -238,7 +241,7 @@ mod tests {
 
     fn of_strangers(kind: usize) {
         match kind {
-            0 => tracing::warn!(target: "acemux_server::record::recorder", "dead id"),
+            0 => tracing::warn!(target: event::STREAMS, "dead id"),
             1 => tracing::info!(target: "acemux_relay::session", "ended"),
             2 => tracing::warn!(target: "acemux_server::http::serve::refusal", "refused"),
             3 => tracing::error!(target: "hyper", "odd"),
@@ -278,7 +281,7 @@ mod tests {
                 (0..500).for_each(|_| of_strangers(kind));
             }
             for number in 0..20 {
-                tracing::warn!(target: "acemux_server::record::history", "engine {number} ended");
+                tracing::warn!(target: event::FLEET, "engine {number} ended");
                 tracing::info!(target: "audit", "change {number}");
             }
             let texts = written.texts();
@@ -328,16 +331,11 @@ mod tests {
             "acemux_server::http::play",
             "hyper::proto",
             "acemux_server::http::api::x",
+            event::STREAMS,
         ] {
             assert_eq!(Share::of(target), Share::Strangers, "{target}");
         }
-        for target in [
-            "audit",
-            "acemux",
-            "acemux_server::record::history",
-            "acemux_server::playlist",
-            "acemux_store::worker",
-        ] {
+        for target in ["audit", "acemux", event::FLEET, "acemux_server::playlist", "acemux_store::worker"] {
             assert_eq!(Share::of(target), Share::Ours, "{target}");
         }
     }
