@@ -31,33 +31,33 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{
+use crate::config::Config;
+use crate::http::api::{
     channels, custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, live,
     logins, loops, proxy, status, streams, vpn as vpn_pages,
 };
-use crate::archive::{Archive, PlaybackJournal};
-use crate::audit;
-use crate::auth::Gate;
-use crate::client::TrustedProxies;
-use crate::config::Config;
-use crate::custom::{Custom, Recipes};
-use crate::edge::{Doors, edge};
-use crate::evacuate;
-use crate::hosts::Hosts;
-use crate::journal::Journal;
-use crate::key::Key;
-use crate::live::Live;
-use crate::logins::Logins;
-use crate::loops::Loops;
-use crate::metrics::Metrics;
-use crate::origins::EngineOrigin;
-use crate::play::{getstream, hls};
-use crate::reported::Reported;
-use crate::serve::{ServeOptions, Server, bind, listen};
+use crate::http::auth::Gate;
+use crate::http::client::TrustedProxies;
+use crate::http::edge::{Doors, edge};
+use crate::http::hosts::Hosts;
+use crate::http::key::Key;
+use crate::http::logins::Logins;
+use crate::http::play::{getstream, hls};
+use crate::http::serve::{ServeOptions, Server, bind, listen};
+use crate::planes::custom::{Custom, Recipes};
+use crate::planes::evacuation;
+use crate::planes::live::Live;
+use crate::planes::loops::Loops;
+use crate::planes::origins::EngineOrigin;
+use crate::planes::reported::Reported;
+use crate::planes::vpn::Vpns;
+use crate::planes::{claim, scaling, setup};
+use crate::record::archive::{Archive, PlaybackJournal};
+use crate::record::audit;
+use crate::record::metrics::Metrics;
+use crate::record::recorder::Recorder;
 use crate::shutdown;
 use crate::supervise::{Essential, Failure, Outages, Renewable, Supervisor};
-use crate::vpn::Vpns;
-use crate::{claim, control, scaling};
 
 /// What every request handler may use.
 #[derive(Clone)]
@@ -79,7 +79,7 @@ pub struct App {
     /// Channels that play their end again and again.
     pub loops: Arc<Loops>,
     /// Takes note of what happens.
-    pub journal: Arc<Journal>,
+    pub recorder: Arc<Recorder>,
     /// What engines are made from.
     pub recipes: Option<Arc<Recipes>>,
     /// What changes, for pages that stay open.
@@ -151,7 +151,7 @@ pub enum BuildError {
 /// What is made before the rest.
 struct Parts {
     metrics: Arc<Metrics>,
-    journal: Arc<Journal>,
+    recorder: Arc<Recorder>,
     engines: Arc<Engines>,
     fleet: Option<Fleet>,
     tunnels: Vec<Arc<dyn Tunnel>>,
@@ -176,13 +176,13 @@ impl Parts {
         key.log(config.without_key);
         let logins = Logins::load(store.clone(), &key).await?;
         let gate = Gate::new(key, config.without_key, metrics.keys.clone(), logins);
-        let journal = Arc::new(Journal::new(Arc::clone(&metrics), store.clone()));
-        let engines = control::engines(config, Some(Arc::clone(&playbacks) as _));
+        let recorder = Arc::new(Recorder::new(Arc::clone(&metrics), store.clone()));
+        let engines = setup::engines(config, Some(Arc::clone(&playbacks) as _));
         let custom = Arc::new(Custom::load(store.clone()).await?);
         let loops = Arc::new(Loops::load(config.loops, store.clone()).await?);
         Ok(Self {
             metrics,
-            journal,
+            recorder,
             engines,
             fleet: None,
             tunnels: Vec::new(),
@@ -205,10 +205,10 @@ impl Parts {
     ) -> FleetTask {
         let recipe = recipes.current(&*self.custom.state().await);
         let floor = scaling::kept(&self.store, config.fleet.min_replicas).await;
-        let (engines, observer) = (Arc::clone(&self.engines), Arc::clone(&self.journal));
-        let vpns = control::vpns(config, &provisioner, &engines);
+        let (engines, observer) = (Arc::clone(&self.engines), Arc::clone(&self.recorder));
+        let vpns = setup::vpns(config, &provisioner, &engines);
         self.tunnels = vpns.iter().map(|vpn| Arc::clone(&vpn.tunnel)).collect();
-        let (fleet, task) = control::fleet(config, recipe, vpns, floor, engines, provisioner, observer);
+        let (fleet, task) = setup::fleet(config, recipe, vpns, floor, engines, provisioner, observer);
         (self.fleet, self.recipes) = (Some(fleet), Some(Arc::new(recipes)));
         task
     }
@@ -242,7 +242,7 @@ impl App {
     fn new(config: &Config, parts: Parts, stop: CancellationToken) -> Self {
         let Parts {
             metrics,
-            journal,
+            recorder,
             engines,
             fleet,
             tunnels,
@@ -255,7 +255,7 @@ impl App {
             ..
         } = parts;
         let origin = EngineOrigin::new(Arc::clone(&engines), identities);
-        let observer = Arc::clone(&journal);
+        let observer = Arc::clone(&recorder);
         let relay = Relay::new(relay_config(config), Arc::new(origin.clone()), observer);
         let reported = Arc::default();
         let trusted = config.viewers.trusted_proxies.clone();
@@ -273,7 +273,7 @@ impl App {
             tunnels: tunnels.into(),
             reported,
             loops,
-            journal,
+            recorder,
             recipes,
             custom,
             store,
@@ -418,7 +418,7 @@ impl Service {
         let mut task = None;
         if config.fleet.is_docker {
             let instance = parts.instance(config);
-            let docker = control::docker(config, instance.clone())?;
+            let docker = setup::docker(config, instance.clone())?;
             let recipes = Recipes::new(config, instance, docker.own_networks().await);
             task = Some(parts.create_fleet(config, recipes, Arc::new(docker)).await);
         }
@@ -480,7 +480,7 @@ impl Service {
             supervisor.ended().await;
         };
         let store = async {
-            app.journal.finish();
+            app.recorder.finish();
             app.store.close().await
         };
         shutdown::in_order(drain_timeout + shutdown::ENGINE_DRAIN, rest, store).await;
@@ -507,7 +507,7 @@ impl Service {
         let server = Arc::new(Server::new(app.router(), options));
         supervisor
             .keep(Renewable::Listener, listening(Arc::clone(&server), (listener, address), app.stop.clone()));
-        let App { relay, engines, tunnels, loops, journal, live, stop, .. } = app;
+        let App { relay, engines, tunnels, loops, recorder, live, stop, .. } = app;
         supervisor.keep(Renewable::Live, {
             let stop = stop.clone();
             move || {
@@ -519,20 +519,20 @@ impl Service {
             let stop = stop.clone();
             move || watching(Arc::clone(&tunnels), stop.clone())
         });
-        supervisor.keep(Renewable::Journal, {
+        supervisor.keep(Renewable::Recorder, {
             let stop = stop.clone();
             move || {
-                let (journal, stop) = (Arc::clone(&journal), stop.clone());
-                async move { stop.run_until_cancelled(journal.run()).await.unwrap_or_default() }
+                let (recorder, stop) = (Arc::clone(&recorder), stop.clone());
+                async move { stop.run_until_cancelled(recorder.run()).await.unwrap_or_default() }
             }
         });
         supervisor.keep(Renewable::Loops, {
             let (relay, stop) = (relay.clone(), stop.clone());
-            move || crate::loops::run(relay.clone(), Arc::clone(&loops), stop.clone())
+            move || crate::planes::loops::run(relay.clone(), Arc::clone(&loops), stop.clone())
         });
         supervisor.keep(Renewable::Evacuation, {
             let (engines, stop) = (Arc::clone(&engines), stop.clone());
-            move || evacuate::run(relay.clone(), Arc::clone(&engines), stop.clone())
+            move || evacuation::run(relay.clone(), Arc::clone(&engines), stop.clone())
         });
         supervisor
             .keep(Renewable::Probes, move || probe::run(Arc::clone(&engines), healthy.clone(), stop.clone()));

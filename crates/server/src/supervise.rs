@@ -47,7 +47,7 @@ pub enum Renewable {
     /// Looks for another service with our instance id.
     Claim,
     /// Says how many events were folded.
-    Journal,
+    Recorder,
     /// Tells pages what changes.
     Live,
 }
@@ -69,7 +69,7 @@ impl Renewable {
         Self::Evacuation,
         Self::Tunnels,
         Self::Claim,
-        Self::Journal,
+        Self::Recorder,
         Self::Live,
     ];
 
@@ -81,7 +81,7 @@ impl Renewable {
             Self::Evacuation => "the watch over streams' engines",
             Self::Tunnels => "the watch over VPNs",
             Self::Claim => "the look-out for a second service",
-            Self::Journal => "the count of folded events",
+            Self::Recorder => "the count of folded events",
             Self::Live => "the source of live events",
         }
     }
@@ -100,7 +100,7 @@ impl Renewable {
             | Self::Evacuation
             | Self::Tunnels
             | Self::Claim
-            | Self::Journal
+            | Self::Recorder
             | Self::Live => Patience {
                 pauses: (Duration::from_millis(100), Duration::from_secs(30)),
                 most: None,

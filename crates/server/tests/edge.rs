@@ -5,15 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use acemux_server::api::problem::{Code, Problem};
-use acemux_server::auth::Gate;
-use acemux_server::client::TrustedProxies;
 use acemux_server::config::{Secret, WithoutKey};
-use acemux_server::edge::{BODY_TIMEOUT, Doors, MAX_BODY, MAX_HEADER_BLOCK, MAX_URI, edge};
-use acemux_server::guesses::Counts;
-use acemux_server::hosts::Hosts;
-use acemux_server::key::{Key, Place};
-use acemux_server::logins::Logins;
+use acemux_server::http::auth::Gate;
+use acemux_server::http::client::TrustedProxies;
+use acemux_server::http::edge::{BODY_TIMEOUT, Doors, MAX_BODY, MAX_HEADER_BLOCK, MAX_URI, edge};
+use acemux_server::http::guesses::Counts;
+use acemux_server::http::hosts::Hosts;
+use acemux_server::http::key::{Key, Place};
+use acemux_server::http::logins::Logins;
+use acemux_server::http::problem::{Code, Problem};
 use acemux_store::Store;
 use axum::body::Body;
 use axum::extract::{Path, Query};

@@ -31,8 +31,8 @@ pub use self::page::{env_example, settings_page, show, show_json};
 pub use self::raw::{Origin, Written};
 pub use self::secret::Secret;
 pub use self::value::{ListenHost, PortRange};
-use crate::client::TrustedProxies;
-use crate::loops::Rules;
+use crate::http::client::TrustedProxies;
+use crate::planes::loops::Rules;
 
 /// Every setting, checked and typed.
 #[derive(Clone, Debug)]

@@ -22,10 +22,10 @@ use super::{
     Config, EngineRecipe, EngineSettings, Fleet, Listen, Log, LogFormat, Problem, Problems, SHORTEST_KEY,
     Secret, Streams, Viewers, WithoutKey,
 };
-use crate::client::TrustedProxies;
-use crate::loops::Rules;
-use crate::serve::{DOORWAY, LOOPBACK_PLACES};
-use crate::vpn::leak::is_public;
+use crate::http::client::TrustedProxies;
+use crate::http::serve::{DOORWAY, LOOPBACK_PLACES};
+use crate::planes::loops::Rules;
+use crate::planes::vpn::leak::is_public;
 
 /// The port engines listen on unless told otherwise.
 const ENGINE_PORT: u16 = 6878;

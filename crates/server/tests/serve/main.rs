@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use acemux_relay::line::Line;
-use acemux_server::serve::{
+use acemux_server::http::serve::{
     AbortOnError, AbortSwitch, ConnectionControl, Counters, Ending, Ends, ServeOptions,
 };
 use axum::body::{Body, Bytes};

@@ -86,7 +86,8 @@ async fn a_page_gets_everything_once_and_then_what_changes() {
     let keys = |entity: &Value| entity.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>());
     let mut told = keys(&began.data["streams"][ID]).expect("fields");
     let mut shown = keys(&status["sessions"][0]).expect("fields");
-    (told.sort(), shown.sort());
+    told.sort();
+    shown.sort();
     assert_eq!(told, shown);
     let next = page.next().await;
     assert!(next.data["streams"][ID].get("infohash").is_none(), "only what changes: {next:?}");

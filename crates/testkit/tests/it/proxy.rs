@@ -7,7 +7,8 @@ use std::time::Duration;
 use acemux_fleet::allowed::{Extra, HostPorts};
 use acemux_fleet::recipe::EnginePorts;
 use acemux_server::config::Config;
-use acemux_server::{control, simargs};
+use acemux_server::planes::setup;
+use acemux_server::simargs;
 use acemux_sim::{Dialect, SimEngine};
 use acemux_testkit::socks::{Connect, SocksServer};
 use acemux_testkit::{Setup, StrictViewer, get};
@@ -20,7 +21,7 @@ async fn engine(proxy: &str) -> SimEngine {
     let settings =
         [("ENGINE_PROXY", proxy), ("ENGINE_VARIANT", "outpace"), ("OPERATOR_WITHOUT_KEY", "loopback")];
     let config = Config::from_pairs(settings).expect("they can be used");
-    let recipe = control::recipe(&config, "test".parse().expect("a name"), None);
+    let recipe = setup::recipe(&config, "test".parse().expect("a name"), None);
     let free = || {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|free| free.local_addr())

@@ -18,7 +18,7 @@ use acemux_fleet::recipe::{Reach, Recipe};
 use acemux_fleet::runaway::RunawayRule;
 use acemux_fleet::spec::{Limits, Network};
 use acemux_server::config::Config;
-use acemux_server::control;
+use acemux_server::planes::setup;
 use acemux_testkit::app::until;
 use acemux_testkit::docker::FAST;
 use parking_lot::Mutex;
@@ -128,7 +128,7 @@ fn options(instance: &str) -> FleetOptions {
 
 fn engines() -> Arc<Engines> {
     let config = Config::from_pairs([("ENGINE_PROVISIONER", "docker".to_owned())]).expect("settings");
-    control::engines(&config, None)
+    setup::engines(&config, None)
 }
 
 /// A stream that has come and gone.

@@ -1,0 +1,282 @@
+//! `/custom-variant`: the engine that an operator builds from parameters, its ten templates, and the replacement of
+//! running engines by it.
+
+use std::str::FromStr;
+
+use acemux_fleet::custom::templates::{Listing, TemplateError, TemplateId, TemplatesDocument};
+use acemux_fleet::custom::{CustomVariant, Document};
+use acemux_fleet::profile::Platform;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::events::problem as store_problem;
+use super::fleet::{fleet, problem as fleet_problem};
+use crate::app::App;
+use crate::http::auth::Operator;
+use crate::http::problem::{Code, Problem};
+
+/// `GET /custom-variant/platform`.
+#[derive(Debug, Serialize)]
+pub struct PlatformPage {
+    platform: Platform,
+    supported_platforms: [Platform; 3],
+}
+
+/// A changed document, and what to do next.
+#[derive(Debug, Serialize)]
+pub struct Saved {
+    message: &'static str,
+    config: Document,
+}
+
+/// Body of `POST /custom-variant/templates/{slot}`.
+#[derive(Debug, Deserialize)]
+pub struct TemplateBody {
+    name: String,
+    config: Document,
+}
+
+/// Body of `PATCH /custom-variant/templates/{slot}/rename`.
+#[derive(Debug, Deserialize)]
+pub struct NameBody {
+    name: String,
+}
+
+/// Body of `POST /custom-variant/templates/{slot}/import`.
+#[derive(Debug, Deserialize)]
+pub struct ImportBody {
+    json_data: String,
+}
+
+/// `GET /custom-variant/reprovision/status`.
+#[derive(Debug, Serialize)]
+pub struct ReprovisionStatus {
+    in_progress: bool,
+    status: &'static str,
+    message: Option<String>,
+    timestamp: Option<Timestamp>,
+    total_engines: usize,
+    engines_stopped: usize,
+    engines_provisioned: usize,
+    current_engine_id: Option<String>,
+    current_phase: Option<&'static str>,
+}
+
+/// What this machine is.
+pub async fn platform() -> Json<PlatformPage> {
+    let supported_platforms = [Platform::Amd64, Platform::Arm32, Platform::Arm64];
+    Json(PlatformPage { platform: Platform::here(), supported_platforms })
+}
+
+/// The document, without its tokens: it is public.
+pub async fn config(State(app): State<App>) -> Json<Document> {
+    Json(app.custom.state().await.document.without_tokens())
+}
+
+/// Another document. Engines that run stay as they are until they are replaced.
+pub async fn save_config(
+    State(app): State<App>,
+    operator: Operator,
+    Json(document): Json<Document>,
+) -> Result<Json<Saved>, Problem> {
+    let variant = CustomVariant::try_from(document).map_err(|problems| refused(&problems))?;
+    let mut state = app.custom.state().await;
+    let before = in_brief(&state.document);
+    let kept = app.custom.keep_document(&mut state, variant.into_document()).await;
+    kept.map_err(|error| store_problem(&error))?;
+    operator.changed(before, in_brief(&state.document));
+    let config = state.document.without_tokens();
+    Ok(Json(Saved {
+        message: "saved; POST /custom-variant/reprovision replaces the running engines",
+        config,
+    }))
+}
+
+/// Replaces the running engines one by one by such as the settings and the document say now.
+pub async fn reprovision(State(app): State<App>, operator: Operator) -> Result<Json<Value>, Problem> {
+    let none = || Problem::new(Code::NotFound).with_detail("nobody creates engines here");
+    let recipe = app.recipes.as_ref().ok_or_else(none)?.current(&*app.custom.state().await);
+    let outdated = fleet(&app)?.set_recipe(recipe).await.map_err(|error| fleet_problem(&error))?;
+    operator.made(json!({ "engines_to_replace": outdated }));
+    let message = "engines are replaced one by one, each after its streams have moved to another or ended";
+    Ok(Json(json!({ "message": message, "deleted_count": outdated })))
+}
+
+/// How far a replacement is.
+pub async fn reprovision_status(State(app): State<App>) -> Result<Json<ReprovisionStatus>, Problem> {
+    let rollout = fleet(&app)?.snapshot().rollout.clone();
+    let in_progress = rollout.left > 0;
+    let replaced = rollout.total.saturating_sub(rollout.left);
+    let (status, phase) = match (rollout.began.is_some(), in_progress) {
+        (false, _) => ("idle", None),
+        (true, true) => ("in_progress", Some("provisioning")),
+        (true, false) => ("success", Some("complete")),
+    };
+    Ok(Json(ReprovisionStatus {
+        in_progress,
+        status,
+        message: rollout.began.map(|_| format!("{replaced} of {} engines are replaced", rollout.total)),
+        timestamp: rollout.began,
+        total_engines: rollout.total,
+        engines_stopped: replaced,
+        engines_provisioned: replaced,
+        current_engine_id: None,
+        current_phase: phase,
+    }))
+}
+
+/// The ten places.
+pub async fn templates(State(app): State<App>) -> Json<Listing> {
+    Json(app.custom.state().await.templates.list())
+}
+
+/// One template, without its tokens.
+pub async fn template(State(app): State<App>, Path(slot): Path<String>) -> Result<Json<Value>, Problem> {
+    let id = place(&slot)?;
+    let state = app.custom.state().await;
+    let template = state.templates.get(id).map_err(|error| template_problem(&error))?;
+    let config = template.config.without_tokens();
+    Ok(Json(json!({ "slot_id": template.slot_id, "name": template.name, "config": config })))
+}
+
+/// Keeps a template.
+pub async fn save_template(
+    State(app): State<App>,
+    operator: Operator,
+    Path(slot): Path<String>,
+    Json(body): Json<TemplateBody>,
+) -> Result<Json<Value>, Problem> {
+    let id = place(&slot)?;
+    let variant = CustomVariant::try_from(body.config).map_err(|problems| refused(&problems))?;
+    change(&app, &operator, id, |templates| templates.save(id, &body.name, variant)).await?;
+    Ok(done("the template is saved"))
+}
+
+/// Empties a place.
+pub async fn delete_template(
+    State(app): State<App>,
+    operator: Operator,
+    Path(slot): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let id = place(&slot)?;
+    change(&app, &operator, id, |templates| templates.delete(id)).await?;
+    Ok(done("the template is deleted"))
+}
+
+/// Calls a template something else.
+pub async fn rename_template(
+    State(app): State<App>,
+    operator: Operator,
+    Path(slot): Path<String>,
+    Json(body): Json<NameBody>,
+) -> Result<Json<Value>, Problem> {
+    let id = place(&slot)?;
+    change(&app, &operator, id, |templates| templates.rename(id, body.name.trim())).await?;
+    Ok(done("the template is renamed"))
+}
+
+/// Takes a template over as the document. Whether the custom variant is used at all stays as it is.
+pub async fn activate_template(
+    State(app): State<App>,
+    operator: Operator,
+    Path(slot): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let id = place(&slot)?;
+    let mut state = app.custom.state().await;
+    let mut templates = state.templates.clone();
+    let variant =
+        templates.activate(id, &state.document).map_err(|error| template_problem(&error))?.into_document();
+    let name = templates.active().map(|template| template.name.to_owned());
+    let before = in_brief(&state.document);
+    app.custom.keep_document(&mut state, variant).await.map_err(|error| store_problem(&error))?;
+    operator.changed(before, in_brief(&state.document));
+    app.custom.keep_templates(&mut state, templates).await.map_err(|error| store_problem(&error))?;
+    Ok(Json(json!({ "message": "the template is active", "template_id": id, "template_name": name })))
+}
+
+/// A template as a file. It may hold tokens, so it takes the key.
+pub async fn export_template(
+    State(app): State<App>,
+    _operator: Operator,
+    Path(slot): Path<String>,
+) -> Result<Response, Problem> {
+    let id = place(&slot)?;
+    let file = app.custom.state().await.templates.export(id).map_err(|error| template_problem(&error))?;
+    let disposition = format!("attachment; filename={}", id.file_name());
+    Ok(([(CONTENT_TYPE, "application/json".to_owned()), (CONTENT_DISPOSITION, disposition)], file)
+        .into_response())
+}
+
+/// Keeps an exported template here.
+pub async fn import_template(
+    State(app): State<App>,
+    operator: Operator,
+    Path(slot): Path<String>,
+    Json(body): Json<ImportBody>,
+) -> Result<Json<Value>, Problem> {
+    let id = place(&slot)?;
+    change(&app, &operator, id, |templates| templates.import(id, &body.json_data)).await?;
+    Ok(done("the template is imported"))
+}
+
+/// Changes the template at `id` and makes the change durable; none when it is refused.
+async fn change(
+    app: &App,
+    operator: &Operator,
+    id: TemplateId,
+    change: impl FnOnce(&mut TemplatesDocument) -> Result<(), TemplateError>,
+) -> Result<(), Problem> {
+    let mut state = app.custom.state().await;
+    let mut templates = state.templates.clone();
+    change(&mut templates).map_err(|error| template_problem(&error))?;
+    let before = kept(&state.templates, id);
+    app.custom.keep_templates(&mut state, templates).await.map_err(|error| store_problem(&error))?;
+    operator.changed(before, kept(&state.templates, id));
+    Ok(())
+}
+
+/// A template for the audit.
+fn kept(templates: &TemplatesDocument, id: TemplateId) -> Value {
+    let Ok(template) = templates.get(id) else { return json!({}) };
+    let mut brief = in_brief(template.config);
+    brief["name"] = json!(template.name);
+    brief
+}
+
+/// What engines of this document are like, for the audit: without tokens and without what is off.
+fn in_brief(document: &Document) -> Value {
+    let document = document.without_tokens();
+    let Document { enabled, platform, arm_version, memory_limit, .. } = &document;
+    let mut brief = json!({
+        "enabled": enabled,
+        "platform": platform,
+        "arm_version": arm_version,
+        "memory_limit": memory_limit,
+    });
+    for parameter in document.parameters.iter().filter(|parameter| parameter.enabled) {
+        brief[&parameter.name] = json!(parameter.value);
+    }
+    brief
+}
+
+fn place(slot: &str) -> Result<TemplateId, Problem> {
+    TemplateId::from_str(slot).map_err(|error| template_problem(&error))
+}
+
+fn template_problem(error: &TemplateError) -> Problem {
+    let code = if error.is_not_found() { Code::NotFound } else { Code::InvalidParam };
+    Problem::new(code).with_detail(&error.to_string())
+}
+
+fn refused(problems: &impl std::fmt::Display) -> Problem {
+    Problem::new(Code::InvalidBody).with_detail(&problems.to_string())
+}
+
+fn done(message: &str) -> Json<Value> {
+    Json(json!({ "message": message }))
+}

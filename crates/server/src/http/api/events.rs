@@ -1,0 +1,103 @@
+//! `/events`: what happened, newest first.
+
+use std::time::Duration;
+
+use acemux_store::StoreError;
+use acemux_store::events::{Event, EventQuery, EventStats};
+use axum::Json;
+use axum::extract::{Query, State};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::app::App;
+use crate::http::auth::Operator;
+use crate::http::problem::{Code, Problem};
+
+/// Most events of one answer.
+const MOST: usize = 1_000;
+/// Events of an answer that asks for no number.
+const USUAL: usize = 100;
+/// Days that are kept when no number is given.
+const USUAL_DAYS: u32 = 30;
+/// Longest that can be meant: ten years.
+const MOST_DAYS: u32 = 3_650;
+
+/// Query of `GET /events`.
+#[derive(Debug, Deserialize)]
+pub struct ListQuery {
+    limit: Option<usize>,
+    offset: Option<usize>,
+    event_type: Option<String>,
+    category: Option<String>,
+    container_id: Option<String>,
+    stream_id: Option<String>,
+    since: Option<Timestamp>,
+}
+
+/// Query of `POST /events/cleanup`.
+#[derive(Debug, Deserialize)]
+pub struct CleanupQuery {
+    max_age_days: Option<u32>,
+}
+
+/// What a cleanup did.
+#[derive(Debug, Serialize)]
+pub struct Cleaned {
+    deleted: u64,
+    message: &'static str,
+}
+
+/// Events that match all that is asked for. The audit, which tells who people are, is for the operator only.
+pub async fn list(
+    State(app): State<App>,
+    operator: Option<Operator>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Vec<Event>>, Problem> {
+    let limit = query.limit.unwrap_or(USUAL);
+    if !(1..=MOST).contains(&limit) {
+        return Err(Problem::new(Code::InvalidParam).with_detail("limit is a number from 1 to 1000"));
+    }
+    let query = EventQuery {
+        limit,
+        offset: query.offset.unwrap_or_default(),
+        kind: query.event_type,
+        category: query.category,
+        container_id: query.container_id,
+        stream_id: query.stream_id,
+        since: query.since,
+        without_audit: operator.is_none(),
+    };
+    app.store.events(query).await.map(Json).map_err(|error| problem(&error))
+}
+
+/// How many there are of each kind.
+pub async fn stats(State(app): State<App>) -> Result<Json<EventStats>, Problem> {
+    app.store.event_stats().await.map(Json).map_err(|error| problem(&error))
+}
+
+/// Forgets old events, but for the audit.
+pub async fn cleanup(
+    State(app): State<App>,
+    operator: Operator,
+    Query(query): Query<CleanupQuery>,
+) -> Result<Json<Cleaned>, Problem> {
+    let days = query.max_age_days.unwrap_or(USUAL_DAYS);
+    if !(1..=MOST_DAYS).contains(&days) {
+        return Err(Problem::new(Code::InvalidParam).with_detail("max_age_days is a number from 1 to 3650"));
+    }
+    let age = Duration::from_hours(24 * u64::from(days));
+    let deleted = app.store.cleanup_events(age).await.map_err(|error| problem(&error))?;
+    operator.made(json!({ "max_age_days": days, "deleted": deleted }));
+    Ok(Json(Cleaned { deleted, message: "older events are forgotten" }))
+}
+
+/// A failure of the store, as a client is told.
+pub(super) fn problem(error: &StoreError) -> Problem {
+    let code = match error {
+        StoreError::Full { .. } => Code::StorageFull,
+        StoreError::Unavailable { .. } | StoreError::Busy | StoreError::Timeout => Code::ServerFull,
+        StoreError::Failed { .. } => Code::Internal,
+    };
+    Problem::new(code).with_detail(&error.to_string())
+}

@@ -1,0 +1,202 @@
+//! Pages that change how many engines there are, and the page that says what would change next and why.
+
+use std::collections::BTreeMap;
+
+use acemux_engine::text;
+use acemux_fleet::allowed::Asked;
+use acemux_fleet::fleet::{CommandError, Fleet, Provisioned, Snapshot};
+use acemux_fleet::ident::ContainerId;
+use acemux_fleet::member::Member;
+use acemux_fleet::provisioner::ProvisionError;
+use axum::Json;
+use axum::extract::{Path, State};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::app::App;
+use crate::http::auth::Operator;
+use crate::http::problem::{Code, Problem};
+use crate::planes::scaling;
+
+/// `GET /api/v1/plan`: [`Snapshot`], with every action and hold in words.
+#[derive(Debug, Serialize)]
+pub struct PlanPage {
+    /// What is next, one line each.
+    next: Vec<String>,
+    /// What is wanted and must wait, one line each.
+    waits: Vec<String>,
+    #[serde(flatten)]
+    snapshot: Snapshot,
+}
+
+/// `POST /scale/{engines}`.
+#[derive(Debug, Serialize)]
+pub struct Scaled {
+    /// Engines that are kept from now on.
+    scaled_to: usize,
+    /// What was asked for.
+    requested: usize,
+}
+
+/// Body of `POST /provision/acestream`; all of it may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProvisionRequest {
+    labels: BTreeMap<String, String>,
+    env: BTreeMap<String, String>,
+    host_port: Option<u16>,
+    /// Engines are made from one image; a request that names another one is refused.
+    image: Option<String>,
+}
+
+/// `DELETE /containers/{id}`.
+#[derive(Debug, Serialize)]
+pub struct Deleted {
+    deleted: String,
+}
+
+/// `GET /containers/{id}`: the reference's shape, of own engines only and without their environment.
+#[derive(Debug, Serialize)]
+pub struct ContainerPage {
+    id: String,
+    name: String,
+    image: String,
+    created: Option<Timestamp>,
+    status: &'static str,
+    labels: BTreeMap<String, String>,
+}
+
+/// What the fleet does next, and why.
+pub async fn plan(State(app): State<App>) -> Result<Json<PlanPage>, Problem> {
+    let snapshot = (*fleet(&app)?.snapshot()).clone();
+    let next =
+        snapshot.plan.actions.iter().map(|action| super::status::in_words(action, &snapshot)).collect();
+    let waits = snapshot.plan.held.iter().map(ToString::to_string).collect();
+    Ok(Json(PlanPage { next, waits, snapshot }))
+}
+
+/// Keeps so many engines from now on, between `MIN_REPLICAS` and `MAX_REPLICAS`; also after a restart, until
+/// `MIN_REPLICAS` is changed.
+pub async fn scale(
+    State(app): State<App>,
+    operator: Operator,
+    Path(engines): Path<String>,
+) -> Result<Json<Scaled>, Problem> {
+    let bad =
+        || Problem::new(Code::InvalidParam).with_detail("the number of engines is a whole number from 0");
+    let is_number = !engines.is_empty() && engines.bytes().all(|byte| byte.is_ascii_digit());
+    let requested = Some(engines).filter(|_| is_number).and_then(|text| text.parse().ok()).ok_or_else(bad)?;
+    let fleet = fleet(&app)?;
+    let (min, min_replicas) = (fleet.snapshot().min, fleet.snapshot().min_replicas);
+    operator.was(json!({ "engines": min }));
+    let kept = scaling::keep(&app.store, requested, min_replicas).await;
+    kept.map_err(|error| super::events::problem(&error))?;
+    let scaled_to = fleet.scale(requested).await.map_err(|error| problem(&error))?;
+    operator.made(json!({ "engines": scaled_to }));
+    Ok(Json(Scaled { scaled_to, requested }))
+}
+
+/// One engine more. Answers when its container runs.
+pub async fn provision(
+    State(app): State<App>,
+    operator: Operator,
+    body: axum::body::Bytes,
+) -> Result<Json<Provisioned>, Problem> {
+    let request: ProvisionRequest = if body.is_empty() {
+        ProvisionRequest::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|_| {
+            Problem::new(Code::InvalidBody).with_detail(
+                "labels, env, host_port and image are accepted: texts by name, texts by name, a port, a text",
+            )
+        })?
+    };
+    let ProvisionRequest { labels, env, host_port: port, image } = request;
+    // Names only: values may be secrets.
+    let names = |map: &BTreeMap<String, String>| map.keys().cloned().collect::<Vec<_>>();
+    let (asked_labels, asked_env) = (names(&labels), names(&env));
+    let asked = Asked { labels, env, port, image };
+    let provisioned = fleet(&app)?.provision(asked).await.map_err(|error| problem(&error))?;
+    operator.made(json!({
+        "container_id": provisioned.container_id,
+        "name": provisioned.container_name,
+        "port": provisioned.host_http_port,
+        "labels": asked_labels,
+        "env": asked_env,
+    }));
+    Ok(Json(provisioned))
+}
+
+/// Removes an own engine, whatever plays on it.
+pub async fn remove(
+    State(app): State<App>,
+    operator: Operator,
+    Path(id): Path<String>,
+) -> Result<Json<Deleted>, Problem> {
+    let container: ContainerId = id.parse().map_err(|_| problem(&CommandError::Unknown))?;
+    let snapshot = fleet(&app)?.snapshot();
+    if let Some(note) = snapshot.containers.iter().find(|container| container.id == id) {
+        operator.was(json!({ "name": note.name, "state": note.state }));
+    }
+    fleet(&app)?.remove(container).await.map_err(|error| problem(&error))?;
+    Ok(Json(Deleted { deleted: id }))
+}
+
+/// One own container.
+pub async fn container(
+    State(app): State<App>,
+    _operator: Operator,
+    Path(id): Path<String>,
+) -> Result<Json<ContainerPage>, Problem> {
+    let unknown = || problem(&CommandError::Unknown);
+    let snapshot = fleet(&app)?.snapshot();
+    let note = snapshot.containers.iter().find(|container| container.id == id).ok_or_else(unknown)?;
+    let member = app.engines.find(&id);
+    let inside = member.as_ref().and_then(|member| member.container.clone());
+    Ok(Json(ContainerPage {
+        id,
+        name: note.name.clone(),
+        status: note.state,
+        created: member.as_deref().map(created),
+        image: inside.as_ref().map(|inside| inside.image.clone()).unwrap_or_default(),
+        labels: inside.map(|inside| shown(&inside.labels)).unwrap_or_default(),
+    }))
+}
+
+/// Longest label that is shown whole, in characters.
+const LONGEST_LABEL: usize = 4096;
+
+/// Labels as they may be shown: whoever built the image wrote some of them.
+pub(super) fn shown(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let line = |text: &String| text::line(text, LONGEST_LABEL);
+    labels.iter().map(|(name, value)| (line(name), line(value))).collect()
+}
+
+fn created(member: &Member) -> Timestamp {
+    member.knowledge().first_seen
+}
+
+pub(super) fn fleet(app: &App) -> Result<&Fleet, Problem> {
+    let none = || {
+        let detail = "nobody creates engines here: ENGINE_PROVISIONER=none, or only ENGINES is set";
+        Problem::new(Code::NotFound).with_detail(detail)
+    };
+    app.fleet.as_ref().ok_or_else(none)
+}
+
+/// A command that was not done, as its client is told.
+pub(super) fn problem(error: &CommandError) -> Problem {
+    let code = match error {
+        CommandError::Unknown | CommandError::Docker(ProvisionError::NotOurs { .. }) => Code::NotFound,
+        CommandError::Refused(_) => Code::InvalidBody,
+        CommandError::NoPorts | CommandError::Docker(ProvisionError::PortTaken { .. }) => Code::NoPorts,
+        CommandError::Docker(ProvisionError::ImageUnavailable { .. }) => Code::ImageUnavailable,
+        CommandError::NoTunnel { .. } => Code::VpnDown,
+        CommandError::AtMaximum { .. }
+        | CommandError::BreakerOpen { .. }
+        | CommandError::Docker(_)
+        | CommandError::NoAnswer => Code::NoEngine,
+    };
+    Problem::new(code).with_detail(&error.to_string())
+}

@@ -1,0 +1,131 @@
+//! `/looping-streams` and `/stream-loop-detection/config`, in the shapes of the system that this replaces.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use acemux_engine::ContentId;
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::events::problem as store_problem;
+use crate::app::App;
+use crate::http::auth::Operator;
+use crate::http::problem::{Code, Problem};
+use crate::planes::loops::Rules;
+
+/// `GET /looping-streams`.
+#[derive(Debug, Serialize)]
+pub struct Looping {
+    stream_ids: Vec<String>,
+    /// Since when each is blocked.
+    streams: BTreeMap<String, Timestamp>,
+    /// 0 is until they are cleared.
+    retention_minutes: u64,
+}
+
+/// `GET /stream-loop-detection/config`.
+#[derive(Debug, Serialize)]
+pub struct Detection {
+    enabled: bool,
+    threshold_seconds: u64,
+    threshold_minutes: f64,
+    threshold_hours: f64,
+    check_interval_seconds: u64,
+    retention_minutes: u64,
+}
+
+/// Query of `POST /stream-loop-detection/config`.
+#[derive(Debug, Deserialize)]
+pub struct Change {
+    enabled: bool,
+    threshold_seconds: u64,
+    check_interval_seconds: Option<u64>,
+    retention_minutes: Option<u64>,
+}
+
+/// Longest of any of these, seconds: a year.
+const LONGEST: u64 = 365 * 24 * 3600;
+
+/// Which channels are blocked.
+pub async fn list(State(app): State<App>) -> Json<Looping> {
+    let streams = app.loops.blocked();
+    let retention_minutes = app.loops.rules().retention.as_secs() / 60;
+    Json(Looping { stream_ids: streams.keys().cloned().collect(), streams, retention_minutes })
+}
+
+/// Lets one play again.
+pub async fn clear(
+    operator: Operator,
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let unknown = || Problem::new(Code::NotFound).with_detail("this stream is not blocked");
+    let content = ContentId::from_any_form(&id).map_err(|_| unknown())?;
+    for key in app.origin.known_key(content) {
+        let since = app.loops.blocked().remove(key.as_str());
+        if app.loops.clear(key.as_str()).await.map_err(|error| store_problem(&error))? {
+            operator.was(json!({ "stream": key.as_str(), "blocked_since": since }));
+            return Ok(Json(json!({ "cleared": id })));
+        }
+    }
+    Err(unknown())
+}
+
+/// Lets all of them play again.
+pub async fn clear_all(operator: Operator, State(app): State<App>) -> Result<Json<Value>, Problem> {
+    operator.was(json!({ "blocked": app.loops.blocked().len() }));
+    let count = app.loops.clear_all().await.map_err(|error| store_problem(&error))?;
+    operator.made(json!({ "blocked": 0 }));
+    Ok(Json(json!({ "cleared": count })))
+}
+
+/// The rules in force.
+pub async fn config(State(app): State<App>) -> Json<Detection> {
+    Json(app.loops.rules().into())
+}
+
+/// Other rules, until the service stops.
+pub async fn configure(
+    operator: Operator,
+    State(app): State<App>,
+    Query(change): Query<Change>,
+) -> Result<Json<Detection>, Problem> {
+    let before = app.loops.rules();
+    let every = change.check_interval_seconds.unwrap_or(before.every.as_secs());
+    let retention =
+        change.retention_minutes.map_or(before.retention.as_secs(), |minutes| minutes.saturating_mul(60));
+    let accepted = (60..=LONGEST).contains(&change.threshold_seconds)
+        && (5..=LONGEST).contains(&every)
+        && retention <= LONGEST;
+    if !accepted {
+        let detail =
+            "threshold_seconds is at least 60, check_interval_seconds at least 5, and none is over a year";
+        return Err(Problem::new(Code::InvalidParam).with_detail(detail));
+    }
+    let rules = Rules {
+        is_enabled: change.enabled,
+        threshold: Duration::from_secs(change.threshold_seconds),
+        every: Duration::from_secs(every),
+        retention: Duration::from_secs(retention),
+    };
+    app.loops.set_rules(rules);
+    operator.changed(json!(Detection::from(before)), json!(Detection::from(rules)));
+    Ok(Json(rules.into()))
+}
+
+impl From<Rules> for Detection {
+    fn from(rules: Rules) -> Self {
+        let threshold = rules.threshold.as_secs_f64();
+        Self {
+            enabled: rules.is_enabled,
+            threshold_seconds: rules.threshold.as_secs(),
+            threshold_minutes: threshold / 60.0,
+            threshold_hours: threshold / 3600.0,
+            check_interval_seconds: rules.every.as_secs(),
+            retention_minutes: rules.retention.as_secs() / 60,
+        }
+    }
+}

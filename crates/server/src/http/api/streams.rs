@@ -1,0 +1,287 @@
+//! `/streams` and the reports of other programs: which streams run on the engines.
+
+use std::collections::BTreeMap;
+
+use acemux_engine::text;
+use acemux_relay::origin::LivePosition;
+use acemux_relay::session::{EndReason, Phase, SessionSnapshot};
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::proxy::find;
+use crate::app::App;
+use crate::http::auth::Operator;
+use crate::http::problem::{Code, Problem};
+use crate::planes::reported::ForeignStream;
+
+/// Longest text of a report.
+const LONGEST: usize = 512;
+
+/// One stream, in the reference's shape. URLs of engines are not told: whoever has them can control the engine.
+#[derive(Debug, Serialize)]
+pub struct StreamState {
+    id: String,
+    key_type: String,
+    key: String,
+    container_id: Option<String>,
+    playback_session_id: Option<String>,
+    stat_url: Option<String>,
+    command_url: Option<String>,
+    is_live: bool,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    status: &'static str,
+    peers: Option<u64>,
+    speed_down: Option<u64>,
+    speed_up: Option<u64>,
+    downloaded: Option<u64>,
+    uploaded: Option<u64>,
+    livepos: Option<Value>,
+}
+
+/// Query of `GET /streams`.
+#[derive(Debug, Deserialize)]
+pub struct ListQuery {
+    status: Option<String>,
+    container_id: Option<String>,
+}
+
+/// Body of `POST /events/stream_started`.
+#[derive(Debug, Deserialize)]
+pub struct StartedReport {
+    container_id: Option<String>,
+    engine: ReportedEngine,
+    stream: ReportedStream,
+    session: ReportedSession,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ReportedEngine {
+    host: String,
+    port: u16,
+}
+
+#[derive(Debug, Deserialize)]
+struct ReportedStream {
+    key_type: KeyType,
+    key: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum KeyType {
+    ContentId,
+    Infohash,
+    Url,
+    Magnet,
+}
+
+/// Its URLs are understood and not used.
+#[derive(Debug, Deserialize)]
+struct ReportedSession {
+    playback_session_id: String,
+    is_live: Value,
+}
+
+/// Body of `POST /events/stream_ended`.
+#[derive(Debug, Deserialize)]
+pub struct EndedReport {
+    container_id: Option<String>,
+    stream_id: Option<String>,
+}
+
+/// Every stream that runs: ours and those that were reported. Streams that have ended are in `/events`.
+pub async fn list(
+    State(app): State<App>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Vec<StreamState>>, Problem> {
+    match query.status.as_deref() {
+        None | Some("started") => {}
+        Some("ended") => return Ok(Json(Vec::new())),
+        Some(_) => return Err(Problem::new(Code::InvalidParam).with_detail("status is started or ended")),
+    }
+    let ours = app.relay.sessions().into_iter().filter(|session| session.phase == Phase::Live);
+    let reported = app.reported.all();
+    let all = ours.map(StreamState::from).chain(reported.into_iter().map(StreamState::from));
+    let is_wanted =
+        |stream: &StreamState| query.container_id.is_none() || query.container_id == stream.container_id;
+    Ok(Json(all.filter(is_wanted).collect()))
+}
+
+/// Another program runs a stream on one of our engines.
+pub async fn started(
+    State(app): State<App>,
+    operator: Operator,
+    Json(report): Json<StartedReport>,
+) -> Result<Json<StreamState>, Problem> {
+    let address = format!("{}:{}", report.engine.host, report.engine.port);
+    let engine = report.container_id.as_deref().and_then(|id| app.engines.find(id)).or_else(|| {
+        app.engines.all().iter().find(|one| one.engine.endpoint().to_string() == address).cloned()
+    });
+    let unknown =
+        || Problem::new(Code::NotFound).with_detail("no engine of this service has this id or address");
+    let engine = engine.ok_or_else(unknown)?;
+    let known = known(report, engine.key.to_string())?;
+    if !app.reported.start(&engine, |engine| app.engines.slot_on(engine), known.clone()) {
+        return Err(Problem::new(Code::TooManyRequests).with_detail("too many streams are reported"));
+    }
+    app.recorder.reported(&known, true);
+    operator.made(json!({ "stream": known.id, "engine": known.container_id }));
+    Ok(Json(known.into()))
+}
+
+/// It has ended. Only what was reported can be ended so; a stream that is not certain is left alone.
+pub async fn ended(
+    State(app): State<App>,
+    operator: Operator,
+    Json(report): Json<EndedReport>,
+) -> Json<Value> {
+    let ended = app.reported.end(report.stream_id.as_deref(), report.container_id.as_deref());
+    if let Some(known) = &ended {
+        app.recorder.reported(known, false);
+        operator.was(json!({ "stream": known.id, "engine": known.container_id }));
+    }
+    let stream = ended.map(|known| StreamState {
+        status: "ended",
+        ended_at: Some(Timestamp::now()),
+        ..StreamState::from(known)
+    });
+    Json(json!({ "updated": stream.is_some(), "stream": stream }))
+}
+
+/// `DELETE /streams/{id}`.
+#[derive(Debug, Serialize)]
+pub struct Ended {
+    message: &'static str,
+    stream_id: String,
+    /// Viewers whose connections end with it; a player that asks again begins it anew.
+    viewers: usize,
+}
+
+/// Ends a stream: by its id in `/streams`, or by any form of its content's.
+pub async fn stop(
+    State(app): State<App>,
+    operator: Operator,
+    Path(id): Path<String>,
+) -> Result<Json<Ended>, Problem> {
+    let message = "Stream stopped successfully";
+    if let Some(known) = app.reported.end(Some(&id), None) {
+        app.recorder.reported(&known, false);
+        operator.was(json!({ "stream": known.id, "engine": known.container_id }));
+        return Ok(Json(Ended { message, stream_id: known.id, viewers: 0 }));
+    }
+    // Before the bar stands the key, after it the engine's name for the playback.
+    let session = find(&app, id.split('|').next().unwrap_or_default())?;
+    let (key, viewers) = (session.key.clone(), session.viewers);
+    operator.was(json!({ "stream": key.as_str(), "viewers": viewers }));
+    app.relay.end(&key, EndReason::Stopped);
+    Ok(Json(Ended { message, stream_id: id, viewers }))
+}
+
+/// `GET /streams/{id}/livepos`.
+#[derive(Debug, Serialize)]
+pub struct LivePos {
+    has_livepos: bool,
+    is_live: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    livepos: Option<Value>,
+}
+
+/// Where in its broadcast a stream is read, as its engine said last.
+pub async fn position(State(app): State<App>, Path(id): Path<String>) -> Result<Json<LivePos>, Problem> {
+    let session = find(&app, id.split('|').next().unwrap_or_default())?;
+    let livepos = session.stats.as_ref().and_then(|stats| stats.live).map(livepos);
+    let is_live = session.source.as_ref().is_none_or(|source| source.is_live);
+    Ok(Json(LivePos { has_livepos: livepos.is_some(), is_live, livepos }))
+}
+
+fn known(report: StartedReport, container_id: String) -> Result<ForeignStream, Problem> {
+    let StartedReport { stream, session, labels, .. } = report;
+    let key_type = match stream.key_type {
+        KeyType::ContentId => "content_id",
+        KeyType::Infohash => "infohash",
+        KeyType::Url => "url",
+        KeyType::Magnet => "magnet",
+    };
+    let id = labels.get("stream_id").cloned();
+    let id = id.unwrap_or_else(|| format!("{}|{}", stream.key, session.playback_session_id));
+    let is_plain = |text: &str| text.len() <= LONGEST && text::is_plain(text);
+    if ![&id, &stream.key, &session.playback_session_id].into_iter().all(|text| is_plain(text)) {
+        return Err(
+            Problem::new(Code::InvalidBody).with_detail("a text of the report is too long, or no plain line")
+        );
+    }
+    let is_live = session.is_live == json!(1) || session.is_live == json!(true);
+    Ok(ForeignStream {
+        id,
+        key_type: key_type.to_owned(),
+        key: stream.key,
+        container_id,
+        playback_session_id: session.playback_session_id,
+        is_live,
+        started_at: Timestamp::now(),
+    })
+}
+
+impl From<ForeignStream> for StreamState {
+    fn from(known: ForeignStream) -> Self {
+        Self {
+            id: known.id,
+            key_type: known.key_type,
+            key: known.key,
+            container_id: Some(known.container_id),
+            playback_session_id: Some(known.playback_session_id),
+            stat_url: None,
+            command_url: None,
+            is_live: known.is_live,
+            started_at: Some(known.started_at),
+            ended_at: None,
+            status: "started",
+            peers: None,
+            speed_down: None,
+            speed_up: None,
+            downloaded: None,
+            uploaded: None,
+            livepos: None,
+        }
+    }
+}
+
+impl From<SessionSnapshot> for StreamState {
+    fn from(session: SessionSnapshot) -> Self {
+        let stats = session.stats.clone().unwrap_or_default();
+        let playback = session.source.as_ref().and_then(|source| source.playback_session_id.clone());
+        let infohash = crate::planes::origins::infohash_of(&session.key);
+        let key_type = if infohash.is_some() { "infohash" } else { "content_id" };
+        let key = infohash.unwrap_or_else(|| session.label.clone());
+        Self {
+            id: format!("{key}|{}", playback.as_deref().unwrap_or_default()),
+            key_type: key_type.to_owned(),
+            key,
+            container_id: session.source.as_ref().map(|source| source.container_id.clone()),
+            playback_session_id: playback,
+            stat_url: None,
+            command_url: None,
+            is_live: session.source.as_ref().is_none_or(|source| source.is_live),
+            started_at: session.started,
+            ended_at: None,
+            status: "started",
+            peers: stats.peers,
+            speed_down: stats.speed_down,
+            speed_up: stats.speed_up,
+            downloaded: stats.downloaded,
+            uploaded: stats.uploaded,
+            livepos: stats.live.map(livepos),
+        }
+    }
+}
+
+/// As engines write it, with numbers: seconds of Unix time.
+fn livepos(live: LivePosition) -> Value {
+    json!({ "pos": live.pos, "live_first": live.first, "live_last": live.last })
+}
