@@ -8,6 +8,7 @@
 //! [`app`] says which parts there are and in which order they start and stop, [`supervise`] what the end of each means.
 //! [`origins`] is where the data plane meets
 //! the engines. [`journal`] is where facts become log lines, metrics and history, [`audit`] where changes of operators do.
+//! [`doctor`] and [`own_engines`] are for the command line, also when the service does not run.
 
 pub mod api;
 pub mod app;
@@ -22,6 +23,7 @@ pub mod config;
 pub mod control;
 pub mod custom;
 pub mod demo;
+pub mod doctor;
 pub mod edge;
 pub mod evacuate;
 mod fold;
@@ -36,6 +38,7 @@ pub mod logging;
 pub mod loops;
 pub mod metrics;
 pub mod origins;
+pub mod own_engines;
 pub mod play;
 mod refusals;
 pub mod reported;
