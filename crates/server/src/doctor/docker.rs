@@ -19,7 +19,7 @@ use crate::control;
 const DOCKER: &str = "docker";
 const NETWORK: &str = "network";
 const IMAGE: &str = "image";
-const PORTS: &str = "engine ports";
+const PORTS: &str = "engine_ports";
 
 const NO_DOCKER: &str = "where there is no Docker, set ENGINE_PROVISIONER=none and ENGINES";
 

@@ -17,7 +17,7 @@ use crate::limits::Shares;
 const DATA: &str = "data";
 const DESCRIPTORS: &str = "descriptors";
 const CLOCK: &str = "clock";
-const PAGES: &str = "page size";
+const PAGES: &str = "page_size";
 
 /// With fewer viewers it is no service for a household any more.
 const A_HOUSEHOLD: usize = 100;

@@ -181,7 +181,7 @@ async fn where_all_is_well_every_check_says_what_it_found() {
     ok       docker: Docker 28.2.2 answers (API 1.50)
     ok       network: acemux exists
     ok       image: ghcr.io/krinkuto11/acestream-http-proxy:latest is here
-    ok       engine ports: PORT_RANGE_HOST=19000-19999 has ports for all engines
+    ok       engine_ports: PORT_RANGE_HOST=19000-19999 has ports for all engines
     ok       dns ghcr.io: its address is known
     ok       port: APP_PORT=8000 is free
     ok       data: /data can be written
@@ -266,7 +266,7 @@ async fn an_image_that_cannot_be_had_is_told_from_one_that_is_not_here_yet() {
 async fn engines_need_ports_unless_their_network_has_its_own() {
     let free = |free_ports, own_ports| Fake { own_ports, free_ports, ..Fake::default() };
     let few = [("MAX_REPLICAS", "4"), ("PORT_RANGE_HOST", "19000-19009")];
-    is_fault(free(0, vec![]), &few, &["engine ports:", "PORT_RANGE_HOST=19000-19009"]).await;
+    is_fault(free(0, vec![]), &few, &["engine_ports:", "PORT_RANGE_HOST=19000-19009"]).await;
     is_warning(free(1, vec![19_000, 19_001]), &few, &["3 of MAX_REPLICAS=4"]).await;
     is_fine(free(2, vec![19_000, 19_001]), &few).await;
     // Ports of another range are no ports of this one.
@@ -412,7 +412,7 @@ async fn an_arm_kernel_whose_pages_the_closed_engine_cannot_live_with_is_a_fault
     };
     for (page, said) in [(16 << 10, "16 KiB"), (64 << 10, "64 KiB")] {
         for variant in ["jopsis-arm64", "AceServe-arm64", "jopsis-arm32", "AceServe-arm32"] {
-            let words = ["page size:", said, variant, "kernel=kernel8.img", "ENGINE_VARIANT=outpace"];
+            let words = ["page_size:", said, variant, "kernel=kernel8.img", "ENGINE_VARIANT=outpace"];
             is_fault(arm(page, Platform::Arm64), &[("ENGINE_VARIANT", variant)], &words).await;
         }
         is_fine(arm(page, Platform::Arm64), &[("ENGINE_VARIANT", "outpace")]).await;
