@@ -230,6 +230,8 @@ pub struct Service {
     listener: TcpListener,
     address: SocketAddr,
     options: ServeOptions,
+    /// `STOP_ENGINES_ON_EXIT` is off.
+    leaves_engines: bool,
 }
 
 impl FromRef<App> for TrustedProxies {
@@ -446,8 +448,16 @@ impl Service {
         stop: CancellationToken,
     ) -> Self {
         let playbacks = Arc::clone(&parts.playbacks);
-        let options = serve_options(config);
-        Self { app: App::new(config, parts, stop), fleet, playbacks, listener, address, options }
+        let (options, leaves_engines) = (serve_options(config), !config.fleet.stop_on_exit);
+        Self {
+            app: App::new(config, parts, stop),
+            fleet,
+            playbacks,
+            listener,
+            address,
+            options,
+            leaves_engines,
+        }
     }
 
     /// Where it listens.
@@ -468,7 +478,7 @@ impl Service {
     /// Runs until the service is told to stop, then ends everything in order. An error names what it could not do
     /// without; everything has ended in order then too.
     pub async fn run(self) -> Result<(), Failure> {
-        let drain_timeout = self.options.drain_timeout;
+        let (drain_timeout, leaves_engines) = (self.options.drain_timeout, self.leaves_engines);
         let app = self.app.clone();
         let mut supervisor = Supervisor::new(Arc::clone(&app.outages), app.stop.clone());
         let server = self.start(&mut supervisor);
@@ -484,11 +494,14 @@ impl Service {
             app.store.close().await
         };
         shutdown::in_order(drain_timeout + shutdown::ENGINE_DRAIN, rest, store).await;
+        if let Some(fleet) = app.fleet.filter(|_| leaves_engines) {
+            shutdown::tell_of_engines(&fleet.snapshot());
+        }
         outcome
     }
 
     fn start(self, supervisor: &mut Supervisor) -> Arc<Server> {
-        let Self { app, fleet, playbacks, listener, address, options } = self;
+        let Self { app, fleet, playbacks, listener, address, options, .. } = self;
         let stop = app.stop.clone();
         supervisor.errand("giving up what an earlier run left open", async move {
             if timeout(ENGINES_MET, stop.cancelled()).await.is_err() {

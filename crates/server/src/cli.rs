@@ -61,6 +61,21 @@ pub enum Command {
         #[arg(long, default_value_t = 8000)]
         port: u16,
     },
+    /// Look for what is wrong with this set-up, and say how to mend it
+    Doctor {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+        /// The service's flags
+        #[command(flatten)]
+        flags: ServeFlags,
+    },
+    /// List or remove the engine containers of this instance, also when the service does not run
+    Engines {
+        /// What to do with them
+        #[command(subcommand)]
+        action: EnginesAction,
+    },
     /// Check or print the settings
     Config {
         /// What to do with them
@@ -115,6 +130,32 @@ pub enum ConfigAction {
         /// For programs
         #[arg(long)]
         json: bool,
+        /// The service's flags
+        #[command(flatten)]
+        flags: ServeFlags,
+    },
+}
+
+/// What to do with this instance's engines.
+#[derive(Debug, Subcommand)]
+pub enum EnginesAction {
+    /// Print them
+    List {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+        /// The service's flags
+        #[command(flatten)]
+        flags: ServeFlags,
+    },
+    /// Remove those that have ended, those that are named, or all
+    Remove {
+        /// Names or ids; without any, and without --all, those that have ended
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// Also those that run
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
         /// The service's flags
         #[command(flatten)]
         flags: ServeFlags,

@@ -8,12 +8,15 @@
 //! [`http`] is what clients meet, [`planes`] where the data plane, the control plane and the settings meet, [`record`] what
 //! is told and kept of what happens. [`app`] says which parts there are and in which order they start and stop,
 //! [`supervise`] what the end of each means.
+//! [`doctor`] and [`own_engines`] are for the command line, also when the service does not run.
 
 pub mod app;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod http;
+pub mod own_engines;
 pub mod planes;
 pub mod record;
 mod shutdown;

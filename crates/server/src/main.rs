@@ -6,13 +6,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use acemux_server::app::{BuildError, Service};
-use acemux_server::cli::{Cli, Command, ConfigAction, Exit, ServeFlags, Sim};
+use acemux_server::cli::{Cli, Command, ConfigAction, EnginesAction, Exit, ServeFlags, Sim};
 use acemux_server::config::{Config, ListenHost, Problems, Written, show, show_json};
-use acemux_server::demo;
 use acemux_server::http::key::Key;
 use acemux_server::http::limits::{self, Shares};
+use acemux_server::own_engines::{self, Chosen, Told};
 use acemux_server::record::logging;
 use acemux_server::simargs::{self, BadValue, SimRun, Simulated};
+use acemux_server::{demo, doctor};
 use acemux_sim::{GluetunOptions, SimOptions};
 use clap::Parser as _;
 use tokio::runtime::{Builder, Runtime};
@@ -48,6 +49,8 @@ fn run(cli: Cli) -> Exit {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(flags) => serve(&flags),
         Command::Demo { port } => run_demo(port),
+        Command::Doctor { json, flags } => examine(&flags, json),
+        Command::Engines { action } => engines(action),
         Command::Config { action: ConfigAction::Check(flags) } => check(&flags),
         Command::Config { action: ConfigAction::Show { json, flags } } => show_config(&flags, json),
         Command::Key(flags) => print_key(&flags),
@@ -160,6 +163,48 @@ fn run_demo(port: u16) -> Exit {
             println!("{}", demo::instructions(port, &engines));
             run_service(fitted(config)).await
         })
+    })
+}
+
+fn examine(flags: &ServeFlags, json: bool) -> Exit {
+    let loaded = Config::load(flags.config.as_deref(), &flags.settings());
+    with_runtime(|runtime| {
+        let report = runtime.block_on(doctor::examine(loaded));
+        println!("{}", if json { report.to_json() } else { report.to_text() });
+        report.exit()
+    })
+}
+
+fn engines(action: EnginesAction) -> Exit {
+    match action {
+        EnginesAction::List { json, flags } => {
+            with_config(&flags, async |config: Config| own_engines::list(&config, json).await)
+        }
+        EnginesAction::Remove { names, all, flags } => {
+            let chosen = match (all, names.is_empty()) {
+                (true, _) => Chosen::All,
+                (false, true) => Chosen::Ended,
+                (false, false) => Chosen::Named(names),
+            };
+            with_config(&flags, async |config: Config| own_engines::remove(&config, &chosen).await)
+        }
+    }
+}
+
+fn with_config(flags: &ServeFlags, run: impl AsyncFnOnce(Config) -> Told) -> Exit {
+    let config = match load(flags) {
+        Ok((config, _)) => config,
+        Err(exit) => return exit,
+    };
+    with_runtime(|runtime| {
+        let Told { text, notes, exit } = runtime.block_on(run(config));
+        if !text.is_empty() {
+            println!("{text}");
+        }
+        for note in notes {
+            eprintln!("{note}");
+        }
+        exit
     })
 }
 

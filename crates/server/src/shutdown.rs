@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use acemux_fleet::dispatch::Engines;
+use acemux_fleet::fleet::Snapshot;
 use acemux_relay::Relay;
 use futures_util::future::join_all;
 use tokio::time::timeout;
@@ -39,6 +40,27 @@ pub(crate) async fn in_order<E: std::fmt::Display>(
     if let Err(error) = store.await {
         tracing::warn!(%error, "not everything could be saved");
     }
+}
+
+/// Says that engines are left running and how they are removed, because whoever stops a service expects nothing of it to
+/// go on.
+pub(crate) fn tell_of_engines(fleet: &Snapshot) {
+    if let Some(line) = left_running(fleet) {
+        tracing::info!("{line}");
+    }
+}
+
+fn left_running(fleet: &Snapshot) -> Option<String> {
+    let runs = |state: &str| matches!(state, "running" | "paused" | "restarting");
+    let running = fleet.containers.iter().filter(|one| runs(one.state)).count();
+    // Each runs by now, or has come to nothing.
+    let left = running + fleet.creating.len();
+    (left > 0).then(|| {
+        format!(
+            "{left} engine(s) are left running for the next start, as STOP_ENGINES_ON_EXIT=false says: `acemux engines \
+             remove --all` removes them (with Compose: `docker-compose run --rm acemux engines remove --all`)"
+        )
+    })
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ const LOCK: &str = "lock";
 /// Holds the instance id.
 const INSTANCE_ID: &str = "instance-id";
 
+/// Bytes written to see whether they can be: a full disk may have room for a name.
+const TRIAL_BYTES: usize = 8 * 1024;
+
 /// Bytes of randomness in an instance id: enough that no two machines ever share one.
 const ID_BYTES: usize = 16;
 
@@ -44,6 +47,56 @@ impl DataDir {
     pub fn instance_id(&self) -> &str {
         &self.instance_id
     }
+}
+
+/// The instance id that stands in a folder, whoever uses it at this moment; `None` when none has been made there. Nothing is
+/// created or locked.
+pub fn find_instance_id(folder: &Path) -> Result<Option<String>, OpenError> {
+    let path = folder.join(INSTANCE_ID);
+    match read_id(&path) {
+        Ok(bytes) => parse_id(&bytes).map(Some).ok_or(OpenError::InstanceId { path }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(OpenError::of_file(&path, error)),
+    }
+}
+
+/// Whether files can be written in a folder, found out by writing one and removing it. A folder that is missing is not
+/// made, because it would belong to whoever asks: then another one is made and removed where it would be.
+pub fn can_be_used(folder: &Path) -> Result<(), OpenError> {
+    let tried = match missing_in(folder) {
+        Some(parent) => try_folder(&parent.join(trial())),
+        None => try_file(&folder.join(trial())),
+    };
+    tried.map_err(|error| OpenError::unwritable(folder, error))
+}
+
+fn trial() -> String {
+    format!(".acemux-trial-{}", std::process::id())
+}
+
+fn try_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir(path)?;
+    fs::remove_dir(path)
+}
+
+fn try_file(path: &Path) -> io::Result<()> {
+    let written = private::draft(path).and_then(|mut file| {
+        file.write_all(&[0; TRIAL_BYTES])?;
+        file.sync_all()
+    });
+    // It may not have come into being.
+    let _removed = fs::remove_file(path);
+    written
+}
+
+/// The folder that exists and in which a missing one would be made; `None` when it is not missing.
+fn missing_in(folder: &Path) -> Option<&Path> {
+    if folder.exists() {
+        return None;
+    }
+    let mut above =
+        folder.ancestors().skip(1).map(|one| if one.as_os_str().is_empty() { Path::new(".") } else { one });
+    above.find(|one| one.exists())
 }
 
 /// Makes the names in a folder durable: a new file without this may be missing after a power loss.
@@ -121,6 +174,35 @@ mod tests {
             assert_eq!(parse_id(bad.as_bytes()), None, "{bad}");
         }
         assert_eq!(parse_id(&[0xff; 32]), None);
+    }
+
+    #[test]
+    fn an_id_is_found_beside_whoever_uses_it_and_none_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(find_instance_id(folder.path()).unwrap(), None);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let held = DataDir::open(folder.path()).unwrap();
+        assert_eq!(find_instance_id(folder.path()).unwrap().as_deref(), Some(held.instance_id()));
+        fs::write(folder.path().join(INSTANCE_ID), "mine").unwrap();
+        assert!(matches!(find_instance_id(folder.path()), Err(OpenError::InstanceId { .. })));
+    }
+
+    #[test]
+    fn whether_a_folder_can_be_used_is_found_out_without_leaving_anything() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = DataDir::open(folder.path()).unwrap();
+        let before = fs::read_dir(folder.path()).unwrap().count();
+        can_be_used(held.folder()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before);
+        let missing = folder.path().join("a/b");
+        can_be_used(&missing).unwrap();
+        assert!(!missing.exists());
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(can_be_used(&file).is_err(), "a file is no folder");
+        // Nobody can write there, root included.
+        assert!(can_be_used(Path::new("/proc/acemux/data")).is_err());
+        assert!(can_be_used(Path::new("/proc")).is_err());
     }
 
     #[test]

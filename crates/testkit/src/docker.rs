@@ -1,7 +1,7 @@
 //! The program as a process of its own, with a real Docker daemon behind it and its simulated engines in containers.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -99,6 +99,20 @@ impl Program {
         self.child.kill().await.expect("it runs");
     }
 
+    /// Tells it to stop, as Docker and systemd do, and waits until it has.
+    pub async fn stop(&mut self) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status();
+        within(DOCKER, "kill", told).await.expect("kill is installed");
+        within(PATIENCE, "the end of the process", self.child.wait()).await.expect("it is our child");
+    }
+
+    /// Runs another command of the program with the same settings and data.
+    pub async fn command(&self, arguments: &[&str]) -> Said {
+        let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        Said::by(&self.folder, arguments, settings).await
+    }
+
     /// Starts the process again with the same settings and data.
     pub async fn start_again(&mut self) {
         self.child = spawn(&self.folder, &self.settings);
@@ -186,6 +200,37 @@ impl Program {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let reply = timeout(Duration::from_secs(2), try_send(self.address, &request)).await;
         reply.ok()?.ok().map(|reply| reply.status)
+    }
+}
+
+/// What a command that ends by itself has said.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub out: String,
+    /// Its standard error.
+    pub err: String,
+}
+
+impl Said {
+    /// Of the program in this folder, with these arguments and settings and nothing else of the environment.
+    pub async fn by<'a>(
+        folder: &Path,
+        arguments: &[&str],
+        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let mut command = Command::new(binary());
+        command.args(arguments).current_dir(folder).env_clear().envs(settings).stdin(Stdio::null());
+        let output = within(PATIENCE, "a command", command.output()).await.expect("the program is built");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// Its standard output as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 

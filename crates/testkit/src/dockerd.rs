@@ -70,6 +70,10 @@ pub enum Call {
     Events,
     /// `POST /images/create`.
     Pull,
+    /// `GET /images/{name}/json`.
+    Image,
+    /// `GET /distribution/{name}/json`.
+    Registry,
     /// `GET /networks/{name}`.
     Network,
     /// `GET /networks`.
@@ -159,6 +163,17 @@ impl FakeDockerd {
     pub fn add_foreign(&self, name: &str, labels: &[(&str, &str)]) -> String {
         let labels: BTreeMap<_, _> = labels.iter().copied().collect();
         let body = json!({ "Image": "foreign", "Labels": labels });
+        self.world.state.lock().add(name, body, "running")
+    }
+
+    /// A running gluetun of somebody else on this machine's network, whose control server has this port.
+    pub fn add_vpn(&self, name: &str, control_port: u16) -> String {
+        let body = json!({
+            "Image": "qmcgaw/gluetun",
+            "Labels": {},
+            "Env": [format!("HTTP_CONTROL_SERVER_ADDRESS=:{control_port}")],
+            "HostConfig": { "NetworkMode": "host" },
+        });
         self.world.state.lock().add(name, body, "running")
     }
 
@@ -281,11 +296,18 @@ fn route(method: &Method, path: &str) -> Option<(Call, String)> {
         ("GET", ["events"]) => (Call::Events, ""),
         ("POST", ["images", "create"]) => (Call::Pull, ""),
         ("POST", ["networks", "create"]) => (Call::CreateNetwork, ""),
+        ("GET", ["images", .., "json"]) => (Call::Image, between(path, "/images/")),
+        ("GET", ["distribution", .., "json"]) => (Call::Registry, between(path, "/distribution/")),
         ("GET", ["networks"]) => (Call::Networks, ""),
         ("GET", ["networks", name]) => (Call::Network, *name),
         _ => return None,
     };
     Some((call, id.to_owned()))
+}
+
+/// The name of an image may hold slashes.
+fn between<'a>(path: &'a str, before: &str) -> &'a str {
+    path.strip_prefix(before).and_then(|rest| rest.strip_suffix("/json")).unwrap_or_default()
 }
 
 /// Counts calls under way; streams last as long as their listener and are not counted.
@@ -356,7 +378,9 @@ impl World {
         match call {
             Call::Version => {
                 let (oldest, newest) = self.state.lock().api.clone();
-                reply(&json!({ "Version": "20.10.24", "ApiVersion": newest, "MinAPIVersion": oldest }))
+                reply(&json!({
+                    "Version": "20.10.24", "ApiVersion": newest, "MinAPIVersion": oldest, "Arch": "amd64",
+                }))
             }
             Call::List => self.list(&query),
             Call::Inspect => self.inspect(&id),
@@ -368,6 +392,10 @@ impl World {
             Call::Stats => reply(&json!({ "memory_stats": { "usage": 1_000_000, "limit": 2_000_000 } })),
             Call::Events => self.listen(),
             Call::Pull => problem(StatusCode::NOT_FOUND, "pull access denied, repository does not exist"),
+            Call::Image => self.image(&id),
+            Call::Registry => {
+                problem(StatusCode::FORBIDDEN, "denied: requested access to the resource is denied")
+            }
             Call::Network => self.network(&id),
             Call::Networks => {
                 let known = self.state.lock().networks.clone();
@@ -394,8 +422,10 @@ impl World {
     }
 
     fn inspect(&self, id: &str) -> Response {
-        match self.state.lock().containers.get(id) {
-            Some(one) => reply(&inspection(id, one)),
+        let contents = self.state.lock();
+        let mut all = contents.containers.iter();
+        match all.find(|(full, one)| *full == id || one.name == id) {
+            Some((full, one)) => reply(&inspection(full, one)),
             None => problem(StatusCode::NOT_FOUND, "No such container"),
         }
     }
@@ -450,6 +480,14 @@ impl World {
         match removed {
             Some(_) => StatusCode::NO_CONTENT.into_response(),
             None => problem(StatusCode::NOT_FOUND, "No such container"),
+        }
+    }
+
+    fn image(&self, name: &str) -> Response {
+        if self.state.lock().images.contains(name) {
+            reply(&json!({ "Id": "sha256:0", "Architecture": "amd64", "Os": "linux" }))
+        } else {
+            problem(StatusCode::NOT_FOUND, "No such image")
         }
     }
 
@@ -525,7 +563,8 @@ fn inspection(id: &str, one: &Container) -> Value {
         "Name": format!("/{}", one.name),
         "Created": "2026-01-01T00:00:00Z",
         "State": { "Status": one.state, "ExitCode": one.exit_code, "OOMKilled": false, "Error": "" },
-        "Config": { "Image": one.body["Image"], "Labels": one.body["Labels"] },
+        "Config": { "Image": one.body["Image"], "Labels": one.body["Labels"], "Env": one.body["Env"] },
+        "HostConfig": { "NetworkMode": one.body["HostConfig"]["NetworkMode"] },
     })
 }
 

@@ -79,7 +79,7 @@ impl Docker {
     }
 
     /// Newest first.
-    async fn networks_named(&self, name: &str) -> Result<Vec<Listed>, ProvisionError> {
+    pub(super) async fn networks_named(&self, name: &str) -> Result<Vec<Listed>, ProvisionError> {
         let options = ListNetworksOptions {
             filters: Some(HashMap::from([("name".to_owned(), vec![name.to_owned()])])),
         };

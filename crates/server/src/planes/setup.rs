@@ -51,14 +51,19 @@ pub fn is_custom(config: &Config) -> bool {
     config.fleet.engine.variant == Some(Variant::Custom)
 }
 
-/// The VPNs that engines hide behind: none when `VPN_MODE` is off.
-pub fn vpns(config: &Config, provisioner: &Arc<dyn Provisioner>, engines: &Arc<Engines>) -> Vec<Vpn> {
-    let settings = Settings {
+/// How gluetun containers are looked at.
+pub fn gluetun_settings(config: &Config) -> Settings {
+    Settings {
         control_port: config.vpn.control_port,
         credentials: config.vpn.credentials.clone(),
         interval: config.vpn.check_interval,
         port_ttl: config.vpn.port_ttl,
-    };
+    }
+}
+
+/// The VPNs that engines hide behind: none when `VPN_MODE` is off.
+pub fn vpns(config: &Config, provisioner: &Arc<dyn Provisioner>, engines: &Arc<Engines>) -> Vec<Vpn> {
+    let settings = gluetun_settings(config);
     let vpn = |one: &TunnelSettings| Vpn {
         tunnel: Arc::new(Gluetun::new(
             one.container.clone(),

@@ -1,5 +1,7 @@
 //! The fleet on a real Docker daemon: what an operator and a crash do to it. Needs a daemon and `scripts/sim-image`.
 
+mod left_behind;
+
 use std::time::Duration;
 
 use acemux_testkit::compose::Compose;

@@ -1,5 +1,7 @@
 //! The whole program on a fake Docker daemon that lies, hangs and dies, with simulated engines in its containers.
 
+mod at_hand;
+
 use std::time::Duration;
 
 use acemux_testkit::docker::{FAST, Program};

@@ -113,7 +113,7 @@ impl Look<'_> {
     }
 
     /// Where the control server of a container listens.
-    fn control(&self, container: &VpnContainer) -> Option<SocketAddr> {
+    pub(super) fn control(&self, container: &VpnContainer) -> Option<SocketAddr> {
         let told = container.env.get(CONTROL_ADDRESS).and_then(|address| address.rsplit_once(':'));
         let told = told.and_then(|(_, port)| port.parse().ok());
         let port = self.settings.control_port.or(told).unwrap_or(CONTROL_PORT);

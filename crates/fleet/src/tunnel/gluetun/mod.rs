@@ -16,6 +16,7 @@ mod look;
 mod port;
 mod provider;
 mod reply;
+pub mod visit;
 mod wire;
 
 use std::sync::Arc;
