@@ -8,16 +8,16 @@
 //! A key is compared here and nowhere else, and not as often as anybody likes ([`crate::http::guesses`]).
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use acemux_relay::admission::AddressGroup;
-use axum::extract::{FromRef as _, FromRequestParts, OptionalFromRequestParts};
+use axum::extract::{FromRef, FromRequestParts, OptionalFromRequestParts};
 use http::header::{AUTHORIZATION, HeaderName};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Version};
 use serde_json::Value;
 use subtle::ConstantTimeEq as _;
 
-use crate::app::App;
 use crate::config::{Secret, WithoutKey};
 use crate::http::browser;
 use crate::http::client::TrustedProxies;
@@ -239,12 +239,17 @@ fn is_of_a_proxy(name: &HeaderName) -> bool {
     FORWARDING.contains(&name) || FORWARDING_FAMILIES.iter().any(|family| name.starts_with(family))
 }
 
-impl FromRequestParts<App> for Operator {
+impl<S> FromRequestParts<S> for Operator
+where
+    TrustedProxies: FromRef<S>,
+    Arc<Gate>: FromRef<S>,
+    S: Send + Sync,
+{
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let asker = Asker::of(&parts.extensions, &parts.headers, &TrustedProxies::from_ref(app));
-        let who = app.gate().admit(parts, &asker)?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let asker = Asker::of(&parts.extensions, &parts.headers, &TrustedProxies::from_ref(state));
+        let who = Arc::<Gate>::from_ref(state).admit(parts, &asker)?;
         // What only reads has no note.
         let note = parts.extensions.get::<Note>().cloned().unwrap_or_default();
         note.is_by(who);
@@ -253,13 +258,20 @@ impl FromRequestParts<App> for Operator {
 }
 
 /// For pages that show an operator more than others. A wrong key is refused there, too, or it could be guessed here.
-impl OptionalFromRequestParts<App> for Operator {
+impl<S> OptionalFromRequestParts<S> for Operator
+where
+    TrustedProxies: FromRef<S>,
+    Arc<Gate>: FromRef<S>,
+    S: Send + Sync,
+{
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Option<Self>, Problem> {
-        match <Self as FromRequestParts<App>>::from_request_parts(parts, app).await {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, Problem> {
+        match <Self as FromRequestParts<S>>::from_request_parts(parts, state).await {
             Ok(operator) => Ok(Some(operator)),
-            Err(problem) if problem.code() == Code::MissingKey || !app.gate().has_key() => Ok(None),
+            Err(problem) if problem.code() == Code::MissingKey || !Arc::<Gate>::from_ref(state).has_key() => {
+                Ok(None)
+            }
             Err(problem) => Err(problem),
         }
     }
