@@ -2,7 +2,8 @@
 //!
 //! Scalars come as strings from one engine and as numbers from the next, errors as text or as an object, results as an
 //! object or as the word `ok`. The types here accept all of that and keep nothing they do not know: a reply is parsed
-//! straight into its fields, so a hostile one costs no more memory than its own bytes.
+//! straight into its fields, so a hostile one costs no more memory than its own bytes. However deep it is nested, it costs
+//! no stack either: what no type here asks for is skipped by a loop of `serde_json`'s, and the rest is a few levels deep.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,9 +13,6 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{EngineError, clean};
-
-/// Deepest nesting of arrays and objects accepted. Real replies have five levels.
-const MAX_DEPTH: usize = 64;
 
 /// What every call is wrapped in: `response` under `/ace/`, `result` under `/server/api` and `/webui/api`.
 #[derive(Deserialize)]
@@ -36,41 +34,11 @@ struct Failure {
 /// Parses a reply and unwraps its envelope. An error in it is [`EngineError::Refused`].
 pub(crate) fn open<T: DeserializeOwned>(body: &[u8]) -> Result<Payload<T>, EngineError> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    if nesting(body) > MAX_DEPTH {
-        return Err(EngineError::bad_reply("JSON nested too deeply"));
-    }
     let envelope = serde_json::from_slice::<Payload<Envelope<T>>>(body).ok().and_then(Payload::object);
     let envelope = envelope.ok_or_else(|| EngineError::bad_reply("not the JSON of an engine"))?;
     match envelope.error.message() {
         Some(message) => Err(EngineError::Refused { message: clean(message.as_bytes()) }),
         None => Ok(envelope.response),
-    }
-}
-
-/// How deep arrays and objects are nested. Brackets in strings do not count.
-fn nesting(json: &[u8]) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    let mut bytes = json.iter();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            b'"' => skip_string(&mut bytes),
-            _ => {}
-        }
-        deepest = deepest.max(depth);
-    }
-    deepest
-}
-
-/// Moves past the end of the string whose opening quote has been read.
-fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => return,
-            b'\\' => drop(bytes.next()),
-            _ => {}
-        }
     }
 }
 
@@ -298,17 +266,8 @@ mod tests {
 
     #[test]
     fn what_is_not_an_engines_json_is_a_bad_reply() {
-        let deep = format!("{{\"response\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
-        let texts = [
-            "",
-            "{",
-            "[]",
-            "<html>",
-            r#"{"response":{"n":1}"#,
-            r#"{"error":null,"error":null}"#,
-            "\"x\"",
-            &deep,
-        ];
+        let texts =
+            ["", "{", "[]", "<html>", r#"{"response":{"n":1}"#, r#"{"error":null,"error":null}"#, "\"x\""];
         for json in texts {
             assert!(matches!(sample(json), Err(EngineError::BadReply { .. })), "{json:.40}");
         }
@@ -316,9 +275,18 @@ mod tests {
     }
 
     #[test]
-    fn brackets_in_strings_are_not_nesting() {
-        assert_eq!(nesting(br#"{"a":"[[[[\"[["}"#), 1);
-        assert_eq!(nesting(br"[[],[{}]]"), 3);
+    fn a_reply_that_is_nested_without_end_is_read_like_a_shallow_one() {
+        const LEVELS: usize = 1_000_000;
+        let arrays = format!("{}{}", "[".repeat(LEVELS), "]".repeat(LEVELS));
+        let objects = format!("{}1{}", "{\"a\":".repeat(LEVELS), "}".repeat(LEVELS));
+        for deep in [&arrays, &objects] {
+            assert_eq!(count(deep), None);
+            let beside = format!("{{\"x\":{deep},\"response\":{{\"x\":{deep},\"n\":1}}}}");
+            assert_eq!(sample(&beside).unwrap().object().unwrap().n.count(), Some(1));
+            assert!(matches!(sample(&deep[..LEVELS]), Err(EngineError::BadReply { .. })));
+        }
+        assert!(matches!(sample(&arrays), Err(EngineError::BadReply { .. })));
+        assert_eq!(sample(&format!("{{\"response\":{arrays}}}")).unwrap(), Payload::Nothing);
     }
 
     proptest! {

@@ -14,7 +14,6 @@ use acemux_fleet::dispatch::Engines;
 use acemux_fleet::fleet::{Fleet, FleetTask};
 use acemux_fleet::ident::InstanceId;
 use acemux_fleet::probe;
-use acemux_fleet::profile::{Platform, Variant};
 use acemux_fleet::provisioner::{ProvisionError, Provisioner};
 use acemux_fleet::tunnel::Tunnel;
 use acemux_relay::output::hls::HlsOptions;
@@ -59,7 +58,7 @@ use crate::record::recorder::Recorder;
 use crate::shutdown;
 use crate::supervise::{Essential, Failure, Outages, Renewable, Supervisor};
 
-/// What every request handler may use.
+/// All parts. They are known together in this file only: a page takes those that it needs.
 #[derive(Clone)]
 pub struct App {
     /// The data plane.
@@ -97,33 +96,10 @@ pub struct App {
     /// When the service was built.
     pub began: Instant,
     /// Settings that pages show.
-    pub settings: Arc<Shown>,
+    pub settings: Arc<status::Shown>,
     trusted: TrustedProxies,
     gate: Arc<Gate>,
     hosts: Hosts,
-}
-
-/// Settings that pages show.
-#[derive(Clone, Debug)]
-pub struct Shown {
-    /// `AUTO_DELETE`.
-    pub auto_delete: bool,
-    /// `ENGINE_GRACE_PERIOD_S`.
-    pub idle_grace: Duration,
-    /// `ENGINE_VARIANT`, or this machine's default.
-    pub variant: String,
-}
-
-impl Shown {
-    fn new(config: &Config) -> Self {
-        let fleet = &config.fleet;
-        let variant = fleet.engine.variant.unwrap_or_else(|| Variant::default_for(Platform::here()));
-        Self {
-            auto_delete: fleet.auto_delete,
-            idle_grace: fleet.idle_grace,
-            variant: variant.as_str().to_owned(),
-        }
-    }
 }
 
 /// Why the service cannot be put together.
@@ -234,10 +210,49 @@ pub struct Service {
     leaves_engines: bool,
 }
 
-impl FromRef<App> for TrustedProxies {
-    fn from_ref(app: &App) -> Self {
-        app.trusted.clone()
-    }
+/// Pages take what they need and no more.
+macro_rules! parts {
+    ($($part:ident: $type:ty),* $(,)?) => {
+        $(impl FromRef<App> for $type {
+            fn from_ref(app: &App) -> Self {
+                app.$part.clone()
+            }
+        })*
+    };
+}
+
+parts! {
+    relay: Relay,
+    origin: EngineOrigin,
+    engines: Arc<Engines>,
+    fleet: Option<Fleet>,
+    reported: Arc<Reported>,
+    loops: Arc<Loops>,
+    recorder: Arc<Recorder>,
+    recipes: Option<Arc<Recipes>>,
+    custom: Arc<Custom>,
+    store: Store,
+    trusted: TrustedProxies,
+    gate: Arc<Gate>,
+}
+
+/// The same for pages that look at much at once.
+macro_rules! views {
+    ($($view:path { $($part:ident),* })*) => {
+        $(impl FromRef<App> for $view {
+            fn from_ref(app: &App) -> Self {
+                Self { $($part: app.$part.clone()),* }
+            }
+        })*
+    };
+}
+
+views! {
+    getstream::Channels { relay, origin, loops }
+    health::Condition { relay, engines, fleet, outages, stop, began }
+    live::Wire { live, relay, origin, stop }
+    health::Counted { metrics, relay, engines, vpns }
+    status::Overview { relay, engines, fleet, vpns, settings }
 }
 
 impl App {
@@ -261,7 +276,7 @@ impl App {
         let relay = Relay::new(relay_config(config), Arc::new(origin.clone()), observer);
         let reported = Arc::default();
         let trusted = config.viewers.trusted_proxies.clone();
-        let settings = Arc::new(Shown::new(config));
+        let settings = Arc::new(status::Shown::new(config));
         let began = Instant::now();
         let vpns = Vpns::new(config, &tunnels, fleet.clone());
         let live = Arc::new(live::source(relay.clone(), Arc::clone(&engines), vpns.clone()));
@@ -288,11 +303,6 @@ impl App {
             gate: Arc::new(gate),
             hosts: Hosts::new(&config.allowed_hosts),
         }
-    }
-
-    /// Who may do more than watch.
-    pub(crate) fn gate(&self) -> &Gate {
-        &self.gate
     }
 
     /// Every page.

@@ -343,21 +343,7 @@ impl Config {
 /// The known name that needs the fewest changes to become `word`.
 fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
     let word = word.to_ascii_uppercase();
-    known.min_by_key(|name| distance(&word, name)).unwrap_or_default()
-}
-
-/// Levenshtein's: insertions, deletions and replacements.
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in other.bytes().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
+    known.min_by_key(|name| strsim::levenshtein(&word, name)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::table::{self, Kind, SETTINGS, Setting};
-use super::{Problem, distance, nearest};
+use super::{Problem, nearest};
 
 /// Largest settings file that is read, in bytes.
 const LARGEST_FILE: u64 = 1024 * 1024;
@@ -256,7 +256,7 @@ fn named(name: &str) -> Option<Named> {
 /// A variable that is none of ours but looks as if it were meant to be.
 fn typo(name: &str) -> Option<String> {
     let known = nearest(name, SETTINGS.iter().map(|(_, setting)| setting.name));
-    if name.len() >= SHORTEST_TYPO && distance(name, known) <= 2 {
+    if name.len() >= SHORTEST_TYPO && strsim::levenshtein(name, known) <= 2 {
         return Some(format!("{name} is no setting; the nearest is {known}"));
     }
     let ours = name.starts_with("ACEXY_") || name.starts_with("ACE_") || name.starts_with("ACEMUX_");

@@ -11,9 +11,10 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use acemux_relay::admission::AddressGroup;
-use axum::extract::{FromRef as _, FromRequestParts, OptionalFromRequestParts};
+use axum::extract::{FromRef, FromRequestParts, OptionalFromRequestParts};
 use http::header::{AUTHORIZATION, HeaderName};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Version};
@@ -21,7 +22,6 @@ use jiff::Timestamp;
 use serde_json::Value;
 use subtle::ConstantTimeEq as _;
 
-use crate::app::App;
 use crate::config::{Secret, WithoutKey};
 use crate::http::browser;
 use crate::http::client::TrustedProxies;
@@ -280,20 +280,29 @@ fn is_of_a_proxy(name: &HeaderName) -> bool {
     FORWARDING.contains(&name) || FORWARDING_FAMILIES.iter().any(|family| name.starts_with(family))
 }
 
-impl FromRequestParts<App> for Asker {
+impl<S> FromRequestParts<S> for Asker
+where
+    TrustedProxies: FromRef<S>,
+    S: Send + Sync,
+{
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        Ok(Self::of(&parts.extensions, &parts.headers, &TrustedProxies::from_ref(app)))
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(&parts.extensions, &parts.headers, &TrustedProxies::from_ref(state)))
     }
 }
 
-impl FromRequestParts<App> for Operator {
+impl<S> FromRequestParts<S> for Operator
+where
+    TrustedProxies: FromRef<S>,
+    Arc<Gate>: FromRef<S>,
+    S: Send + Sync,
+{
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let asker = Asker::of(&parts.extensions, &parts.headers, &TrustedProxies::from_ref(app));
-        let who = app.gate().admit(parts, &asker)?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let asker = Asker::of(&parts.extensions, &parts.headers, &TrustedProxies::from_ref(state));
+        let who = Arc::<Gate>::from_ref(state).admit(parts, &asker)?;
         let note = note_of(&parts.extensions);
         note.is_by(who);
         Ok(Self(note))
@@ -301,13 +310,20 @@ impl FromRequestParts<App> for Operator {
 }
 
 /// For pages that show an operator more than others. A wrong key is refused there, too, or it could be guessed here.
-impl OptionalFromRequestParts<App> for Operator {
+impl<S> OptionalFromRequestParts<S> for Operator
+where
+    TrustedProxies: FromRef<S>,
+    Arc<Gate>: FromRef<S>,
+    S: Send + Sync,
+{
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Option<Self>, Problem> {
-        match <Self as FromRequestParts<App>>::from_request_parts(parts, app).await {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, Problem> {
+        match <Self as FromRequestParts<S>>::from_request_parts(parts, state).await {
             Ok(operator) => Ok(Some(operator)),
-            Err(problem) if problem.code() == Code::MissingKey || !app.gate().has_key() => Ok(None),
+            Err(problem) if problem.code() == Code::MissingKey || !Arc::<Gate>::from_ref(state).has_key() => {
+                Ok(None)
+            }
             Err(problem) => Err(problem),
         }
     }

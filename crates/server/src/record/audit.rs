@@ -18,7 +18,6 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::app::App;
 use crate::http::client::ClientInfo;
 use crate::record::recorder::Recorder;
 
@@ -109,7 +108,7 @@ pub(crate) struct Change {
 
 /// Writes an entry for every request by a method that may change something.
 pub(crate) async fn watch(
-    State(app): State<App>,
+    State(recorder): State<Arc<Recorder>>,
     client: ClientInfo,
     mut request: Request,
     next: Next,
@@ -118,7 +117,7 @@ pub(crate) async fn watch(
         return next.run(request).await;
     }
     let note = Note::default();
-    let mut pending = Pending::new(&app, client.address, &request, note.clone());
+    let mut pending = Pending::new(recorder, client.address, &request, note.clone());
     request.extensions_mut().insert(note);
     let response = next.run(request).await;
     pending.status = Some(response.status());
@@ -137,12 +136,12 @@ struct Pending {
 }
 
 impl Pending {
-    fn new(app: &App, address: IpAddr, request: &Request, note: Note) -> Self {
+    fn new(recorder: Arc<Recorder>, address: IpAddr, request: &Request, note: Note) -> Self {
         let (method, path) = (request.method(), request.uri().path());
         let route = request.extensions().get::<MatchedPath>().map_or(path, MatchedPath::as_str);
         let named = |path: &str| format!("{method} {}", path.strip_prefix(MIRROR).unwrap_or(path));
         Self {
-            recorder: Arc::clone(&app.recorder),
+            recorder,
             note,
             action: text::line(&named(route), LONGEST_PATH),
             request: text::line(&named(path), LONGEST_PATH),

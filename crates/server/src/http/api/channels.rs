@@ -8,9 +8,9 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::app::App;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
+use crate::planes::origins::EngineOrigin;
 use crate::record::archive::form_of;
 
 /// `GET /api/v1/channels/identities/{id}`.
@@ -37,21 +37,24 @@ pub struct Name {
 }
 
 /// What is known of it.
-pub async fn identity(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Identity>, Problem> {
+pub async fn identity(
+    State(origin): State<EngineOrigin>,
+    Path(id): Path<String>,
+) -> Result<Json<Identity>, Problem> {
     let hash = hash_in(&id)?;
-    app.origin.identity(hash).map(|record| Json(Identity::of(hash, &record))).ok_or_else(unknown)
+    origin.identity(hash).map(|record| Json(Identity::of(hash, &record))).ok_or_else(unknown)
 }
 
 /// Forgets the channel: its names, and by which it has played. Streams that play go on.
 pub async fn forget(
     operator: Operator,
-    State(app): State<App>,
+    State(origin): State<EngineOrigin>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let hash = hash_in(&id)?;
-    let record = app.origin.identity(hash).ok_or_else(unknown)?;
+    let record = origin.identity(hash).ok_or_else(unknown)?;
     operator.was(json!(Identity::of(hash, &record)));
-    app.origin.forget(hash);
+    origin.forget(hash);
     Ok(Json(json!({ "forgotten": hash.to_string() })))
 }
 

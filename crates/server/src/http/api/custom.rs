@@ -2,9 +2,11 @@
 //! running engines by it.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use acemux_fleet::custom::templates::{Listing, TemplateError, TemplateId, TemplatesDocument};
 use acemux_fleet::custom::{CustomVariant, Document};
+use acemux_fleet::fleet::Fleet;
 use acemux_fleet::profile::Platform;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -15,10 +17,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::events::problem as store_problem;
-use super::fleet::{fleet, problem as fleet_problem};
-use crate::app::App;
+use super::fleet::{present, problem as fleet_problem};
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
+use crate::planes::custom::Custom;
+use crate::planes::custom::Recipes;
 
 /// `GET /custom-variant/platform`.
 #[derive(Debug, Serialize)]
@@ -74,20 +77,20 @@ pub async fn platform() -> Json<PlatformPage> {
 }
 
 /// The document, without its tokens: it is public.
-pub async fn config(State(app): State<App>) -> Json<Document> {
-    Json(app.custom.state().await.document.without_tokens())
+pub async fn config(State(custom): State<Arc<Custom>>) -> Json<Document> {
+    Json(custom.state().await.document.without_tokens())
 }
 
 /// Another document. Engines that run stay as they are until they are replaced.
 pub async fn save_config(
-    State(app): State<App>,
+    State(custom): State<Arc<Custom>>,
     operator: Operator,
     Json(document): Json<Document>,
 ) -> Result<Json<Saved>, Problem> {
     let variant = CustomVariant::try_from(document).map_err(|problems| refused(&problems))?;
-    let mut state = app.custom.state().await;
+    let mut state = custom.state().await;
     let before = in_brief(&state.document);
-    let kept = app.custom.keep_document(&mut state, variant.into_document()).await;
+    let kept = custom.keep_document(&mut state, variant.into_document()).await;
     kept.map_err(|error| store_problem(&error))?;
     operator.changed(before, in_brief(&state.document));
     let config = state.document.without_tokens();
@@ -98,18 +101,26 @@ pub async fn save_config(
 }
 
 /// Replaces the running engines one by one by such as the settings and the document say now.
-pub async fn reprovision(State(app): State<App>, operator: Operator) -> Result<Json<Value>, Problem> {
+pub async fn reprovision(
+    State(recipes): State<Option<Arc<Recipes>>>,
+    State(custom): State<Arc<Custom>>,
+    State(fleet): State<Option<Fleet>>,
+    operator: Operator,
+) -> Result<Json<Value>, Problem> {
     let none = || Problem::new(Code::NotFound).with_detail("nobody creates engines here");
-    let recipe = app.recipes.as_ref().ok_or_else(none)?.current(&*app.custom.state().await);
-    let outdated = fleet(&app)?.set_recipe(recipe).await.map_err(|error| fleet_problem(&error))?;
+    let recipe = recipes.as_ref().ok_or_else(none)?.current(&*custom.state().await);
+    let outdated =
+        present(fleet.as_ref())?.set_recipe(recipe).await.map_err(|error| fleet_problem(&error))?;
     operator.made(json!({ "engines_to_replace": outdated }));
     let message = "engines are replaced one by one, each after its streams have moved to another or ended";
     Ok(Json(json!({ "message": message, "deleted_count": outdated })))
 }
 
 /// How far a replacement is.
-pub async fn reprovision_status(State(app): State<App>) -> Result<Json<ReprovisionStatus>, Problem> {
-    let rollout = fleet(&app)?.snapshot().rollout.clone();
+pub async fn reprovision_status(
+    State(fleet): State<Option<Fleet>>,
+) -> Result<Json<ReprovisionStatus>, Problem> {
+    let rollout = present(fleet.as_ref())?.snapshot().rollout.clone();
     let in_progress = rollout.left > 0;
     let replaced = rollout.total.saturating_sub(rollout.left);
     let (status, phase) = match (rollout.began.is_some(), in_progress) {
@@ -131,14 +142,17 @@ pub async fn reprovision_status(State(app): State<App>) -> Result<Json<Reprovisi
 }
 
 /// The ten places.
-pub async fn templates(State(app): State<App>) -> Json<Listing> {
-    Json(app.custom.state().await.templates.list())
+pub async fn templates(State(custom): State<Arc<Custom>>) -> Json<Listing> {
+    Json(custom.state().await.templates.list())
 }
 
 /// One template, without its tokens.
-pub async fn template(State(app): State<App>, Path(slot): Path<String>) -> Result<Json<Value>, Problem> {
+pub async fn template(
+    State(custom): State<Arc<Custom>>,
+    Path(slot): Path<String>,
+) -> Result<Json<Value>, Problem> {
     let id = place(&slot)?;
-    let state = app.custom.state().await;
+    let state = custom.state().await;
     let template = state.templates.get(id).map_err(|error| template_problem(&error))?;
     let config = template.config.without_tokens();
     Ok(Json(json!({ "slot_id": template.slot_id, "name": template.name, "config": config })))
@@ -146,67 +160,67 @@ pub async fn template(State(app): State<App>, Path(slot): Path<String>) -> Resul
 
 /// Keeps a template.
 pub async fn save_template(
-    State(app): State<App>,
+    State(custom): State<Arc<Custom>>,
     operator: Operator,
     Path(slot): Path<String>,
     Json(body): Json<TemplateBody>,
 ) -> Result<Json<Value>, Problem> {
     let id = place(&slot)?;
     let variant = CustomVariant::try_from(body.config).map_err(|problems| refused(&problems))?;
-    change(&app, &operator, id, |templates| templates.save(id, &body.name, variant)).await?;
+    change(&custom, &operator, id, |templates| templates.save(id, &body.name, variant)).await?;
     Ok(done("the template is saved"))
 }
 
 /// Empties a place.
 pub async fn delete_template(
-    State(app): State<App>,
+    State(custom): State<Arc<Custom>>,
     operator: Operator,
     Path(slot): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let id = place(&slot)?;
-    change(&app, &operator, id, |templates| templates.delete(id)).await?;
+    change(&custom, &operator, id, |templates| templates.delete(id)).await?;
     Ok(done("the template is deleted"))
 }
 
 /// Calls a template something else.
 pub async fn rename_template(
-    State(app): State<App>,
+    State(custom): State<Arc<Custom>>,
     operator: Operator,
     Path(slot): Path<String>,
     Json(body): Json<NameBody>,
 ) -> Result<Json<Value>, Problem> {
     let id = place(&slot)?;
-    change(&app, &operator, id, |templates| templates.rename(id, body.name.trim())).await?;
+    change(&custom, &operator, id, |templates| templates.rename(id, body.name.trim())).await?;
     Ok(done("the template is renamed"))
 }
 
 /// Takes a template over as the document. Whether the custom variant is used at all stays as it is.
 pub async fn activate_template(
-    State(app): State<App>,
+    State(custom): State<Arc<Custom>>,
     operator: Operator,
     Path(slot): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let id = place(&slot)?;
-    let mut state = app.custom.state().await;
+    let mut state = custom.state().await;
     let mut templates = state.templates.clone();
     let variant =
         templates.activate(id, &state.document).map_err(|error| template_problem(&error))?.into_document();
     let name = templates.active().map(|template| template.name.to_owned());
     let before = in_brief(&state.document);
-    app.custom.keep_document(&mut state, variant).await.map_err(|error| store_problem(&error))?;
+    custom.keep_document(&mut state, variant).await.map_err(|error| store_problem(&error))?;
     operator.changed(before, in_brief(&state.document));
-    app.custom.keep_templates(&mut state, templates).await.map_err(|error| store_problem(&error))?;
+    custom.keep_templates(&mut state, templates).await.map_err(|error| store_problem(&error))?;
     Ok(Json(json!({ "message": "the template is active", "template_id": id, "template_name": name })))
 }
 
 /// A template as a file. It may hold tokens, so it takes the key.
 pub async fn export_template(
-    State(app): State<App>,
+    State(custom): State<Arc<Custom>>,
     _operator: Operator,
     Path(slot): Path<String>,
 ) -> Result<Response, Problem> {
     let id = place(&slot)?;
-    let file = app.custom.state().await.templates.export(id).map_err(|error| template_problem(&error))?;
+    let file = custom.state().await.templates.export(id).map_err(|error| template_problem(&error))?;
     let disposition = format!("attachment; filename={}", id.file_name());
     Ok(([(CONTENT_TYPE, "application/json".to_owned()), (CONTENT_DISPOSITION, disposition)], file)
         .into_response())
@@ -214,28 +228,28 @@ pub async fn export_template(
 
 /// Keeps an exported template here.
 pub async fn import_template(
-    State(app): State<App>,
+    State(custom): State<Arc<Custom>>,
     operator: Operator,
     Path(slot): Path<String>,
     Json(body): Json<ImportBody>,
 ) -> Result<Json<Value>, Problem> {
     let id = place(&slot)?;
-    change(&app, &operator, id, |templates| templates.import(id, &body.json_data)).await?;
+    change(&custom, &operator, id, |templates| templates.import(id, &body.json_data)).await?;
     Ok(done("the template is imported"))
 }
 
 /// Changes the template at `id` and makes the change durable; none when it is refused.
 async fn change(
-    app: &App,
+    custom: &Custom,
     operator: &Operator,
     id: TemplateId,
     change: impl FnOnce(&mut TemplatesDocument) -> Result<(), TemplateError>,
 ) -> Result<(), Problem> {
-    let mut state = app.custom.state().await;
+    let mut state = custom.state().await;
     let mut templates = state.templates.clone();
     change(&mut templates).map_err(|error| template_problem(&error))?;
     let before = kept(&state.templates, id);
-    app.custom.keep_templates(&mut state, templates).await.map_err(|error| store_problem(&error))?;
+    custom.keep_templates(&mut state, templates).await.map_err(|error| store_problem(&error))?;
     operator.changed(before, kept(&state.templates, id));
     Ok(())
 }

@@ -1,18 +1,19 @@
 //! `/engines`: the engines, in the shape that the reference's users know. Answered from a snapshot, never by asking.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use acemux_fleet::dispatch::Engines;
 use acemux_fleet::member::{Health, Member};
 use acemux_fleet::provisioner::Usage;
 use acemux_fleet::spec::label;
+use acemux_relay::Relay;
 use acemux_relay::session::SessionSnapshot;
 use axum::Json;
 use axum::extract::{Path, State};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::app::App;
 use crate::http::problem::{Code, Problem};
 use crate::planes::origins::source_of;
 
@@ -56,8 +57,8 @@ pub struct EngineDetail {
 }
 
 /// Every engine, by port.
-pub async fn list(State(app): State<App>) -> Json<Vec<EngineState>> {
-    Json(states(&app.engines, &app.relay.sessions()))
+pub async fn list(State(relay): State<Relay>, State(engines): State<Arc<Engines>>) -> Json<Vec<EngineState>> {
+    Json(states(&engines, &relay.sessions()))
 }
 
 /// All of them, by port.
@@ -74,9 +75,13 @@ impl EngineState {
 }
 
 /// One engine and its streams.
-pub async fn one(State(app): State<App>, Path(id): Path<String>) -> Result<Json<EngineDetail>, Problem> {
-    let member = app.engines.find(&id).ok_or_else(unknown)?;
-    let sessions = app.relay.sessions();
+pub async fn one(
+    State(engines): State<Arc<Engines>>,
+    State(relay): State<Relay>,
+    Path(id): Path<String>,
+) -> Result<Json<EngineDetail>, Problem> {
+    let member = engines.find(&id).ok_or_else(unknown)?;
+    let sessions = relay.sessions();
     let engine = engine_state(&member, &sessions);
     let streams = sessions.into_iter().filter(|session| plays_on(session, &member)).map(Into::into).collect();
     Ok(Json(EngineDetail { engine, streams }))
@@ -110,13 +115,13 @@ pub struct TotalStats {
 }
 
 /// By engine. Engines that somebody else runs, and new ones whose first figures have not come, are not in it.
-pub async fn all_stats(State(app): State<App>) -> Json<BTreeMap<String, EngineStats>> {
-    Json(each_stats(&app).map(|stats| (stats.container_id.clone(), stats)).collect())
+pub async fn all_stats(State(engines): State<Arc<Engines>>) -> Json<BTreeMap<String, EngineStats>> {
+    Json(each_stats(&engines).map(|stats| (stats.container_id.clone(), stats)).collect())
 }
 
 /// Together.
-pub async fn total_stats(State(app): State<App>) -> Json<TotalStats> {
-    let total = each_stats(&app).fold(TotalStats::default(), |total, one| TotalStats {
+pub async fn total_stats(State(engines): State<Arc<Engines>>) -> Json<TotalStats> {
+    let total = each_stats(&engines).fold(TotalStats::default(), |total, one| TotalStats {
         total_cpu_percent: two_decimals(total.total_cpu_percent + one.cpu_percent),
         total_memory_usage: total.total_memory_usage + one.memory_usage,
         total_network_rx_bytes: total.total_network_rx_bytes + one.network_rx_bytes,
@@ -129,15 +134,18 @@ pub async fn total_stats(State(app): State<App>) -> Json<TotalStats> {
 }
 
 /// One engine's.
-pub async fn stats(State(app): State<App>, Path(id): Path<String>) -> Result<Json<EngineStats>, Problem> {
-    let member = app.engines.find(&id).ok_or_else(unknown)?;
+pub async fn stats(
+    State(engines): State<Arc<Engines>>,
+    Path(id): Path<String>,
+) -> Result<Json<EngineStats>, Problem> {
+    let member = engines.find(&id).ok_or_else(unknown)?;
     let usage = member.knowledge().usage;
     let none = || Problem::new(Code::NotFound).with_detail("nothing is known yet of what this engine uses");
     usage.map(|usage| Json(engine_stats(&member, &usage))).ok_or_else(none)
 }
 
-fn each_stats(app: &App) -> impl Iterator<Item = EngineStats> {
-    let all: Vec<_> = app.engines.all().iter().cloned().collect();
+fn each_stats(engines: &Engines) -> impl Iterator<Item = EngineStats> {
+    let all: Vec<_> = engines.all().iter().cloned().collect();
     all.into_iter().filter_map(|member| Some(engine_stats(&member, &member.knowledge().usage?)))
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use acemux_store::Store;
 use acemux_store::StoreError;
 use acemux_store::events::{Event, EventQuery, EventStats};
 use axum::Json;
@@ -10,7 +11,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::app::App;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
 
@@ -50,7 +50,7 @@ pub struct Cleaned {
 
 /// Events that match all that is asked for. The audit, which tells who people are, is for the operator only.
 pub async fn list(
-    State(app): State<App>,
+    State(store): State<Store>,
     operator: Option<Operator>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<Event>>, Problem> {
@@ -68,17 +68,17 @@ pub async fn list(
         since: query.since,
         without_audit: operator.is_none(),
     };
-    app.store.events(query).await.map(Json).map_err(|error| problem(&error))
+    store.events(query).await.map(Json).map_err(|error| problem(&error))
 }
 
 /// How many there are of each kind.
-pub async fn stats(State(app): State<App>) -> Result<Json<EventStats>, Problem> {
-    app.store.event_stats().await.map(Json).map_err(|error| problem(&error))
+pub async fn stats(State(store): State<Store>) -> Result<Json<EventStats>, Problem> {
+    store.event_stats().await.map(Json).map_err(|error| problem(&error))
 }
 
 /// Forgets old events, but for the audit.
 pub async fn cleanup(
-    State(app): State<App>,
+    State(store): State<Store>,
     operator: Operator,
     Query(query): Query<CleanupQuery>,
 ) -> Result<Json<Cleaned>, Problem> {
@@ -87,7 +87,7 @@ pub async fn cleanup(
         return Err(Problem::new(Code::InvalidParam).with_detail("max_age_days is a number from 1 to 3650"));
     }
     let age = Duration::from_hours(24 * u64::from(days));
-    let deleted = app.store.cleanup_events(age).await.map_err(|error| problem(&error))?;
+    let deleted = store.cleanup_events(age).await.map_err(|error| problem(&error))?;
     operator.made(json!({ "max_age_days": days, "deleted": deleted }));
     Ok(Json(Cleaned { deleted, message: "older events are forgotten" }))
 }

@@ -1,20 +1,22 @@
 //! Pages that change how many engines there are, and the page that says what would change next and why.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use acemux_engine::text;
 use acemux_fleet::allowed::Asked;
+use acemux_fleet::dispatch::Engines;
 use acemux_fleet::fleet::{CommandError, Fleet, Provisioned, Snapshot};
 use acemux_fleet::ident::ContainerId;
 use acemux_fleet::member::Member;
 use acemux_fleet::provisioner::ProvisionError;
+use acemux_store::Store;
 use axum::Json;
 use axum::extract::{Path, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::app::App;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
 use crate::planes::scaling;
@@ -68,8 +70,8 @@ pub struct ContainerPage {
 }
 
 /// What the fleet does next, and why.
-pub async fn plan(State(app): State<App>) -> Result<Json<PlanPage>, Problem> {
-    let snapshot = (*fleet(&app)?.snapshot()).clone();
+pub async fn plan(State(fleet): State<Option<Fleet>>) -> Result<Json<PlanPage>, Problem> {
+    let snapshot = (*present(fleet.as_ref())?.snapshot()).clone();
     let next =
         snapshot.plan.actions.iter().map(|action| super::status::in_words(action, &snapshot)).collect();
     let waits = snapshot.plan.held.iter().map(ToString::to_string).collect();
@@ -79,7 +81,8 @@ pub async fn plan(State(app): State<App>) -> Result<Json<PlanPage>, Problem> {
 /// Keeps so many engines from now on, between `MIN_REPLICAS` and `MAX_REPLICAS`; also after a restart, until
 /// `MIN_REPLICAS` is changed.
 pub async fn scale(
-    State(app): State<App>,
+    State(fleet): State<Option<Fleet>>,
+    State(store): State<Store>,
     operator: Operator,
     Path(engines): Path<String>,
 ) -> Result<Json<Scaled>, Problem> {
@@ -87,10 +90,10 @@ pub async fn scale(
         || Problem::new(Code::InvalidParam).with_detail("the number of engines is a whole number from 0");
     let is_number = !engines.is_empty() && engines.bytes().all(|byte| byte.is_ascii_digit());
     let requested = Some(engines).filter(|_| is_number).and_then(|text| text.parse().ok()).ok_or_else(bad)?;
-    let fleet = fleet(&app)?;
+    let fleet = present(fleet.as_ref())?;
     let (min, min_replicas) = (fleet.snapshot().min, fleet.snapshot().min_replicas);
     operator.was(json!({ "engines": min }));
-    let kept = scaling::keep(&app.store, requested, min_replicas).await;
+    let kept = scaling::keep(&store, requested, min_replicas).await;
     kept.map_err(|error| super::events::problem(&error))?;
     let scaled_to = fleet.scale(requested).await.map_err(|error| problem(&error))?;
     operator.made(json!({ "engines": scaled_to }));
@@ -99,7 +102,7 @@ pub async fn scale(
 
 /// One engine more. Answers when its container runs.
 pub async fn provision(
-    State(app): State<App>,
+    State(fleet): State<Option<Fleet>>,
     operator: Operator,
     body: axum::body::Bytes,
 ) -> Result<Json<Provisioned>, Problem> {
@@ -117,7 +120,7 @@ pub async fn provision(
     let names = |map: &BTreeMap<String, String>| map.keys().cloned().collect::<Vec<_>>();
     let (asked_labels, asked_env) = (names(&labels), names(&env));
     let asked = Asked { labels, env, port, image };
-    let provisioned = fleet(&app)?.provision(asked).await.map_err(|error| problem(&error))?;
+    let provisioned = present(fleet.as_ref())?.provision(asked).await.map_err(|error| problem(&error))?;
     operator.made(json!({
         "container_id": provisioned.container_id,
         "name": provisioned.container_name,
@@ -130,29 +133,30 @@ pub async fn provision(
 
 /// Removes an own engine, whatever plays on it.
 pub async fn remove(
-    State(app): State<App>,
+    State(fleet): State<Option<Fleet>>,
     operator: Operator,
     Path(id): Path<String>,
 ) -> Result<Json<Deleted>, Problem> {
     let container: ContainerId = id.parse().map_err(|_| problem(&CommandError::Unknown))?;
-    let snapshot = fleet(&app)?.snapshot();
+    let snapshot = present(fleet.as_ref())?.snapshot();
     if let Some(note) = snapshot.containers.iter().find(|container| container.id == id) {
         operator.was(json!({ "name": note.name, "state": note.state }));
     }
-    fleet(&app)?.remove(container).await.map_err(|error| problem(&error))?;
+    present(fleet.as_ref())?.remove(container).await.map_err(|error| problem(&error))?;
     Ok(Json(Deleted { deleted: id }))
 }
 
 /// One own container.
 pub async fn container(
-    State(app): State<App>,
+    State(fleet): State<Option<Fleet>>,
+    State(engines): State<Arc<Engines>>,
     _operator: Operator,
     Path(id): Path<String>,
 ) -> Result<Json<ContainerPage>, Problem> {
     let unknown = || problem(&CommandError::Unknown);
-    let snapshot = fleet(&app)?.snapshot();
+    let snapshot = present(fleet.as_ref())?.snapshot();
     let note = snapshot.containers.iter().find(|container| container.id == id).ok_or_else(unknown)?;
-    let member = app.engines.find(&id);
+    let member = engines.find(&id);
     let inside = member.as_ref().and_then(|member| member.container.clone());
     Ok(Json(ContainerPage {
         id,
@@ -177,12 +181,13 @@ fn created(member: &Member) -> Timestamp {
     member.knowledge().first_seen
 }
 
-pub(super) fn fleet(app: &App) -> Result<&Fleet, Problem> {
+/// Who creates engines here.
+pub(super) fn present(fleet: Option<&Fleet>) -> Result<&Fleet, Problem> {
     let none = || {
         let detail = "nobody creates engines here: ENGINE_PROVISIONER=none, or only ENGINES is set";
         Problem::new(Code::NotFound).with_detail(detail)
     };
-    app.fleet.as_ref().ok_or_else(none)
+    fleet.ok_or_else(none)
 }
 
 /// A command that was not done, as its client is told.

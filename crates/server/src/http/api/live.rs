@@ -17,15 +17,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::proxy::{ProxySession, ProxyViewer};
 use super::{engines, proxy, vpn};
-use crate::app::App;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
-use crate::planes::live::{Entities, Kind, Listener, News, Picture};
+use crate::planes::live::{Entities, Kind, Listener, Live, News, Picture};
+use crate::planes::origins::EngineOrigin;
 use crate::planes::vpn::Vpns;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// When a browser whose connection broke tries again.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// What the page needs.
+#[derive(Clone)]
+pub struct Wire {
+    pub(crate) live: Arc<Live>,
+    pub(crate) relay: Relay,
+    pub(crate) origin: EngineOrigin,
+    pub(crate) stop: CancellationToken,
+}
 
 /// Query of `GET /api/v1/events/live`.
 #[derive(Debug, Deserialize)]
@@ -79,31 +88,31 @@ fn fields(page: &impl Serialize) -> Map<String, Value> {
 
 /// What happens, as long as somebody reads. Whose viewers are asked for is told to the operator only.
 pub async fn live(
-    State(app): State<App>,
+    State(wire): State<Wire>,
     operator: Option<Operator>,
     Query(query): Query<LiveQuery>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let watched = query.watch.as_deref().map(|watch| watched(&app, watch)).transpose()?;
+    let watched = query.watch.as_deref().map(|watch| watched(&wire, watch)).transpose()?;
     if watched.is_some() && operator.is_none() {
         return Err(Code::MissingKey.into());
     }
     let known = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let crowded = |_| Problem::new(Code::ServerFull).with_detail("as many listen to events as may");
     let listening = Listening {
-        listener: app.live.listen(known).map_err(crowded)?,
-        watched: watched.map(|key| Watched { key, relay: app.relay.clone(), told: Value::Null }),
-        stop: app.stop.clone(),
+        listener: wire.live.listen(known).map_err(crowded)?,
+        watched: watched.map(|key| Watched { key, relay: wire.relay, told: Value::Null }),
+        stop: wire.stop,
     };
     let begin = stream::once(async { Event::default().retry(RETRY).comment("acemux") });
     let news = stream::unfold(listening, async |mut listening| Some((listening.next().await?, listening)));
     Ok(Sse::new(begin.chain(news.flat_map(stream::iter)).map(Ok)))
 }
 
-fn watched(app: &App, watch: &str) -> Result<StreamKey, Problem> {
+fn watched(wire: &Wire, watch: &str) -> Result<StreamKey, Problem> {
     let id = watch.strip_prefix("stream:");
     let id = id.ok_or_else(|| Problem::new(Code::InvalidParam).with_detail("watch is stream:<id>"))?;
-    proxy::find(app, id).map(|session| session.key)
+    proxy::find(&wire.relay, &wire.origin, id).map(|session| session.key)
 }
 
 /// One client.
@@ -151,6 +160,6 @@ fn event(news: &News) -> Event {
 }
 
 /// What the service's one source of news looks at.
-pub(crate) fn source(relay: Relay, engines: Arc<Engines>, vpns: Vpns) -> crate::planes::live::Live {
-    crate::planes::live::Live::new(move || picture(&relay, &engines, &vpns))
+pub(crate) fn source(relay: Relay, engines: Arc<Engines>, vpns: Vpns) -> Live {
+    Live::new(move || picture(&relay, &engines, &vpns))
 }

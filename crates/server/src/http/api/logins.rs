@@ -2,6 +2,7 @@
 //! then on ([`crate::http::logins`]).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Request, State};
@@ -14,8 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::events::problem;
-use crate::app::App;
-use crate::http::auth::{Asker, Operator};
+use crate::http::auth::{Asker, Gate, Operator};
 use crate::http::client::ClientInfo;
 use crate::http::logins::{self, Login};
 use crate::http::problem::{Code, Problem};
@@ -58,42 +58,42 @@ pub struct LoginsPage {
 
 /// Gives a cookie for the key.
 pub async fn login(
-    State(app): State<App>,
+    State(gate): State<Arc<Gate>>,
     client: ClientInfo,
     asker: Asker,
     extensions: Extensions,
     Json(Shown { key }): Json<Shown>,
 ) -> Result<Response, Problem> {
-    app.gate().shown(key.as_bytes(), &asker, &extensions)?;
-    let begun = app.gate().logins().begin(client.address, &client.user_agent, Timestamp::now()).await;
+    gate.shown(key.as_bytes(), &asker, &extensions)?;
+    let begun = gate.logins().begin(client.address, &client.user_agent, Timestamp::now()).await;
     let bearer = begun.map_err(|error| problem(&error))?;
     let cookie = logins::granted(&bearer, client.is_https);
     Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response())
 }
 
 /// Whether who asks is an operator, for pages that show a login otherwise.
-pub async fn state(State(app): State<App>, operator: Option<Operator>) -> Json<LoginState> {
+pub async fn state(State(gate): State<Arc<Gate>>, operator: Option<Operator>) -> Json<LoginState> {
     let by = operator.and_then(|operator| operator.who()).map(Who::as_str);
-    Json(LoginState { operator: by.is_some(), by, possible: app.gate().has_key() })
+    Json(LoginState { operator: by.is_some(), by, possible: gate.has_key() })
 }
 
 /// Ends the login by which this is asked, if it is one.
 pub async fn logout(
-    State(app): State<App>,
+    State(gate): State<Arc<Gate>>,
     operator: Operator,
     client: ClientInfo,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    if let Some(login) = current(&app, &headers) {
+    if let Some(login) = current(&gate, &headers) {
         operator.was(json!({ "login": login.id }));
-        app.gate().logins().revoke(&login.id).await.map_err(|error| problem(&error))?;
+        gate.logins().revoke(&login.id).await.map_err(|error| problem(&error))?;
     }
     Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, logins::taken(client.is_https))]).into_response())
 }
 
 /// Who is logged in.
-pub async fn list(State(app): State<App>, _: Operator, headers: HeaderMap) -> Json<LoginsPage> {
-    let this = current(&app, &headers).map(|login| login.id);
+pub async fn list(State(gate): State<Arc<Gate>>, _: Operator, headers: HeaderMap) -> Json<LoginsPage> {
+    let this = current(&gate, &headers).map(|login| login.id);
     let note = |login: Login| LoginNote {
         this: this.as_ref() == Some(&login.id),
         id: login.id,
@@ -102,29 +102,29 @@ pub async fn list(State(app): State<App>, _: Operator, headers: HeaderMap) -> Js
         address: login.address,
         user_agent: login.user_agent,
     };
-    Json(LoginsPage { logins: app.gate().logins().all(Timestamp::now()).into_iter().map(note).collect() })
+    Json(LoginsPage { logins: gate.logins().all(Timestamp::now()).into_iter().map(note).collect() })
 }
 
 /// Ends a login, whoever's it is.
 pub async fn revoke(
-    State(app): State<App>,
+    State(gate): State<Arc<Gate>>,
     operator: Operator,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    if !app.gate().logins().revoke(&id).await.map_err(|error| problem(&error))? {
+    if !gate.logins().revoke(&id).await.map_err(|error| problem(&error))? {
         return Err(Problem::new(Code::NotFound).with_detail("no login has this id"));
     }
     operator.was(json!({ "login": id }));
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn current(app: &App, headers: &HeaderMap) -> Option<Login> {
-    app.gate().logins().find(&logins::given(headers)?, Timestamp::now())
+fn current(gate: &Gate, headers: &HeaderMap) -> Option<Login> {
+    gate.logins().find(&logins::given(headers)?, Timestamp::now())
 }
 
 /// Gives a new token with the answer when it is time for one.
 pub(crate) async fn renew(
-    State(app): State<App>,
+    State(gate): State<Arc<Gate>>,
     client: ClientInfo,
     request: Request,
     next: Next,
@@ -132,7 +132,7 @@ pub(crate) async fn renew(
     let given = logins::given(request.headers());
     let mut response = next.run(request).await;
     let Some(given) = given.filter(|_| !response.headers().contains_key(SET_COOKIE)) else { return response };
-    match app.gate().logins().renewed(&given, Timestamp::now()).await {
+    match gate.logins().renewed(&given, Timestamp::now()).await {
         Ok(Some(fresh)) => {
             response.headers_mut().insert(SET_COOKIE, logins::granted(&fresh, client.is_https));
         }

@@ -1,6 +1,7 @@
 //! `/looping-streams` and `/stream-loop-detection/config`, in the shapes of the system that this replaces.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use acemux_engine::ContentId;
@@ -11,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::events::problem as store_problem;
-use crate::app::App;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
+use crate::planes::loops::Loops;
 use crate::planes::loops::Rules;
+use crate::planes::origins::EngineOrigin;
 
 /// `GET /looping-streams`.
 #[derive(Debug, Serialize)]
@@ -50,23 +52,24 @@ pub struct Change {
 const LONGEST: u64 = 365 * 24 * 3600;
 
 /// Which channels are blocked.
-pub async fn list(State(app): State<App>) -> Json<Looping> {
-    let streams = app.loops.blocked();
-    let retention_minutes = app.loops.rules().retention.as_secs() / 60;
+pub async fn list(State(loops): State<Arc<Loops>>) -> Json<Looping> {
+    let streams = loops.blocked();
+    let retention_minutes = loops.rules().retention.as_secs() / 60;
     Json(Looping { stream_ids: streams.keys().cloned().collect(), streams, retention_minutes })
 }
 
 /// Lets one play again.
 pub async fn clear(
     operator: Operator,
-    State(app): State<App>,
+    State(origin): State<EngineOrigin>,
+    State(loops): State<Arc<Loops>>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let unknown = || Problem::new(Code::NotFound).with_detail("this stream is not blocked");
     let content = ContentId::from_any_form(&id).map_err(|_| unknown())?;
-    for key in app.origin.known_key(content) {
-        let since = app.loops.blocked().remove(key.as_str());
-        if app.loops.clear(key.as_str()).await.map_err(|error| store_problem(&error))? {
+    for key in origin.known_key(content) {
+        let since = loops.blocked().remove(key.as_str());
+        if loops.clear(key.as_str()).await.map_err(|error| store_problem(&error))? {
             operator.was(json!({ "stream": key.as_str(), "blocked_since": since }));
             return Ok(Json(json!({ "cleared": id })));
         }
@@ -75,25 +78,25 @@ pub async fn clear(
 }
 
 /// Lets all of them play again.
-pub async fn clear_all(operator: Operator, State(app): State<App>) -> Result<Json<Value>, Problem> {
-    operator.was(json!({ "blocked": app.loops.blocked().len() }));
-    let count = app.loops.clear_all().await.map_err(|error| store_problem(&error))?;
+pub async fn clear_all(operator: Operator, State(loops): State<Arc<Loops>>) -> Result<Json<Value>, Problem> {
+    operator.was(json!({ "blocked": loops.blocked().len() }));
+    let count = loops.clear_all().await.map_err(|error| store_problem(&error))?;
     operator.made(json!({ "blocked": 0 }));
     Ok(Json(json!({ "cleared": count })))
 }
 
 /// The rules in force.
-pub async fn config(State(app): State<App>) -> Json<Detection> {
-    Json(app.loops.rules().into())
+pub async fn config(State(loops): State<Arc<Loops>>) -> Json<Detection> {
+    Json(loops.rules().into())
 }
 
 /// Other rules, until the service stops.
 pub async fn configure(
     operator: Operator,
-    State(app): State<App>,
+    State(loops): State<Arc<Loops>>,
     Query(change): Query<Change>,
 ) -> Result<Json<Detection>, Problem> {
-    let before = app.loops.rules();
+    let before = loops.rules();
     let every = change.check_interval_seconds.unwrap_or(before.every.as_secs());
     let retention =
         change.retention_minutes.map_or(before.retention.as_secs(), |minutes| minutes.saturating_mul(60));
@@ -111,7 +114,7 @@ pub async fn configure(
         every: Duration::from_secs(every),
         retention: Duration::from_secs(retention),
     };
-    app.loops.set_rules(rules);
+    loops.set_rules(rules);
     operator.changed(json!(Detection::from(before)), json!(Detection::from(rules)));
     Ok(Json(rules.into()))
 }

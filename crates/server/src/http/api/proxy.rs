@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use acemux_engine::ContentId;
+use acemux_relay::Relay;
 use acemux_relay::session::{EndReason, Phase, SessionSnapshot};
 use acemux_relay::viewer::ViewerSnapshot;
 use axum::Json;
@@ -12,9 +13,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::app::App;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
+use crate::planes::origins::EngineOrigin;
 
 /// `GET /proxy/status`.
 #[derive(Debug, Serialize)]
@@ -88,8 +89,8 @@ pub struct ProxyViewers {
 }
 
 /// Counts and every stream.
-pub async fn status(State(app): State<App>) -> Json<ProxyStatus> {
-    let sessions = app.relay.sessions();
+pub async fn status(State(relay): State<Relay>) -> Json<ProxyStatus> {
+    let sessions = relay.sessions();
     Json(ProxyStatus {
         running: true,
         total_sessions: sessions.len(),
@@ -100,22 +101,27 @@ pub async fn status(State(app): State<App>) -> Json<ProxyStatus> {
 }
 
 /// Every stream.
-pub async fn sessions(State(app): State<App>) -> Json<ProxySessions> {
-    Json(ProxySessions { sessions: app.relay.sessions().into_iter().map(ProxySession::from).collect() })
+pub async fn sessions(State(relay): State<Relay>) -> Json<ProxySessions> {
+    Json(ProxySessions { sessions: relay.sessions().into_iter().map(ProxySession::from).collect() })
 }
 
 /// One stream, by any form of its id.
-pub async fn session(State(app): State<App>, Path(id): Path<String>) -> Result<Json<ProxySession>, Problem> {
-    Ok(Json(find(&app, &id)?.into()))
+pub async fn session(
+    State(relay): State<Relay>,
+    State(origin): State<EngineOrigin>,
+    Path(id): Path<String>,
+) -> Result<Json<ProxySession>, Problem> {
+    Ok(Json(find(&relay, &origin, &id)?.into()))
 }
 
 /// Who watches one stream. For the operator only: it tells who people are.
 pub async fn viewers(
     _: Operator,
-    State(app): State<App>,
+    State(relay): State<Relay>,
+    State(origin): State<EngineOrigin>,
     Path(id): Path<String>,
 ) -> Result<Json<ProxyViewers>, Problem> {
-    let viewers = app.relay.watching(&find(&app, &id)?.key);
+    let viewers = relay.watching(&find(&relay, &origin, &id)?.key);
     Ok(Json(ProxyViewers { viewers: viewers.into_iter().map(ProxyViewer::from).collect() }))
 }
 
@@ -128,20 +134,20 @@ pub struct Kicked {
 /// Throws a viewer out; the stream and its other viewers go on.
 pub async fn kick(
     operator: Operator,
-    State(app): State<App>,
+    State(relay): State<Relay>,
     Path(id): Path<String>,
 ) -> Result<Json<Kicked>, Problem> {
     let unknown = || Problem::new(Code::NotFound).with_detail("no viewer has this id");
     let id: u64 = id.parse().map_err(|_| unknown())?;
-    let watching = watching(&app, id);
-    let kicked = Some(id).filter(|id| app.relay.kick(*id)).ok_or_else(unknown)?;
+    let watching = watching(&relay, id);
+    let kicked = Some(id).filter(|id| relay.kick(*id)).ok_or_else(unknown)?;
     operator.was(watching);
     Ok(Json(Kicked { kicked }))
 }
 
 /// Who a viewer is, for the audit; null when nobody has this number.
-fn watching(app: &App, id: u64) -> Value {
-    let found = app.relay.viewer(id).map(|(stream, viewer)| {
+fn watching(relay: &Relay, id: u64) -> Value {
+    let found = relay.viewer(id).map(|(stream, viewer)| {
         json!({ "stream": stream.as_str(), "address": viewer.address, "user_agent": viewer.user_agent })
     });
     found.unwrap_or_default()
@@ -160,13 +166,14 @@ pub struct Moving {
 /// engine with room the stream stays where it is, and the events say so.
 pub async fn relocate(
     operator: Operator,
-    State(app): State<App>,
+    State(relay): State<Relay>,
+    State(origin): State<EngineOrigin>,
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<Moving>), Problem> {
-    let session = find(&app, &id)?;
+    let session = find(&relay, &origin, &id)?;
     let not_now = || Problem::new(Code::NotFound).with_detail("the stream plays on no engine yet");
     let from = session.source.ok_or_else(not_now)?.id.to_string();
-    if !app.relay.leave_with(&session.key, "an operator moves the stream") {
+    if !relay.leave_with(&session.key, "an operator moves the stream") {
         return Err(not_now());
     }
     // Where to is not decided yet: the events about the stream say it.
@@ -174,11 +181,11 @@ pub async fn relocate(
     Ok((StatusCode::ACCEPTED, Json(Moving { moving: session.key.to_string(), from })))
 }
 
-pub(super) fn find(app: &App, id: &str) -> Result<SessionSnapshot, Problem> {
+pub(super) fn find(relay: &Relay, origin: &EngineOrigin, id: &str) -> Result<SessionSnapshot, Problem> {
     let unknown = || Problem::new(Code::NotFound).with_detail("no stream of this id is playing");
     let content = ContentId::from_any_form(id).map_err(|_| unknown())?;
-    let keys = app.origin.known_key(content);
-    keys.iter().find_map(|key| app.relay.session(key)).ok_or_else(unknown)
+    let keys = origin.known_key(content);
+    keys.iter().find_map(|key| relay.session(key)).ok_or_else(unknown)
 }
 
 impl From<SessionSnapshot> for ProxySession {

@@ -1,9 +1,15 @@
 //! `/orchestrator/status` and `/health/status`, in the reference's shapes, from a snapshot.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use acemux_fleet::dispatch::Engines;
 use acemux_fleet::fleet::{BreakerNote, DockerState, Fleet, Snapshot};
 use acemux_fleet::member::Health;
 use acemux_fleet::plan::{Action, Creation, Hold, Purpose};
+use acemux_fleet::profile::{Platform, Variant};
 use acemux_fleet::tunnel::TunnelName;
+use acemux_relay::Relay;
 use axum::Json;
 use axum::extract::{Query, State};
 use jiff::Timestamp;
@@ -11,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::fleet::problem;
-use crate::app::App;
+use crate::config::Config;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
-use crate::planes::vpn::View;
+use crate::planes::vpn::{View, Vpns};
 
 /// Time between two probes of an engine, in seconds, as the reference's page names it.
 const PROBE_SECONDS: u64 = 5;
@@ -127,13 +133,46 @@ pub struct Done {
     message: &'static str,
 }
 
+/// What the page of everything looks at.
+#[derive(Clone)]
+pub struct Overview {
+    pub(crate) relay: Relay,
+    pub(crate) engines: Arc<Engines>,
+    pub(crate) fleet: Option<Fleet>,
+    pub(crate) vpns: Vpns,
+    pub(crate) settings: Arc<Shown>,
+}
+
+/// Settings that pages show.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// `AUTO_DELETE`.
+    pub auto_delete: bool,
+    /// `ENGINE_GRACE_PERIOD_S`.
+    pub idle_grace: Duration,
+    /// `ENGINE_VARIANT`, or this machine's default.
+    pub variant: String,
+}
+
+impl Shown {
+    pub(crate) fn new(config: &Config) -> Self {
+        let fleet = &config.fleet;
+        let variant = fleet.engine.variant.unwrap_or_else(|| Variant::default_for(Platform::here()));
+        Self {
+            auto_delete: fleet.auto_delete,
+            idle_grace: fleet.idle_grace,
+            variant: variant.as_str().to_owned(),
+        }
+    }
+}
+
 /// Everything at a glance.
-pub async fn orchestrator(State(app): State<App>) -> Json<OrchestratorStatus> {
-    let snapshot = app.fleet.as_ref().map(Fleet::snapshot);
-    let engines = count(&app);
-    let vpn = vpn(&app.vpns.view(&app.engines));
-    let sessions = app.relay.sessions();
-    let members = app.engines.all();
+pub async fn orchestrator(State(seen): State<Overview>) -> Json<OrchestratorStatus> {
+    let snapshot = seen.fleet.as_ref().map(Fleet::snapshot);
+    let engines = count(&seen.engines);
+    let vpn = vpn(&seen.vpns.view(&seen.engines));
+    let sessions = seen.relay.sessions();
+    let members = seen.engines.all();
     let used = members.iter().filter(|member| member.used() > 0).count();
     let provisioning = provisioning(snapshot.as_deref());
     let rival = snapshot.as_ref().and_then(|snapshot| snapshot.rival.clone());
@@ -156,7 +195,7 @@ pub async fn orchestrator(State(app): State<App>) -> Json<OrchestratorStatus> {
             min_replicas: snapshot.as_ref().map_or(0, |snapshot| snapshot.min),
             slots_total: members.iter().map(|member| member.slots).sum(),
             slots_used: members.iter().map(|member| member.used()).sum(),
-            waiting: app.engines.waiting(),
+            waiting: seen.engines.waiting(),
         },
         engines,
         vpn,
@@ -164,9 +203,9 @@ pub async fn orchestrator(State(app): State<App>) -> Json<OrchestratorStatus> {
         docker: snapshot.as_ref().map_or(DockerState::Unknown, |snapshot| snapshot.docker.clone()),
         warnings: rival.iter().map(ToString::to_string).collect(),
         config: ConfigNote {
-            auto_delete: app.settings.auto_delete,
-            grace_period_s: app.settings.idle_grace.as_secs(),
-            engine_variant: app.settings.variant.clone(),
+            auto_delete: seen.settings.auto_delete,
+            grace_period_s: seen.settings.idle_grace.as_secs(),
+            engine_variant: seen.settings.variant.clone(),
             debug_mode: false,
         },
         timestamp: Timestamp::now(),
@@ -193,15 +232,18 @@ impl VpnNote {
 }
 
 /// How the engines are.
-pub async fn health(State(app): State<App>) -> Json<HealthStatus> {
-    let snapshot = app.fleet.as_ref().map(Fleet::snapshot);
-    let counts = count(&app);
+pub async fn health(
+    State(fleet): State<Option<Fleet>>,
+    State(engines): State<Arc<Engines>>,
+) -> Json<HealthStatus> {
+    let snapshot = fleet.as_ref().map(Fleet::snapshot);
+    let counts = count(&engines);
     let breaker = |index: usize| snapshot.as_ref().and_then(|snapshot| snapshot.breakers.get(index).cloned());
     Json(HealthStatus {
         total_engines: counts.total,
         healthy_engines: counts.healthy,
         unhealthy_engines: counts.unhealthy,
-        marked_for_replacement: app.engines.all().iter().filter(|member| member.is_cordoned()).count(),
+        marked_for_replacement: engines.all().iter().filter(|member| member.is_cordoned()).count(),
         minimum_required: snapshot.as_ref().map_or(0, |snapshot| snapshot.min),
         health_check_interval: PROBE_SECONDS,
         circuit_breakers: Breakers { general: breaker(0), replacement: breaker(1) },
@@ -210,7 +252,7 @@ pub async fn health(State(app): State<App>) -> Json<HealthStatus> {
 
 /// Lets creations begin again.
 pub async fn reset_breakers(
-    State(app): State<App>,
+    State(fleet): State<Option<Fleet>>,
     operator: Operator,
     Query(query): Query<ResetQuery>,
 ) -> Result<Json<Done>, Problem> {
@@ -223,7 +265,7 @@ pub async fn reset_breakers(
             return Err(Problem::new(Code::InvalidParam).with_detail(detail));
         }
     };
-    let fleet = super::fleet::fleet(&app)?;
+    let fleet = super::fleet::present(fleet.as_ref())?;
     let breakers = || {
         let snapshot = fleet.snapshot();
         let [general, replacement] = &snapshot.breakers;
@@ -235,8 +277,8 @@ pub async fn reset_breakers(
     Ok(Json(Done { message: "creations may begin again" }))
 }
 
-fn count(app: &App) -> EngineCounts {
-    let members = app.engines.all();
+fn count(engines: &Engines) -> EngineCounts {
+    let members = engines.all();
     let with = |health| members.iter().filter(|member| member.knowledge().health == health).count();
     let running = members.iter().filter(|member| member.container.is_some()).count();
     let (healthy, unhealthy) = (with(Health::Healthy), with(Health::Unhealthy));

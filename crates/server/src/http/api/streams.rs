@@ -1,8 +1,11 @@
 //! `/streams` and the reports of other programs: which streams run on the engines.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use acemux_engine::text;
+use acemux_fleet::dispatch::Engines;
+use acemux_relay::Relay;
 use acemux_relay::origin::LivePosition;
 use acemux_relay::session::{EndReason, Phase, SessionSnapshot};
 use axum::Json;
@@ -12,10 +15,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::proxy::find;
-use crate::app::App;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
+use crate::planes::origins::EngineOrigin;
 use crate::planes::reported::ForeignStream;
+use crate::planes::reported::Reported;
+use crate::record::recorder::Recorder;
 
 /// Longest text of a report.
 const LONGEST: usize = 512;
@@ -97,7 +102,8 @@ pub struct EndedReport {
 
 /// Every stream that runs: ours and those that were reported. Streams that have ended are in `/events`.
 pub async fn list(
-    State(app): State<App>,
+    State(relay): State<Relay>,
+    State(reported): State<Arc<Reported>>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<StreamState>>, Problem> {
     match query.status.as_deref() {
@@ -105,8 +111,8 @@ pub async fn list(
         Some("ended") => return Ok(Json(Vec::new())),
         Some(_) => return Err(Problem::new(Code::InvalidParam).with_detail("status is started or ended")),
     }
-    let ours = app.relay.sessions().into_iter().filter(|session| session.phase == Phase::Live);
-    let reported = app.reported.all();
+    let ours = relay.sessions().into_iter().filter(|session| session.phase == Phase::Live);
+    let reported = reported.all();
     let all = ours.map(StreamState::from).chain(reported.into_iter().map(StreamState::from));
     let is_wanted =
         |stream: &StreamState| query.container_id.is_none() || query.container_id == stream.container_id;
@@ -115,35 +121,39 @@ pub async fn list(
 
 /// Another program runs a stream on one of our engines.
 pub async fn started(
-    State(app): State<App>,
+    State(engines): State<Arc<Engines>>,
+    State(reported): State<Arc<Reported>>,
+    State(recorder): State<Arc<Recorder>>,
     operator: Operator,
     Json(report): Json<StartedReport>,
 ) -> Result<Json<StreamState>, Problem> {
     let address = format!("{}:{}", report.engine.host, report.engine.port);
-    let engine = report.container_id.as_deref().and_then(|id| app.engines.find(id)).or_else(|| {
-        app.engines.all().iter().find(|one| one.engine.endpoint().to_string() == address).cloned()
-    });
+    let engine =
+        report.container_id.as_deref().and_then(|id| engines.find(id)).or_else(|| {
+            engines.all().iter().find(|one| one.engine.endpoint().to_string() == address).cloned()
+        });
     let unknown =
         || Problem::new(Code::NotFound).with_detail("no engine of this service has this id or address");
     let engine = engine.ok_or_else(unknown)?;
     let known = known(report, engine.key.to_string())?;
-    if !app.reported.start(&engine, |engine| app.engines.slot_on(engine), known.clone()) {
+    if !reported.start(&engine, |engine| engines.slot_on(engine), known.clone()) {
         return Err(Problem::new(Code::TooManyRequests).with_detail("too many streams are reported"));
     }
-    app.recorder.reported(&known, true);
+    recorder.reported(&known, true);
     operator.made(json!({ "stream": known.id, "engine": known.container_id }));
     Ok(Json(known.into()))
 }
 
 /// It has ended. Only what was reported can be ended so; a stream that is not certain is left alone.
 pub async fn ended(
-    State(app): State<App>,
+    State(reported): State<Arc<Reported>>,
+    State(recorder): State<Arc<Recorder>>,
     operator: Operator,
     Json(report): Json<EndedReport>,
 ) -> Json<Value> {
-    let ended = app.reported.end(report.stream_id.as_deref(), report.container_id.as_deref());
+    let ended = reported.end(report.stream_id.as_deref(), report.container_id.as_deref());
     if let Some(known) = &ended {
-        app.recorder.reported(known, false);
+        recorder.reported(known, false);
         operator.was(json!({ "stream": known.id, "engine": known.container_id }));
     }
     let stream = ended.map(|known| StreamState {
@@ -165,21 +175,24 @@ pub struct Ended {
 
 /// Ends a stream: by its id in `/streams`, or by any form of its content's.
 pub async fn stop(
-    State(app): State<App>,
+    State(relay): State<Relay>,
+    State(origin): State<EngineOrigin>,
+    State(reported): State<Arc<Reported>>,
+    State(recorder): State<Arc<Recorder>>,
     operator: Operator,
     Path(id): Path<String>,
 ) -> Result<Json<Ended>, Problem> {
     let message = "Stream stopped successfully";
-    if let Some(known) = app.reported.end(Some(&id), None) {
-        app.recorder.reported(&known, false);
+    if let Some(known) = reported.end(Some(&id), None) {
+        recorder.reported(&known, false);
         operator.was(json!({ "stream": known.id, "engine": known.container_id }));
         return Ok(Json(Ended { message, stream_id: known.id, viewers: 0 }));
     }
     // Before the bar stands the key, after it the engine's name for the playback.
-    let session = find(&app, id.split('|').next().unwrap_or_default())?;
+    let session = find(&relay, &origin, id.split('|').next().unwrap_or_default())?;
     let (key, viewers) = (session.key.clone(), session.viewers);
     operator.was(json!({ "stream": key.as_str(), "viewers": viewers }));
-    app.relay.end(&key, EndReason::Stopped);
+    relay.end(&key, EndReason::Stopped);
     Ok(Json(Ended { message, stream_id: id, viewers }))
 }
 
@@ -193,8 +206,12 @@ pub struct LivePos {
 }
 
 /// Where in its broadcast a stream is read, as its engine said last.
-pub async fn position(State(app): State<App>, Path(id): Path<String>) -> Result<Json<LivePos>, Problem> {
-    let session = find(&app, id.split('|').next().unwrap_or_default())?;
+pub async fn position(
+    State(relay): State<Relay>,
+    State(origin): State<EngineOrigin>,
+    Path(id): Path<String>,
+) -> Result<Json<LivePos>, Problem> {
+    let session = find(&relay, &origin, id.split('|').next().unwrap_or_default())?;
     let livepos = session.stats.as_ref().and_then(|stats| stats.live).map(livepos);
     let is_live = session.source.as_ref().is_none_or(|source| source.is_live);
     Ok(Json(LivePos { has_livepos: livepos.is_some(), is_live, livepos }))

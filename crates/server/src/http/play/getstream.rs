@@ -4,8 +4,10 @@
 //! order of checks: selector, limits, identity, stream; what fails early touches no engine.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use acemux_engine::{ContentId, Selector};
+use acemux_relay::Relay;
 use acemux_relay::StreamKey;
 use acemux_relay::line::Line;
 use acemux_relay::origin::OpenError;
@@ -25,21 +27,22 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::recording::{self, RequestedRange, Seat};
-use crate::app::App;
 use crate::http::client::ClientInfo;
 use crate::http::problem::{Code, Problem};
 use crate::http::serve::{AbortOnError, AbortSwitch, Ending, Ends};
+use crate::planes::loops::Loops;
+use crate::planes::origins::EngineOrigin;
 
 /// `GET`: the stream.
 pub async fn play(
-    State(app): State<App>,
+    State(channels): State<Channels>,
     RawQuery(query): RawQuery,
     client: ClientInfo,
     RequestedRange(range): RequestedRange,
     switch: AbortSwitch,
 ) -> Result<Response, Problem> {
     let content = Selector::from_query(query.as_deref())?;
-    let viewer = join(&app, content, client, switch.line()).await?;
+    let viewer = join(&channels, content, client, switch.line()).await?;
     if viewer.is_recording() {
         // Boxed, because this future is as large as its largest way, and thousands may wait for a broadcast at once.
         let seat = Seat { range, switch };
@@ -69,9 +72,22 @@ pub async fn preflight() -> Response {
     (StatusCode::NO_CONTENT, headers).into_response()
 }
 
-async fn join(app: &App, content: ContentId, client: ClientInfo, line: Line) -> Result<Viewer, Problem> {
-    let Asked { key, info, admitted } = ask(app, content, client, line).await?;
-    Ok(app.relay.join(key, info, admitted).await?)
+async fn join(
+    channels: &Channels,
+    content: ContentId,
+    client: ClientInfo,
+    line: Line,
+) -> Result<Viewer, Problem> {
+    let Asked { key, info, admitted } = ask(channels, content, client, line).await?;
+    Ok(channels.relay.join(key, info, admitted).await?)
+}
+
+/// How a viewer comes to a channel.
+#[derive(Clone)]
+pub struct Channels {
+    pub(crate) relay: Relay,
+    pub(crate) origin: EngineOrigin,
+    pub(crate) loops: Arc<Loops>,
 }
 
 /// A viewer with its place in the limits, who knows which channel is meant.
@@ -82,17 +98,18 @@ pub(super) struct Asked {
 }
 
 pub(super) async fn ask(
-    app: &App,
+    channels: &Channels,
     content: ContentId,
     client: ClientInfo,
     line: Line,
 ) -> Result<Asked, Problem> {
     let ClientInfo { address, user_agent, .. } = client;
     let info = ViewerInfo { address, user_agent, label: content.hash().to_string(), line };
-    let admitted = app.relay.admit(&info)?;
-    let deadline = app.relay.deadline(&admitted);
-    let key = timeout_at(deadline, app.origin.key(content)).await.map_err(|_elapsed| unresolved(deadline))?;
-    if app.loops.is_blocked(&key) {
+    let admitted = channels.relay.admit(&info)?;
+    let deadline = channels.relay.deadline(&admitted);
+    let key =
+        timeout_at(deadline, channels.origin.key(content)).await.map_err(|_elapsed| unresolved(deadline))?;
+    if channels.loops.is_blocked(&key) {
         return Err(Problem::new(Code::LoopingStream));
     }
     Ok(Asked { key, info, admitted })

@@ -4,6 +4,7 @@
 //! stands for the viewer, because nothing else tells two players behind one address apart.
 
 use acemux_engine::Selector;
+use acemux_relay::Relay;
 use acemux_relay::output::hls::{HlsError, Rope, Token};
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
@@ -11,8 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::getstream::{self, Asked};
-use crate::app::App;
+use super::getstream::{self, Asked, Channels};
 use crate::http::client::ClientInfo;
 use crate::http::problem::{Code, Problem};
 use crate::http::serve::AbortSwitch;
@@ -25,15 +25,15 @@ const USUAL_BITRATE: u64 = 6_000_000;
 
 /// `GET`: the manifest, as soon as the stream plays. It names one playlist, the viewer's.
 pub async fn manifest(
-    State(app): State<App>,
+    State(channels): State<Channels>,
     RawQuery(query): RawQuery,
     client: ClientInfo,
     switch: AbortSwitch,
 ) -> Result<Response, Problem> {
     let content = Selector::from_query(query.as_deref())?;
-    let Asked { key, info, admitted } = getstream::ask(&app, content, client, switch.line()).await?;
-    let token = app.relay.join_hls(key.clone(), info, admitted).await?;
-    let measured = app.relay.session(&key).and_then(|session| session.bitrate);
+    let Asked { key, info, admitted } = getstream::ask(&channels, content, client, switch.line()).await?;
+    let token = channels.relay.join_hls(key.clone(), info, admitted).await?;
+    let measured = channels.relay.session(&key).and_then(|session| session.bitrate);
     let rate = measured.map_or(USUAL_BITRATE, u64::from);
     let text = format!(
         "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-STREAM-INF:BANDWIDTH={}\nhls/{token}/index.m3u8\n",
@@ -54,19 +54,19 @@ pub async fn preflight() -> Response {
 }
 
 /// `GET /ace/hls/{token}/index.m3u8`.
-pub async fn playlist(State(app): State<App>, Path(token): Path<String>) -> Result<Response, Problem> {
-    let text = app.relay.hls_playlist(&read(&token)?, |number| format!("{number}.ts")).await?;
+pub async fn playlist(State(relay): State<Relay>, Path(token): Path<String>) -> Result<Response, Problem> {
+    let text = relay.hls_playlist(&read(&token)?, |number| format!("{number}.ts")).await?;
     Ok((StatusCode::OK, headers(PLAYLIST), text).into_response())
 }
 
 /// `GET /ace/hls/{token}/{number}.ts`.
 pub async fn segment(
-    State(app): State<App>,
+    State(relay): State<Relay>,
     Path((token, name)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let token = read(&token)?;
     let number = number(&name)?;
-    let segment = app.relay.hls_segment(&token, number).await?;
+    let segment = relay.hls_segment(&token, number).await?;
     Ok((StatusCode::OK, headers("video/mp2t"), Body::new(Rope::from(segment))).into_response())
 }
 
