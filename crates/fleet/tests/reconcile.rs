@@ -679,7 +679,6 @@ impl FakeVpn {
             started: started.to_owned(),
             addresses: vec!["172.20.0.3".parse().expect("an address")],
             env: BTreeMap::new(),
-            ports: Vec::new(),
         };
         self.reports.send_modify(|report| report.container = Some(container));
         self.is(Health::Up);

@@ -51,7 +51,6 @@ impl FakeDaemon {
             started: "2026-11-28T22:45:43Z".to_owned(),
             addresses: vec!["127.0.0.1".parse().expect("an address")],
             env: env.iter().map(own).collect(),
-            ports: Vec::new(),
         };
         Self {
             vpn: Arc::new(Mutex::new(Some(vpn))),
