@@ -923,6 +923,55 @@ async fn an_engine_that_ends_with_its_vpn_before_it_is_ready_is_no_failure() {
     }
 }
 
+/// The daemon tells of an engine's end before its VPN is seen to have ended: the place may be filled again when the VPN can.
+#[tokio::test(start_paused = true)]
+async fn an_engine_whose_end_is_seen_before_its_vpns_is_no_failure_either() {
+    type Fall = fn(&FakeVpn);
+    let unsure: Fall = |vpn| vpn.is(Health::Unsure { why: "as the test says".into() });
+    let restarted: Fall = |vpn| vpn.runs('a', "second");
+    let alone: Fall = |_| {};
+    for (fall, is_failure) in
+        [(unsure, false), (FakeVpn::is_down as Fall, false), (restarted, false), (alone, true)]
+    {
+        let daemon = FakeDaemon::default();
+        let vpn = FakeVpn::new("gluetun");
+        vpn.runs('a', "first");
+        let mut options = behind(&[&vpn], 1);
+        // No other place can be filled meanwhile.
+        options.policy.max = 1;
+        let service = Service::start_with(&daemon, options);
+        service.has(1).await;
+        daemon.0.lock().containers.values_mut().for_each(|one| one.state = ContainerState::Exited);
+        service.until("its failure", |now| now.breakers[0].failure_count == 1).await;
+        fall(&vpn);
+        sleep(Duration::from_millis(100)).await;
+        let snapshot = service.fleet.snapshot();
+        assert_eq!(snapshot.breakers[0].failure_count > 0, is_failure);
+        let waits = snapshot.plan.held.iter().any(|hold| matches!(hold, Hold::CrashLoop { .. }));
+        assert_eq!(waits, is_failure, "{:?}", snapshot.plan);
+        service.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_given_a_port_is_told_the_setting_of_its_range() {
+    let daemon = FakeDaemon::default();
+    let vpn = FakeVpn::new("gluetun");
+    vpn.runs('a', "first");
+    let mut inside = behind(&[&vpn], 1);
+    inside.vpns[0].ports = HostPorts::new(19_000..=19_000);
+    let first = ports().start().to_owned();
+    let outside = FleetOptions { ports: HostPorts::new(first..=first), ..options(1) };
+    for (options, setting) in [(inside, "GLUETUN_PORT_RANGE_1"), (outside, "PORT_RANGE_HOST")] {
+        let service = Service::start_with(&daemon, options);
+        service.has(1).await;
+        let refused = service.fleet.provision(Asked::default()).await.map_err(|error| error.to_string());
+        assert_eq!(refused.err(), Some(format!("no port of {setting} is free")));
+        service.stop().await;
+        daemon.0.lock().containers.clear();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_engine_of_a_vpn_that_is_in_the_settings_no_more_goes_at_once_and_raises_no_alarm() {
     let daemon = FakeDaemon::default();
