@@ -37,6 +37,14 @@ impl Places {
         self.0.insert(place, Failures { count, not_before: now + wait, why: why.into() });
     }
 
+    /// Its last failure was none of the engine's: it may be filled again at once.
+    pub fn forgive(&mut self, place: usize, now: Moment) {
+        if let Some(failures) = self.0.get_mut(&place) {
+            (failures.count, failures.not_before) = (failures.count.saturating_sub(1), now);
+        }
+        self.0.retain(|_, failures| failures.count > 0);
+    }
+
     /// The engine of this place has been usable for `age`.
     pub fn lives(&mut self, place: usize, age: Duration) {
         if age >= SOUND_AFTER {
@@ -197,6 +205,13 @@ impl Breaker {
     pub fn inconclusive(&mut self, now: Moment) {
         if matches!(self.state, State::Trying { .. }) {
             self.state = State::Open { since: now.saturating_sub(self.recovery) };
+        }
+    }
+
+    /// The last failure was none of the operation's. What it has opened stays open: one attempt will tell.
+    pub fn forgive(&mut self) {
+        if self.state == State::Closed {
+            self.failures = self.failures.saturating_sub(1);
         }
     }
 

@@ -57,8 +57,17 @@ pub enum CommandError {
         why: String,
     },
     /// No port is free.
-    #[error("no port of PORT_RANGE_HOST is free")]
-    NoPorts,
+    #[error("no port of {settings} is free")]
+    NoPorts {
+        /// The settings of the ranges that are in use.
+        settings: String,
+    },
+    /// It must wait for something else.
+    #[error("{why}")]
+    Held {
+        /// For what, one line.
+        why: String,
+    },
     /// Too many creations failed in a row.
     #[error("creating engines failed too often; next try in {seconds} s")]
     BreakerOpen {

@@ -148,8 +148,6 @@ pub struct VpnContainer {
     pub addresses: Vec<IpAddr>,
     /// Its environment. It holds its credentials: nothing of it is shown, and [`fmt::Debug`] leaves it out.
     pub env: BTreeMap<String, String>,
-    /// Ports published on the host: container port, host address, host port.
-    pub ports: Vec<(u16, String, u16)>,
 }
 
 /// What the check in a container's image says.
@@ -178,7 +176,7 @@ impl VpnContainer {
 
 impl fmt::Debug for VpnContainer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, name, image, state, check, started, addresses, env: _, ports } = self;
+        let Self { id, name, image, state, check, started, addresses, env: _ } = self;
         f.debug_struct("VpnContainer")
             .field("id", id)
             .field("name", name)
@@ -187,7 +185,6 @@ impl fmt::Debug for VpnContainer {
             .field("check", check)
             .field("started", started)
             .field("addresses", addresses)
-            .field("ports", ports)
             .finish_non_exhaustive()
     }
 }

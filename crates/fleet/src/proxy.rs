@@ -25,6 +25,11 @@ impl Proxy {
         &self.url
     }
 
+    /// Whether it is told who connects.
+    pub(crate) fn has_login(&self) -> bool {
+        self.url.contains('@')
+    }
+
     /// Where it is.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use acemux_fleet::allowed::{Asked, HostPorts};
@@ -19,12 +19,14 @@ use acemux_fleet::provisioner::{
 use acemux_fleet::recipe::{Reach, Recipe};
 use acemux_fleet::runaway::RunawayRule;
 use acemux_fleet::spec::{EngineSpec, Limits, Network, label};
+use acemux_fleet::tunnel::gluetun::{Credentials, Gluetun, Settings};
 use acemux_fleet::tunnel::{Health, Report, Tunnel, TunnelName};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -48,6 +50,8 @@ struct World {
     refuses_names: bool,
     /// When which name was asked for.
     asked: Vec<(Instant, String)>,
+    /// VPN containers that tunnels look at, by name.
+    vpns: BTreeMap<String, VpnContainer>,
     /// Which of them were restarted when.
     restarts: Vec<(Instant, ContainerId)>,
     /// When a removal was asked for.
@@ -221,10 +225,10 @@ impl Provisioner for FakeDaemon {
 
     fn vpn<'a>(
         &'a self,
-        _name: &'a DockerName,
+        name: &'a DockerName,
     ) -> BoxFuture<'a, Result<Option<VpnContainer>, ProvisionError>> {
-        // Tests say themselves what their tunnels have seen.
-        after(|| Ok(None))
+        let vpn = self.0.lock().vpns.get(name.as_str()).cloned();
+        after(|| Ok(vpn))
     }
 
     fn vpn_changes(&self, _name: &DockerName) -> BoxStream<'static, ()> {
@@ -279,15 +283,7 @@ impl Service {
     }
 
     fn start_with(daemon: &FakeDaemon, options: FleetOptions) -> Self {
-        let dispatch = DispatchOptions {
-            slots: 1,
-            misses_allowed: 3,
-            selection: Duration::from_secs(5),
-            startup: Duration::from_secs(25),
-            timings: acemux_engine::Timings::default(),
-            journal: None,
-        };
-        let engines = Engines::new(&[], dispatch, Outlook::Growing);
+        let engines = engines();
         let diary = Arc::new(Diary::default());
         let observer = Arc::clone(&diary);
         let (fleet, task) = Fleet::new(options, engines, Arc::new(daemon.clone()), observer);
@@ -325,6 +321,18 @@ impl Service {
         self.stop.cancel();
         while self.running.join_next().await.is_some() {}
     }
+}
+
+fn engines() -> Arc<Engines> {
+    let dispatch = DispatchOptions {
+        slots: 1,
+        misses_allowed: 3,
+        selection: Duration::from_secs(5),
+        startup: Duration::from_secs(25),
+        timings: acemux_engine::Timings::default(),
+        journal: None,
+    };
+    Engines::new(&[], dispatch, Outlook::Growing)
 }
 
 /// The labels of an engine that this run has made, or somebody's hand.
@@ -670,17 +678,8 @@ impl FakeVpn {
 
     /// Its container runs and it works.
     fn runs(&self, id: char, started: &str) {
-        let container = VpnContainer {
-            id: id.to_string().repeat(64).parse().expect("64 hex digits"),
-            name: self.name.to_string(),
-            image: "gluetun".into(),
-            state: ContainerState::Running,
-            check: None,
-            started: started.to_owned(),
-            addresses: vec!["172.20.0.3".parse().expect("an address")],
-            env: BTreeMap::new(),
-            ports: Vec::new(),
-        };
+        let mut container = vpn_container(self.name.as_str(), id, "172.20.0.3");
+        started.clone_into(&mut container.started);
         self.reports.send_modify(|report| report.container = Some(container));
         self.is(Health::Up);
     }
@@ -688,6 +687,34 @@ impl FakeVpn {
     fn forwards(&self, port: Option<u16>) {
         self.reports.send_modify(|report| report.forwarded = port);
     }
+}
+
+/// It runs, without a check of its own.
+fn vpn_container(name: &str, id: char, address: &str) -> VpnContainer {
+    VpnContainer {
+        id: id.to_string().repeat(64).parse().expect("64 hex digits"),
+        name: name.to_owned(),
+        image: "gluetun".into(),
+        state: ContainerState::Running,
+        check: None,
+        started: "first".into(),
+        addresses: vec![address.parse().expect("an address")],
+        env: BTreeMap::new(),
+    }
+}
+
+/// A control server that takes connections, keeps them, and never answers. Returns its port.
+async fn hanging(servers: &mut JoinSet<()>, asked: &Arc<AtomicUsize>) -> u16 {
+    let server = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (port, asked) = (server.local_addr().expect("an address").port(), Arc::clone(asked));
+    servers.spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((connection, _)) = server.accept().await {
+            held.push(connection);
+            asked.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    port
 }
 
 /// A fleet behind these.
@@ -808,6 +835,74 @@ async fn a_vpn_that_is_stuck_is_restarted_once_for_each_time_it_goes_down() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ten_hanging_control_servers_delay_no_pass_by_more_than_a_second() {
+    let (daemon, works) = (FakeDaemon::default(), FakeVpn::new("gluetun"));
+    works.runs('a', "first");
+    let mut options = behind(&[&works], 1);
+    let (mut tasks, asked, stop) = (JoinSet::new(), Arc::default(), CancellationToken::new());
+    for digit in '0'..='9' {
+        let name = format!("hangs-{digit}");
+        let mut container = vpn_container(&name, digit, "127.0.0.1");
+        let port = hanging(&mut tasks, &asked).await;
+        container.env.insert("HTTP_CONTROL_SERVER_ADDRESS".into(), format!(":{port}"));
+        daemon.0.lock().vpns.insert(name.clone(), container);
+        let settings = Settings {
+            control_port: None,
+            credentials: Credentials::None,
+            interval: Duration::from_secs(5),
+            port_ttl: Duration::from_secs(5),
+        };
+        let name = name.parse().expect("a name");
+        let tunnel: Arc<dyn Tunnel> =
+            Arc::new(Gluetun::new(name, settings, Arc::new(daemon.clone()), engines()));
+        tasks.spawn(Arc::clone(&tunnel).watch(stop.clone()));
+        options.vpns.push(Vpn { tunnel, ports: HostPorts::new(19_000..=19_499) });
+    }
+    let service = Service::start_with(&daemon, options);
+    service.has(1).await;
+    let (mut passes, mut last) = (vec![Instant::now()], service.fleet.snapshot().at);
+    while passes[0].elapsed() < Duration::from_mins(1) {
+        sleep(Duration::from_millis(10)).await;
+        let at = service.fleet.snapshot().at;
+        if std::mem::replace(&mut last, at) != at {
+            passes.push(Instant::now());
+        }
+    }
+    let longest = passes.windows(2).map(|two| two[1] - two[0]).max();
+    // It looks once a second by itself.
+    assert!(longest.is_some_and(|longest| longest <= Duration::from_secs(2)), "{longest:?}");
+    let asked = asked.load(Ordering::Relaxed);
+    assert!(asked >= 10 * 20, "each was asked again and again: {asked}");
+    service.stop().await;
+}
+
+/// It goes down for 20 s and comes back for 40 s, for an hour: each time is an episode of its own.
+#[tokio::test(start_paused = true)]
+async fn a_vpn_that_goes_down_again_and_again_causes_no_storm() {
+    let daemon = FakeDaemon::default();
+    let vpns = ["gluetun", "gluetun-2"].map(FakeVpn::new);
+    vpns[0].runs('a', "first");
+    vpns[1].runs('b', "first");
+    let mut options = behind(&[&vpns[0], &vpns[1]], 4);
+    options.policy.restart_vpn_after = Some(Duration::from_secs(10));
+    let service = Service::start_with(&daemon, options);
+    service.has(4).await;
+    let before = daemon.asked().len();
+    for episode in 1..=60 {
+        vpns[0].is_down();
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(daemon.0.lock().restarts.len(), episode, "one restart each time");
+        vpns[0].is(Health::Up);
+        sleep(Duration::from_secs(40)).await;
+        let made = daemon.asked().len() - before;
+        // The two that are stranded are replaced, and one goes back for the balance.
+        assert!(made <= 3 * episode, "{made} engines in {episode} episodes");
+        assert!(daemon.names().len() <= 7, "{:?}", daemon.names());
+    }
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_vpn_that_goes_while_engines_come_opens_no_breaker() {
     let daemon = FakeDaemon::default();
     let detail = "cannot join network of a non running container".to_owned();
@@ -921,6 +1016,55 @@ async fn an_engine_that_ends_with_its_vpn_before_it_is_ready_is_no_failure() {
         sleep(Duration::from_secs(12)).await;
         assert_eq!(service.fleet.snapshot().breakers[0].failure_count, failures);
         service.stop().await;
+    }
+}
+
+/// The daemon tells of an engine's end before its VPN is seen to have ended: the place may be filled again when the VPN can.
+#[tokio::test(start_paused = true)]
+async fn an_engine_whose_end_is_seen_before_its_vpns_is_no_failure_either() {
+    type Fall = fn(&FakeVpn);
+    let unsure: Fall = |vpn| vpn.is(Health::Unsure { why: "as the test says".into() });
+    let restarted: Fall = |vpn| vpn.runs('a', "second");
+    let alone: Fall = |_| {};
+    for (fall, is_failure) in
+        [(unsure, false), (FakeVpn::is_down as Fall, false), (restarted, false), (alone, true)]
+    {
+        let daemon = FakeDaemon::default();
+        let vpn = FakeVpn::new("gluetun");
+        vpn.runs('a', "first");
+        let mut options = behind(&[&vpn], 1);
+        // No other place can be filled meanwhile.
+        options.policy.max = 1;
+        let service = Service::start_with(&daemon, options);
+        service.has(1).await;
+        daemon.0.lock().containers.values_mut().for_each(|one| one.state = ContainerState::Exited);
+        service.until("its failure", |now| now.breakers[0].failure_count == 1).await;
+        fall(&vpn);
+        sleep(Duration::from_millis(100)).await;
+        let snapshot = service.fleet.snapshot();
+        assert_eq!(snapshot.breakers[0].failure_count > 0, is_failure);
+        let waits = snapshot.plan.held.iter().any(|hold| matches!(hold, Hold::CrashLoop { .. }));
+        assert_eq!(waits, is_failure, "{:?}", snapshot.plan);
+        service.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_given_a_port_is_told_the_setting_of_its_range() {
+    let daemon = FakeDaemon::default();
+    let vpn = FakeVpn::new("gluetun");
+    vpn.runs('a', "first");
+    let mut inside = behind(&[&vpn], 1);
+    inside.vpns[0].ports = HostPorts::new(19_000..=19_000);
+    let first = ports().start().to_owned();
+    let outside = FleetOptions { ports: HostPorts::new(first..=first), ..options(1) };
+    for (options, setting) in [(inside, "GLUETUN_PORT_RANGE_1"), (outside, "PORT_RANGE_HOST")] {
+        let service = Service::start_with(&daemon, options);
+        service.has(1).await;
+        let refused = service.fleet.provision(Asked::default()).await.map_err(|error| error.to_string());
+        assert_eq!(refused.err(), Some(format!("no port of {setting} is free")));
+        service.stop().await;
+        daemon.0.lock().containers.clear();
     }
 }
 

@@ -12,9 +12,11 @@ use acemux_fleet::provisioner::{
     Check, Container, ContainerState, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage,
     VpnContainer,
 };
+use acemux_fleet::proxy::Proxy;
 use acemux_fleet::spec::EngineSpec;
 use acemux_fleet::tunnel::direct::Direct;
 use acemux_fleet::tunnel::gluetun::{Credentials, Gluetun, Settings};
+use acemux_fleet::tunnel::proxied::Proxied;
 use acemux_fleet::tunnel::{Health, Report, Tunnel};
 use acemux_sim::gluetun::{Exit, Generation, GluetunFault, GluetunRule, LoopStatus, Role, Weather};
 use acemux_sim::{GluetunOptions, SimGluetun};
@@ -22,6 +24,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -51,7 +55,6 @@ impl FakeDaemon {
             started: "2026-11-28T22:45:43Z".to_owned(),
             addresses: vec!["127.0.0.1".parse().expect("an address")],
             env: env.iter().map(own).collect(),
-            ports: Vec::new(),
         };
         Self {
             vpn: Arc::new(Mutex::new(Some(vpn))),
@@ -230,6 +233,21 @@ fn engines() -> Arc<Engines> {
     Engines::new(&[], options, Outlook::Growing)
 }
 
+/// A SOCKS5 proxy that greets for as long as the test lasts.
+async fn greeting() -> Proxy {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("socks5://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let mut greeting = JoinSet::new();
+    greeting.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // Who asks may have gone.
+            let _ = stream.write_all(&[5, 0]).await;
+        }
+    });
+    greeting.detach_all();
+    proxy
+}
+
 const GENERATIONS: [Generation; 4] =
     [Generation::V3_39, Generation::V3_40, Generation::V3_41, Generation::Latest];
 
@@ -244,7 +262,8 @@ mod contract {
     async fn all() -> Vec<(Arc<dyn Tunnel>, Option<Rig>)> {
         let rig = Rig::new(Generation::V3_41, Some(Check::Healthy)).await;
         let direct: Arc<dyn Tunnel> = Arc::new(Direct::new());
-        vec![(direct, None), (Arc::clone(&rig.tunnel), Some(rig))]
+        let proxied = Proxied::new(greeting().await, Duration::from_millis(50), engines());
+        vec![(direct, None), (Arc::new(proxied), None), (Arc::clone(&rig.tunnel), Some(rig))]
     }
 
     #[tokio::test]

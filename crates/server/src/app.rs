@@ -69,7 +69,7 @@ pub struct App {
     pub engines: Arc<Engines>,
     /// Who creates engines, if anybody does.
     pub fleet: Option<Fleet>,
-    /// The VPNs that engines hide behind, in the settings' order.
+    /// The VPNs that engines hide behind, in the settings' order, or their proxy.
     pub tunnels: Arc<[Arc<dyn Tunnel>]>,
     /// What pages say of VPNs.
     pub vpns: Vpns,
@@ -183,7 +183,8 @@ impl Parts {
         let floor = scaling::kept(&self.store, config.fleet.min_replicas).await;
         let (engines, observer) = (Arc::clone(&self.engines), Arc::clone(&self.recorder));
         let vpns = setup::vpns(config, &provisioner, &engines);
-        self.tunnels = vpns.iter().map(|vpn| Arc::clone(&vpn.tunnel)).collect();
+        let tunnels = vpns.iter().map(|vpn| Arc::clone(&vpn.tunnel));
+        self.tunnels = tunnels.chain(setup::proxy(config, &engines)).collect();
         let (fleet, task) = setup::fleet(config, recipe, vpns, floor, engines, provisioner, observer);
         (self.fleet, self.recipes) = (Some(fleet), Some(Arc::new(recipes)));
         task

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tokio::process::{Child, Command};
@@ -31,6 +31,18 @@ pub async fn docker(arguments: &[&str]) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "docker {arguments:?}: {errors}");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// What the daemon has noted of containers since then: a line for each event that passes these filters.
+pub async fn diary(since: SystemTime, filters: &[&str]) -> Vec<String> {
+    let stamp = |at: SystemTime| {
+        let at = at.duration_since(UNIX_EPOCH).expect("the clock is set");
+        format!("{}.{:09}", at.as_secs(), at.subsec_nanos())
+    };
+    let (since, until) = (stamp(since), stamp(SystemTime::now()));
+    let mut arguments = vec!["events", "--since", &since, "--until", &until, "--filter", "type=container"];
+    arguments.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
+    docker(&arguments).await.lines().map(str::to_owned).collect()
 }
 
 /// The running program. Dropping it ends the process and removes its containers, and those only.
@@ -174,6 +186,19 @@ impl Program {
         let status = get(control, "/__sim/status").await.json().await;
         let count = |name: &str| status["counts"][name].as_u64().expect("the control port counts sessions");
         count("opened") - count("closed")
+    }
+
+    /// Creations of engines since then, by the daemon's own diary.
+    pub async fn created_since(&self, since: SystemTime) -> usize {
+        diary(since, &["event=create", &format!("label={INSTANCE}={}", self.instance)]).await.len()
+    }
+
+    /// A metric without labels.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let page = get(self.address, "/metrics").await.body().await.0;
+        let page = String::from_utf8_lossy(&page);
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} is no metric of {page}"))
     }
 
     /// The messages of its events of one category.

@@ -1,13 +1,12 @@
 //! VPN containers: read by name, and restarted when the plan says so. They belong to somebody else; the operator has named
 //! them in the settings.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bollard::Docker as Client;
 use bollard::models::{
-    ContainerInspectResponse, EndpointSettings, Health, HealthStatusEnum, NetworkSettings, PortMap,
+    ContainerInspectResponse, EndpointSettings, Health, HealthStatusEnum, NetworkSettings,
 };
 use bollard::query_parameters::{InspectContainerOptions, RestartContainerOptions};
 
@@ -69,7 +68,6 @@ fn read(found: ContainerInspectResponse, ours: &[String]) -> Result<VpnContainer
     let config = found.config.unwrap_or_default();
     let network = found.network_settings.unwrap_or_default();
     let is_on_host = found.host_config.and_then(|host| host.network_mode).as_deref() == Some("host");
-    let ports = published(network.ports.clone().unwrap_or_default());
     Ok(VpnContainer {
         id: id(found.id)?,
         name: clean(found.name.unwrap_or_default().trim_start_matches('/')),
@@ -85,7 +83,6 @@ fn read(found: ContainerInspectResponse, ours: &[String]) -> Result<VpnContainer
             .filter_map(|variable| variable.split_once('='))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect(),
-        ports,
     })
 }
 
@@ -108,21 +105,6 @@ fn addresses(network: NetworkSettings, ours: &[String]) -> Vec<IpAddr> {
     texts.filter_map(|text| text.parse().ok()).collect()
 }
 
-fn published(ports: PortMap) -> Vec<(u16, String, u16)> {
-    let ports: HashMap<_, _> = ports;
-    let mut all: Vec<_> = ports
-        .into_iter()
-        .filter_map(|(name, bindings)| Some((name.strip_suffix("/tcp")?.parse().ok()?, bindings?)))
-        .flat_map(|(inside, bindings): (u16, Vec<_>)| {
-            bindings.into_iter().filter_map(move |binding| {
-                Some((inside, binding.host_ip.unwrap_or_default(), binding.host_port?.parse().ok()?))
-            })
-        })
-        .collect();
-    all.sort();
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -142,11 +124,6 @@ mod tests {
             "Config": { "Image": "qmcgaw/gluetun", "Env": ["WIREGUARD_PRIVATE_KEY=hush=", "PATH=/bin", "ODD"] },
             "HostConfig": { "NetworkMode": "apps" },
             "NetworkSettings": {
-                "Ports": {
-                    "8388/udp": [{ "HostIp": "0.0.0.0", "HostPort": "8388" }],
-                    "8888/tcp": null,
-                    "19000/tcp": [{ "HostIp": "127.0.0.1", "HostPort": "19000" }],
-                },
                 "Networks": {
                     "apps": { "IPAddress": "172.20.0.3", "GlobalIPv6Address": "" },
                     "zoo": { "IPAddress": "172.21.0.3", "GlobalIPv6Address": "fd00::3" },
@@ -166,7 +143,6 @@ mod tests {
             (vpn.name.as_str(), vpn.state, vpn.check),
             ("gluetun", ContainerState::Running, Some(Check::Healthy))
         );
-        assert_eq!(vpn.ports, [(19_000, "127.0.0.1".to_owned(), 19_000)]);
         assert_eq!(vpn.env.get("WIREGUARD_PRIVATE_KEY").map(String::as_str), Some("hush="));
         assert!(!format!("{vpn:?}").contains("hush"), "{vpn:?}");
     }

@@ -429,6 +429,17 @@ impl Memory {
         breaker.failed(now)
     }
 
+    /// What came to nothing behind this tunnel at that moment had ended with the tunnel.
+    pub fn forgive(&mut self, tunnel: &TunnelName, purpose: Purpose, at: Moment) {
+        if self.troubled.get(tunnel) == Some(&at) {
+            self.troubled.remove(tunnel);
+        }
+        match purpose {
+            Purpose::Growth => self.growth.forgive(),
+            Purpose::Replacement => self.replacement.forgive(),
+        }
+    }
+
     /// An engine behind this tunnel has answered for the first time.
     pub fn came_up(&mut self, tunnel: &TunnelName) {
         self.troubled.remove(tunnel);

@@ -91,7 +91,8 @@ impl Reconciler {
     }
 
     fn may_provision(&mut self, asked: Asked, now: Moment) -> Result<(Creation, Extra), CommandError> {
-        let ports = self.exits.ports_with(asked.port).ok_or(CommandError::NoPorts)?;
+        let nowhere = || CommandError::Held { why: "engines have no way out".to_owned() };
+        let ports = self.exits.ports_with(asked.port).ok_or_else(nowhere)?;
         let extra = asked.check(ports, self.options.recipe.image().as_str())?;
         let max = self.options.policy.max;
         if self.daemon.seen.len() + self.flight.creating().len() >= max {
@@ -105,7 +106,8 @@ impl Reconciler {
         let creation = self.with_world(now, |policy, world| one_more(policy, world, asked));
         let creation = creation.map_err(|hold| match hold {
             Hold::NoTunnel { why } => CommandError::NoTunnel { why },
-            _ => CommandError::NoPorts,
+            Hold::NoPorts { settings } => CommandError::NoPorts { settings },
+            other => CommandError::Held { why: other.to_string() },
         })?;
         // Two engines behind one VPN share its address: what one is told the other would do.
         if let Some(port) = asked.filter(|port| self.is_port_taken(&creation.tunnel, *port)) {

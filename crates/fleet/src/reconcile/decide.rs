@@ -77,6 +77,7 @@ impl Reconciler {
         for (tunnel, health) in self.exits.look(self.clock.epoch) {
             self.emit(&Event::TunnelChanged { tunnel, health });
         }
+        self.forgive_ends(now);
         self.engines.set_unsure(self.exits.unsure());
         let inside = self.daemon.seen.iter().filter(|(_, seen)| seen.container.inside.is_some());
         let ids: Vec<ContainerId> = inside.map(|(id, _)| id.clone()).collect();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::backoff::{Breaker, Moment};
 use crate::ident::ContainerId;
 use crate::options::FleetOptions;
-use crate::plan::Memory;
+use crate::plan::{Memory, Purpose};
+use crate::provisioner::Container;
 use crate::snapshot::{FailureNote, Rollout};
 
 /// Pause before a failed removal is tried again, doubled by each further failure.
@@ -24,6 +25,8 @@ const FAILURES_KEPT: usize = 20;
 
 pub(super) struct History {
     pub(super) memory: Memory,
+    /// Engines that have ended behind a VPN that worked, as far as was known by then.
+    pub(super) ends: Vec<End>,
     /// When we removed what: a list that was asked for before still shows it.
     pub(super) gone: BTreeMap<ContainerId, Moment>,
     /// Removals that failed.
@@ -36,6 +39,16 @@ pub(super) struct History {
     pub(super) rollout: Rollout,
     /// Own containers found outside of their VPN.
     pub(super) outside: u64,
+}
+
+/// An engine has ended, and its place is blamed for it.
+pub(super) struct End {
+    pub(super) at: Moment,
+    pub(super) container: Container,
+    pub(super) place: usize,
+    pub(super) purpose: Purpose,
+    /// Whether it had never been ready.
+    pub(super) came_to_nothing: bool,
 }
 
 /// Something that failed is not tried again before then.
@@ -58,6 +71,7 @@ impl History {
         let memory = Memory::new(breaker(options.growth), breaker(options.replacement));
         Self {
             memory,
+            ends: Vec::new(),
             gone: BTreeMap::new(),
             removals: BTreeMap::new(),
             image: None,

@@ -13,6 +13,7 @@ use super::daemon::{Answers, Seen};
 use super::decide::{forwarded, home};
 use super::exits::{Exit, Exits};
 use super::flight::Errand;
+use super::history::End;
 use super::{Outcome, Reconciler, name_of};
 use crate::backoff::Moment;
 use crate::event::Event;
@@ -30,6 +31,10 @@ const LIST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often it is looked what others have on this daemon.
 const NEIGHBOURS_EVERY: Duration = Duration::from_mins(1);
+
+/// An engine and its VPN whose ends are noticed within so long have ended together: a VPN is looked at every 5 s, and at once
+/// when the daemon tells of it.
+const TOGETHER: Duration = Duration::from_secs(10);
 
 /// Pause before the statistics of a container are asked for again.
 const USAGE_PAUSE: Duration = Duration::from_secs(5);
@@ -216,9 +221,37 @@ impl Reconciler {
             if !was_ready {
                 self.came_to_nothing(&tunnel, purpose, now);
             }
+            self.note_end(id, now);
         }
         if let Some(event) = renamed {
             self.emit(&event);
+        }
+    }
+
+    fn note_end(&mut self, id: &ContainerId, now: Moment) {
+        let Some(seen) = self.daemon.seen.get(id).filter(|seen| seen.container.inside.is_some()) else {
+            return;
+        };
+        let (container, came_to_nothing) = (seen.container.clone(), !seen.was_ready);
+        let (place, purpose) = (seen.place, seen.purpose);
+        self.history.ends.push(End { at: now, container, place, purpose, came_to_nothing });
+    }
+
+    /// The daemon tells of an engine's end and of its VPN's in any order: when the VPN's comes second, the engine's place is
+    /// not to blame.
+    pub(super) fn forgive_ends(&mut self, now: Moment) {
+        let Self { exits, history, .. } = self;
+        history.ends.retain(|end| now.saturating_sub(end.at) < TOGETHER);
+        let is_over = |end: &mut End| {
+            exits
+                .find(&TunnelName::of(&end.container.labels))
+                .is_some_and(|exit| exit.has_left(&end.container))
+        };
+        for end in history.ends.extract_if(.., is_over) {
+            history.memory.places.forgive(end.place, now);
+            if end.came_to_nothing {
+                history.memory.forgive(&TunnelName::of(&end.container.labels), end.purpose, end.at);
+            }
         }
     }
 

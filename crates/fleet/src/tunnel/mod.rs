@@ -13,6 +13,7 @@ pub mod blame;
 pub mod direct;
 pub mod exit;
 pub mod gluetun;
+pub mod proxied;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -16,7 +16,9 @@ use acemux_fleet::provisioner::{ProvisionError, Provisioner};
 use acemux_fleet::recipe::{Reach, Recipe};
 use acemux_fleet::runaway::RunawayRule;
 use acemux_fleet::spec::{Limits, Network};
+use acemux_fleet::tunnel::Tunnel;
 use acemux_fleet::tunnel::gluetun::{Gluetun, Settings};
+use acemux_fleet::tunnel::proxied::Proxied;
 
 use crate::config::{Config, TunnelSettings};
 
@@ -74,6 +76,12 @@ pub fn vpns(config: &Config, provisioner: &Arc<dyn Provisioner>, engines: &Arc<E
         ports: HostPorts::new(one.ports.range()),
     };
     config.vpn.tunnels.iter().map(vpn).collect()
+}
+
+/// The proxy that engines are behind (`ENGINE_PROXY`), if they are.
+pub fn proxy(config: &Config, engines: &Arc<Engines>) -> Option<Arc<dyn Tunnel>> {
+    let proxy = config.fleet.engine.proxy.clone()?;
+    Some(Arc::new(Proxied::new(proxy, config.vpn.check_interval, Arc::clone(engines))))
 }
 
 /// The fleet on a provisioner, behind these VPNs. `floor` is what `POST /scale` asked an earlier run for.

@@ -23,6 +23,8 @@ use crate::config::{Config, VpnMode};
 pub struct Vpns {
     mode: VpnMode,
     tunnels: Arc<[Watched]>,
+    /// `ENGINE_PROXY`, without its credentials, and what is known of it.
+    proxy: Option<(Arc<str>, watch::Receiver<Report>)>,
     /// `HOST_PUBLIC_IP`.
     declared: Arc<[IpAddr]>,
     /// Who creates engines, and sees where they are.
@@ -47,6 +49,15 @@ pub struct VpnView {
     pub verdict: Option<Verdict>,
 }
 
+/// The proxy that engines are behind instead, at a moment.
+#[derive(Clone, Debug)]
+pub struct ProxyView {
+    /// `socks5://host:port`.
+    pub address: Arc<str>,
+    /// What was last found of it.
+    pub report: Report,
+}
+
 /// All of them at a moment.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -54,6 +65,8 @@ pub struct View {
     pub mode: VpnMode,
     /// Each, in the settings' order.
     pub vpns: Vec<VpnView>,
+    /// `ENGINE_PROXY`.
+    pub proxy: Option<ProxyView>,
     /// Our engines that are in no VPN's network though they should be, as Docker showed them last.
     pub outside: Vec<String>,
     /// How many were found so since the service began; each is removed at once.
@@ -79,9 +92,14 @@ impl Vpns {
         let watched = tunnels.iter().filter(|tunnel| tunnel.name().vpn().is_some());
         let watched =
             watched.map(|tunnel| Watched { name: tunnel.name().clone(), reports: tunnel.reports() });
+        let proxy = config.fleet.engine.proxy.as_ref().and_then(|proxy| {
+            let watched = tunnels.iter().find(|tunnel| *tunnel.name() == TunnelName::Direct)?;
+            Some((proxy.to_string().into(), watched.reports()))
+        });
         Self {
             mode: config.vpn.mode,
             tunnels: watched.collect(),
+            proxy,
             declared: config.vpn.host_addresses.clone().into(),
             fleet,
         }
@@ -99,6 +117,10 @@ impl Vpns {
         View {
             mode: self.mode,
             vpns: self.tunnels.iter().map(of).collect(),
+            proxy: self.proxy.as_ref().map(|(address, reports)| ProxyView {
+                address: Arc::clone(address),
+                report: reports.borrow().clone(),
+            }),
             outside: snapshot.as_ref().map(|fleet| fleet.outside.clone()).unwrap_or_default(),
             found_outside: snapshot.map_or(0, |fleet| fleet.found_outside),
             addresses: Addresses { declared: self.declared.to_vec(), interfaces: leak::interfaces() },
@@ -192,7 +214,14 @@ pub(crate) mod tests {
             1 => VpnMode::Single,
             _ => VpnMode::Redundant,
         };
-        View { mode, vpns, outside: Vec::new(), found_outside: 0, addresses: Addresses::default() }
+        View {
+            mode,
+            vpns,
+            proxy: None,
+            outside: Vec::new(),
+            found_outside: 0,
+            addresses: Addresses::default(),
+        }
     }
 
     #[test]

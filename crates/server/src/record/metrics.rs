@@ -16,10 +16,11 @@ use prometheus_client::registry::{Registry, Unit};
 
 use acemux_fleet::dispatch::Engines;
 use acemux_fleet::member::Health;
+use acemux_fleet::tunnel;
 
 use crate::http::guesses;
 use crate::planes::vpn::leak::Proof;
-use crate::planes::vpn::{VpnView, Vpns};
+use crate::planes::vpn::{ProxyView, VpnView, Vpns};
 
 /// Everything that is counted.
 pub struct Metrics {
@@ -94,9 +95,15 @@ struct LiveVpns {
     engines: Family<ByVpn, Gauge>,
     forwarded: Family<ByVpn, Gauge>,
     exposed: Family<ByVpn, Gauge>,
+    proxy: Family<ByProxy, Gauge>,
     outside: Gauge,
     found_outside: Counter,
     leak: Gauge,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByProxy {
+    proxy: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -358,6 +365,8 @@ impl Metrics {
             "A VPN's forwarded port; 0 while it is not known",
             vpns.forwarded.clone(),
         );
+        let help = "Whether engines reach the world through ENGINE_PROXY, as far as it shows";
+        registry.register("proxy_up", help, vpns.proxy.clone());
         let help = "Whether a VPN comes out at an address of this machine. Alert on it";
         registry.register("exit_exposed", help, vpns.exposed.clone());
         let help = "Engines that are in no VPN's network though they should be. Alert on it";
@@ -379,6 +388,10 @@ impl LiveVpns {
             let proof = Proof::of(vpn.report.exit.address, &view.addresses, &view.other_exits(&vpn.name));
             is_exposed |= proof.is_exposed();
             self.read_one(vpn, proof.is_exposed());
+        }
+        if let Some(ProxyView { address, report }) = &view.proxy {
+            let by = ByProxy { proxy: address.to_string() };
+            self.proxy.get_or_create(&by).set((report.health == tunnel::Health::Up).into());
         }
         self.outside.set(as_gauge(view.outside.len()));
         raise(&self.found_outside, view.found_outside);

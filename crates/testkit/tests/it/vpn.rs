@@ -1,16 +1,20 @@
 //! Engines behind VPNs on a real Docker daemon: two simulated gluetuns whose networks engines join. Needs a daemon and
 //! `scripts/sim-image`.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
 
 use acemux_testkit::compose::Compose;
-use acemux_testkit::docker::{Program, docker};
+use acemux_testkit::docker::{Program, diary, docker};
 use acemux_testkit::http::{BodyEnd, get_from};
+use acemux_testkit::socks::SocksServer;
 use acemux_testkit::vpn::{GLUETUN, INSIDE, VpnContainer};
 use acemux_testkit::{StrictViewer, get};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::{ID, home, id, stream};
 
@@ -18,6 +22,9 @@ use crate::{ID, home, id, stream};
 const LONGEST_GAP: Duration = Duration::from_secs(5);
 /// Longest time until engines are behind both VPNs again.
 const BALANCED_AGAIN: Duration = Duration::from_secs(90);
+
+/// How often a stream has another source than before.
+const MOVES: &str = "acemux_proxy_upstreams_replaced_total";
 
 /// Two VPNs and the program behind them.
 struct Behind {
@@ -76,30 +83,38 @@ impl Behind {
     }
 }
 
-/// Ten viewers on five channels who stay whatever happens.
-struct Audience(JoinSet<(Option<BodyEnd>, Duration)>);
+/// Ten viewers on five channels who stay whatever happens, until they are dismissed.
+struct Audience {
+    watching: JoinSet<(Option<BodyEnd>, Duration)>,
+    leave: CancellationToken,
+}
 
 impl Audience {
-    async fn gather(program: &Program, stays: Duration) -> Self {
+    async fn gather(program: &Program) -> Self {
         let mut viewers = Vec::new();
         for n in 0..10 {
             viewers.push(StrictViewer::open_from(home(n), program.address, &id(n % 5 + 1)).await);
         }
-        let mut watching = JoinSet::new();
+        let (leave, mut watching) = (CancellationToken::new(), JoinSet::new());
         for mut viewer in viewers {
+            let leave = leave.clone();
             watching.spawn(async move {
-                let end = viewer.watch(stays).await;
+                let mut end = None;
+                while end.is_none() && !leave.is_cancelled() {
+                    end = viewer.watch(Duration::from_millis(200)).await;
+                }
                 viewer.assert_only_announced_jumps();
                 (end, viewer.longest_gap())
             });
         }
-        Self(watching)
+        Self { watching, leave }
     }
 
     /// Nobody was cut off. Returns the longest time that anybody had no media.
     async fn dismiss(mut self, what: &str) -> Duration {
+        self.leave.cancel();
         let mut longest = Duration::ZERO;
-        while let Some(watched) = self.0.join_next().await {
+        while let Some(watched) = self.watching.join_next().await {
             let (end, gap) = watched.expect("a viewer saw only announced jumps");
             assert_eq!(end, None, "{what}: a viewer's connection ended");
             longest = longest.max(gap);
@@ -138,21 +153,25 @@ async fn engines_are_in_their_vpns_networks_and_nowhere_else() {
     assert!(metrics.contains("acemux_vpn_leak 0"), "{metrics}");
 }
 
+/// Two engines behind each VPN, three streams on each: one VPN alone has room for all five channels. Only idle engines
+/// change places, and streams that nobody watches any more are over soon.
+const FOUR_ENGINES: [(&str, &str); 4] =
+    [("MIN_REPLICAS", "4"), ("MAX_REPLICAS", "8"), ("MIN_FREE_REPLICAS", "0"), ("STREAM_IDLE_TIMEOUT", "2s")];
+
+/// So long viewers watch at least: the VPN goes, its streams move, and it comes back.
+const WATCHED: Duration = Duration::from_secs(25);
+/// And so long after the event is over.
+const AFTERWARDS: Duration = Duration::from_secs(5);
+
 /// What happens to one VPN while ten people watch.
-async fn survives(test: &str, ports: &str, event: impl AsyncFnOnce(&VpnContainer)) {
-    // Two engines behind each VPN, three streams on each: one VPN alone has room for all five channels.
-    // Only idle engines change places, and streams that nobody watches any more are over soon.
-    let settings = [
-        ("MIN_REPLICAS", "4"),
-        ("MAX_REPLICAS", "8"),
-        ("MIN_FREE_REPLICAS", "0"),
-        ("STREAM_IDLE_TIMEOUT", "2s"),
-    ];
-    let behind = Behind::two(test, ports, &settings).await;
+async fn survives(test: &str, ports: &str, event: impl AsyncFnOnce(&Behind)) {
+    let behind = Behind::two(test, ports, &FOUR_ENGINES).await;
     behind.balanced(2).await;
-    let audience = Audience::gather(&behind.program, Duration::from_secs(40)).await;
+    let audience = Audience::gather(&behind.program).await;
+    let began = Instant::now();
     sleep(Duration::from_secs(3)).await;
-    event(&behind.vpns[0]).await;
+    event(&behind).await;
+    sleep_until((began + WATCHED).max(Instant::now() + AFTERWARDS)).await;
     let gap = audience.dismiss(test).await;
     assert!(gap <= LONGEST_GAP, "{test}: {gap:?} without media; {}", behind.program.log());
     let took = behind.balanced(2).await;
@@ -162,35 +181,159 @@ async fn survives(test: &str, ports: &str, event: impl AsyncFnOnce(&VpnContainer
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_one_vpn_costs_no_viewer() {
-    survives("vpn-restart", "22440-22479", async |vpn: &VpnContainer| {
-        vpn.docker(&["restart", "--time", "1"]).await;
+    survives("vpn-restart", "22440-22479", async |behind: &Behind| {
+        behind.vpns[0].docker(&["restart", "--time", "1"]).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vpn_that_is_made_anew_costs_no_viewer() {
-    survives("vpn-recreate", "22480-22519", async |vpn: &VpnContainer| vpn.recreate().await).await;
+    survives("vpn-recreate", "22480-22519", async |behind: &Behind| behind.vpns[0].recreate().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_vpn_costs_no_viewer() {
-    survives("vpn-pause", "22520-22559", async |vpn: &VpnContainer| {
-        vpn.docker(&["pause"]).await;
+    survives("vpn-pause", "22520-22559", async |behind: &Behind| {
+        behind.vpns[0].docker(&["pause"]).await;
         sleep(Duration::from_secs(15)).await;
-        vpn.docker(&["unpause"]).await;
+        behind.vpns[0].docker(&["unpause"]).await;
     })
     .await;
 }
 
+/// A VPN that is gone for two seconds again and again is waited for: nothing is made anew for it and no stream moves.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flapping_vpn_costs_no_viewer() {
-    survives("vpn-flap", "22560-22599", async |vpn: &VpnContainer| {
+async fn a_flapping_vpn_costs_no_viewer_and_is_no_reason_to_do_anything() {
+    survives("vpn-flap", "22560-22599", async |behind: &Behind| {
+        let (program, vpn) = (&behind.program, &behind.vpns[0]);
+        let (since, moved) = (SystemTime::now(), program.metric(MOVES).await);
         vpn.tell("tunnel", &json!({ "flap": { "down_ms": 2000, "up_ms": 8000 } })).await;
         sleep(Duration::from_secs(25)).await;
         vpn.set_up(true).await;
+        let restarts = diary(since, &["event=restart", &format!("container={}", vpn.name)]).await;
+        assert_eq!(restarts, Vec::<String>::new());
+        assert_eq!(program.created_since(since).await, 0, "{}", program.log());
+        assert_eq!(program.metric(MOVES).await, moved, "{}", program.log());
     })
     .await;
+}
+
+/// The engines that have the forwarded port of each VPN, by the labels of containers that run.
+struct Bearers([BTreeMap<String, u16>; 2]);
+
+impl Bearers {
+    async fn of(behind: &Behind) -> Self {
+        let format = "{{.ID}} {{.Label \"acestream.vpn_container\"}} {{.Label \"io.acemux.p2p_port\"}}";
+        let instance = format!("label=io.acemux.instance={}", behind.program.instance);
+        let forwarded = "label=acestream.forwarded=true";
+        let list = ["ps", "--no-trunc", "--format", format, "--filter", &instance, "--filter", forwarded];
+        let list = docker(&list).await;
+        let of = |vpn: &VpnContainer| {
+            let fields = list.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+            let inside = fields.filter(|fields| fields[1] == vpn.name);
+            inside.map(|fields| (fields[0].to_owned(), fields[2].parse().expect("a port"))).collect()
+        };
+        Self(behind.vpns.each_ref().map(of))
+    }
+
+    /// The only one of a VPN, with its port.
+    fn only(&self, vpn: usize) -> Option<(&str, u16)> {
+        let mut all = self.0[vpn].iter();
+        all.next().filter(|_| all.next().is_none()).map(|(id, port)| (id.as_str(), *port))
+    }
+
+    /// No port is had by two, and only who takes over is there beside who gives away.
+    fn assert_one_each(&self) {
+        for bearers in &self.0 {
+            let ports: BTreeSet<u16> = bearers.values().copied().collect();
+            assert!(ports.len() == bearers.len() && bearers.len() <= 2, "{bearers:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_engine_of_each_vpn_has_its_forwarded_port_when_its_engine_dies_and_when_the_port_changes() {
+    let settings = [FOUR_ENGINES.as_slice(), &[("GLUETUN_PORT_CACHE_TTL_S", "1")]].concat();
+    let behind = Behind::two("vpn-port", "22800-22839", &settings).await;
+    behind.balanced(2).await;
+    let before = Bearers::of(&behind).await;
+    let audience = Audience::gather(&behind.program).await;
+    // Of one VPN the engine dies.
+    let (dead, port) = before.only(1).expect("one engine has it");
+    docker(&["kill", dead]).await;
+    // Of the other one the port changes. That counts a minute after the last change.
+    let (giver, old) = before.only(0).expect("one engine has it");
+    let (new, since) = (old + 1_000, SystemTime::now());
+    behind.vpns[0].tell("exit", &json!({ "ports": [new] })).await;
+    let (began, mut were_both) = (Instant::now(), false);
+    let after = loop {
+        let now = Bearers::of(&behind).await;
+        now.assert_one_each();
+        were_both |= now.0[0].len() == 2;
+        let is_handed_over = now.only(0).is_some_and(|(_, port)| port == new);
+        let is_elected = now.only(1).is_some_and(|(id, its)| id != dead && its == port);
+        if is_handed_over && is_elected {
+            break now;
+        }
+        let waited = began.elapsed();
+        assert!(waited < BALANCED_AGAIN, "{waited:?}: {:?} {}", now.0, behind.program.log());
+        sleep(Duration::from_millis(100)).await;
+    };
+    assert!(were_both, "the replacement was there before the other one went");
+    let gap = audience.dismiss("vpn-port").await;
+    assert!(gap <= LONGEST_GAP, "{gap:?} without media; {}", behind.program.log());
+    println!("vpn-port: handed over after {:?}; {gap:?} without media at most", began.elapsed());
+    let made = behind.program.created_since(since).await;
+    assert!(
+        made <= 2,
+        "one instead of the dead one and one for the port, not {made}: {}",
+        behind.program.log()
+    );
+    assert_ne!(after.only(0).map(|(id, _)| id), Some(giver));
+    behind.nobody_is_outside().await;
+}
+
+/// The proxy is told as an engine shows it and as it greets us: its end, why, and that it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_is_dead_is_told_with_the_reason() {
+    let gateway: IpAddr =
+        docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"])
+            .await
+            .parse()
+            .expect("the bridge has an address on this machine");
+    let proxy = SocksServer::start((gateway, 0).into(), Some(("user", "hush"))).await.unwrap();
+    let address = proxy.address;
+    let settings = [
+        ("ENGINE_VARIANT", "outpace"),
+        ("ENGINE_PROXY", &format!("socks5://user:hush@{address}")),
+        ("GLUETUN_HEALTH_CHECK_INTERVAL_S", "1"),
+    ];
+    let program = Program::start("vpn-proxy", "22840-22859", &settings).await;
+    program.until_healthy(2).await;
+    let is = async |state: &str| {
+        let what = format!("calls the proxy {state}");
+        program
+            .until_it(&what, async |program: &Program| {
+                program.page("/vpn/status").await["proxy"]["state"] == state
+            })
+            .await;
+        program.page("/vpn/status").await["proxy"].clone()
+    };
+    let up = is("up").await;
+    assert_eq!((&up["address"], &up["reason"]), (&json!(format!("socks5://{address}")), &Value::Null));
+    drop(proxy);
+    let reason = is("down").await["reason"].as_str().unwrap().to_owned();
+    assert!(
+        reason.contains("cannot be reached") && reason.ends_with("no engine behind it has a network"),
+        "{reason}"
+    );
+    let metric = format!("acemux_vpn_proxy_up{{proxy=\"socks5://{address}\"}}");
+    assert_eq!(program.metric(&metric).await, 0);
+    let _back = SocksServer::start(address, Some(("user", "hush"))).await.unwrap();
+    is("up").await;
+    assert_eq!(program.metric(&metric).await, 1);
+    assert!(!program.log().contains("hush"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,13 +63,13 @@ pub(super) enum Control {
 
 /// What engines inside show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Witnesses {
+pub(in crate::tunnel) struct Witnesses {
     /// They say that they have a network.
-    pub(super) connected: usize,
+    pub(in crate::tunnel) connected: usize,
     /// They say that they have none.
-    pub(super) cut_off: usize,
+    pub(in crate::tunnel) cut_off: usize,
     /// More arrives than acknowledgements would account for. It may come from other containers of the same Docker network.
-    pub(super) is_receiving: bool,
+    pub(in crate::tunnel) is_receiving: bool,
 }
 
 impl Witnesses {
@@ -84,7 +84,7 @@ impl Witnesses {
 
 /// What evidence comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Sign {
+pub(in crate::tunnel) enum Sign {
     Good,
     /// Nothing speaks for it, and nothing against it.
     Mute(String),
@@ -138,7 +138,7 @@ pub(super) fn sign(evidence: &Evidence) -> Sign {
 
 /// Remembers signs, so that one does not decide.
 #[derive(Clone, Debug)]
-pub(super) struct Judge {
+pub(in crate::tunnel) struct Judge {
     health: Health,
     since: Instant,
     bad_since: Option<Instant>,
@@ -148,17 +148,17 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(in crate::tunnel) fn new(now: Instant) -> Self {
         let health = Health::Unsure { why: "it has not been looked at yet".to_owned() };
         Self { health, since: now, bad_since: None, good_since: None, downs: VecDeque::new() }
     }
 
-    pub(super) fn health(&self) -> &Health {
+    pub(in crate::tunnel) fn health(&self) -> &Health {
         &self.health
     }
 
     /// Since when its health is of this kind.
-    pub(super) fn since(&self) -> Instant {
+    pub(in crate::tunnel) fn since(&self) -> Instant {
         self.since
     }
 
@@ -172,7 +172,7 @@ impl Judge {
         self.health != Health::Up || self.bad_since.is_some()
     }
 
-    pub(super) fn see(&mut self, sign: Sign, now: Instant) {
+    pub(in crate::tunnel) fn see(&mut self, sign: Sign, now: Instant) {
         match sign {
             Sign::Good => {
                 self.bad_since = None;

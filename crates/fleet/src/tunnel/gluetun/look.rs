@@ -104,7 +104,7 @@ impl Look<'_> {
         let address = running.and_then(|container| self.control(container));
         let (told, mut witnesses, unreached) = tokio::join!(
             self.ask_control(address, &credentials, asks_all),
-            self.ask_engines(),
+            ask_engines(&self.inside),
             self.reach(running),
         );
         let received = self.received();
@@ -133,23 +133,6 @@ impl Look<'_> {
         Some(Told { status, place, port })
     }
 
-    /// What healthy engines say about their network. One that does not answer says nothing.
-    async fn ask_engines(&self) -> Witnesses {
-        let healthy =
-            self.inside.iter().filter(|member| member.knowledge().health == member::Health::Healthy);
-        let answers =
-            join_all(healthy.take(WITNESSES).map(|member| timeout(ENGINE, member.engine.is_connected())));
-        let mut witnesses = Witnesses::default();
-        for answer in answers.await {
-            match answer {
-                Ok(Ok(Some(true))) => witnesses.connected += 1,
-                Ok(Ok(Some(false))) => witnesses.cut_off += 1,
-                Ok(Ok(None) | Err(_)) | Err(_) => {}
-            }
-        }
-        witnesses
-    }
-
     /// What the namespace has received since it began, as its engines' containers count it.
     fn received(&self) -> Option<u64> {
         self.inside.iter().filter_map(|member| Some(member.knowledge().usage?.network_rx)).max()
@@ -165,6 +148,22 @@ impl Look<'_> {
         let address = container.addresses.first().copied()?;
         advice::firewall(failure, &container.env, our_address(address).await, address, endpoint.port())
     }
+}
+
+/// What healthy engines say about their network. One that does not answer says nothing.
+pub(in crate::tunnel) async fn ask_engines(inside: &[Arc<Member>]) -> Witnesses {
+    let healthy = inside.iter().filter(|member| member.knowledge().health == member::Health::Healthy);
+    let answers =
+        join_all(healthy.take(WITNESSES).map(|member| timeout(ENGINE, member.engine.is_connected())));
+    let mut witnesses = Witnesses::default();
+    for answer in answers.await {
+        match answer {
+            Ok(Ok(Some(true))) => witnesses.connected += 1,
+            Ok(Ok(Some(false))) => witnesses.cut_off += 1,
+            Ok(Ok(None) | Err(_)) | Err(_) => {}
+        }
+    }
+    witnesses
 }
 
 /// How a connection fails; `None` when it does not.

@@ -11,8 +11,8 @@
 mod advice;
 mod auth;
 mod client;
-mod health;
-mod look;
+pub(super) mod health;
+pub(super) mod look;
 mod port;
 mod provider;
 mod reply;

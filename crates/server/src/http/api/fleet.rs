@@ -195,11 +195,14 @@ pub(super) fn problem(error: &CommandError) -> Problem {
     let code = match error {
         CommandError::Unknown | CommandError::Docker(ProvisionError::NotOurs { .. }) => Code::NotFound,
         CommandError::Refused(_) => Code::InvalidBody,
-        CommandError::NoPorts | CommandError::Docker(ProvisionError::PortTaken { .. }) => Code::NoPorts,
+        CommandError::NoPorts { .. } | CommandError::Docker(ProvisionError::PortTaken { .. }) => {
+            Code::NoPorts
+        }
         CommandError::Docker(ProvisionError::ImageUnavailable { .. }) => Code::ImageUnavailable,
         CommandError::NoTunnel { .. } => Code::VpnDown,
         CommandError::AtMaximum { .. }
         | CommandError::BreakerOpen { .. }
+        | CommandError::Held { .. }
         | CommandError::Docker(_)
         | CommandError::NoAnswer => Code::NoEngine,
     };

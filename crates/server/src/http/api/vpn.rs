@@ -1,7 +1,6 @@
 //! `/vpn/status` and `/vpn/publicip`, in the reference's shapes with more beside them. Answered from what tunnels have
 //! published: no page waits for a VPN.
 
-use acemux_fleet::tunnel::Health;
 use acemux_fleet::tunnel::blame::Verdict;
 use axum::Json;
 use axum::extract::State;
@@ -13,7 +12,7 @@ use crate::app::App;
 use crate::config::VpnMode;
 use crate::http::problem::{Code, Problem};
 use crate::planes::vpn::leak::Proof;
-use crate::planes::vpn::{Emergency, View, VpnView};
+use crate::planes::vpn::{Emergency, ProxyView, View, VpnView};
 
 /// One VPN. The keys up to `last_check_at` are the reference's.
 #[derive(Clone, Debug, Serialize)]
@@ -69,10 +68,26 @@ pub struct VpnStatus {
     /// All of them.
     vpns: Vec<VpnNote>,
     emergency_mode: EmergencyNote,
+    /// The proxy that engines are behind instead of a VPN; null without `ENGINE_PROXY`.
+    proxy: Option<ProxyNote>,
     /// Engines of ours that are in no VPN's network though they should be. None stays there: they are removed.
     engines_outside: Vec<String>,
     /// Whether something that should be hidden is not.
     leak_alert: bool,
+}
+
+/// `ENGINE_PROXY`.
+#[derive(Debug, Serialize)]
+struct ProxyNote {
+    /// `socks5://host:port`.
+    address: String,
+    /// `up`, `unsure` or `down`.
+    state: &'static str,
+    /// Why it is not up, one line.
+    reason: Option<String>,
+    /// For how long it is so.
+    state_seconds: u64,
+    last_check: Option<Timestamp>,
 }
 
 /// What stands at the top: the only VPN, or a summary.
@@ -149,9 +164,20 @@ fn vpn_status(view: &View, now: Instant) -> VpnStatus {
         vpn1: vpns.first().cloned(),
         vpn2: vpns.get(1).cloned(),
         emergency_mode: emergency(view.emergency(now)),
+        proxy: view.proxy.as_ref().map(|proxy| proxy_note(proxy, now)),
         engines_outside: view.outside.clone(),
         leak_alert: is_exposed || !view.outside.is_empty(),
         vpns,
+    }
+}
+
+fn proxy_note(ProxyView { address, report }: &ProxyView, now: Instant) -> ProxyNote {
+    ProxyNote {
+        address: address.to_string(),
+        state: report.health.as_str(),
+        reason: report.health.why().map(str::to_owned),
+        state_seconds: now.saturating_duration_since(report.since).as_secs(),
+        last_check: report.exit.looked_at,
     }
 }
 
@@ -176,10 +202,7 @@ fn note(vpn: &VpnView, view: &View, now: Instant) -> VpnNote {
         last_check: exit.looked_at,
         last_check_at: exit.looked_at,
         state: report.health.as_str(),
-        reason: match &report.health {
-            Health::Up => None,
-            Health::Unsure { why } | Health::Down { why } => Some(why.clone()),
-        },
+        reason: report.health.why().map(str::to_owned),
         state_seconds: now.saturating_duration_since(report.since).as_secs(),
         forwarded_port_since: exit.forwarded_since,
         engines: vpn.engines.clone(),
@@ -242,6 +265,7 @@ mod tests {
 
     use super::*;
     use crate::planes::vpn::tests::{down, view, vpn};
+    use acemux_fleet::tunnel::Health;
 
     fn page(view: &View) -> Value {
         serde_json::to_value(vpn_status(view, Instant::now())).unwrap()
