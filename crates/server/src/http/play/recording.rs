@@ -18,13 +18,13 @@ use crate::http::problem::{Code, Problem};
 use crate::http::serve::{AbortOnError, AbortSwitch, EndsHard};
 
 /// What is asked for, and by which connection.
-pub(super) struct Seat {
+pub(super) struct RangeRequest {
     pub(super) range: Option<ByteRange>,
     pub(super) switch: AbortSwitch,
 }
 
 /// The part that was asked for, or why there is none.
-pub(super) async fn play(viewer: Viewer, seat: Seat) -> Result<Response, Problem> {
+pub(super) async fn play(viewer: Viewer, seat: RangeRequest) -> Result<Response, Problem> {
     let reader = viewer.read().await;
     let reader = reader.map_err(|busy| Problem::new(Code::StreamFull).with_detail(&busy.to_string()))?;
     let (part, body) = reader.open(seat.range).await?;
