@@ -45,8 +45,8 @@ pub async fn play(
     let viewer = join(&channels, content, client, switch.line()).await?;
     if viewer.is_recording() {
         // Boxed, because this future is as large as its largest way, and thousands may wait for a broadcast at once.
-        let seat = RangeRequest { range, switch };
-        return Box::pin(recording::play(viewer, seat)).await;
+        let asked = RangeRequest { range, switch };
+        return Box::pin(recording::play(viewer, asked)).await;
     }
     let body = AbortOnError::new(TsBody::new(viewer), switch);
     Ok((StatusCode::OK, golden_headers(), Body::new(body)).into_response())

@@ -24,10 +24,10 @@ pub(super) struct RangeRequest {
 }
 
 /// The part that was asked for, or why there is none.
-pub(super) async fn play(viewer: Viewer, seat: RangeRequest) -> Result<Response, Problem> {
+pub(super) async fn play(viewer: Viewer, asked: RangeRequest) -> Result<Response, Problem> {
     let reader = viewer.read().await;
     let reader = reader.map_err(|busy| Problem::new(Code::StreamFull).with_detail(&busy.to_string()))?;
-    let (part, body) = reader.open(seat.range).await?;
+    let (part, body) = reader.open(asked.range).await?;
     let status = match part.extent {
         Extent::Whole => StatusCode::OK,
         Extent::Part { .. } => StatusCode::PARTIAL_CONTENT,
@@ -35,7 +35,7 @@ pub(super) async fn play(viewer: Viewer, seat: RangeRequest) -> Result<Response,
             return Ok((StatusCode::RANGE_NOT_SATISFIABLE, headers(&part)).into_response());
         }
     };
-    let body = AbortOnError::new(body, seat.switch);
+    let body = AbortOnError::new(body, asked.switch);
     Ok((status, headers(&part), Body::new(body)).into_response())
 }
 
