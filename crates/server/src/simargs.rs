@@ -71,9 +71,9 @@ pub fn from_process() -> Option<Result<Simulated, BadValue>> {
 fn what(args: &[String], env: &BTreeMap<String, String>) -> Result<Simulated, BadValue> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["sim", "gluetun"] => gluetun::options(&Told::new(args, env)).map(Box::new).map(Simulated::Gluetun),
+        ["sim", "gluetun"] => gluetun::options(&Given::new(args, env)).map(Box::new).map(Simulated::Gluetun),
         ["sim", "gluetun", "healthcheck"] => {
-            gluetun::health(&Told::new(args, env)).map(Simulated::HealthCheck)
+            gluetun::health(&Given::new(args, env)).map(Simulated::HealthCheck)
         }
         _ => parse(args, env).map(Box::new).map(Simulated::Engine),
     }
@@ -81,7 +81,7 @@ fn what(args: &[String], env: &BTreeMap<String, String>) -> Result<Simulated, Ba
 
 /// What arguments and environment mean. Flags that real engines have and the simulation has not are passed over.
 pub fn parse(args: &[String], env: &BTreeMap<String, String>) -> Result<SimRun, BadValue> {
-    let told = Told::new(args, env);
+    let told = Given::new(args, env);
     let outpace: Option<SocketAddr> = told.variable("OUTPACE_BIND")?;
     let listen = match told.flag("--listen")?.or(outpace) {
         Some(address) => address,
@@ -123,12 +123,12 @@ pub fn parse(args: &[String], env: &BTreeMap<String, String>) -> Result<SimRun, 
 }
 
 /// All flags, those that win last, and the environment.
-struct Told<'a> {
+struct Given<'a> {
     flags: Vec<&'a str>,
     env: &'a BTreeMap<String, String>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> Given<'a> {
     fn new(args: &'a [String], env: &'a BTreeMap<String, String>) -> Self {
         let fed = FLAG_VARIABLES.iter().filter_map(|name| env.get(*name));
         let fed = fed.flat_map(|text| text.split_whitespace());

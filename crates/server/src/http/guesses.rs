@@ -42,7 +42,7 @@ const LOG_INTERVAL: Duration = Duration::from_mins(1);
 pub struct Guesses {
     clients: Clients,
     limiter: RateLimiter<AddressGroup, Clients, SinceStart, NoOpMiddleware<Duration>>,
-    log: Mutex<Log>,
+    log: Mutex<Notice>,
     counts: Counts,
 }
 
@@ -147,9 +147,9 @@ impl Clock for SinceStart {
 
 /// One line a minute, however many guess.
 #[derive(Debug, Default)]
-struct Log(Seldom);
+struct Notice(Seldom);
 
-impl Log {
+impl Notice {
     fn note(&mut self, client: AddressGroup) {
         match self.0.happens(LOG_INTERVAL) {
             None => {}
@@ -237,7 +237,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_log_says_it_once_a_minute_and_how_many_more_there_were() {
-        let mut log = Log::default();
+        let mut log = Notice::default();
         for _ in 0..100 {
             log.note(client("192.0.2.1"));
         }

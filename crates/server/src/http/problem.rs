@@ -228,7 +228,7 @@ impl Problem {
 
     /// The reply's body.
     pub fn body(&self, request_id: Option<RequestId>) -> Vec<u8> {
-        let reply = Reply {
+        let reply = ProblemBody {
             detail: &self.detail,
             code: self.code.as_str(),
             status: self.code.status().as_u16(),
@@ -282,7 +282,7 @@ impl IntoResponse for Problem {
 }
 
 #[derive(Serialize)]
-struct Reply<'a> {
+struct ProblemBody<'a> {
     detail: &'a str,
     code: &'a str,
     status: u16,

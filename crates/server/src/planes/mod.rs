@@ -1,7 +1,7 @@
 //! Where the data plane, the control plane and the settings meet.
 //!
 //! [`origins`] opens streams on engines for the data plane; [`evacuation`] has them leave. [`setup`] makes the control plane
-//! from the settings, [`custom`] and [`scaling`] keep what operators have changed of it, [`claim`] sees who else does the
+//! from the settings, [`custom`] and `scaling` keep what operators have changed of it, [`claim`] sees who else does the
 //! same here. [`vpn`], [`loops`] and [`reported`] are what pages say of VPNs, of channels that repeat themselves, and of
 //! streams that other programs run.
 

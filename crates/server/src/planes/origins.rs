@@ -23,7 +23,7 @@ use acemux_fleet::dispatch::{
 };
 use acemux_fleet::member::{EngineKey, Member};
 
-use self::reading::{Begun, Names, Proof, Reading, contested_by_another, unplayable};
+use self::reading::{Begun, Names, PlaybackProof, Reading, contested_by_another, unplayable};
 use self::recording::EngineRecording;
 use self::report::EngineReport;
 use crate::planes::recent_refusals::RecentRefusals;
@@ -284,7 +284,7 @@ impl EngineOrigin {
             is_live: started.is_live != Liveness::Vod,
         };
         let report = EngineReport::of(begun.playing.get(), names.runs_away(begun.by));
-        let proof = Arc::new(Proof::new(self, content_of(asked), trial, begun.by, revealed));
+        let proof = Arc::new(PlaybackProof::new(self, content_of(asked), trial, begun.by, revealed));
         let evidence = Arc::clone(&proof);
         if source.is_live {
             let reading = Reading { member, origin: self.clone(), names, proof, report: Arc::clone(&report) };

@@ -15,7 +15,7 @@ use std::time::Duration;
 use acemux_sim::GluetunOptions;
 use acemux_sim::gluetun::{Exit, Role};
 
-use super::{BadValue, Told};
+use super::{BadValue, Given};
 
 const CONTROL: &str = ":8000";
 const HEALTH: &str = "127.0.0.1:9999";
@@ -24,7 +24,7 @@ const SCRIPT_PORT: u16 = 9_998;
 const FORWARDED: &str = "51413";
 
 /// What the environment says.
-pub(super) fn options(told: &Told<'_>) -> Result<GluetunOptions, BadValue> {
+pub(super) fn options(told: &Given<'_>) -> Result<GluetunOptions, BadValue> {
     let script = told.variable("SIM_SCRIPT_PORT")?.unwrap_or(SCRIPT_PORT);
     Ok(GluetunOptions {
         listen: address(told, "HTTP_CONTROL_SERVER_ADDRESS", CONTROL)?,
@@ -38,25 +38,25 @@ pub(super) fn options(told: &Told<'_>) -> Result<GluetunOptions, BadValue> {
 }
 
 /// Where its health is asked.
-pub(super) fn health(told: &Told<'_>) -> Result<SocketAddr, BadValue> {
+pub(super) fn health(told: &Given<'_>) -> Result<SocketAddr, BadValue> {
     address(told, "HEALTH_SERVER_ADDRESS", HEALTH)
 }
 
 /// As Go reads it: without a host it is every address.
-fn address(told: &Told<'_>, name: &'static str, default: &str) -> Result<SocketAddr, BadValue> {
+fn address(told: &Given<'_>, name: &'static str, default: &str) -> Result<SocketAddr, BadValue> {
     let text = told.text(name).unwrap_or(default);
     let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
     full.parse().map_err(|_| BadValue { name, value: text.to_owned() })
 }
 
-fn default_role(told: &Told<'_>) -> Result<Option<Role>, BadValue> {
+fn default_role(told: &Given<'_>) -> Result<Option<Role>, BadValue> {
     let name = "HTTP_CONTROL_SERVER_AUTH_DEFAULT_ROLE";
     // The value is a secret: the refusal does not repeat it.
     let read = |json| Role::parse(json).map_err(|error| BadValue { name, value: error.to_string() });
     told.text(name).map_or(Ok(None), read)
 }
 
-fn exit(told: &Told<'_>) -> Result<Exit, BadValue> {
+fn exit(told: &Given<'_>) -> Result<Exit, BadValue> {
     let name = "SIM_FORWARDED_PORTS";
     let is_forwarding = told.text("VPN_PORT_FORWARDING") == Some("on");
     let ports = if is_forwarding { told.text(name).unwrap_or(FORWARDED) } else { "" };

@@ -41,7 +41,7 @@ pub struct Detection {
 
 /// Query of `POST /stream-loop-detection/config`.
 #[derive(Debug, Deserialize)]
-pub struct Change {
+pub struct RuleChange {
     enabled: bool,
     threshold_seconds: u64,
     check_interval_seconds: Option<u64>,
@@ -94,7 +94,7 @@ pub async fn config(State(loops): State<Arc<Loops>>) -> Json<Detection> {
 pub async fn configure(
     operator: Operator,
     State(loops): State<Arc<Loops>>,
-    Query(change): Query<Change>,
+    Query(change): Query<RuleChange>,
 ) -> Result<Json<Detection>, Problem> {
     let before = loops.rules();
     let every = change.check_interval_seconds.unwrap_or(before.every.as_secs());

@@ -32,7 +32,7 @@ pub struct OrchestratorStatus {
     engines: EngineCounts,
     streams: StreamCounts,
     capacity: Capacity,
-    vpn: VpnNote,
+    vpn: VpnSummary,
     provisioning: Provisioning,
     docker: DockerState,
     /// What an operator should mend, one line each.
@@ -69,7 +69,7 @@ struct Capacity {
 }
 
 #[derive(Debug, Serialize)]
-struct VpnNote {
+struct VpnSummary {
     enabled: bool,
     connected: bool,
     health: &'static str,
@@ -213,9 +213,9 @@ pub async fn orchestrator(State(seen): State<Overview>) -> Json<OrchestratorStat
 }
 
 /// The first VPN's container and port, as the reference has it; connected when any is.
-fn vpn(view: &View) -> VpnNote {
+fn vpn(view: &View) -> VpnSummary {
     let first = view.vpns.first();
-    VpnNote {
+    VpnSummary {
         enabled: view.is_on(),
         connected: view.is_connected(),
         health: view.health(),
@@ -224,7 +224,7 @@ fn vpn(view: &View) -> VpnNote {
     }
 }
 
-impl VpnNote {
+impl VpnSummary {
     /// Whether engines need one and none works.
     fn is_missing(&self) -> bool {
         self.enabled && !self.connected

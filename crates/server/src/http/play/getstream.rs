@@ -26,7 +26,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-use super::recording::{self, RequestedRange, Seat};
+use super::recording::{self, RangeRequest, RequestedRange};
 use crate::http::client::ClientInfo;
 use crate::http::problem::{Code, Problem};
 use crate::http::serve::{AbortOnError, AbortSwitch, Ending, Ends};
@@ -45,8 +45,8 @@ pub async fn play(
     let viewer = join(&channels, content, client, switch.line()).await?;
     if viewer.is_recording() {
         // Boxed, because this future is as large as its largest way, and thousands may wait for a broadcast at once.
-        let seat = Seat { range, switch };
-        return Box::pin(recording::play(viewer, seat)).await;
+        let asked = RangeRequest { range, switch };
+        return Box::pin(recording::play(viewer, asked)).await;
     }
     let body = AbortOnError::new(TsBody::new(viewer), switch);
     Ok((StatusCode::OK, golden_headers(), Body::new(body)).into_response())

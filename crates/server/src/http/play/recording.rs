@@ -18,16 +18,16 @@ use crate::http::problem::{Code, Problem};
 use crate::http::serve::{AbortOnError, AbortSwitch, Ending, Ends};
 
 /// What is asked for, and by which connection.
-pub(super) struct Seat {
+pub(super) struct RangeRequest {
     pub(super) range: Option<ByteRange>,
     pub(super) switch: AbortSwitch,
 }
 
 /// The part that was asked for, or why there is none.
-pub(super) async fn play(viewer: Viewer, seat: Seat) -> Result<Response, Problem> {
+pub(super) async fn play(viewer: Viewer, asked: RangeRequest) -> Result<Response, Problem> {
     let reader = viewer.read().await;
     let reader = reader.map_err(|busy| Problem::new(Code::StreamFull).with_detail(&busy.to_string()))?;
-    let (part, body) = reader.open(seat.range).await?;
+    let (part, body) = reader.open(asked.range).await?;
     let status = match part.extent {
         Extent::Whole => StatusCode::OK,
         Extent::Part { .. } => StatusCode::PARTIAL_CONTENT,
@@ -35,7 +35,7 @@ pub(super) async fn play(viewer: Viewer, seat: Seat) -> Result<Response, Problem
             return Ok((StatusCode::RANGE_NOT_SATISFIABLE, headers(&part)).into_response());
         }
     };
-    let body = AbortOnError::new(body, seat.switch);
+    let body = AbortOnError::new(body, asked.switch);
     Ok((status, headers(&part), Body::new(body)).into_response())
 }
 

@@ -53,7 +53,7 @@ pub(super) struct Begun {
 }
 
 /// What the first media proves: by which name the channel plays, and what it is.
-pub(super) struct Proof {
+pub(super) struct PlaybackProof {
     origin: EngineOrigin,
     asked: ContentId,
     trial: Arc<Trial>,
@@ -65,7 +65,7 @@ pub(super) struct Reading {
     pub(super) member: Arc<Member>,
     pub(super) origin: EngineOrigin,
     pub(super) names: Names,
-    pub(super) proof: Arc<Proof>,
+    pub(super) proof: Arc<PlaybackProof>,
     /// What is told of the playback in use.
     pub(super) report: Arc<EngineReport>,
 }
@@ -122,7 +122,7 @@ async fn open(member: &Member, by: StartBy, slot: Arc<Slot>) -> Result<Playing, 
     Ok(Playing::new(playback, slot))
 }
 
-impl Proof {
+impl PlaybackProof {
     /// The start under way is by this name, and has revealed that infohash.
     pub(super) fn new(
         origin: &EngineOrigin,
@@ -139,7 +139,7 @@ impl Proof {
     }
 }
 
-impl Evidence for Proof {
+impl Evidence for PlaybackProof {
     /// The channel's key, now that it is certain.
     fn delivered(&self) -> Option<StreamKey> {
         self.trial.delivered();

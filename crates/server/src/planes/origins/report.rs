@@ -12,10 +12,10 @@ use tokio::sync::watch;
 const GROWS: Duration = Duration::from_secs(6);
 
 /// The engine's statistics in the relay's words.
-pub(super) struct EngineReport(Mutex<Told>);
+pub(super) struct EngineReport(Mutex<LastReport>);
 
 /// What is told of one playback.
-struct Told {
+struct LastReport {
     stats: watch::Receiver<Option<PlaybackStat>>,
     /// The engine's name of our playback.
     session: Option<String>,
@@ -26,16 +26,16 @@ struct Told {
 
 impl EngineReport {
     pub(super) fn of(playback: &Playback, runs_away: bool) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Told::of(playback, runs_away))))
+        Arc::new(Self(Mutex::new(LastReport::of(playback, runs_away))))
     }
 
     /// The stream was started once more: it is this playback now.
     pub(super) fn follow(&self, playback: &Playback, runs_away: bool) {
-        *self.0.lock() = Told::of(playback, runs_away);
+        *self.0.lock() = LastReport::of(playback, runs_away);
     }
 }
 
-impl Told {
+impl LastReport {
     fn of(playback: &Playback, runs_away: bool) -> Self {
         let session = playback.started().playback_session_id.clone();
         Self { stats: playback.stats(), session, growth: playback.growth(), runs_away }

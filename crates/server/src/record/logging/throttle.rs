@@ -85,7 +85,7 @@ struct Lines {
     strangers: Recent,
     ours: Recent,
     /// As many as the program has places that log.
-    places: HashMap<Identifier, Place>,
+    places: HashMap<Identifier, CallSite>,
     reported_at: Option<Instant>,
 }
 
@@ -94,7 +94,7 @@ struct Lines {
 struct Recent(VecDeque<Instant>);
 
 #[derive(Debug, Default)]
-struct Place {
+struct CallSite {
     recent: Recent,
     left_out: u64,
     example: String,
@@ -137,7 +137,7 @@ impl Lines {
     /// What was left out since the last time, at most once in a window unless it is the last time of all.
     fn report(&mut self, now: Instant, is_last: bool) -> Option<String> {
         let is_early = self.reported_at.is_some_and(|at| now.duration_since(at) < WINDOW);
-        let mut silent: Vec<&mut Place> =
+        let mut silent: Vec<&mut CallSite> =
             self.places.values_mut().filter(|place| place.left_out > 0).collect();
         if silent.is_empty() || (is_early && !is_last) {
             return None;
