@@ -835,7 +835,7 @@ async fn a_vpn_that_is_stuck_is_restarted_once_for_each_time_it_goes_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_hanging_control_servers_delay_no_pass_by_more_than_a_second() {
+async fn ten_hanging_control_servers_delay_no_pass() {
     let (daemon, works) = (FakeDaemon::default(), FakeVpn::new("gluetun"));
     works.runs('a', "first");
     let mut options = behind(&[&works], 1);
@@ -869,8 +869,8 @@ async fn ten_hanging_control_servers_delay_no_pass_by_more_than_a_second() {
         }
     }
     let longest = passes.windows(2).map(|two| two[1] - two[0]).max();
-    // It looks once a second by itself.
-    assert!(longest.is_some_and(|longest| longest <= Duration::from_secs(2)), "{longest:?}");
+    // It looks once a second by itself, and the clock is read every 10 ms.
+    assert!(longest.is_some_and(|longest| longest < Duration::from_secs(1) * 11 / 10), "{longest:?}");
     let asked = asked.load(Ordering::Relaxed);
     assert!(asked >= 10 * 20, "each was asked again and again: {asked}");
     service.stop().await;
