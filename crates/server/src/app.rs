@@ -281,6 +281,7 @@ impl App {
         let began = Instant::now();
         let vpns = Vpns::new(config, &tunnels, fleet.clone());
         let live = Arc::new(live::source(relay.clone(), Arc::clone(&engines), vpns.clone()));
+        recorder.tell(&live);
         Self {
             relay,
             origin,

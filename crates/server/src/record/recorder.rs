@@ -5,7 +5,7 @@
 //! the first of a client in full and then how many more there were. Metrics count them all.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use acemux_engine::text;
@@ -17,9 +17,11 @@ use acemux_store::Store;
 use acemux_store::events::{AUDIT, EventKind, NewEvent};
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use crate::planes::live::Live;
 use crate::planes::reported::ForeignStream;
 use crate::record::audit::{self, Change};
 use crate::record::event::{self, Told};
@@ -39,12 +41,32 @@ pub struct Recorder {
     fold: Mutex<Fold>,
     /// Clients stand in the history as marks: enough to keep them apart, and no list of who watched what.
     marks: RandomState,
+    /// Who tells open pages. Weak: what it looks at observes through this recorder.
+    live: OnceLock<Weak<Live>>,
+}
+
+/// An entry of the history as open pages are told it: the shape of `/events`, without the number that it gets later.
+#[derive(Debug, Serialize)]
+struct News<'a> {
+    timestamp: Timestamp,
+    event_type: EventKind,
+    category: &'a str,
+    message: &'a str,
+    details: &'a Value,
+    container_id: Option<&'a str>,
+    stream_id: Option<&'a str>,
 }
 
 impl Recorder {
     /// Counts in `metrics`, keeps history in `store`.
     pub fn new(metrics: Arc<Metrics>, store: Store) -> Self {
-        Self { metrics, store, fold: Mutex::default(), marks: RandomState::new() }
+        Self { metrics, store, fold: Mutex::default(), marks: RandomState::new(), live: OnceLock::new() }
+    }
+
+    /// Open pages are told through this one from now on.
+    pub fn tell(&self, live: &Arc<Live>) {
+        // The first one stays: there is one in a process.
+        let _first = self.live.set(Arc::downgrade(live));
     }
 
     /// Says what was folded whenever it is time to, until the end.
@@ -80,7 +102,23 @@ impl Recorder {
     fn record(&self, mut event: NewEvent) {
         event.message = text::line(&event.message, LONGEST_TEXT);
         clean(&mut event.details);
+        self.tell_pages(&event);
         self.store.record(event);
+    }
+
+    /// But for the audit, which is the operators'.
+    fn tell_pages(&self, event: &NewEvent) {
+        let live = self.live.get().and_then(Weak::upgrade).filter(|_| event.category != AUDIT);
+        let Some(live) = live else { return };
+        live.log(&News {
+            timestamp: event.at,
+            event_type: event.kind,
+            category: &event.category,
+            message: &event.message,
+            details: &event.details,
+            container_id: event.container_id.as_deref(),
+            stream_id: event.stream_id.as_deref(),
+        });
     }
 
     /// An operator has changed something.

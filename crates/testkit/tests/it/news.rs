@@ -91,6 +91,14 @@ async fn a_page_gets_everything_once_and_then_what_changes() {
     assert_eq!(told, shown);
     let next = page.next().await;
     assert!(next.data["streams"][ID].get("infohash").is_none(), "only what changes: {next:?}");
+    // What happened was told when it did, and as the history has it.
+    let mut log = Page::open(&app, "", &format!("Last-Event-ID: {}\r\n", first.id)).await;
+    let opened = log
+        .until("that the stream began", |news| news.kind == "log" && news.data["category"] == "started")
+        .await;
+    let mut kept = get(app.address(), "/events?category=started").await.json().await[0].clone();
+    kept.as_object_mut().expect("an event").remove("id");
+    assert_eq!(opened.data, kept);
     drop(viewer);
     page.until("that nobody watches", |news| news.data["streams"][ID]["client_count"] == 0).await;
     assert!(app.app.relay.end(&app.app.relay.sessions()[0].key, EndReason::Looping));
