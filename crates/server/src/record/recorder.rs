@@ -102,6 +102,8 @@ impl Recorder {
     fn record(&self, mut event: NewEvent) {
         event.message = text::line(&event.message, LONGEST_TEXT);
         clean(&mut event.details);
+        // As exactly as the store keeps it.
+        event.at = Timestamp::from_microsecond(event.at.as_microsecond()).unwrap_or(event.at);
         self.tell_pages(&event);
         self.store.record(event);
     }
