@@ -131,18 +131,22 @@ async fn network(
 
 /// In a container engines are reached by name, over a network that we are in too.
 fn unshared(config: &Config, ours: &[DockerName]) -> Option<Outcome> {
-    let names = ours.iter().map(DockerName::as_str).collect::<Vec<_>>().join(", ");
-    match &config.fleet.network {
-        Some(wanted) if !ours.contains(wanted) && wanted.as_str() != "host" => Some(Outcome::fault(
-            format!(
-                "DOCKER_NETWORK={} is none of this container's networks ({names}): engines cannot be reached there",
-                wanted.as_str()
-            ),
-            format!(
-                "set DOCKER_NETWORK to one of these, or put this container into {} as well (`networks` in Compose)",
-                wanted.as_str()
-            ),
-        )),
+    let names = match ours {
+        [] => "none with names".to_owned(),
+        ours => ours.iter().map(DockerName::as_str).collect::<Vec<_>>().join(", "),
+    };
+    match config.fleet.network.as_ref().map(DockerName::as_str) {
+        Some(wanted) if wanted != "host" && !ours.iter().any(|one| one.as_str() == wanted) => {
+            Some(Outcome::fault(
+                format!(
+                    "DOCKER_NETWORK={wanted} is none of this container's networks ({names}): engines cannot be reached there"
+                ),
+                format!(
+                    "put this container into {wanted} as well (`networks` in Compose), or set DOCKER_NETWORK to a network that \
+                 it is in"
+                ),
+            ))
+        }
         None if ours.is_empty() => Some(Outcome::fault(
             "this container is in no network in which engines could be reached by name: Docker's default one has no names",
             "start it with --network acemux (after `docker network create acemux`), or use the Compose file",

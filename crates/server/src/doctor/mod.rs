@@ -10,7 +10,7 @@
 //! ```
 //!
 //! It changes nothing, and it works beside a running service: the data directory is not locked, and a port that the
-//! service has is asked who has it. What it sees of the world comes from [`probes`], so that tests can show it every fault.
+//! service has is asked who has it. What it sees of the world comes from `probes`, so that tests can show it every fault.
 //! No value of a setting is printed that could be a secret.
 
 mod docker;

@@ -226,6 +226,7 @@ async fn a_network_that_is_not_there_or_not_ours_is_named() {
     is_fault(Fake { networks: 2, ..Fake::default() }, &wanted, &["2 networks have the name tv"]).await;
     let inside = |own| Fake { own_networks: Some(own), ..Fake::default() };
     is_fault(inside(vec!["a", "b"]), &wanted, &["none of this container's networks (a, b)"]).await;
+    is_fault(inside(vec![]), &wanted, &["networks (none with names)", "put this container into tv"]).await;
     is_fine(inside(vec!["a", "tv"]), &wanted).await;
     is_fine(inside(vec!["a"]), &[]).await;
     is_fault(inside(vec![]), &[], &["in no network", "--network acemux"]).await;
