@@ -167,6 +167,7 @@ fn check(flags: &ServeFlags) -> Exit {
         Ok((config, written)) => {
             config.warnings(&written).iter().for_each(|warning| eprintln!("warning: {warning}"));
             println!("the settings can be used");
+            Config::moved(&written).iter().for_each(|sentence| println!("{sentence}"));
             Exit::Success
         }
         Err(exit) => exit,

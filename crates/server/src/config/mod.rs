@@ -6,6 +6,7 @@
 mod format;
 mod mask;
 mod memory;
+mod moved;
 mod page;
 mod problem;
 mod raw;
@@ -51,5 +52,11 @@ impl Config {
     /// What deserves a warning, though it is accepted.
     pub fn warnings(&self, written: &Written) -> Vec<String> {
         warning::all(written, self)
+    }
+
+    /// Where the constants went that the deployment guide edits in a file of the reference's, when such a file lies in the
+    /// working directory.
+    pub fn moved(written: &Written) -> Vec<String> {
+        moved::constants(Path::new("."), written)
     }
 }

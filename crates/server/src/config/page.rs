@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::format::Secrecy;
 use super::mask::masked;
 use super::raw::{Entry, Origin, Written};
-use super::setting::Item;
+use super::setting::{Applies, Item};
 use super::settings::ignored::{self, IGNORED, Ignored};
 use super::settings::service::API_KEY;
 use super::settings::{GROUPS, all};
@@ -76,7 +76,10 @@ pub fn settings_page() -> String {
         heading(&mut page, group.title);
         for item in group.items {
             let default = item.default().map(|default| format!("`{default}`")).unwrap_or_default();
-            line(&mut page, format_args!("| `{}` | {default} | {} |", item.name(), meaning(*item)));
+            line(
+                &mut page,
+                format_args!("| `{}` | {default} | {}{} |", item.name(), meaning(*item), at_once(*item)),
+            );
         }
     }
     heading(&mut page, ignored::TITLE);
@@ -84,6 +87,13 @@ pub fn settings_page() -> String {
         line(&mut page, format_args!("| `{name}` |  | {why} |"));
     }
     page
+}
+
+fn at_once(item: &dyn Item) -> &'static str {
+    match item.about().applies {
+        Applies::AtOnce => " Can be changed while the service runs.",
+        Applies::FromTheNextStart => "",
+    }
 }
 
 fn meaning(item: &dyn Item) -> String {

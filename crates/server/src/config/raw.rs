@@ -110,6 +110,14 @@ impl Written {
         written
     }
 
+    /// What these lines of a `.env` file say.
+    #[cfg(test)]
+    pub(super) fn from_dot_env(text: &str) -> Self {
+        let mut written = Self::default();
+        written.add_dot_env(text);
+        written
+    }
+
     /// What was written for this setting.
     pub(super) fn entry(&self, item: &dyn Item) -> Option<&Entry> {
         self.entries.get(item.name())
@@ -210,8 +218,12 @@ impl Written {
             Err(error) if error.kind() == ErrorKind::NotFound => return,
             Err(error) => return self.file_problem(path, &format!("a readable file ({error})")),
         };
+        self.add_dot_env(&text);
+    }
+
+    fn add_dot_env(&mut self, text: &str) {
         // Editors on Windows begin a file with a byte order mark.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (index, line) in text.lines().enumerate() {
             let origin = Origin::DotEnv(index + 1);
             match dot_env_line(line) {
@@ -311,7 +323,7 @@ fn readable_by_all(name: &str, path: &str) -> Option<String> {
 }
 
 /// The size is enforced while reading: not everything that can be opened tells its length.
-fn read_small(path: &Path) -> io::Result<String> {
+pub(super) fn read_small(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let read = File::open(path)?.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
     if read as u64 > LARGEST_FILE { Err(io::Error::other("larger than 1 MiB")) } else { Ok(text) }
@@ -364,7 +376,8 @@ fn scalar(value: &toml::Value) -> Option<String> {
 mod tests {
     use std::os::unix::ffi::OsStrExt as _;
 
-    use super::super::settings::service::{API_KEY, APP_PORT};
+    use super::super::settings::service::{API_KEY, APP_HOST, APP_PORT, DB_PATH};
+    use super::super::settings::streams::STREAM_BUFFER_SIZE;
     use super::super::settings::viewers::MAX_VIEWERS;
     use super::*;
 
@@ -399,6 +412,28 @@ mod tests {
         let entry = |item: &dyn Item| written.entry(item).cloned().unwrap();
         assert_eq!(entry(&APP_PORT), Entry { value: "9000".into(), origin: Origin::DotEnv(1) });
         assert_eq!(entry(&MAX_VIEWERS), Entry { value: "7".into(), origin: Origin::DotEnv(3) });
+    }
+
+    #[test]
+    fn a_comment_after_a_value_is_none_of_it_wherever_it_stands() {
+        let value = |written: &Written, item: &dyn Item| written.entry(item).unwrap().value.clone();
+        let product = "8 * 1024 * 1024";
+        let environment = Written::from_pairs([("STREAM_BUFFER_SIZE", "8 * 1024 * 1024  # 8 MB")]);
+        let dot_env = dot_env(b"STREAM_BUFFER_SIZE = 8 * 1024 * 1024\t# 8 MB\nAPP_HOST=\"all # x\"\n");
+        let mut file = Written::default();
+        file.add_toml(
+            Path::new("acemux.toml"),
+            &"stream_buffer_size = \"8 * 1024 * 1024 # 8 MB\"".parse().unwrap(),
+        );
+        for written in [&environment, &dot_env, &file] {
+            assert_eq!(value(written, &STREAM_BUFFER_SIZE), product);
+            assert_eq!(written.get(&STREAM_BUFFER_SIZE), 8 << 20);
+        }
+        assert_eq!(value(&dot_env, &APP_HOST), "all");
+        // In a text it may be meant.
+        let texts = Written::from_pairs([("API_KEY", "a #key"), ("DB_PATH", "a #b"), ("APP_PORT", "# none")]);
+        assert_eq!((value(&texts, &API_KEY), value(&texts, &DB_PATH)), ("a #key".into(), "a #b".into()));
+        assert_eq!(texts.entry(&APP_PORT), None);
     }
 
     #[test]

@@ -5,24 +5,54 @@ use std::time::Duration;
 use super::setting::Item;
 use super::*;
 
+/// Every assignment that the deployment guide prints, as it prints it, with what it means here.
+const GUIDE: [(&str, fn(&Config) -> bool); 16] = [
+    ("MIN_REPLICAS=3", |config| config.fleet.min_replicas == 3),
+    ("MAX_REPLICAS=20", |config| config.fleet.max_replicas == 20),
+    // Everybody knows it.
+    ("API_KEY=your-secure-key", |config| config.api_key.is_none()),
+    ("EMPTY_STREAM_TIMEOUT = 30  # Seconds to wait for initial data", |config| {
+        config.streams.empty_stream_timeout == Duration::from_secs(30)
+    }),
+    ("STREAM_IDLE_TIMEOUT = 300  # Seconds before cleanup (5 minutes)", |config| {
+        config.streams.idle_timeout == Duration::from_mins(5)
+    }),
+    ("STREAM_BUFFER_SIZE = 4 * 1024 * 1024  # 4 MB", |config| config.streams.buffer_bytes == 4 << 20),
+    ("COPY_CHUNK_SIZE = 64 * 1024  # 64 KB", |config| config.streams.chunk_bytes == 64 << 10),
+    ("ENGINE_SELECTION_TIMEOUT = 5  # Seconds", |config| {
+        config.engines.selection_timeout == Duration::from_secs(5)
+    }),
+    // Without meaning here.
+    ("ENGINE_CACHE_TTL = 2  # Seconds", |_| true),
+    ("MAX_STREAMS_PER_ENGINE = 10  # Maximum per engine", |config| {
+        config.engines.max_streams_per_engine == 10
+    }),
+    ("MAX_REPLICAS=50", |config| config.fleet.max_replicas == 50),
+    ("STREAM_IDLE_TIMEOUT = 120  # 2 minutes", |config| {
+        config.streams.idle_timeout == Duration::from_mins(2)
+    }),
+    ("STREAM_BUFFER_SIZE = 8 * 1024 * 1024  # 8 MB", |config| config.streams.buffer_bytes == 8 << 20),
+    // More than 64 KiB gains nothing.
+    ("COPY_CHUNK_SIZE = 128 * 1024  # 128 KB", |config| config.streams.chunk_bytes == 64 << 10),
+    ("STREAM_BUFFER_SIZE = 2 * 1024 * 1024  # 2 MB", |config| config.streams.buffer_bytes == 2 << 20),
+    ("COPY_CHUNK_SIZE = 32 * 1024  # 32 KB", |config| config.streams.chunk_bytes == 32 << 10),
+];
+
 #[test]
-fn the_values_of_the_deployment_guide_are_accepted() {
-    let pairs = [
-        ("MIN_REPLICAS", "3"),
-        ("MAX_REPLICAS", "50"),
-        ("API_KEY", "your-secure-key"),
-        ("EMPTY_STREAM_TIMEOUT", "30"),
-        ("STREAM_IDLE_TIMEOUT", "120"),
-        ("STREAM_BUFFER_SIZE", "4194304"),
-        ("COPY_CHUNK_SIZE", "131072"),
-        ("ENGINE_SELECTION_TIMEOUT", "5"),
-        ("ENGINE_CACHE_TTL", "2"),
-        ("MAX_STREAMS_PER_ENGINE", "10"),
-    ];
-    let config = Config::from_pairs(pairs).unwrap();
-    assert_eq!(config.engines.max_streams_per_engine, 10);
-    assert_eq!(config.streams.chunk_bytes, 64 * 1024);
-    assert_eq!(config.streams.idle_timeout, Duration::from_mins(2));
+fn every_assignment_of_the_deployment_guide_means_what_it_says_wherever_it_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("acemux.toml");
+    for (line, is_meant) in GUIDE {
+        let (name, value) = line.split_once('=').unwrap();
+        let name = name.trim();
+        let in_environment = Config::from_pairs([(name, value)]).unwrap();
+        let in_dot_env = resolve::resolve(&Written::from_dot_env(line)).unwrap();
+        std::fs::write(&file, format!("{} = {value:?}\n", name.to_lowercase())).unwrap();
+        let (in_file, _) = Config::load(Some(&file), &[]).unwrap();
+        for (place, config) in [("environment", in_environment), (".env", in_dot_env), ("file", in_file)] {
+            assert!(is_meant(&config), "{line} in {place}");
+        }
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ settings! { "Streams":
     STREAM_BUFFER_SIZE: Setting<usize> = new(&Sizes::from(1 << 20), || 32 << 20);
 
     /// All streams' history together; 25 % of the cgroup's or machine's memory, at least 64 MiB. When short, every
-    /// history shrinks evenly, down to 4 MiB.
+    /// history shrinks evenly, down to 4 MiB each.
     STREAM_MEMORY: Optional<usize> = new(&Sizes::from(LEAST_RING))
         .meant(|config| Some(show_size(config.streams.memory)));
 
