@@ -167,7 +167,9 @@ fn check(flags: &ServeFlags) -> Exit {
         Ok((config, written)) => {
             config.warnings(&written).iter().for_each(|warning| eprintln!("warning: {warning}"));
             println!("the settings can be used");
-            Config::moved(&written).iter().for_each(|sentence| println!("{sentence}"));
+            for sentence in Config::moved(&written) {
+                println!("{sentence}");
+            }
             Exit::Success
         }
         Err(exit) => exit,

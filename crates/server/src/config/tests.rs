@@ -5,8 +5,11 @@ use std::time::Duration;
 use super::setting::Item;
 use super::*;
 
+/// Whether the settings are what an assignment means.
+type IsMeant = fn(&Config) -> bool;
+
 /// Every assignment that the deployment guide prints, as it prints it, with what it means here.
-const GUIDE: [(&str, fn(&Config) -> bool); 16] = [
+const GUIDE: [(&str, IsMeant); 16] = [
     ("MIN_REPLICAS=3", |config| config.fleet.min_replicas == 3),
     ("MAX_REPLICAS=20", |config| config.fleet.max_replicas == 20),
     // Everybody knows it.
