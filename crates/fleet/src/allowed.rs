@@ -280,6 +280,19 @@ impl Deref for Labels {
     }
 }
 
+/// The reference's.
+impl Default for OperatorLabel {
+    fn default() -> Self {
+        Self { name: "orchestrator.managed".to_owned(), value: "acestream".to_owned() }
+    }
+}
+
+impl fmt::Display for OperatorLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name, self.value)
+    }
+}
+
 impl FromStr for OperatorLabel {
     type Err = InvalidLabel;
 
@@ -549,7 +562,8 @@ mod tests {
 
     #[test]
     fn the_operators_label_is_one_line_of_a_name_that_is_not_ours() {
-        assert!("orchestrator.managed=acestream".parse::<OperatorLabel>().is_ok());
+        let default = OperatorLabel::default();
+        assert_eq!(default.to_string().parse(), Ok(default));
         assert!("a=".parse::<OperatorLabel>().is_ok());
         for wrong in [
             "a=b\nc=d",

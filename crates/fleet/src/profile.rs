@@ -105,6 +105,9 @@ impl Platform {
 }
 
 impl Variant {
+    /// All of them, with their names as in `ENGINE_VARIANT`.
+    pub const NAMED: [(&'static str, Self); 10] = VARIANTS;
+
     /// What a machine gets that names none. The closed engine's ARM builds are repackaged Android code that fails on
     /// 16 KiB pages (Raspberry Pi 5); the open engine has images for both ARMs.
     pub fn default_for(platform: Platform) -> Self {

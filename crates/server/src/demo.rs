@@ -33,7 +33,7 @@ pub fn config(engines: &[SimEngine], port: u16) -> Result<Config, Problems> {
     ];
     let (mut config, written) = Config::load(None, &flags)?;
     // Whoever tries it has no key, and it keeps none.
-    if written.entry("OPERATOR_WITHOUT_KEY").is_none() {
+    if !written.says_who_needs_no_key() {
         config.without_key = WithoutKey::Loopback;
     }
     Ok(config)

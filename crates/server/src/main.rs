@@ -213,6 +213,9 @@ fn check(flags: &ServeFlags) -> Exit {
         Ok((config, written)) => {
             config.warnings(&written).iter().for_each(|warning| eprintln!("warning: {warning}"));
             println!("the settings can be used");
+            for sentence in Config::moved(&written) {
+                println!("{sentence}");
+            }
             Exit::Success
         }
         Err(exit) => exit,

@@ -79,6 +79,19 @@ fn settings_that_cannot_be_used_end_with_64_and_are_all_named() {
 }
 
 #[test]
+fn a_check_tells_where_the_constants_of_the_reference_went() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let proxy = folder.path().join("app/services/proxy");
+    std::fs::create_dir_all(&proxy).expect("a folder");
+    std::fs::write(proxy.join("config.py"), "STREAM_BUFFER_SIZE = 8 * 1024 * 1024  # 8 MB\n")
+        .expect("a file");
+    let output = acemux(&["config", "check"], &[]).current_dir(&folder).output().expect("the binary runs");
+    let said = text(&output.stdout);
+    assert!(said.contains("write STREAM_BUFFER_SIZE=8 * 1024 * 1024 into .env"), "{said}");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn good_settings_are_checked_and_shown_with_their_source() {
     let good = [("APP_PORT", "8123"), ("API_KEY", "a-long-and-secret-key")];
     assert_eq!(run(&["config", "check"], &good).status.code(), Some(0));

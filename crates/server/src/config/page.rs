@@ -1,14 +1,16 @@
-//! The settings as people read them: `config show`, `docs/settings.md` and `.env.example`, all from the one table.
+//! The settings as people read them: `config show`, `docs/settings.md` and `.env.example`, all from the one list.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::Config;
+use super::format::Secrecy;
 use super::mask::masked;
-use super::raw::{Origin, Written};
-use super::table::{Effect, Kind, SETTINGS, Setting};
-use super::value::show_size;
+use super::raw::{Entry, Origin, Written};
+use super::setting::{Applies, Item};
+use super::settings::ignored::{self, IGNORED, Ignored};
+use super::settings::service::API_KEY;
+use super::settings::{GROUPS, all};
 
 /// One line of `config show`.
 #[derive(Debug, Serialize)]
@@ -17,14 +19,14 @@ struct Row {
     /// A secret's is masked.
     value: Option<String>,
     origin: String,
-    default: Option<&'static str>,
+    default: Option<String>,
 }
 
 /// Every setting with its value, where it comes from, and its default.
 pub fn show(written: &Written) -> String {
     let mut page = String::new();
     for Row { name, value, origin, default } in rows(written) {
-        let (value, default) = (value.as_deref().unwrap_or("none"), default.unwrap_or("none"));
+        let (value, default) = (value.as_deref().unwrap_or("none"), default.as_deref().unwrap_or("none"));
         line(&mut page, format_args!("{name:<38} {value:<28} {origin:<14} default {default}"));
     }
     page
@@ -38,70 +40,65 @@ pub fn show_json(written: &Written) -> String {
 
 fn rows(written: &Written) -> impl Iterator<Item = Row> {
     let config = super::resolve::resolve(written).ok();
-    let shown = SETTINGS.iter().filter(|(_, setting)| !matches!(setting.effect, Effect::Ignored(_)));
-    shown.map(move |(_, setting)| {
-        let default = Some(setting.default).filter(|default| !default.is_empty());
-        let meant = || config.as_ref().and_then(|config| computed(setting, config));
-        let (value, origin) = match written.entry(setting.name) {
-            Some(entry) if matches!(setting.kind, Kind::Secret | Kind::Proxy) => {
-                (Some("***".into()), &entry.origin)
-            }
-            Some(entry) => (Some(masked(&entry.value)), &entry.origin),
-            None => (meant().or_else(|| default.map(str::to_owned)), &Origin::Default),
+    all().map(move |item| {
+        let default = item.default();
+        let meant = || item.about().meant.zip(config.as_ref()).and_then(|(meant, config)| meant(config));
+        let (value, origin) = match written.entry(item) {
+            Some(entry) => (Some(shown(item, entry)), &entry.origin),
+            None => (meant().or_else(|| default.clone()), &Origin::Default),
         };
-        Row { name: setting.name, value, origin: origin.to_string(), default }
+        Row { name: item.name(), value, origin: origin.to_string(), default }
     })
 }
 
-/// The value of what is not written and depends on other settings or on the machine.
-fn computed(setting: &Setting, config: &Config) -> Option<String> {
-    let engines = || config.engines.external.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    match setting.name {
-        "STREAM_MEMORY" => Some(show_size(config.streams.memory)),
-        "MAX_CONNECTIONS" => Some(config.listen.max_connections.to_string()),
-        "MAX_STREAMS_PER_ENGINE" => Some(config.engines.max_streams_per_engine.to_string()),
-        "MIN_REPLICAS" => Some(config.fleet.min_replicas.to_string()),
-        "MIN_FREE_REPLICAS" => Some(config.fleet.min_free_replicas.to_string()),
-        "ENGINES" => Some(engines()).filter(|engines| !engines.is_empty()),
-        _ => None,
+fn shown(item: &dyn Item, entry: &Entry) -> String {
+    match item.kind().secrecy() {
+        Secrecy::Open => masked(&entry.value),
+        Secrecy::Hidden | Secrecy::HiddenOrInAFile => "***".into(),
     }
 }
 
 /// The reference page.
 pub fn settings_page() -> String {
     let mut page = String::from(
-        "# Settings\n\n<!-- Generated from the table in crates/server/src/config/table.rs; a test compares it. -->\n\n\
+        "# Settings\n\n<!-- Generated from crates/server/src/config/settings/; a test compares it. -->\n\n\
          Each is an environment variable, a line of `.env`, or the same name in lower case in `acemux.toml`. Flags win \
          over the environment, the environment over `.env`, `.env` over `acemux.toml`; an empty value is as good as \
          none. Durations: `30`, `30s`, `5m`; \
-         sizes: `65536`, `64 KiB`; ranges: `19000-19999`. `acemux config check` finds every mistake at once, \
+         sizes: `65536`, `64 KiB`; numbers of all kinds may be products: `8 * 1024 * 1024`; ranges: `19000-19999`. What follows ` #` is a comment, except in \
+         texts and keys outside of `.env`. `acemux config check` finds every mistake at once, \
          `acemux config show` prints every value and where it comes from.\n",
     );
-    let mut last = "";
-    for (group, setting) in SETTINGS {
-        if *group != last {
-            line(&mut page, format_args!("\n## {group}\n\n| name | default | meaning |\n|---|---|---|"));
-            last = group;
+    let heading = |page: &mut String, title: &str| {
+        line(page, format_args!("\n## {title}\n\n| name | default | meaning |\n|---|---|---|"));
+    };
+    for group in GROUPS {
+        heading(&mut page, group.title);
+        for item in group.items {
+            let default = item.default().map(|default| format!("`{default}`")).unwrap_or_default();
+            line(
+                &mut page,
+                format_args!("| `{}` | {default} | {}{} |", item.name(), meaning(*item), at_once(*item)),
+            );
         }
-        let default =
-            if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
-        line(
-            &mut page,
-            format_args!("| `{}` | {default} | {}{} |", setting.name, meaning(setting), effect(setting)),
-        );
+    }
+    heading(&mut page, ignored::TITLE);
+    for Ignored { name, why } in IGNORED {
+        line(&mut page, format_args!("| `{name}` |  | {why} |"));
     }
     page
 }
 
-fn meaning(setting: &Setting) -> String {
-    let limit = setting.kind.limit().map(|limit| format!(" ({limit})")).unwrap_or_default();
-    format!("{}{limit}.", setting.meaning.trim_end_matches('.'))
+fn at_once(item: &dyn Item) -> &'static str {
+    match item.about().applies {
+        Applies::AtOnce => " Can be changed while the service runs.",
+        Applies::FromTheNextStart => "",
+    }
 }
 
-fn effect(setting: &Setting) -> &'static str {
-    match setting.effect {
-        Effect::Now | Effect::Alias(_) | Effect::Ignored(_) => "",
-    }
+fn meaning(item: &dyn Item) -> String {
+    let limit = item.kind().limit().map(|limit| format!(" ({limit})")).unwrap_or_default();
+    format!("{}{limit}.", item.about().words.trim_end_matches('.'))
 }
 
 /// A key that everybody knows ([`super::resolve`] takes it for none).
@@ -113,28 +110,30 @@ pub fn env_example() -> String {
         "# Copy to .env and change what you need. What is commented out shows the default.\n\
          # docs/settings.md explains all settings.\n",
     );
-    let mut last = "";
-    let shown = |setting: &Setting| !matches!(setting.effect, Effect::Ignored(_) | Effect::Alias(_));
-    for (group, setting) in SETTINGS.iter().filter(|(_, setting)| shown(setting)) {
-        if *group != last {
-            line(&mut page, format_args!("\n# --- {group} ---"));
-            last = group;
-        }
-        // Shells read the file too, and end a value at a blank.
-        let default = setting.default.replace(' ', "");
-        let (name, meaning) = (setting.name, meaning(setting));
-        match name {
-            // The compose files require one; this one counts as none until it is changed.
-            "API_KEY" => line(
-                &mut page,
-                format_args!(
-                    "\n# {meaning}\n# This one counts as none, because everybody knows it: one is made instead.\n{name}={EXAMPLE_KEY}"
-                ),
-            ),
-            _ => line(&mut page, format_args!("\n# {meaning}\n#{name}={default}")),
+    for group in GROUPS {
+        line(&mut page, format_args!("\n# --- {} ---", group.title));
+        for item in group.items.iter().filter(|item| !item.about().is_alias) {
+            example(&mut page, *item);
         }
     }
     page
+}
+
+fn example(page: &mut String, item: &dyn Item) {
+    let (name, meaning) = (item.name(), meaning(item));
+    if name == API_KEY.name() {
+        // The compose files require one; this one counts as none until it is changed.
+        line(
+            page,
+            format_args!(
+                "\n# {meaning}\n# This one counts as none, because everybody knows it: one is made instead.\n{name}={EXAMPLE_KEY}"
+            ),
+        );
+    } else {
+        // Shells read the file too, and end a value at a blank.
+        let default = item.default().unwrap_or_default().replace(' ', "");
+        line(page, format_args!("\n# {meaning}\n#{name}={default}"));
+    }
 }
 
 fn line(page: &mut String, text: std::fmt::Arguments<'_>) {
@@ -143,6 +142,7 @@ fn line(page: &mut String, text: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Config;
     use super::*;
 
     /// The committed file equals what the table says; `UPDATE_DOCS=1` writes it instead.

@@ -1,6 +1,6 @@
 //! What was written, and where: flags, environment, `.env`, `acemux.toml`. Nothing is interpreted here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
@@ -8,8 +8,15 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::table::{self, Kind, SETTINGS, Setting};
-use super::{Problem, nearest};
+use strsim::levenshtein;
+
+use super::Problem;
+use super::format::Secrecy;
+use super::setting::{Item, Key};
+use super::settings::ignored::{IGNORED, Ignored};
+use super::settings::service::OPERATOR_WITHOUT_KEY;
+use super::settings::{self, all};
+use super::value::without_comment;
 
 /// Largest settings file that is read, in bytes.
 const LARGEST_FILE: u64 = 1024 * 1024;
@@ -56,17 +63,20 @@ impl Origin {
 
 /// One value as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(super) struct Entry {
     /// The text.
-    pub value: String,
+    pub(super) value: String,
     /// Where.
-    pub origin: Origin,
+    pub(super) origin: Origin,
 }
 
 /// Everything that was written.
 #[derive(Clone, Debug, Default)]
 pub struct Written {
+    /// By the settings' names.
     entries: BTreeMap<&'static str, Entry>,
+    /// Names without meaning here that are written.
+    ignored: BTreeSet<&'static str>,
     /// Paths of the files that secrets stand in, by the secret's name.
     secret_files: BTreeMap<&'static str, Entry>,
     pub(super) problems: Vec<Problem>,
@@ -100,9 +110,32 @@ impl Written {
         written
     }
 
+    /// What these lines of a `.env` file say.
+    #[cfg(test)]
+    pub(super) fn from_dot_env(text: &str) -> Self {
+        let mut written = Self::default();
+        written.add_dot_env(text);
+        written
+    }
+
     /// What was written for this setting.
-    pub fn entry(&self, name: &str) -> Option<&Entry> {
-        self.entries.get(name)
+    pub(super) fn entry(&self, item: &dyn Item) -> Option<&Entry> {
+        self.entries.get(item.name())
+    }
+
+    /// Whether somebody decided who needs no key.
+    pub(crate) fn says_who_needs_no_key(&self) -> bool {
+        self.entry(&OPERATOR_WITHOUT_KEY).is_some()
+    }
+
+    /// What this setting means, also when nothing is written.
+    pub(super) fn get<K: Key>(&self, key: &K) -> K::Meaning {
+        key.read(self.entry(key).map(|entry| entry.value.as_str()))
+    }
+
+    /// Whether this name without meaning is written.
+    pub(super) fn has_ignored(&self, ignored: &Ignored) -> bool {
+        self.ignored.contains(ignored.name)
     }
 
     fn add_variable(&mut self, name: &OsStr, value: &OsStr) {
@@ -118,16 +151,21 @@ impl Written {
     /// Unknown names are no error: an environment is full of other programs' variables. An empty value is as good as
     /// none and hides nothing: compose files write `${NAME:-}` for what nobody set.
     fn add(&mut self, name: &str, value: &str, origin: &Origin) {
-        let entry = Entry { value: value.trim().to_owned(), origin: origin.clone() };
+        let value = value.trim();
+        let add = |entries: &mut BTreeMap<_, _>, item: &'static dyn Item, value: &str| {
+            if !value.is_empty() {
+                entries.insert(item.name(), Entry { value: value.to_owned(), origin: origin.clone() });
+            }
+        };
         match named(name) {
-            _ if entry.value.is_empty() => {}
-            Some(Named::Setting(setting)) => {
-                self.entries.insert(setting.name, entry);
+            Some(Named::Setting(item)) if item.kind().is_free() => add(&mut self.entries, item, value),
+            Some(Named::Setting(item)) => add(&mut self.entries, item, without_comment(value)),
+            Some(Named::SecretFile(item)) => add(&mut self.secret_files, item, value),
+            Some(Named::Ignored(ignored)) if !value.is_empty() => {
+                self.ignored.insert(ignored.name);
             }
-            Some(Named::SecretFile(setting)) => {
-                self.secret_files.insert(setting.name, entry);
-            }
-            None => self.notices.extend(typo(name)),
+            None if !value.is_empty() => self.notices.extend(typo(name)),
+            Some(Named::Ignored(_)) | None => {}
         }
     }
 
@@ -180,8 +218,12 @@ impl Written {
             Err(error) if error.kind() == ErrorKind::NotFound => return,
             Err(error) => return self.file_problem(path, &format!("a readable file ({error})")),
         };
+        self.add_dot_env(&text);
+    }
+
+    fn add_dot_env(&mut self, text: &str) {
         // Editors on Windows begin a file with a byte order mark.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (index, line) in text.lines().enumerate() {
             let origin = Origin::DotEnv(index + 1);
             match dot_env_line(line) {
@@ -222,7 +264,7 @@ impl Written {
     }
 
     fn unknown_key(&mut self, key: &str, origin: &Origin) {
-        let known = nearest(key, SETTINGS.iter().map(|(_, setting)| setting.name));
+        let known = nearest(key);
         let accepted = format!("a known key in lower case; the nearest is {}", known.to_ascii_lowercase());
         self.refuse(key, None, origin, &accepted);
     }
@@ -240,23 +282,34 @@ impl Written {
 /// What a name stands for.
 enum Named {
     /// A setting.
-    Setting(&'static Setting),
+    Setting(&'static dyn Item),
     /// The file that a secret stands in.
-    SecretFile(&'static Setting),
+    SecretFile(&'static dyn Item),
+    /// Something without meaning here.
+    Ignored(&'static Ignored),
 }
 
 fn named(name: &str) -> Option<Named> {
-    if let Some(setting) = table::find(name) {
-        return Some(Named::Setting(setting));
-    }
-    let secret = name.strip_suffix(FILE_SUFFIX).and_then(table::find);
-    secret.filter(|setting| setting.kind == Kind::Secret).map(Named::SecretFile)
+    let setting = settings::find(name).map(Named::Setting);
+    let ignored = || IGNORED.iter().find(|ignored| ignored.name == name).map(Named::Ignored);
+    let secret = || {
+        let secret = name.strip_suffix(FILE_SUFFIX).and_then(settings::find);
+        secret.filter(|item| item.kind().secrecy() == Secrecy::HiddenOrInAFile).map(Named::SecretFile)
+    };
+    setting.or_else(ignored).or_else(secret)
+}
+
+/// The known name that needs the fewest changes to become `word`.
+fn nearest(word: &str) -> &'static str {
+    let word = word.to_ascii_uppercase();
+    let known = all().map(Item::name).chain(IGNORED.iter().map(|ignored| ignored.name));
+    known.min_by_key(|name| levenshtein(&word, name)).unwrap_or_default()
 }
 
 /// A variable that is none of ours but looks as if it were meant to be.
 fn typo(name: &str) -> Option<String> {
-    let known = nearest(name, SETTINGS.iter().map(|(_, setting)| setting.name));
-    if name.len() >= SHORTEST_TYPO && strsim::levenshtein(name, known) <= 2 {
+    let known = nearest(name);
+    if name.len() >= SHORTEST_TYPO && levenshtein(name, known) <= 2 {
         return Some(format!("{name} is no setting; the nearest is {known}"));
     }
     let ours = name.starts_with("ACEXY_") || name.starts_with("ACE_") || name.starts_with("ACEMUX_");
@@ -270,7 +323,7 @@ fn readable_by_all(name: &str, path: &str) -> Option<String> {
 }
 
 /// The size is enforced while reading: not everything that can be opened tells its length.
-fn read_small(path: &Path) -> io::Result<String> {
+pub(super) fn read_small(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let read = File::open(path)?.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
     if read as u64 > LARGEST_FILE { Err(io::Error::other("larger than 1 MiB")) } else { Ok(text) }
@@ -323,6 +376,9 @@ fn scalar(value: &toml::Value) -> Option<String> {
 mod tests {
     use std::os::unix::ffi::OsStrExt as _;
 
+    use super::super::settings::service::{API_KEY, APP_HOST, APP_PORT, DB_PATH};
+    use super::super::settings::streams::STREAM_BUFFER_SIZE;
+    use super::super::settings::viewers::MAX_VIEWERS;
     use super::*;
 
     fn dot_env(text: &[u8]) -> Written {
@@ -353,9 +409,31 @@ mod tests {
     #[test]
     fn dot_env_may_come_from_windows_and_names_its_lines() {
         let written = dot_env(b"\xef\xbb\xbfAPP_PORT=9000\r\n\r\nMAX_VIEWERS=7\r\n");
-        let entry = |name| written.entry(name).cloned().unwrap();
-        assert_eq!(entry("APP_PORT"), Entry { value: "9000".into(), origin: Origin::DotEnv(1) });
-        assert_eq!(entry("MAX_VIEWERS"), Entry { value: "7".into(), origin: Origin::DotEnv(3) });
+        let entry = |item: &dyn Item| written.entry(item).cloned().unwrap();
+        assert_eq!(entry(&APP_PORT), Entry { value: "9000".into(), origin: Origin::DotEnv(1) });
+        assert_eq!(entry(&MAX_VIEWERS), Entry { value: "7".into(), origin: Origin::DotEnv(3) });
+    }
+
+    #[test]
+    fn a_comment_after_a_value_is_none_of_it_wherever_it_stands() {
+        let value = |written: &Written, item: &dyn Item| written.entry(item).unwrap().value.clone();
+        let product = "8 * 1024 * 1024";
+        let environment = Written::from_pairs([("STREAM_BUFFER_SIZE", "8 * 1024 * 1024  # 8 MB")]);
+        let dot_env = dot_env(b"STREAM_BUFFER_SIZE = 8 * 1024 * 1024\t# 8 MB\nAPP_HOST=\"all # x\"\n");
+        let mut file = Written::default();
+        file.add_toml(
+            Path::new("acemux.toml"),
+            &"stream_buffer_size = \"8 * 1024 * 1024 # 8 MB\"".parse().unwrap(),
+        );
+        for written in [&environment, &dot_env, &file] {
+            assert_eq!(value(written, &STREAM_BUFFER_SIZE), product);
+            assert_eq!(written.get(&STREAM_BUFFER_SIZE), 8 << 20);
+        }
+        assert_eq!(value(&dot_env, &APP_HOST), "all");
+        // In a text it may be meant.
+        let texts = Written::from_pairs([("API_KEY", "a #key"), ("DB_PATH", "a #b"), ("APP_PORT", "# none")]);
+        assert_eq!((value(&texts, &API_KEY), value(&texts, &DB_PATH)), ("a #key".into(), "a #b".into()));
+        assert_eq!(texts.entry(&APP_PORT), None);
     }
 
     #[test]
@@ -379,8 +457,8 @@ mod tests {
         let mut written = dot_env(b"APP_PORT=1\nAPI_KEY=from-dot-env\n");
         written.add("APP_PORT", "2", &Origin::Environment);
         written.add("API_KEY", " ", &Origin::Environment);
-        assert_eq!(written.entry("APP_PORT").unwrap().value, "2");
-        assert_eq!(written.entry("API_KEY").unwrap().value, "from-dot-env");
+        assert_eq!(written.entry(&APP_PORT).unwrap().value, "2");
+        assert_eq!(written.entry(&API_KEY).unwrap().value, "from-dot-env");
     }
 
     #[test]
@@ -402,7 +480,7 @@ mod tests {
             written.add("API_KEY", "from-value", &value_from);
             written.add("API_KEY_FILE", path, &file_from);
             written.read_secret_files();
-            (written.entry("API_KEY").unwrap().value.clone(), written.problems.len())
+            (written.entry(&API_KEY).unwrap().value.clone(), written.problems.len())
         };
         assert_eq!(key(Origin::DotEnv(1), Origin::Environment), ("from-file".into(), 0));
         assert_eq!(key(Origin::Environment, Origin::DotEnv(1)), ("from-value".into(), 0));

@@ -71,9 +71,9 @@ impl ListenHost {
 /// Longest duration that is accepted. Deadlines are sums of durations and must not overflow.
 const LONGEST: Duration = Duration::from_hours(365 * 24);
 
-/// `30`, `30s`, `250ms`, `5m`, `1h`: a bare number is seconds. At most a year.
+/// `30`, `30s`, `250ms`, `5m`, `1h`, `5 * 60`: a bare number is seconds. At most a year.
 pub fn duration(text: &str) -> Option<Duration> {
-    let (number, unit) = split_unit(text)?;
+    let (number, unit) = product(text)?;
     let seconds = match unit {
         "" | "s" => 1.0,
         "ms" => 0.001,
@@ -84,9 +84,10 @@ pub fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number * seconds).ok().filter(|duration| *duration <= LONGEST)
 }
 
-/// `65536`, `64 KiB`, `4MiB`, `512m`, `2g`: a bare number is bytes, a single letter is binary as Docker has it.
+/// `65536`, `64 KiB`, `4MiB`, `512m`, `2g`, `8 * 1024 * 1024`: a bare number is bytes, a single letter is binary as Docker
+/// has it.
 pub fn size(text: &str) -> Option<usize> {
-    let (number, unit) = split_unit(text)?;
+    let (number, unit) = product(text)?;
     let bytes: f64 = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,
         "k" | "kib" => 1024.0,
@@ -107,9 +108,15 @@ pub fn size(text: &str) -> Option<usize> {
     (total <= 9_007_199_254_740_992.0).then_some(total.round() as usize)
 }
 
+/// A whole number: `12`, `3 * 4`.
+pub fn whole(text: &str) -> Option<usize> {
+    let factors = text.split('*').map(|factor| factor.trim().parse::<usize>().ok());
+    factors.reduce(|product, factor| product?.checked_mul(factor?)).flatten()
+}
+
 /// `1.5` as billionths: more than 0, at most a thousand.
 pub fn decimal(text: &str) -> Option<i64> {
-    let number: f64 = text.parse().ok()?;
+    let (number, "") = product(text)? else { return None };
     #[expect(clippy::cast_possible_truncation, reason = "at most 10^12")]
     (number > 0.0 && number <= 1000.0).then_some((number * 1e9).round() as i64)
 }
@@ -177,6 +184,23 @@ pub fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty())
 }
 
+/// What stands before a comment: a `#` at the beginning or after a blank, as shells and `.env` files have it.
+pub fn without_comment(text: &str) -> &str {
+    let begins = |at: &usize| text[..*at].chars().next_back().is_none_or(char::is_whitespace);
+    let comment = text.match_indices('#').map(|(at, _)| at).find(begins);
+    comment.map_or(text, |at| &text[..at]).trim()
+}
+
+/// The product of numbers that are not negative, and their unit: `8 * 1024 * 1024`, `4 * 64 KiB`. One factor at most has
+/// a unit, because a product of two is no size and no duration.
+fn product(text: &str) -> Option<(f64, &str)> {
+    text.split('*').try_fold((1.0, ""), |(product, unit), factor| {
+        let (number, own) = split_unit(factor.trim())?;
+        let unit = if unit.is_empty() { own } else { Some(unit).filter(|_| own.is_empty())? };
+        Some((product * number, unit))
+    })
+}
+
 /// A number that is not negative, and what follows it.
 fn split_unit(text: &str) -> Option<(f64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -195,7 +219,11 @@ mod tests {
         assert_eq!(duration("5m"), Some(Duration::from_mins(5)));
         assert_eq!(duration("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(duration("0.5"), Some(Duration::from_millis(500)));
-        for wrong in ["", "s", "-1", "5 minutes", "1e9", "∞", "8761h", "99999999999999999999"] {
+        assert_eq!(duration("5 * 60"), duration("5m"));
+        assert_eq!(duration("2*30s"), duration("60"));
+        for wrong in
+            ["", "s", "-1", "5m * 5m", "5 *", "5 minutes", "1e9", "∞", "8761h", "99999999999999999999"]
+        {
             assert_eq!(duration(wrong), None, "{wrong}");
         }
     }
@@ -207,8 +235,47 @@ mod tests {
         assert_eq!(size("4MiB"), Some(4 << 20));
         assert_eq!(size("512m"), Some(512 << 20));
         assert_eq!(size("1.5k"), Some(1536));
-        for wrong in ["", "-1", "10T", "1.5x", "9999999999999999999999"] {
+        assert_eq!(size("8 * 1024 * 1024"), Some(8 << 20));
+        assert_eq!(size("8*1024*1024"), Some(8 << 20));
+        assert_eq!(size("2 * 64 KiB"), Some(128 << 10));
+        for wrong in [
+            "8 ** 2",
+            "* 8",
+            "8 * * 8",
+            "1 KiB * 1 KiB",
+            "8 * -1",
+            "8 x 8",
+            "",
+            "-1",
+            "10T",
+            "1.5x",
+            "9999999999999999999999",
+        ] {
             assert_eq!(size(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_may_be_products() {
+        assert_eq!((whole("12"), whole("3 * 4"), whole("3*4")), (Some(12), Some(12), Some(12)));
+        assert_eq!(decimal("0.5 * 3"), Some(1_500_000_000));
+        for wrong in ["", "*", "3 *", "-1", "1.5", "3 KiB", "9999999999 * 9999999999"] {
+            assert_eq!(whole(wrong), None, "{wrong}");
+        }
+        assert_eq!((decimal("1.5 s"), decimal("0"), decimal("1e3")), (None, None, None));
+    }
+
+    #[test]
+    fn a_comment_begins_with_a_sign_of_its_own() {
+        for (text, value) in [
+            ("30", "30"),
+            ("30 # half a minute", "30"),
+            ("30\t# half a minute # more", "30"),
+            ("# nothing", ""),
+            ("30#30", "30#30"),
+            ("\u{fc} # x", "\u{fc}"),
+        ] {
+            assert_eq!(without_comment(text), value);
         }
     }
 

@@ -1,0 +1,63 @@
+//! The service itself: its socket, who may change something, what is logged.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing::Level;
+
+use super::super::format::{Choice, Counts, Durations, FilePath, Host, HostNames, Key, Port};
+use super::super::setting::{Optional, Setting, settings};
+use super::super::{ListenHost, LogFormat, Secret, WithoutKey};
+
+const WITHOUT_KEY: Choice<WithoutKey> =
+    Choice(&[("off", WithoutKey::Nobody), ("loopback", WithoutKey::Loopback)]);
+
+const LEVELS: Choice<Level> = Choice(&[
+    ("error", Level::ERROR),
+    ("warn", Level::WARN),
+    ("info", Level::INFO),
+    ("debug", Level::DEBUG),
+    ("trace", Level::TRACE),
+]);
+
+const FORMATS: Choice<LogFormat> = Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+
+settings! { "Service":
+    /// Address to listen on; all means IPv6 and IPv4.
+    APP_HOST: Setting<ListenHost> = new(&Host, || ListenHost::All);
+
+    /// Port to listen on; 0 picks a free one.
+    APP_PORT: Setting<u16> = new(&Port, || 8000);
+
+    /// Key for pages that change something, at least 16 characters; when not set, one is made beside the database
+    /// (acemux key prints it). API_KEY_FILE names a file to read it from.
+    API_KEY: Optional<Secret<String>> = new(&Key);
+
+    /// Whether, while API_KEY is not set, requests from this machine that came through no proxy need no key: off or
+    /// loopback. Never loopback behind a reverse proxy or tunnel on this machine.
+    OPERATOR_WITHOUT_KEY: Setting<WithoutKey> = new(&WITHOUT_KEY, || WithoutKey::Nobody);
+
+    /// Names by which our pages may be asked for, beside addresses, names without a dot or that nobody can own (.local,
+    /// .lan, .home, .internal, .localdomain, .home.arpa) and the machine's own. Media is answered under every name.
+    ALLOWED_HOSTS: Optional<Vec<String>> = new(&HostNames);
+
+    /// How much is logged, to standard error.
+    LOG_LEVEL: Setting<Level> = new(&LEVELS, || Level::INFO);
+
+    /// How log lines look.
+    LOG_FORMAT: Setting<LogFormat> = new(&FORMATS, || LogFormat::Text);
+
+    /// Longest wait for a request's head, also on an idle connection.
+    HEADER_TIMEOUT: Setting<Duration> = new(&Durations::from_ms(100), || Duration::from_secs(10));
+
+    /// How long a stop waits for connections to end.
+    DRAIN_TIMEOUT: Setting<Duration> = new(&Durations::ANY, || Duration::from_secs(10));
+
+    /// Most connections at a time, viewers and pages together; MAX_VIEWERS and 256 when not set. Idle ones give way to
+    /// new ones, and 64 more are for this machine alone.
+    MAX_CONNECTIONS: Optional<usize> = new(&Counts::from(1))
+        .meant(|config| Some(config.listen.max_connections.to_string()));
+
+    /// Embedded database; its folder is the data directory. :memory: keeps nothing.
+    DB_PATH: Setting<PathBuf> = new(&FilePath, || "./data/acemux.db".into());
+}
