@@ -98,7 +98,8 @@ impl StartFinder {
     /// The programme has changed.
     pub(crate) fn set_program(&mut self, program: &Program) {
         let leading = program.video().or_else(|| program.audio());
-        if leading != self.leading {
+        let place = |stream: Option<Elementary>| stream.map(|stream| (stream.pid, stream.codec));
+        if place(leading) != place(self.leading) {
             *self = Self { leading, ..Self::default() };
         }
         self.streams.clone_from(&program.streams);
