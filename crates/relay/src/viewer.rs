@@ -128,6 +128,8 @@ const NO_FIRST_BYTE: u64 = u64::MAX;
 /// The viewers of one session.
 pub(crate) struct Viewers {
     records: Mutex<BTreeMap<ViewerId, Arc<Record>>>,
+    /// Bytes that those who have left had got.
+    gone: AtomicU64,
     count: watch::Sender<usize>,
     /// When a viewer last left, and whose it was.
     last: Mutex<Option<(Instant, AddressGroup)>>,
@@ -135,7 +137,12 @@ pub(crate) struct Viewers {
 
 impl Default for Viewers {
     fn default() -> Self {
-        Self { records: Mutex::default(), count: watch::Sender::new(0), last: Mutex::default() }
+        Self {
+            records: Mutex::default(),
+            gone: AtomicU64::new(0),
+            count: watch::Sender::new(0),
+            last: Mutex::default(),
+        }
     }
 }
 
@@ -148,6 +155,13 @@ impl Viewers {
         let mut changes = self.count.subscribe();
         changes.mark_changed();
         changes
+    }
+
+    /// Bytes handed to viewers' connections since the session began.
+    pub(crate) fn bytes(&self) -> u64 {
+        let records = self.records.lock();
+        let present = records.values().map(|record| record.bytes.load(Ordering::Relaxed));
+        self.gone.load(Ordering::Relaxed) + present.sum::<u64>()
     }
 
     /// `next` is the chunk that will be written next.
@@ -211,6 +225,7 @@ impl Viewers {
         let mut records = self.records.lock();
         let left = records.remove(&id);
         if let Some(record) = &left {
+            self.gone.fetch_add(record.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
             *self.last.lock() = Some((Instant::now(), record.address.into()));
         }
         self.count.send_replace(records.len());

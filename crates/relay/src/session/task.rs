@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use acemux_media::chunk::Chunk;
+use acemux_media::format::Format;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,8 @@ pub(crate) struct Task {
     interrupted_at: Option<Instant>,
     /// How the source that is to heal the gap goes on.
     healing: Healed,
+    /// What the stream was last said to be.
+    format: Arc<Format>,
     /// What was last said to be wrong.
     told: Option<String>,
     /// Held for its drop: the ring's place in the memory budget.
@@ -104,6 +107,7 @@ impl Task {
             tenant: Tenant::new(&shared),
             interrupted_at: None,
             healing: Healed::ByItself,
+            format: Arc::default(),
             told: None,
             producer: Some(producer),
             relay,
@@ -318,7 +322,6 @@ impl Task {
 
     fn viewers_changed(&mut self) -> Order {
         let count = *self.viewers.borrow_and_update();
-        self.shared.measured(self.ingest.bitrate());
         self.apply(Step::Viewers(count))
     }
 
@@ -466,7 +469,8 @@ mod tests {
             label: "x".into(),
             line: Line::default(),
         };
-        let shared = Shared::new(StreamKey::new("x"), &info, Instant::now(), ring, commands);
+        let shared =
+            Shared::new(StreamKey::new("x"), &info, Instant::now(), ring, commands, Duration::from_secs(5));
         let mut task = Task::new(Arc::clone(&relay.inner), Arc::clone(&shared), producer, inbox, lease);
         let lost = task.apply(Step::Shutdown);
         assert!(matches!(lost, Order::End { .. }));
