@@ -37,6 +37,7 @@ pub mod rounds;
 pub mod sampling;
 pub mod session;
 mod standstill;
+pub mod verdict;
 pub mod viewer;
 
 pub use relay::{Relay, RelayConfig, StreamKey};

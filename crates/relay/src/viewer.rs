@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -100,6 +101,8 @@ pub struct ViewerSnapshot {
     pub skipped_bytes: u64,
     /// Chunks that it has not been given yet.
     pub lag_chunks: u64,
+    /// Media time of the chunk that it was given last; `None` before that, and of who fetches pieces.
+    pub reached: Option<Duration>,
     /// Milliseconds from its request to its first byte.
     pub first_byte_ms: Option<u64>,
 }
@@ -116,12 +119,16 @@ pub(crate) struct Record {
     skips: AtomicU64,
     skipped_bytes: AtomicU64,
     next_chunk: AtomicU64,
+    /// Media time of the chunk before that, in milliseconds.
+    reached_ms: AtomicU64,
     first_byte_ms: AtomicU64,
     leaving: AtomicU8,
     /// Its connection, while it has one of its own.
     line: Mutex<Option<Line>>,
 }
 
+/// Not a time: no chunk yet.
+const NOT_YET: u64 = u64::MAX;
 /// Not a time: no first byte yet.
 const NO_FIRST_BYTE: u64 = u64::MAX;
 
@@ -259,6 +266,7 @@ impl Record {
             skips: AtomicU64::new(0),
             skipped_bytes: AtomicU64::new(0),
             next_chunk: AtomicU64::new(0),
+            reached_ms: AtomicU64::new(NOT_YET),
             first_byte_ms: AtomicU64::new(NO_FIRST_BYTE),
             leaving: AtomicU8::new(LeaveReason::Left as u8),
             line: Mutex::new(Some(line)),
@@ -296,6 +304,9 @@ impl Record {
             skips: self.skips.load(Ordering::Relaxed),
             skipped_bytes: self.skipped_bytes.load(Ordering::Relaxed),
             lag_chunks: if began { next.saturating_sub(self.next_chunk.load(Ordering::Relaxed)) } else { 0 },
+            reached: Some(self.reached_ms.load(Ordering::Relaxed))
+                .filter(|reached| *reached != NOT_YET)
+                .map(Duration::from_millis),
             first_byte_ms: began.then_some(first_byte),
         }
     }
@@ -474,6 +485,8 @@ impl Viewer {
         self.cursor.poll_next(context).map(|read| match read {
             Read::Chunk(chunk) => {
                 self.guard.record.next_chunk.store(chunk.seq + 1, Ordering::Relaxed);
+                let reached = u64::try_from(chunk.media.as_millis()).unwrap_or(NOT_YET);
+                self.guard.record.reached_ms.store(reached, Ordering::Relaxed);
                 Ok(self.hand_over(chunk.bytes))
             }
             Read::Lagged { skipped, prelude } => Ok(self.skipped(skipped, prelude)),

@@ -26,10 +26,11 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use self::gap::Cause;
 use crate::admission::AddressGroup;
 use crate::history::Span;
 use crate::meter::{Counted, Meter, Runway, STREAM_FIGURES};
-use crate::origin::{OpenError, Report, Source, SourceId, SourceStats, Stage, Upstream};
+use crate::origin::{OpenError, Progress, Report, Source, SourceId, SourceStats, Stage, Upstream};
 use crate::output::hls::Packager;
 use crate::output::recording::{Desk, Recording};
 use crate::relay::StreamKey;
@@ -201,6 +202,9 @@ struct Facts {
     started: Option<Timestamp>,
     lingering_since: Option<Instant>,
     format: Arc<Format>,
+    /// How far its start is.
+    progress: Option<Progress>,
+    gap: Option<(Cause, Instant)>,
 }
 
 /// One session at one moment, for pages and metrics.
@@ -239,6 +243,14 @@ pub struct SessionSnapshot {
     pub full_runway: Duration,
     /// What it is; nothing in it before its first tables.
     pub format: Arc<Format>,
+    /// What its start waits for, or waited for last.
+    pub stage: Stage,
+    /// Since the first viewer asked.
+    pub age: Duration,
+    /// Why another source is wanted, and for how long it has been.
+    pub gap: Option<(Cause, Duration)>,
+    /// Media time that has come, since it began.
+    pub media: Duration,
     /// Bytes handed to viewers' connections.
     pub bytes_out: u64,
     /// What the ring holds.
@@ -262,6 +274,8 @@ impl Shared {
             started: None,
             lingering_since: None,
             format: Arc::default(),
+            progress: None,
+            gap: None,
         };
         Arc::new(Self {
             label: first.label.clone(),
@@ -354,6 +368,18 @@ impl Shared {
         self.bitrate.store(bitrate.map_or(0, Bitrate::get), Ordering::Relaxed);
     }
 
+    /// Its start is asked for anew.
+    pub(crate) fn asks(&self, progress: Progress) {
+        self.facts.lock().progress = Some(progress);
+    }
+
+    /// Another source is wanted for this reason, or is no more.
+    pub(crate) fn wants_another(&self, cause: Option<Cause>) {
+        let mut facts = self.facts.lock();
+        let since = facts.gap.map_or_else(Instant::now, |(_, since)| since);
+        facts.gap = cause.map(|cause| (cause, since));
+    }
+
     /// It has shown what it is.
     pub(crate) fn is(&self, format: Arc<Format>) {
         self.facts.lock().format = format;
@@ -416,6 +442,10 @@ impl Shared {
             runway,
             full_runway,
             format: Arc::clone(&facts.format),
+            stage: facts.progress.as_ref().map_or(Stage::Slot, Progress::stage),
+            age: self.opened.elapsed(),
+            gap: facts.gap.map(|(cause, since)| (cause, since.elapsed())),
+            media: Duration::from_millis(self.media.load(Ordering::Relaxed)),
             bytes_out: self.viewers.bytes(),
             ring,
         }

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Attempt, Challenger, Happened};
-use super::gap::SPREAD;
+use super::gap::{Cause, SPREAD};
 use super::ingest::Ingest;
 use super::intake::Intake;
 use super::repeats::Repeats;
@@ -59,6 +59,8 @@ pub(crate) struct Task {
     healing: Healed,
     /// What the stream was last said to be.
     format: Arc<Format>,
+    /// Why another source is wanted, as was last said.
+    cause: Option<Cause>,
     /// What was last said to be wrong.
     told: Option<String>,
     /// Held for its drop: the ring's place in the memory budget.
@@ -108,6 +110,7 @@ impl Task {
             interrupted_at: None,
             healing: Healed::ByItself,
             format: Arc::default(),
+            cause: None,
             told: None,
             producer: Some(producer),
             relay,
@@ -268,6 +271,11 @@ impl Task {
 
     fn apply(&mut self, step: Step) -> Order {
         let order = self.machine.apply(step, self.standing(), Instant::now());
+        let cause = if let State::Recovering(gap) = self.machine.state() { Some(gap.cause) } else { None };
+        if cause != self.cause {
+            self.cause = cause;
+            self.shared.wants_another(cause);
+        }
         let lingering = matches!(self.machine.state(), State::Lingering { .. });
         if lingering != self.shared.lingering_since().is_some() {
             self.shared.lingers(lingering.then(Instant::now));
