@@ -68,6 +68,7 @@ impl Probe {
     }
 
     /// A start point begins with the next packet, or seems to.
+    #[cold]
     pub fn starts(&mut self, media: Duration) {
         if self.last.is_none_or(|last| media.saturating_sub(last) >= SPACING) {
             self.last = Some(media);
@@ -81,6 +82,7 @@ impl Probe {
     }
 
     /// Takes one packet, while it is looked for something.
+    #[cold]
     pub fn take(&mut self, packet: Packet<'_>) {
         if packet.is_scrambled() {
             return;

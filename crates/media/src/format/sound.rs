@@ -40,15 +40,20 @@ struct Frame {
     is_whole: bool,
 }
 
+/// Reads the header that `bytes` begin with.
+type Header = fn(&[u8]) -> Option<Frame>;
+
 /// The first frame in `bytes` that another one follows.
 pub(super) fn find(coding: Coding, bytes: &[u8]) -> Option<Sound> {
-    let header = match coding {
-        Coding::Aac => adts,
-        Coding::MpegAudio => mpeg,
-        Coding::Ac3 | Coding::Eac3 => ac3,
+    let (sync, header): (u8, Header) = match coding {
+        Coding::Aac => (0xff, adts),
+        Coding::MpegAudio => (0xff, mpeg),
+        Coding::Ac3 | Coding::Eac3 => (0x0b, ac3),
         _ => return None,
     };
-    bytes.windows(HEADER).enumerate().find_map(|(at, window)| {
+    // Most bytes begin no header, and a look at one is cheaper than a reader of bits.
+    let mut begin = bytes.windows(HEADER).enumerate().filter(|(_, window)| window.first() == Some(&sync));
+    begin.find_map(|(at, window)| {
         let frame = header(window).filter(|frame| frame.is_whole)?;
         let next = header(bytes.get(at.checked_add(frame.bytes)?..)?)?;
         (next.sound.sample_rate == frame.sound.sample_rate).then_some(frame.sound)
