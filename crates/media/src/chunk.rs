@@ -9,6 +9,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use crate::clock::{Bitrate, MediaClock, Pcr};
+use crate::format::Format;
+use crate::format::probe::Probe;
 use crate::starts::{Mark, Moment, StartFinder, StartKind};
 use crate::ts::align::{Aligner, Alignment};
 use crate::ts::counters::{Counters, Follows, first_counter};
@@ -129,6 +131,7 @@ struct Cutter {
     clock: MediaClock,
     counters: Counters,
     finder: StartFinder,
+    probe: Probe,
     pcr_pid: Option<Pid>,
     stage: Stage,
     buffer: BytesMut,
@@ -240,6 +243,12 @@ impl Chunker {
         self.cutter.clock.bitrate()
     }
 
+    /// What the stream is, as far as it has shown it; of the last source that had a programme. The same allocation as long as
+    /// it is the same.
+    pub fn format(&self) -> &Arc<Format> {
+        self.cutter.probe.format()
+    }
+
     /// What the bytes since the last restart are.
     pub fn verdict(&self) -> Verdict {
         judge(self.aligner.stats())
@@ -280,6 +289,7 @@ impl Cutter {
             clock: MediaClock::default(),
             counters: Counters::default(),
             finder: StartFinder::default(),
+            probe: Probe::default(),
             pcr_pid: None,
             stage: Stage::Seeking,
             buffer: BytesMut::new(),
@@ -344,6 +354,7 @@ impl Cutter {
             && let Some(program) = self.tables.program()
         {
             self.finder.set_program(program);
+            self.probe.set_program(program);
             self.pcr_pid = Some(program.pcr);
         }
     }
@@ -354,7 +365,14 @@ impl Cutter {
             return;
         }
         let media = self.clock.media_time();
-        match self.finder.mark(packet, Moment { media, arrival: now }) {
+        let mark = self.finder.mark(packet, Moment { media, arrival: now });
+        if let Mark::Begins(_) | Mark::Candidate = mark {
+            self.probe.starts(media);
+        }
+        if self.probe.is_looking() {
+            self.probe.take(packet);
+        }
+        match mark {
             Mark::Plain => {}
             Mark::Begins(kind) => self.begin(kind, packet, now, out),
             Mark::Candidate => self.hold(packet, now),

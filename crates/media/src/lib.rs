@@ -13,6 +13,7 @@
 pub mod chunk;
 pub mod clock;
 pub mod continuation;
+pub mod format;
 pub mod hls;
 pub mod starts;
 pub mod ts;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::ts::packet::Packet;
+use crate::ts::packet::{Packet, Pid};
 use crate::ts::psi::{Codec, Elementary, Program};
 use crate::ts::start::{Kind, UnitScan, behind_pes_header};
 
@@ -51,18 +51,31 @@ pub(crate) enum Mark {
     Rejected,
 }
 
+/// What has to be known of a stream with every packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    pid: Pid,
+    codec: Codec,
+}
+
+impl From<Elementary> for Place {
+    fn from(stream: Elementary) -> Self {
+        Self { pid: stream.pid, codec: stream.codec }
+    }
+}
+
 /// Finds start points in one programme.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StartFinder {
     /// The stream that decides: the video, or in radio the audio.
-    leading: Option<Elementary>,
+    leading: Option<Place>,
     /// It has shown itself. One that is only listed decides nothing.
     leading_seen: bool,
     /// What came since it last did.
     without_it: Option<Without>,
     /// Its longest pause so far: a picture every ten seconds is one.
     longest_pause: Duration,
-    streams: Vec<Elementary>,
+    streams: Vec<Place>,
     scan: Option<UnitScan>,
     /// A packet without payload has flagged the access unit to come.
     flagged: bool,
@@ -97,11 +110,11 @@ struct Without {
 impl StartFinder {
     /// The programme has changed.
     pub(crate) fn set_program(&mut self, program: &Program) {
-        let leading = program.video().or_else(|| program.audio());
+        let leading = program.video().or_else(|| program.audio()).map(Place::from);
         if leading != self.leading {
             *self = Self { leading, ..Self::default() };
         }
-        self.streams.clone_from(&program.streams);
+        self.streams = program.streams.iter().copied().map(Place::from).collect();
     }
 
     /// What the next packet means.
@@ -155,7 +168,7 @@ impl StartFinder {
     }
 
     /// The picture has stopped and the sound goes on: who joins is better off with it than with nothing.
-    fn instead(&self, other: Elementary, now: Moment) -> Mark {
+    fn instead(&self, other: Place, now: Moment) -> Mark {
         if other.codec == Codec::Audio {
             self.spaced(StartKind::Audio, AUDIO_SPACING, now)
         } else {

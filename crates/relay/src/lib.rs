@@ -19,20 +19,25 @@
 //!   Every state has a deadline, so a session cannot wait for ever on a peer.
 //! * [`rounds`] says when: all sessions take and give out in the same moments, the busier the process the further apart.
 //! * [`relay`] maps stream keys to sessions. Any number of simultaneous first requests make one session.
+//! * [`history`] is what streams and the process were like, of what [`meter`] makes of their counters once a second.
 //! * [`viewer`] is the right to watch: a guard whose drop gives the place back. [`mod@line`] is all that joins it to its
 //!   connection.
 
 pub mod admission;
 pub mod budget;
 pub mod event;
+pub mod history;
 pub mod line;
+pub mod meter;
 pub mod origin;
 pub mod output;
 pub mod relay;
 pub mod ring;
 pub mod rounds;
+pub mod sampling;
 pub mod session;
 mod standstill;
+pub mod verdict;
 pub mod viewer;
 
 pub use relay::{Relay, RelayConfig, StreamKey};

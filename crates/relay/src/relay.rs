@@ -15,10 +15,12 @@ use tokio_util::task::TaskTracker;
 use crate::admission::{Admission, Refusal, Seat};
 use crate::budget::{Budget, Lease};
 use crate::event::{Event, Observer};
+use crate::history::Span;
 use crate::origin::{Origin, SourceId, Stage};
 use crate::output::hls::{HlsOptions, Tokens};
 use crate::ring::{Ring, RingLimits};
 use crate::rounds::Rounds;
+use crate::sampling::{Sampling, Series};
 use crate::session::state::Timings;
 use crate::session::task::Task;
 use crate::session::{EndReason, Phase, SessionSnapshot, Shared, StartError};
@@ -72,6 +74,9 @@ pub struct RelayConfig {
 /// How often one request may be passed on from a session that ended under it to the next.
 const MOST_MOVES: usize = 3;
 
+/// What players have to play at the beginning when `JOIN_BURST` is short: they collect so much before they begin.
+const LEAST_RUNWAY: Duration = Duration::from_secs(2);
+
 /// Grace of a waiter beyond the session's own deadline: it only fires if that deadline failed to.
 const WAITER_GRACE: Duration = Duration::from_secs(5);
 
@@ -90,6 +95,7 @@ pub(crate) struct Inner {
     pub(crate) stop: CancellationToken,
     pub(crate) totals: Totals,
     pub(crate) rounds: Rounds,
+    pub(crate) sampling: Sampling,
     observer: Arc<dyn Observer>,
     budget: Arc<Budget>,
     admission: Arc<Admission>,
@@ -138,6 +144,7 @@ impl Relay {
             stop: CancellationToken::new(),
             totals: Totals::default(),
             rounds: Rounds::new(Instant::now()),
+            sampling: Sampling::new(Instant::now()),
             sessions: Mutex::default(),
             tasks: TaskTracker::new(),
             hls: Tokens::default(),
@@ -252,6 +259,17 @@ impl Relay {
         &self.inner.totals
     }
 
+    /// What the process was like.
+    pub fn history(&self, span: Span) -> Series {
+        self.inner.sampling.process(span)
+    }
+
+    /// What a stream was like, from its first viewer's request on. It ends with the stream.
+    pub fn history_of(&self, key: &StreamKey, span: Span) -> Option<Series> {
+        let shared = self.inner.sessions.lock().get(key).cloned()?;
+        Some(shared.series(span, self.inner.sampling.began()))
+    }
+
     /// Viewers and waiters at this moment.
     pub fn viewers(&self) -> usize {
         self.inner.admission.taken()
@@ -302,6 +320,7 @@ impl Inner {
         // Not under the lock: a runtime that is ending drops the task at once, and its drop takes the lock.
         if let Some(task) = begun {
             self.tasks.spawn(task.run());
+            self.keep_sampling();
         }
         Ok(guard)
     }
@@ -318,7 +337,8 @@ impl Inner {
         let (producer, ring) = Ring::new(limits);
         lease.is_for(&ring);
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
-        let shared = Shared::new(key.clone(), info, asked, ring, commands);
+        let runway = self.config.join_burst.max(LEAST_RUNWAY);
+        let shared = Shared::new(key.clone(), info, asked, ring, commands, runway);
         sessions.insert(key.clone(), Arc::clone(&shared));
         self.observe(&Event::SessionOpened { key });
         let task = Task::new(Arc::clone(self), Arc::clone(&shared), producer, inbox, lease);
@@ -420,8 +440,13 @@ impl Inner {
         self.observer.observe(event);
     }
 
+    /// Viewers and waiters at this moment.
+    pub(crate) fn viewers(&self) -> usize {
+        self.admission.taken()
+    }
+
     /// Each session once, though it may be known by two keys.
-    fn distinct(&self) -> Vec<Arc<Shared>> {
+    pub(crate) fn distinct(&self) -> Vec<Arc<Shared>> {
         let sessions = self.sessions.lock();
         let own = sessions.iter().filter(|(key, shared)| shared.key() == **key);
         own.map(|(_, shared)| Arc::clone(shared)).collect()

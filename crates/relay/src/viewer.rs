@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -100,6 +101,8 @@ pub struct ViewerSnapshot {
     pub skipped_bytes: u64,
     /// Chunks that it has not been given yet.
     pub lag_chunks: u64,
+    /// Media time of the chunk that it was given last; `None` before that, and of who fetches pieces.
+    pub reached: Option<Duration>,
     /// Milliseconds from its request to its first byte.
     pub first_byte_ms: Option<u64>,
 }
@@ -116,18 +119,24 @@ pub(crate) struct Record {
     skips: AtomicU64,
     skipped_bytes: AtomicU64,
     next_chunk: AtomicU64,
+    /// Media time of the chunk before that, in milliseconds.
+    reached_ms: AtomicU64,
     first_byte_ms: AtomicU64,
     leaving: AtomicU8,
     /// Its connection, while it has one of its own.
     line: Mutex<Option<Line>>,
 }
 
+/// Not a time: no chunk yet.
+const NOT_YET: u64 = u64::MAX;
 /// Not a time: no first byte yet.
 const NO_FIRST_BYTE: u64 = u64::MAX;
 
 /// The viewers of one session.
 pub(crate) struct Viewers {
     records: Mutex<BTreeMap<ViewerId, Arc<Record>>>,
+    /// Bytes that those who have left had got.
+    gone: AtomicU64,
     count: watch::Sender<usize>,
     /// When a viewer last left, and whose it was.
     last: Mutex<Option<(Instant, AddressGroup)>>,
@@ -135,7 +144,12 @@ pub(crate) struct Viewers {
 
 impl Default for Viewers {
     fn default() -> Self {
-        Self { records: Mutex::default(), count: watch::Sender::new(0), last: Mutex::default() }
+        Self {
+            records: Mutex::default(),
+            gone: AtomicU64::new(0),
+            count: watch::Sender::new(0),
+            last: Mutex::default(),
+        }
     }
 }
 
@@ -148,6 +162,13 @@ impl Viewers {
         let mut changes = self.count.subscribe();
         changes.mark_changed();
         changes
+    }
+
+    /// Bytes handed to viewers' connections since the session began.
+    pub(crate) fn bytes(&self) -> u64 {
+        let records = self.records.lock();
+        let present = records.values().map(|record| record.bytes.load(Ordering::Relaxed));
+        self.gone.load(Ordering::Relaxed) + present.sum::<u64>()
     }
 
     /// `next` is the chunk that will be written next.
@@ -211,6 +232,7 @@ impl Viewers {
         let mut records = self.records.lock();
         let left = records.remove(&id);
         if let Some(record) = &left {
+            self.gone.fetch_add(record.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
             *self.last.lock() = Some((Instant::now(), record.address.into()));
         }
         self.count.send_replace(records.len());
@@ -244,6 +266,7 @@ impl Record {
             skips: AtomicU64::new(0),
             skipped_bytes: AtomicU64::new(0),
             next_chunk: AtomicU64::new(0),
+            reached_ms: AtomicU64::new(NOT_YET),
             first_byte_ms: AtomicU64::new(NO_FIRST_BYTE),
             leaving: AtomicU8::new(LeaveReason::Left as u8),
             line: Mutex::new(Some(line)),
@@ -281,6 +304,9 @@ impl Record {
             skips: self.skips.load(Ordering::Relaxed),
             skipped_bytes: self.skipped_bytes.load(Ordering::Relaxed),
             lag_chunks: if began { next.saturating_sub(self.next_chunk.load(Ordering::Relaxed)) } else { 0 },
+            reached: Some(self.reached_ms.load(Ordering::Relaxed))
+                .filter(|reached| *reached != NOT_YET)
+                .map(Duration::from_millis),
             first_byte_ms: began.then_some(first_byte),
         }
     }
@@ -459,6 +485,8 @@ impl Viewer {
         self.cursor.poll_next(context).map(|read| match read {
             Read::Chunk(chunk) => {
                 self.guard.record.next_chunk.store(chunk.seq + 1, Ordering::Relaxed);
+                let reached = u64::try_from(chunk.media.as_millis()).unwrap_or(NOT_YET);
+                self.guard.record.reached_ms.store(reached, Ordering::Relaxed);
                 Ok(self.hand_over(chunk.bytes))
             }
             Read::Lagged { skipped, prelude } => Ok(self.skipped(skipped, prelude)),

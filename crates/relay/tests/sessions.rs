@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use acemux_relay::event::{Event, Observer};
+use acemux_relay::history::Span;
 use acemux_relay::line::Line;
 use acemux_relay::origin::{
     Lack, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage, Tenant, Upstream,
 };
 use acemux_relay::output::hls::{HlsError, HlsOptions, Token};
 use acemux_relay::session::state::Timings;
-use acemux_relay::session::{Phase, StartError};
+use acemux_relay::session::{EndReason, Phase, StartError};
 use acemux_relay::viewer::{Viewer, ViewerInfo};
 use acemux_relay::{Relay, RelayConfig, StreamKey};
 use bytes::Bytes;
@@ -687,4 +688,58 @@ async fn a_start_that_breaks_at_its_first_key_frame_leaves_nothing_before_the_ne
     let (whole, second) = (clip(), keys[1] * PACKET);
     let copies = got.chunks(PACKET).filter(|packet| *packet == &whole[second..second + PACKET]).count();
     assert_eq!(copies, 1, "the key frame that both sent is there once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_and_the_process_say_what_they_are_and_were() {
+    let script = Arc::new(Script::default());
+    // A quarter of a million bytes a second, as the clip plays.
+    script.plays("a", "one", Duration::from_millis(75));
+    let relay = relay(&script);
+    let key = StreamKey::new("a");
+    let mut viewer = join(&relay, "a").await.expect("it plays");
+    sleep(Duration::from_secs(8)).await;
+    let read = next(&mut viewer).await.expect("tables").len() + next(&mut viewer).await.expect("media").len();
+    sleep(Duration::from_secs(1)).await;
+
+    let session = relay.session(&key).expect("it plays");
+    let picture = session.format.picture().expect("it has one");
+    assert_eq!((picture.width, picture.height), (640, 360));
+    let megabits = 1_950_000..2_050_000;
+    assert!(session.bitrate.is_some_and(|rate| megabits.contains(&rate.get())), "{:?}", session.bitrate);
+    assert!(session.arriving.is_some_and(|rate| megabits.contains(&rate.get())), "{:?}", session.arriving);
+    assert!(session.runway.is_some_and(|runway| runway > Duration::from_secs(4)), "{:?}", session.runway);
+    assert_eq!(session.bytes_out, read as u64);
+
+    let read = f64::from(u32::try_from(read).expect("two chunks"));
+    for series in [relay.history(Span::Minutes), relay.history_of(&key, Span::Minutes).expect("it plays")] {
+        let [bytes_in, bytes_out, viewers, last] = series.points.last().expect("it is sampled").1;
+        assert!((240_000.0..260_000.0).contains(&bytes_in.mean), "{bytes_in:?}");
+        assert!(bytes_out.mean >= 0.0 && (viewers.mean - 1.0).abs() < 0.01);
+        assert!(last.mean > 0.9, "one stream, and a reserve: {last:?}");
+        assert!((8..=10).contains(&series.points.len()), "{}", series.points.len());
+        let sent: f32 = series.points.iter().map(|(_, figures)| figures[1].mean).sum();
+        assert!((f64::from(sent) - read).abs() < 2.0, "{sent}");
+    }
+
+    sleep(Duration::from_secs(5)).await;
+    let session = relay.session(&key).expect("it is held");
+    assert!(session.runway.is_some_and(|runway| runway < Duration::from_secs(2)), "{:?}", session.runway);
+    drop(viewer);
+    relay.end(&key, EndReason::Shutdown);
+    sleep(Duration::from_secs(3)).await;
+    assert!(relay.history_of(&key, Span::Minutes).is_none());
+    let process = relay.history(Span::Minutes);
+    let [.., streams] = process.points.last().expect("it goes on").1;
+    assert!(streams.mean < 0.01 && process.points.len() > 14, "{}", process.points.len());
+}
+
+/// The task that samples must not keep what it looks at.
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_is_stopped_samples_no_more() {
+    let script = Arc::new(Script::default());
+    script.plays("a", "one", Duration::from_millis(75));
+    let relay = relay(&script);
+    drop(join(&relay, "a").await.expect("it plays"));
+    tokio::time::timeout(Duration::from_secs(5), relay.shutdown()).await.expect("every task ends");
 }

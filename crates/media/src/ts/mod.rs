@@ -2,6 +2,7 @@
 
 pub mod align;
 pub mod counters;
+pub mod descriptors;
 pub mod packet;
 pub mod psi;
 pub mod splice;

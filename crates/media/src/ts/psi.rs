@@ -5,6 +5,7 @@
 //! player is given them as they were sent.
 #![warn(clippy::indexing_slicing)]
 
+use super::descriptors::{Coding, Language};
 use super::packet::{PACKET_LEN, Packet, Pid};
 
 /// Longest section a PAT or PMT may be, with its three bytes of header.
@@ -30,19 +31,6 @@ pub enum Codec {
 }
 
 impl Codec {
-    fn of(stream_type: u8) -> Self {
-        match stream_type {
-            0x01 | 0x02 => Self::Mpeg2Video,
-            0x1b => Self::H264,
-            0x24 => Self::Hevc,
-            // MPEG-4 part 2, JPEG 2000, VVC, AVS, Dirac, AVS2, AVS3 and VC-1.
-            0x10 | 0x21 | 0x33 | 0x42 | 0xd1 | 0xd2 | 0xd4 | 0xea => Self::OtherVideo,
-            // MPEG audio, AAC, LATM, AC-3 and E-AC-3 of ATSC.
-            0x03 | 0x04 | 0x0f | 0x11 | 0x81 | 0x87 => Self::Audio,
-            _ => Self::Other,
-        }
-    }
-
     /// Whether it is video, which decides where a player can start.
     pub fn is_video(self) -> bool {
         matches!(self, Self::Mpeg2Video | Self::H264 | Self::Hevc | Self::OtherVideo)
@@ -56,11 +44,17 @@ pub struct Elementary {
     pub pid: Pid,
     /// What it carries.
     pub codec: Codec,
+    /// The same in full.
+    pub coding: Coding,
+    /// Of what is said or written in it.
+    pub language: Option<Language>,
 }
 
 /// What the PMT says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
+    /// Its number in the PAT.
+    pub number: u16,
     /// The PMT's own packets.
     pub pmt: Pid,
     /// Where the clock is.
@@ -235,26 +229,17 @@ fn program(listed: Listed, section: &[u8]) -> Option<Program> {
         let [stream_type, pid_high, pid_low, length_high, length_low] = *entry;
         let descriptors = usize::from(u16::from_be_bytes([length_high, length_low]) & 0x0fff);
         let pid = Pid::new(u16::from_be_bytes([pid_high, pid_low]));
-        streams.push(Elementary { pid, codec: codec(stream_type, after.get(..descriptors)?) });
-        rest = after.get(descriptors..)?;
+        let (descriptors, next) = after.split_at_checked(descriptors)?;
+        streams.push(elementary(pid, stream_type, descriptors));
+        rest = next;
     }
-    Some(Program { pmt: listed.pmt, pcr: Pid::new(u16::from_be_bytes([pcr_high, pcr_low])), streams })
+    let pcr = Pid::new(u16::from_be_bytes([pcr_high, pcr_low]));
+    Some(Program { number: listed.number, pmt: listed.pmt, pcr, streams })
 }
 
-/// Private data is audio when a descriptor says AC-3, E-AC-3, DTS or AAC.
-fn codec(stream_type: u8, descriptors: &[u8]) -> Codec {
-    let known = Codec::of(stream_type);
-    if stream_type != 0x06 {
-        return known;
-    }
-    let mut rest = descriptors;
-    while let [tag, length, after @ ..] = rest {
-        if matches!(tag, 0x6a | 0x7a | 0x7b | 0x7c) {
-            return Codec::Audio;
-        }
-        rest = after.get(usize::from(*length)..).unwrap_or_default();
-    }
-    known
+fn elementary(pid: Pid, stream_type: u8, descriptors: &[u8]) -> Elementary {
+    let coding = Coding::of(stream_type, descriptors);
+    Elementary { pid, codec: coding.codec(), coding, language: Language::of(descriptors) }
 }
 
 /// CRC-32 of MPEG-2; over a section with its checksum it is 0.

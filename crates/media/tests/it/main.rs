@@ -5,6 +5,7 @@ mod chunker;
 mod clips;
 mod continuation;
 mod differential;
+mod format;
 mod hls_clips;
 mod hls_playlist;
 #[path = "../../../testkit/src/hls_rules.rs"]

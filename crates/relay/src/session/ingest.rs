@@ -4,10 +4,12 @@
 //! before anybody has read it, so ingest stays at most ten seconds or two join bursts of media ahead of wall time, and
 //! at most half the ring; the rest waits in the socket.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use acemux_media::chunk::{Chunk, ChunkLimits, Chunker, Verdict};
 use acemux_media::clock::Bitrate;
+use acemux_media::format::Format;
 use tokio::time::Instant;
 
 use crate::rounds::LONGEST;
@@ -116,6 +118,11 @@ impl Ingest {
     /// By the stream's own clock.
     pub fn bitrate(&self) -> Option<Bitrate> {
         self.chunker.bitrate()
+    }
+
+    /// What the stream is, as far as it has shown it.
+    pub fn format(&self) -> &Arc<Format> {
+        self.chunker.format()
     }
 
     fn anchor_at(&mut self, now: Instant) {

@@ -20,17 +20,22 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use acemux_media::clock::Bitrate;
+use acemux_media::format::Format;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use self::gap::Cause;
 use crate::admission::AddressGroup;
-use crate::origin::{OpenError, Report, Source, SourceId, SourceStats, Stage, Upstream};
+use crate::history::Span;
+use crate::meter::{Counted, Meter, Runway, STREAM_FIGURES};
+use crate::origin::{OpenError, Progress, Report, Source, SourceId, SourceStats, Stage, Upstream};
 use crate::output::hls::Packager;
 use crate::output::recording::{Desk, Recording};
 use crate::relay::StreamKey;
 use crate::ring::{Ring, RingLevel};
+use crate::sampling::{Began, Series};
 use crate::viewer::{ViewerId, ViewerInfo, ViewerSnapshot, Viewers};
 
 /// Why a stream is over. Its viewers' bodies end with it.
@@ -176,7 +181,19 @@ pub(crate) struct Shared {
     pub(crate) desk: Desk,
     /// Number of the next segment.
     pub(crate) hls_next: AtomicU64,
+    /// Media time since it began, in milliseconds.
+    media: AtomicU64,
+    /// By the stream's own clock, in bits per second; 0 before it is known.
+    bitrate: AtomicU64,
+    /// Locked once a second.
+    measured: Mutex<Measured>,
     facts: Mutex<Facts>,
+}
+
+/// What is measured of it by looking once a second.
+struct Measured {
+    meter: Meter,
+    runway: Runway,
 }
 
 /// What changes rarely and is only shown.
@@ -187,7 +204,10 @@ struct Facts {
     recording: Option<Arc<dyn Recording>>,
     started: Option<Timestamp>,
     lingering_since: Option<Instant>,
-    bitrate: Option<Bitrate>,
+    format: Arc<Format>,
+    /// How far its start is.
+    progress: Option<Progress>,
+    gap: Option<(Cause, Instant)>,
 }
 
 /// One session at one moment, for pages and metrics.
@@ -215,8 +235,27 @@ pub struct SessionSnapshot {
     pub idle: Duration,
     /// Bytes from the source.
     pub bytes_in: u64,
-    /// Measured by the stream's own clock.
+    /// Measured by the stream's own clock, over about two seconds.
     pub bitrate: Option<Bitrate>,
+    /// How fast it comes by our clock, over ten seconds.
+    pub arriving: Option<Bitrate>,
+    /// How much a viewer who joined `JOIN_BURST` behind live still has to play, by what has come; `None` before media has,
+    /// and of a recording.
+    pub runway: Option<Duration>,
+    /// As much as that can be.
+    pub full_runway: Duration,
+    /// What it is; nothing in it before its first tables.
+    pub format: Arc<Format>,
+    /// What its start waits for, or waited for last.
+    pub stage: Stage,
+    /// Since the first viewer asked.
+    pub age: Duration,
+    /// Why another source is wanted, and for how long it has been.
+    pub gap: Option<(Cause, Duration)>,
+    /// Media time that has come, since it began.
+    pub media: Duration,
+    /// Bytes handed to viewers' connections.
+    pub bytes_out: u64,
     /// What the ring holds.
     pub ring: RingLevel,
 }
@@ -228,6 +267,7 @@ impl Shared {
         opened: Instant,
         ring: Ring,
         commands: mpsc::Sender<Command>,
+        runway: Duration,
     ) -> Arc<Self> {
         let facts = Facts {
             key,
@@ -236,7 +276,9 @@ impl Shared {
             recording: None,
             started: None,
             lingering_since: None,
-            bitrate: None,
+            format: Arc::default(),
+            progress: None,
+            gap: None,
         };
         Arc::new(Self {
             label: first.label.clone(),
@@ -252,6 +294,9 @@ impl Shared {
             hls: Mutex::default(),
             desk: Desk::default(),
             hls_next: AtomicU64::new(0),
+            media: AtomicU64::new(0),
+            bitrate: AtomicU64::new(0),
+            measured: Mutex::new(Measured { meter: Meter::default(), runway: Runway::new(runway) }),
             facts: Mutex::new(facts),
         })
     }
@@ -320,8 +365,41 @@ impl Shared {
         self.facts.lock().lingering_since
     }
 
-    pub(crate) fn measured(&self, bitrate: Option<Bitrate>) {
-        self.facts.lock().bitrate = bitrate;
+    /// Media has come up to this moment of the stream, at this rate.
+    pub(crate) fn reached(&self, media: Duration, bitrate: Option<Bitrate>) {
+        self.media.store(u64::try_from(media.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.bitrate.store(bitrate.map_or(0, Bitrate::get), Ordering::Relaxed);
+    }
+
+    /// Its start is asked for anew.
+    pub(crate) fn asks(&self, progress: Progress) {
+        self.facts.lock().progress = Some(progress);
+    }
+
+    /// Another source is wanted for this reason, or is no more.
+    pub(crate) fn wants_another(&self, cause: Option<Cause>) {
+        let mut facts = self.facts.lock();
+        let since = facts.gap.map_or_else(Instant::now, |(_, since)| since);
+        facts.gap = cause.map(|cause| (cause, since));
+    }
+
+    /// It has shown what it is.
+    pub(crate) fn is(&self, format: Arc<Format>) {
+        self.facts.lock().format = format;
+    }
+
+    /// Once a second; `at` is since the process's histories began.
+    pub(crate) fn sample(&self, at: Duration) {
+        let bytes_in = self.bytes_in.load(Ordering::Relaxed);
+        let counted = Counted { bytes_in, bytes_out: self.viewers.bytes(), viewers: self.viewers.count() };
+        let Measured { meter, runway } = &mut *self.measured.lock();
+        runway.sample(at, Duration::from_millis(self.media.load(Ordering::Relaxed)));
+        meter.sample(at, counted, runway.left().unwrap_or_default().as_secs_f32());
+    }
+
+    /// What it was like.
+    pub(crate) fn series(&self, span: Span, began: Began) -> Series {
+        began.series(STREAM_FIGURES, span, self.measured.lock().meter.history())
     }
 
     pub(crate) fn progressed(&self) {
@@ -343,6 +421,10 @@ impl Shared {
     }
 
     pub(crate) fn snapshot(&self) -> SessionSnapshot {
+        let (arriving, runway, full_runway) = {
+            let Measured { meter, runway } = &*self.measured.lock();
+            (meter.arriving(), runway.left(), runway.full())
+        };
         let facts = self.facts.lock();
         let quiet_from = Duration::from_millis(self.last_progress.load(Ordering::Relaxed));
         let ring = self.ring.level();
@@ -358,7 +440,16 @@ impl Shared {
             lingering: facts.lingering_since.map(|since| since.elapsed()),
             idle: self.opened.elapsed().saturating_sub(quiet_from),
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
-            bitrate: facts.bitrate,
+            bitrate: Some(self.bitrate.load(Ordering::Relaxed)).filter(|rate| *rate > 0).map(Bitrate::new),
+            arriving,
+            runway,
+            full_runway,
+            format: Arc::clone(&facts.format),
+            stage: facts.progress.as_ref().map_or(Stage::Slot, Progress::stage),
+            age: self.opened.elapsed(),
+            gap: facts.gap.map(|(cause, since)| (cause, since.elapsed())),
+            media: Duration::from_millis(self.media.load(Ordering::Relaxed)),
+            bytes_out: self.viewers.bytes(),
             ring,
         }
     }

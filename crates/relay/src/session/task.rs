@@ -15,12 +15,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use acemux_media::chunk::Chunk;
+use acemux_media::format::Format;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Attempt, Challenger, Happened};
-use super::gap::SPREAD;
+use super::gap::{Cause, SPREAD};
 use super::ingest::Ingest;
 use super::intake::Intake;
 use super::repeats::Repeats;
@@ -56,6 +57,10 @@ pub(crate) struct Task {
     interrupted_at: Option<Instant>,
     /// How the source that is to heal the gap goes on.
     healing: Healed,
+    /// What the stream was last said to be.
+    format: Arc<Format>,
+    /// Why another source is wanted, as was last said.
+    cause: Option<Cause>,
     /// What was last said to be wrong.
     told: Option<String>,
     /// Held for its drop: the ring's place in the memory budget.
@@ -104,6 +109,8 @@ impl Task {
             tenant: Tenant::new(&shared),
             interrupted_at: None,
             healing: Healed::ByItself,
+            format: Arc::default(),
+            cause: None,
             told: None,
             producer: Some(producer),
             relay,
@@ -264,6 +271,11 @@ impl Task {
 
     fn apply(&mut self, step: Step) -> Order {
         let order = self.machine.apply(step, self.standing(), Instant::now());
+        let cause = if let State::Recovering(gap) = self.machine.state() { Some(gap.cause) } else { None };
+        if cause != self.cause {
+            self.cause = cause;
+            self.shared.wants_another(cause);
+        }
         let lingering = matches!(self.machine.state(), State::Lingering { .. });
         if lingering != self.shared.lingering_since().is_some() {
             self.shared.lingers(lingering.then(Instant::now));
@@ -318,7 +330,6 @@ impl Task {
 
     fn viewers_changed(&mut self) -> Order {
         let count = *self.viewers.borrow_and_update();
-        self.shared.measured(self.ingest.bitrate());
         self.apply(Step::Viewers(count))
     }
 
@@ -466,7 +477,8 @@ mod tests {
             label: "x".into(),
             line: Line::default(),
         };
-        let shared = Shared::new(StreamKey::new("x"), &info, Instant::now(), ring, commands);
+        let shared =
+            Shared::new(StreamKey::new("x"), &info, Instant::now(), ring, commands, Duration::from_secs(5));
         let mut task = Task::new(Arc::clone(&relay.inner), Arc::clone(&shared), producer, inbox, lease);
         let lost = task.apply(Step::Shutdown);
         assert!(matches!(lost, Order::End { .. }));

@@ -45,6 +45,9 @@ impl Task {
     fn ask(&self, exclude: Vec<SourceId>, urgency: Urgency) -> Attempt {
         let progress = Progress::default();
         progress.enter(Stage::Slot);
+        if urgency == Urgency::Start {
+            self.shared.asks(progress.clone());
+        }
         let request = OpenRequest {
             key: self.shared.key(),
             exclude,

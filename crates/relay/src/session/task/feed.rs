@@ -1,5 +1,6 @@
 //! Media of the source in use, on its way into the ring.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use acemux_media::chunk::{Chunk, Verdict};
@@ -70,11 +71,21 @@ impl Task {
         let published = self.publish(chunks);
         if published {
             self.delivered();
+            self.show();
         }
         if published && !self.repeats.is_repeating() {
             self.stuffing.reached(self.ingest.media_time(), Instant::now());
         }
         published
+    }
+
+    /// For pages.
+    fn show(&mut self) {
+        self.shared.reached(self.ingest.media_time(), self.ingest.bitrate());
+        if !Arc::ptr_eq(&self.format, self.ingest.format()) {
+            self.format = Arc::clone(self.ingest.format());
+            self.shared.is(Arc::clone(&self.format));
+        }
     }
 
     fn look_for_repeats(&mut self, chunk: &Chunk) {

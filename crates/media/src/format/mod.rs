@@ -1,0 +1,200 @@
+//! What a stream is, as the stream itself says: its programme's elementary streams, and of each the codec, the language, and
+//! what the headers of its pictures or its sound tell.
+//!
+//! ```text
+//!  PMT ──► descriptors: codec, language ──┐
+//!                                         ├──► Format
+//!  SPS, sequence header, frame header ────┘    probe::Probe finds them, at start points only
+//! ```
+//!
+//! Everything here is told and nothing is trusted: whatever the bytes are, the figures are plausible or absent.
+
+mod bits;
+mod h264;
+mod hevc;
+mod mpeg2;
+pub mod probe;
+mod sound;
+#[cfg(test)]
+mod tests_support;
+
+use std::fmt;
+
+use crate::ts::descriptors::{Coding, Language};
+use crate::ts::packet::Pid;
+
+/// The largest picture's side that is believed, in samples: twice the largest level of any codec here.
+const LARGEST_SIDE: u32 = 16_384;
+/// The fastest frame rate that is believed, per second.
+const FASTEST: u32 = 1_000;
+
+/// A programme.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Format {
+    /// Its number in the PAT.
+    pub program: u16,
+    /// Its streams, in the order of the PMT.
+    pub streams: Vec<StreamFormat>,
+}
+
+impl Format {
+    /// The first picture whose header has been read.
+    pub fn picture(&self) -> Option<Picture> {
+        self.streams.iter().find_map(|stream| stream.details.picture())
+    }
+
+    /// The first sound whose header has been read.
+    pub fn sound(&self) -> Option<Sound> {
+        self.streams.iter().find_map(|stream| stream.details.sound())
+    }
+}
+
+/// One elementary stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamFormat {
+    /// Its packets.
+    pub pid: Pid,
+    /// How it is coded.
+    pub coding: Coding,
+    /// Of what is said or written in it.
+    pub language: Option<Language>,
+    /// What its own headers say.
+    pub details: Details,
+}
+
+/// What the headers of an elementary stream say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Details {
+    /// Nothing yet, or nothing that is read here.
+    #[default]
+    Unknown,
+    /// It is video.
+    Picture(Picture),
+    /// It is audio.
+    Sound(Sound),
+}
+
+impl Details {
+    /// Of video.
+    pub fn picture(self) -> Option<Picture> {
+        if let Self::Picture(picture) = self { Some(picture) } else { None }
+    }
+
+    /// Of audio.
+    pub fn sound(self) -> Option<Sound> {
+        if let Self::Sound(sound) = self { Some(sound) } else { None }
+    }
+}
+
+/// Pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// In samples, without what is cropped.
+    pub width: u32,
+    /// In lines of a whole frame, without what is cropped.
+    pub height: u32,
+    /// Whole frames per second, if the stream says it.
+    pub rate: Option<FrameRate>,
+    /// How a frame is put together.
+    pub scan: Scan,
+}
+
+impl Picture {
+    /// A plausible one.
+    fn new(width: u32, height: u32, rate: Option<FrameRate>, scan: Scan) -> Option<Self> {
+        let plausible = 1..=LARGEST_SIDE;
+        (plausible.contains(&width) && plausible.contains(&height)).then_some(Self {
+            width,
+            height,
+            rate,
+            scan,
+        })
+    }
+}
+
+/// How a frame is put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scan {
+    /// From one picture.
+    Progressive,
+    /// From two fields, or the stream reserves the right to that.
+    Interlaced,
+}
+
+impl Scan {
+    /// Name on pages and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Progressive => "progressive",
+            Self::Interlaced => "interlaced",
+        }
+    }
+}
+
+/// Frames per second, in lowest terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FrameRate {
+    numerator: u32,
+    denominator: u32,
+}
+
+impl FrameRate {
+    /// `numerator / denominator` per second, if that is a plausible rate.
+    pub fn new(numerator: u64, denominator: u64) -> Option<Self> {
+        let common = common_divisor(numerator, denominator);
+        let reduced = |value: u64| u32::try_from(value.checked_div(common)?).ok().filter(|value| *value > 0);
+        let (numerator, denominator) = (reduced(numerator)?, reduced(denominator)?);
+        (numerator / denominator < FASTEST).then_some(Self { numerator, denominator })
+    }
+
+    /// As a fraction.
+    pub fn fraction(self) -> (u32, u32) {
+        (self.numerator, self.denominator)
+    }
+
+    /// Per second.
+    pub fn get(self) -> f64 {
+        f64::from(self.numerator) / f64::from(self.denominator)
+    }
+}
+
+impl fmt::Display for FrameRate {
+    /// `25`, `59.94`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{:.2}", self.get());
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
+fn common_divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { common_divisor(b, a % b) }
+}
+
+/// Sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sound {
+    /// Samples per second. Of AAC that of its core: what doubles it is not told in the header.
+    pub sample_rate: u32,
+    /// Channels, the one for low frequencies too; `None` when the header refers to a table for them.
+    pub channels: Option<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_rate_is_in_lowest_terms_plausible_and_short() {
+        let shown = |rate: Option<FrameRate>| rate.map(|rate| rate.to_string());
+        assert_eq!(FrameRate::new(50, 2), FrameRate::new(25, 1));
+        assert_eq!(shown(FrameRate::new(50, 2)).as_deref(), Some("25"));
+        assert_eq!(shown(FrameRate::new(60_000, 1_001)).as_deref(), Some("59.94"));
+        assert_eq!(shown(FrameRate::new(25, 2)).as_deref(), Some("12.5"));
+        assert_eq!(shown(FrameRate::new(30, 1)).as_deref(), Some("30"));
+        for (numerator, denominator) in
+            [(0, 1), (1, 0), (0, 0), (1_000, 1), (u64::MAX, 1), (u64::MAX, u64::MAX - 1)]
+        {
+            assert_eq!(FrameRate::new(numerator, denominator), None, "{numerator}/{denominator}");
+        }
+    }
+}
