@@ -32,8 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::http::api::{
-    channels, custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, live,
-    logins, loops, proxy, status, streams, vpn as vpn_pages,
+    channels, custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, history,
+    live, logins, loops, proxy, status, streams, vpn as vpn_pages,
 };
 use crate::http::auth::Gate;
 use crate::http::client::TrustedProxies;
@@ -233,6 +233,9 @@ parts! {
     recipes: Option<Arc<Recipes>>,
     custom: Arc<Custom>,
     store: Store,
+    vpns: Vpns,
+    live: Arc<Live>,
+    stop: CancellationToken,
     trusted: TrustedProxies,
     gate: Arc<Gate>,
 }
@@ -251,7 +254,7 @@ macro_rules! views {
 views! {
     getstream::Channels { relay, origin, loops }
     health::Condition { relay, engines, fleet, outages, stop, began }
-    live::Wire { live, relay, origin, stop }
+    proxy::Streams { relay, origin, engines, vpns }
     health::Counted { metrics, relay, engines, vpns }
     status::Overview { relay, engines, fleet, vpns, settings }
 }
@@ -357,6 +360,7 @@ impl Pages {
 fn own_pages() -> Pages {
     Pages::default()
         .route("/plan", get(fleet_pages::plan))
+        .route("/history", get(history::history))
         .route("/events/live", get(live::live))
         .route("/login", get(logins::state).post(logins::login))
         .route("/logout", post(logins::logout))

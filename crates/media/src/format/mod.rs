@@ -22,6 +22,7 @@ use std::fmt;
 
 use crate::ts::descriptors::{Coding, Language};
 use crate::ts::packet::Pid;
+use crate::ts::psi::Codec;
 
 /// The largest picture's side that is believed, in samples: twice the largest level of any codec here.
 const LARGEST_SIDE: u32 = 16_384;
@@ -38,6 +39,21 @@ pub struct Format {
 }
 
 impl Format {
+    /// How the first video of it is coded, as [`Coding::as_str`] says it.
+    pub fn video(&self) -> Option<&'static str> {
+        self.first(|codec| !matches!(codec, Codec::Audio | Codec::Other))
+    }
+
+    /// How the first sound of it is coded.
+    pub fn audio(&self) -> Option<&'static str> {
+        self.first(|codec| codec == Codec::Audio)
+    }
+
+    fn first(&self, is_wanted: impl Fn(Codec) -> bool) -> Option<&'static str> {
+        let codings = self.streams.iter().map(|stream| stream.coding);
+        codings.into_iter().find(|coding| is_wanted(coding.codec())).map(Coding::as_str)
+    }
+
     /// The first picture whose header has been read.
     pub fn picture(&self) -> Option<Picture> {
         self.streams.iter().find_map(|stream| stream.details.picture())
@@ -100,6 +116,11 @@ pub struct Picture {
 }
 
 impl Picture {
+    /// Whole frames per second, if the stream says it.
+    pub fn fps(&self) -> Option<f64> {
+        self.rate.map(FrameRate::get)
+    }
+
     /// A plausible one.
     fn new(width: u32, height: u32, rate: Option<FrameRate>, scan: Scan) -> Option<Self> {
         let plausible = 1..=LARGEST_SIDE;

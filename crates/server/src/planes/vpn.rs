@@ -3,6 +3,7 @@
 
 pub mod leak;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,9 @@ use acemux_fleet::fleet::Fleet;
 use acemux_fleet::provisioner::Check;
 use acemux_fleet::tunnel::blame::Verdict;
 use acemux_fleet::tunnel::{Health, Report, Tunnel, TunnelName};
+use acemux_relay::origin::Source;
+use acemux_relay::session::SessionSnapshot;
+use acemux_relay::verdict::Outside;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -105,6 +109,14 @@ impl Vpns {
         }
     }
 
+    /// The engines inside of those that are down.
+    pub fn cut_off(&self, engines: &Engines) -> CutOff {
+        let is_down = |watched: &&Watched| matches!(watched.reports.borrow().health, Health::Down { .. });
+        let down = self.tunnels.iter().filter(is_down);
+        let inside = down.flat_map(|watched| engines.inside(&watched.name));
+        CutOff(inside.map(|member| member.key.to_string()).collect())
+    }
+
     /// As they are now.
     pub fn view(&self, engines: &Engines) -> View {
         let of = |watched: &Watched| VpnView {
@@ -125,6 +137,18 @@ impl Vpns {
             found_outside: snapshot.map_or(0, |fleet| fleet.found_outside),
             addresses: Addresses { declared: self.declared.to_vec(), interfaces: leak::interfaces() },
         }
+    }
+}
+
+/// Engines whose way out to the world does not work at this moment, by their containers' ids.
+#[derive(Clone, Debug, Default)]
+pub struct CutOff(BTreeSet<String>);
+
+impl CutOff {
+    /// What is known of a stream's source outside of the relay.
+    pub fn of(&self, session: &SessionSnapshot) -> Outside {
+        let is_cut_off = |source: &Source| self.0.contains(&source.container_id);
+        Outside { vpn_is_down: session.source.as_ref().is_some_and(is_cut_off) }
     }
 }
 

@@ -27,7 +27,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// A channel that loops and is blocked.
 const LOOPS: usize = 9;
 /// Figures that change by themselves while a stream plays.
-const RESTLESS: [&str; 24] = [
+const RESTLESS: [&str; 28] = [
+    "arriving_bps",
     "at",
     "buffer_bytes",
     "buffer_seconds",
@@ -45,13 +46,16 @@ const RESTLESS: [&str; 24] = [
     "network_rx_bytes",
     "network_tx_bytes",
     "peers",
+    "points",
     "pos",
     "request_id",
+    "runway_seconds",
     "speed_down",
     "speed_up",
     "timestamp",
     "uploaded",
     "uptime_seconds",
+    "verdict_reason",
 ];
 
 /// The program with everything that somebody could want to change: an engine in a container and one that is none, a

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use acemux_sim::infohash_of;
+use acemux_sim::{ChannelKind, SimOptions, infohash_of};
 use acemux_testkit::app::{Setup, until};
 use acemux_testkit::{StrictViewer, TestApp, get, send};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::ID;
 
@@ -141,6 +141,64 @@ async fn readiness_follows_the_engines_and_liveness_does_not() {
     until("the engine was probed", || with.app.engines.any_healthy()).await;
     assert_eq!(get(with.address(), "/readyz").await.status, 200);
     assert_eq!(page(&with, "/health").await["status"], "healthy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_says_what_it_is_and_how_it_is_in_one_word() {
+    let real = SimOptions { default_channel: ChannelKind::H264, ..SimOptions::fast() };
+    let app = Setup::with_engines([real]).set("API_KEY", "a-long-and-secret-key").start().await;
+    let mut reply = get(app.address(), &crate::stream(ID)).await;
+    reply.next().await.expect("it plays");
+    // Its headers are read at once, and how much is in reserve is reckoned once a second.
+    until("both are known", || {
+        let session = &app.app.relay.sessions()[0];
+        session.format.picture().is_some() && session.runway.is_some()
+    })
+    .await;
+    let session = page(&app, &format!("/proxy/sessions/{ID}")).await;
+    for (field, value) in [
+        ("verdict", json!("smooth")),
+        ("resolution", json!("640x360")),
+        ("fps", json!(25.0)),
+        ("scan", json!("progressive")),
+        ("video_codec", json!("h264")),
+        ("audio_codec", json!("aac")),
+    ] {
+        assert_eq!(session[field], value, "{field}: {session}");
+    }
+    let codecs: Vec<_> = session["tracks"].as_array().unwrap().iter().map(|track| &track["codec"]).collect();
+    assert_eq!(codecs, ["h264", "aac"], "{session}");
+    assert!(session["verdict_reason"].as_str().unwrap().contains("in reserve"), "{session}");
+    let ask = format!(
+        "GET /proxy/sessions/{ID}/viewers HTTP/1.1\r\nHost: {}\r\nX-API-KEY: a-long-and-secret-key\r\n\r\n",
+        app.address()
+    );
+    let viewers = send(app.address(), &ask).await.json().await;
+    assert_eq!(viewers["viewers"][0]["verdict"], "smooth", "{viewers}");
+    app.engine().crash().await;
+    let began = tokio::time::Instant::now();
+    while page(&app, &format!("/proxy/sessions/{ID}")).await["verdict"] != "healing" {
+        assert!(began.elapsed() < Duration::from_secs(5), "nobody says that its engine is gone");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_minutes_are_told_second_by_second_of_the_service_and_of_a_stream() {
+    let app = Setup::new().start().await;
+    let mut viewer = StrictViewer::open(app.address(), ID).await;
+    viewer.watch(Duration::from_millis(3500)).await;
+    for query in ["", &format!("?stream={ID}"), &format!("?span=minutes&stream={}", infohash_of(ID))] {
+        let history = page(&app, &format!("/api/v1/history{query}")).await;
+        let points = history["points"].as_array().expect("points");
+        assert!(history["step_seconds"] == 1 && (3..=6).contains(&points.len()), "{query}: {history}");
+        let newest = &points[points.len() - 2]["viewers"];
+        assert_eq!(newest, &json!({ "min": 1.0, "mean": 1.0, "max": 1.0 }), "{query}: {history}");
+    }
+    let days = page(&app, "/api/v1/history?span=days").await;
+    assert_eq!((&days["step_seconds"], days["points"].as_array().map(Vec::len)), (&json!(300), Some(1)));
+    assert_eq!(get(app.address(), "/api/v1/history?span=years").await.status, 400);
+    assert_eq!(get(app.address(), "/api/v1/history?stream=nonsense").await.status, 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,8 +14,10 @@ use axum::extract::{Path, State};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::proxy::ProxySession;
 use crate::http::problem::{Code, Problem};
 use crate::planes::origins::source_of;
+use crate::planes::vpn::Vpns;
 
 /// One engine. The first 16 keys are the reference's, in its order; the rest is ours.
 #[derive(Debug, Serialize)]
@@ -53,7 +55,7 @@ pub struct EngineState {
 #[derive(Debug, Serialize)]
 pub struct EngineDetail {
     engine: EngineState,
-    streams: Vec<super::proxy::ProxySession>,
+    streams: Vec<ProxySession>,
 }
 
 /// Every engine, by port.
@@ -78,12 +80,15 @@ impl EngineState {
 pub async fn one(
     State(engines): State<Arc<Engines>>,
     State(relay): State<Relay>,
+    State(vpns): State<Vpns>,
     Path(id): Path<String>,
 ) -> Result<Json<EngineDetail>, Problem> {
     let member = engines.find(&id).ok_or_else(unknown)?;
     let sessions = relay.sessions();
     let engine = engine_state(&member, &sessions);
-    let streams = sessions.into_iter().filter(|session| plays_on(session, &member)).map(Into::into).collect();
+    let cut_off = vpns.cut_off(&engines);
+    let streams = sessions.into_iter().filter(|session| plays_on(session, &member));
+    let streams = streams.map(|session| ProxySession::of(&session, &cut_off)).collect();
     Ok(Json(EngineDetail { engine, streams }))
 }
 

@@ -15,26 +15,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::proxy::{ProxySession, ProxyViewer};
-use super::{engines, proxy, vpn};
+use super::proxy::{ProxySession, Streams};
+use super::{engines, vpn};
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
 use crate::planes::live::{Entities, Kind, Listener, Live, News, Picture};
-use crate::planes::origins::EngineOrigin;
 use crate::planes::vpn::Vpns;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// When a browser whose connection broke tries again.
 const RETRY: Duration = Duration::from_secs(2);
-
-/// What the page needs.
-#[derive(Clone)]
-pub struct Wire {
-    pub(crate) live: Arc<Live>,
-    pub(crate) relay: Relay,
-    pub(crate) origin: EngineOrigin,
-    pub(crate) stop: CancellationToken,
-}
 
 /// Query of `GET /api/v1/events/live`.
 #[derive(Debug, Deserialize)]
@@ -47,6 +37,7 @@ pub struct LiveQuery {
 pub(crate) fn picture(relay: &Relay, all: &Engines, vpns: &Vpns) -> Picture {
     let sessions = relay.sessions();
     let engines = engines::states(all, &sessions);
+    let cut_off = vpns.cut_off(all);
     let (bytes_in, bytes_out) = relay.totals().read();
     let totals = json!({
         "streams": sessions.len(),
@@ -61,7 +52,7 @@ pub(crate) fn picture(relay: &Relay, all: &Engines, vpns: &Vpns) -> Picture {
         "slots_waiting": all.waiting(),
     });
     Picture {
-        streams: by_id("stream_id", sessions.into_iter().map(ProxySession::from)),
+        streams: by_id("stream_id", sessions.into_iter().map(|session| ProxySession::of(&session, &cut_off))),
         engines: by_id("container_id", engines),
         vpns: by_id("container", vpn::notes(&vpns.view(all))),
         totals: fields(&totals),
@@ -88,31 +79,33 @@ fn fields(page: &impl Serialize) -> Map<String, Value> {
 
 /// What happens, as long as somebody reads. Whose viewers are asked for is told to the operator only.
 pub async fn live(
-    State(wire): State<Wire>,
+    State(live): State<Arc<Live>>,
+    State(streams): State<Streams>,
+    State(stop): State<CancellationToken>,
     operator: Option<Operator>,
     Query(query): Query<LiveQuery>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let watched = query.watch.as_deref().map(|watch| watched(&wire, watch)).transpose()?;
+    let watched = query.watch.as_deref().map(|watch| watched(&streams, watch)).transpose()?;
     if watched.is_some() && operator.is_none() {
         return Err(Code::MissingKey.into());
     }
     let known = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let crowded = |_| Problem::new(Code::ServerFull).with_detail("as many listen to events as may");
     let listening = Listening {
-        listener: wire.live.listen(known).map_err(crowded)?,
-        watched: watched.map(|key| Watched { key, relay: wire.relay, told: Value::Null }),
-        stop: wire.stop,
+        listener: live.listen(known).map_err(crowded)?,
+        watched: watched.map(|key| Watched { key, streams, told: Value::Null }),
+        stop,
     };
     let begin = stream::once(async { Event::default().retry(RETRY).comment("acemux") });
     let news = stream::unfold(listening, async |mut listening| Some((listening.next().await?, listening)));
     Ok(Sse::new(begin.chain(news.flat_map(stream::iter)).map(Ok)))
 }
 
-fn watched(wire: &Wire, watch: &str) -> Result<StreamKey, Problem> {
+fn watched(streams: &Streams, watch: &str) -> Result<StreamKey, Problem> {
     let id = watch.strip_prefix("stream:");
     let id = id.ok_or_else(|| Problem::new(Code::InvalidParam).with_detail("watch is stream:<id>"))?;
-    proxy::find(&wire.relay, &wire.origin, id).map(|session| session.key)
+    streams.find(id).map(|session| session.key)
 }
 
 /// One client.
@@ -125,7 +118,7 @@ struct Listening {
 /// The stream whose viewers are told.
 struct Watched {
     key: StreamKey,
-    relay: Relay,
+    streams: Streams,
     told: Value,
 }
 
@@ -144,7 +137,7 @@ impl Listening {
 impl Watched {
     /// When they are not as they were told.
     fn viewers(&mut self) -> Option<Event> {
-        let viewers: Vec<_> = self.relay.watching(&self.key).into_iter().map(ProxyViewer::from).collect();
+        let viewers = self.streams.viewers(&self.key)?;
         let now = json!({ "stream": self.key.as_str(), "viewers": viewers });
         if now == self.told {
             return None;

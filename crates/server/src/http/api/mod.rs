@@ -6,6 +6,7 @@ pub mod engines;
 pub mod events;
 pub mod fleet;
 pub mod health;
+pub mod history;
 pub mod live;
 pub mod logins;
 pub mod loops;

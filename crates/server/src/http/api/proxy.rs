@@ -1,11 +1,14 @@
 //! `/proxy/*`: what is playing and who watches, in the shapes that the reference's users know.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use acemux_engine::ContentId;
-use acemux_relay::Relay;
+use acemux_fleet::dispatch::Engines;
 use acemux_relay::session::{EndReason, Phase, SessionSnapshot};
+use acemux_relay::verdict::{Outside, Verdict};
 use acemux_relay::viewer::ViewerSnapshot;
+use acemux_relay::{Relay, StreamKey};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -16,6 +19,7 @@ use serde_json::{Value, json};
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
 use crate::planes::origins::EngineOrigin;
+use crate::planes::vpn::{CutOff, Vpns};
 
 /// `GET /proxy/status`.
 #[derive(Debug, Serialize)]
@@ -50,6 +54,10 @@ pub struct ProxySession {
     ended_at: Option<Timestamp>,
     error: Option<String>,
     idle_seconds: f64,
+    /// How it is: `smooth`, `starting`, `healing`, `thin_swarm`, `engine_slow` or `vpn_down`.
+    verdict: &'static str,
+    /// The figure that says so, in one line.
+    verdict_reason: String,
     infohash: Option<String>,
     state: &'static str,
     status: Option<String>,
@@ -62,9 +70,37 @@ pub struct ProxySession {
     uploaded: Option<u64>,
     /// Measured by the stream's own clock.
     bitrate_bps: Option<u64>,
+    /// How fast it comes by our clock, over ten seconds.
+    arriving_bps: Option<u64>,
+    /// What a viewer who joined now would still have to play if nothing came any more.
+    runway_seconds: Option<f64>,
     bytes_received: u64,
+    bytes_sent: u64,
     buffer_bytes: usize,
     buffer_seconds: f64,
+    /// `1920x1080`, as the stream itself says.
+    resolution: Option<String>,
+    fps: Option<f64>,
+    /// `progressive` or `interlaced`.
+    scan: Option<&'static str>,
+    video_codec: Option<&'static str>,
+    audio_codec: Option<&'static str>,
+    /// All of its elementary streams, in the order of the PMT.
+    tracks: Vec<Track>,
+}
+
+/// One elementary stream.
+#[derive(Debug, Serialize)]
+pub struct Track {
+    pid: u16,
+    codec: &'static str,
+    language: Option<String>,
+    width: Option<u32>,
+    height: Option<u32>,
+    fps: Option<f64>,
+    scan: Option<&'static str>,
+    sample_rate: Option<u32>,
+    channels: Option<u8>,
 }
 
 /// One viewer of a stream.
@@ -80,6 +116,42 @@ pub struct ProxyViewer {
     skipped_bytes: u64,
     lag_chunks: u64,
     first_byte_ms: Option<u64>,
+    /// How it is: that of its stream, or `viewer_behind`.
+    verdict: &'static str,
+    verdict_reason: String,
+}
+
+/// What pages of streams look at.
+#[derive(Clone)]
+pub struct Streams {
+    pub(crate) relay: Relay,
+    pub(crate) origin: EngineOrigin,
+    pub(crate) engines: Arc<Engines>,
+    pub(crate) vpns: Vpns,
+}
+
+impl Streams {
+    fn cut_off(&self) -> CutOff {
+        self.vpns.cut_off(&self.engines)
+    }
+
+    /// By any form of its id.
+    pub(super) fn find(&self, id: &str) -> Result<SessionSnapshot, Problem> {
+        find(&self.relay, &self.origin, id)
+    }
+
+    /// Who watches it; `None` when it is over.
+    pub(super) fn viewers(&self, key: &StreamKey) -> Option<Vec<ProxyViewer>> {
+        let session = self.relay.session(key)?;
+        let outside = self.cut_off().of(&session);
+        let viewers = self.relay.watching(key).into_iter();
+        Some(viewers.map(|viewer| ProxyViewer::of(viewer, &session, outside)).collect())
+    }
+
+    fn all(&self) -> Vec<ProxySession> {
+        let cut_off = self.cut_off();
+        self.relay.sessions().into_iter().map(|session| ProxySession::of(&session, &cut_off)).collect()
+    }
 }
 
 /// `GET /proxy/sessions/{id}/viewers`.
@@ -89,40 +161,39 @@ pub struct ProxyViewers {
 }
 
 /// Counts and every stream.
-pub async fn status(State(relay): State<Relay>) -> Json<ProxyStatus> {
-    let sessions = relay.sessions();
+pub async fn status(State(streams): State<Streams>) -> Json<ProxyStatus> {
+    let sessions = streams.all();
     Json(ProxyStatus {
         running: true,
         total_sessions: sessions.len(),
-        active_sessions: sessions.iter().filter(|session| session.phase == Phase::Live).count(),
-        total_clients: sessions.iter().map(|session| session.viewers).sum(),
-        sessions: sessions.into_iter().map(ProxySession::from).collect(),
+        active_sessions: sessions.iter().filter(|session| session.is_active).count(),
+        total_clients: sessions.iter().map(|session| session.client_count).sum(),
+        sessions,
     })
 }
 
 /// Every stream.
-pub async fn sessions(State(relay): State<Relay>) -> Json<ProxySessions> {
-    Json(ProxySessions { sessions: relay.sessions().into_iter().map(ProxySession::from).collect() })
+pub async fn sessions(State(streams): State<Streams>) -> Json<ProxySessions> {
+    Json(ProxySessions { sessions: streams.all() })
 }
 
 /// One stream, by any form of its id.
 pub async fn session(
-    State(relay): State<Relay>,
-    State(origin): State<EngineOrigin>,
+    State(streams): State<Streams>,
     Path(id): Path<String>,
 ) -> Result<Json<ProxySession>, Problem> {
-    Ok(Json(find(&relay, &origin, &id)?.into()))
+    let session = streams.find(&id)?;
+    Ok(Json(ProxySession::of(&session, &streams.cut_off())))
 }
 
 /// Who watches one stream. For the operator only: it tells who people are.
 pub async fn viewers(
     _: Operator,
-    State(relay): State<Relay>,
-    State(origin): State<EngineOrigin>,
+    State(streams): State<Streams>,
     Path(id): Path<String>,
 ) -> Result<Json<ProxyViewers>, Problem> {
-    let viewers = relay.watching(&find(&relay, &origin, &id)?.key);
-    Ok(Json(ProxyViewers { viewers: viewers.into_iter().map(ProxyViewer::from).collect() }))
+    let key = streams.find(&id)?.key;
+    Ok(Json(ProxyViewers { viewers: streams.viewers(&key).unwrap_or_default() }))
 }
 
 /// `DELETE /proxy/viewers/{id}`.
@@ -188,8 +259,31 @@ pub(super) fn find(relay: &Relay, origin: &EngineOrigin, id: &str) -> Result<Ses
     keys.iter().find_map(|key| relay.session(key)).ok_or_else(unknown)
 }
 
-impl From<SessionSnapshot> for ProxySession {
-    fn from(session: SessionSnapshot) -> Self {
+/// The elementary streams of what is played.
+fn tracks(session: &SessionSnapshot) -> Vec<Track> {
+    let streams = session.format.streams.iter();
+    let track = streams.map(|stream| {
+        let (picture, sound) = (stream.details.picture(), stream.details.sound());
+        Track {
+            pid: stream.pid.get(),
+            codec: stream.coding.as_str(),
+            language: stream.language.map(|language| language.as_str().to_owned()),
+            width: picture.map(|picture| picture.width),
+            height: picture.map(|picture| picture.height),
+            fps: picture.and_then(|picture| picture.fps()),
+            scan: picture.map(|picture| picture.scan.as_str()),
+            sample_rate: sound.map(|sound| sound.sample_rate),
+            channels: sound.and_then(|sound| sound.channels),
+        }
+    });
+    track.collect()
+}
+
+impl ProxySession {
+    /// `cut_off`: engines that have no way out.
+    pub(super) fn of(session: &SessionSnapshot, cut_off: &CutOff) -> Self {
+        let verdict = Verdict::of_stream(session, cut_off.of(session));
+        let picture = session.format.picture();
         let source = session.source.as_ref();
         let stats = session.stats.clone().unwrap_or_default();
         Self {
@@ -208,8 +302,19 @@ impl From<SessionSnapshot> for ProxySession {
             ended_at: None,
             error: error(&session.phase),
             idle_seconds: session.idle.as_secs_f64(),
+            verdict: verdict.as_str(),
+            verdict_reason: verdict.to_string(),
+            resolution: picture.map(|picture| format!("{}x{}", picture.width, picture.height)),
+            fps: picture.and_then(|picture| picture.fps()),
+            scan: picture.map(|picture| picture.scan.as_str()),
+            video_codec: session.format.video(),
+            audio_codec: session.format.audio(),
+            tracks: tracks(session),
+            arriving_bps: session.arriving.map(u64::from),
+            runway_seconds: session.runway.map(|runway| runway.as_secs_f64()),
+            bytes_sent: session.bytes_out,
             infohash: crate::planes::origins::infohash_of(&session.key),
-            state: state(&session),
+            state: state(session),
             status: stats.status,
             peers: stats.peers,
             speed_down: stats.speed_down,
@@ -224,9 +329,13 @@ impl From<SessionSnapshot> for ProxySession {
     }
 }
 
-impl From<ViewerSnapshot> for ProxyViewer {
-    fn from(viewer: ViewerSnapshot) -> Self {
+impl ProxyViewer {
+    /// Of this stream.
+    pub(super) fn of(viewer: ViewerSnapshot, session: &SessionSnapshot, outside: Outside) -> Self {
+        let verdict = Verdict::of_viewer(&viewer, session, outside);
         Self {
+            verdict: verdict.as_str(),
+            verdict_reason: verdict.to_string(),
             id: viewer.id.get(),
             address: viewer.address,
             user_agent: viewer.user_agent,
