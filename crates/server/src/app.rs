@@ -255,7 +255,7 @@ views! {
     getstream::Channels { relay, origin, loops }
     health::Condition { relay, engines, fleet, outages, stop, began }
     proxy::Streams { relay, origin, engines, vpns }
-    health::Counted { metrics, relay, engines, vpns }
+    health::Counted { metrics, relay, origin, vpns, fleet }
     status::Overview { relay, engines, fleet, vpns, settings }
 }
 

@@ -26,6 +26,7 @@ use acemux_fleet::member::{EngineKey, Member};
 use self::reading::{Begun, Names, PlaybackProof, Reading, contested_by_another, unplayable};
 use self::recording::EngineRecording;
 use self::report::EngineReport;
+pub use self::report::Transfers;
 use crate::planes::recent_refusals::RecentRefusals;
 use crate::planes::supersessions::Supersessions;
 
@@ -42,6 +43,7 @@ pub struct EngineOrigin {
     identities: Arc<Identities>,
     refusals: Arc<RecentRefusals>,
     supersessions: Arc<Supersessions>,
+    transfers: Arc<Transfers>,
 }
 
 /// A playback with the slot it holds; the slot is returned when the engine has answered the stop. The slot is shared,
@@ -108,7 +110,23 @@ impl Occupant for Session {
 impl EngineOrigin {
     /// Opens streams on `engines`, and remembers channels in `identities`.
     pub fn new(engines: Arc<Engines>, identities: Arc<Identities>) -> Self {
-        Self { engines, identities, refusals: Arc::default(), supersessions: Arc::default() }
+        Self {
+            engines,
+            identities,
+            refusals: Arc::default(),
+            supersessions: Arc::default(),
+            transfers: Arc::default(),
+        }
+    }
+
+    /// Where streams are opened.
+    pub fn engines(&self) -> &Engines {
+        &self.engines
+    }
+
+    /// What playbacks that are over have moved.
+    pub fn transfers(&self) -> &Transfers {
+        &self.transfers
     }
 
     /// The one key of a channel, whatever form the request has.
@@ -283,7 +301,7 @@ impl EngineOrigin {
             playback_session_id: started.playback_session_id.clone(),
             is_live: started.is_live != Liveness::Vod,
         };
-        let report = EngineReport::of(begun.playing.get(), names.runs_away(begun.by));
+        let report = EngineReport::of(begun.playing.get(), names.runs_away(begun.by), &self.transfers);
         let proof = Arc::new(PlaybackProof::new(self, content_of(asked), trial, begun.by, revealed));
         let evidence = Arc::clone(&proof);
         if source.is_live {

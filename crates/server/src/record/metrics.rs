@@ -15,16 +15,22 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use acemux_fleet::dispatch::Engines;
+use acemux_fleet::fleet::Fleet;
 use acemux_fleet::member::Health;
 use acemux_fleet::tunnel;
 
 use crate::http::guesses;
+use crate::planes::origins::EngineOrigin;
 use crate::planes::vpn::leak::Proof;
-use crate::planes::vpn::{ProxyView, VpnView, Vpns};
+use crate::planes::vpn::{ProxyView, View, VpnView, Vpns};
+use crate::record::orchestrator::Orchestrator;
 
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
+    /// By the names of the system that this one replaces.
+    reference: Registry,
+    orchestrator: Orchestrator,
     pub(crate) starts: Starts,
     pub(crate) sessions: Sessions,
     pub(crate) viewers: Watching,
@@ -164,6 +170,8 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("acemux"),
+            reference: Registry::with_prefix("orch"),
+            orchestrator: Orchestrator::default(),
             starts: Starts::default(),
             sessions: Sessions::default(),
             viewers: Watching::default(),
@@ -172,6 +180,7 @@ impl Default for Metrics {
             live: Live::default(),
         };
         metrics.register();
+        metrics.orchestrator.register(&mut metrics.reference);
         metrics.begin_at_zero();
         metrics
     }
@@ -247,11 +256,17 @@ impl FleetCounts {
 
 impl Metrics {
     /// Everything as `OpenMetrics`, with the live values of this moment.
-    pub fn scrape(&self, relay: &Relay, engines: &Engines, vpns: &Vpns) -> String {
+    pub fn scrape(&self, relay: &Relay, origin: &EngineOrigin, vpns: &Vpns, fleet: Option<&Fleet>) -> String {
+        let engines = origin.engines();
+        let view = vpns.view(engines);
         self.live.read(relay, engines);
-        self.live.vpns.read(engines, vpns);
+        self.live.vpns.read(&view);
+        self.orchestrator.read(relay, engines, fleet, origin.transfers(), &view);
         let mut page = String::new();
-        text::encode(&mut page, &self.registry).expect("writing to a String cannot fail");
+        for registry in [&self.registry, &self.reference] {
+            text::encode_registry(&mut page, registry).expect("writing to a String cannot fail");
+        }
+        text::encode_eof(&mut page).expect("writing to a String cannot fail");
         page
     }
 
@@ -381,8 +396,7 @@ impl Metrics {
 const VPN_HEALTHS: [&str; 4] = ["healthy", "unhealthy", "starting", "unknown"];
 
 impl LiveVpns {
-    fn read(&self, engines: &Engines, vpns: &Vpns) {
-        let view = vpns.view(engines);
+    fn read(&self, view: &View) {
         let mut is_exposed = false;
         for vpn in &view.vpns {
             let proof = Proof::of(vpn.report.exit.address, &view.addresses, &view.other_exits(&vpn.name));

@@ -10,5 +10,6 @@ pub mod exposition;
 mod fold;
 pub mod logging;
 pub mod metrics;
+mod orchestrator;
 pub mod recorder;
 pub(crate) mod saved;

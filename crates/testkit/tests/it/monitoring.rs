@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use acemux_testkit::app::Setup;
+use acemux_relay::session::EndReason;
+use acemux_testkit::app::{Setup, until};
 use acemux_testkit::dockerd::FakeDockerd;
 use acemux_testkit::fronts::{Front, Kind};
 use acemux_testkit::http::try_send;
@@ -66,6 +67,16 @@ async fn promtool_finds_nothing_wrong_with_the_metrics() {
     assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
     let (is_fine, said) = promtool(&["check", "metrics"], &page).await;
     assert!(is_fine && said.is_empty(), "{said}");
+    // What dashboards of the system before us ask for.
+    for gauge in [
+        "orch_total_streams 1",
+        "orch_healthy_engines 1",
+        "orch_used_engines 1",
+        "orch_extra_engines 0",
+        "orch_vpn_health{orch_vpn_health=\"disabled\"} 1",
+    ] {
+        assert!(page.lines().any(|line| line == gauge), "{gauge}: {page}");
+    }
     // The guide's own question.
     assert!(page.lines().any(|line| line.starts_with("acemux_proxy_")), "{page}");
 }
@@ -213,4 +224,31 @@ fn expressions_of_the_dashboard() -> Vec<String> {
     let targets = panels.flat_map(|panel| panel["targets"].as_array().expect("targets"));
     let expressions = targets.map(|target| target["expr"].as_str().expect("an expression"));
     expressions.map(|expression| expression.replace("$instance", ".*")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_engines_have_moved_does_not_fall_when_a_stream_ends() {
+    let (app, mut viewer) = watched().await;
+    let moved = async || {
+        let page = metrics(app.address(), "").await.1;
+        let line = page.lines().find_map(|line| line.strip_prefix("orch_total_downloaded_bytes "));
+        line.expect("it is there").parse::<u64>().expect("a number")
+    };
+    let began = Instant::now();
+    while moved().await == 0 {
+        assert!(began.elapsed() < PATIENCE, "no engine says what it has downloaded");
+        viewer.watch(Duration::from_millis(200)).await;
+    }
+    let before = moved().await;
+    let key = app.app.relay.sessions()[0].key.clone();
+    app.app.relay.end(&key, EndReason::Looping);
+    drop(viewer);
+    until("the stream is over", || app.app.relay.sessions().is_empty()).await;
+    let after = moved().await;
+    assert!(after >= before, "{after} after {before}");
+    let mut again = StrictViewer::open(app.address(), ID).await;
+    while moved().await <= after {
+        assert!(began.elapsed() < PATIENCE * 2, "what the next stream moves is not added");
+        again.watch(Duration::from_millis(200)).await;
+    }
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::problem::{Code, Problem};
+use crate::planes::origins::EngineOrigin;
 use crate::planes::vpn::Vpns;
 use crate::record::exposition::Format;
 use crate::record::metrics::Metrics;
@@ -50,8 +51,9 @@ pub struct Condition {
 pub struct Counted {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) relay: Relay,
-    pub(crate) engines: Arc<Engines>,
+    pub(crate) origin: EngineOrigin,
     pub(crate) vpns: Vpns,
+    pub(crate) fleet: Option<Fleet>,
 }
 
 /// The process answers.
@@ -100,7 +102,12 @@ pub async fn health(State(now): State<Condition>) -> Json<HealthPage> {
 /// Prometheus, in the format that is asked for.
 pub async fn metrics(State(counted): State<Counted>, headers: HeaderMap) -> Response {
     let format = Format::asked_for(&headers);
-    let page = format.of(counted.metrics.scrape(&counted.relay, &counted.engines, &counted.vpns));
+    let page = format.of(counted.metrics.scrape(
+        &counted.relay,
+        &counted.origin,
+        &counted.vpns,
+        counted.fleet.as_ref(),
+    ));
     let headers = [
         (CONTENT_TYPE, format.media_type()),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
