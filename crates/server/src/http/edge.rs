@@ -18,7 +18,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
@@ -48,6 +49,9 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where the request's id stands in a reply.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a page of ours may load, run and be framed by unless it says otherwise: data is no page.
+const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
 /// What the edge must know to tell strangers apart.
 #[derive(Debug)]
@@ -94,6 +98,9 @@ async fn at_the_edge(State(doors): State<Arc<Doors>>, request: Request, next: Ne
         name_request(&mut response, &problem, id, readable_anywhere);
     }
     complete(response.headers_mut(), id);
+    if !readable_anywhere {
+        response.headers_mut().entry(CONTENT_SECURITY_POLICY).or_insert(NOTHING);
+    }
     response
 }
 

@@ -5,7 +5,7 @@
 //! old one still counts, because requests may be under way with it. What nobody uses for thirty days ends.
 //!
 //! Cookies come along with what other pages ask. `SameSite=Strict` keeps them from it, and beside it a change that is
-//! asked for with a cookie must be said by the browser to come from a page of ours ([`is_said_to_be_ours`]).
+//! asked for with a cookie must be said by the browser to come from a page of ours (`is_said_to_be_ours`).
 
 use std::net::IpAddr;
 

@@ -152,6 +152,10 @@ async fn every_answer_says_what_it_is_and_whether_it_may_be_kept() {
             let reply = send(app.address(), &request).await;
             assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{method} {path}");
             assert_eq!(reply.header("cache-control"), Some("no-store"), "{method} {path}");
+            // Media is no page; whatever else is ours loads nothing, runs nothing and stands in no frame.
+            let policy = reply.header("content-security-policy");
+            let nothing = Some("default-src 'none'; frame-ancestors 'none'");
+            assert_eq!(policy, nothing.filter(|_| !path.starts_with("/ace/")), "{method} {path}");
         }
     }
 }
