@@ -367,7 +367,7 @@ impl Cutter {
         let media = self.clock.media_time();
         let mark = self.finder.mark(packet, Moment { media, arrival: now });
         if let Mark::Begins(_) | Mark::Candidate = mark {
-            self.probe.starts(media);
+            self.probe.starts(now);
         }
         if self.probe.is_looking() {
             self.probe.take(packet);

@@ -22,8 +22,15 @@ const MOST_READ: usize = 16;
 const SEARCHED: usize = 1 << 20;
 /// Longest parameter set that is waited for. Real ones have 30 to 200 bytes; with all scaling lists 500.
 const LONGEST_SET: usize = 1024;
+/// The same of sound, whose every frame has a header.
+const SEARCHED_SOUND: usize = 64 * 1024;
 /// Most sound that is kept: three of the longest frames.
 const MOST_SOUND: usize = 16 * 1024;
+/// Sound is searched when so much more of it has come: what is kept is searched anew each time.
+const SOUND_STEP: usize = 4 * 1024;
+/// A stream in which nothing is found so often is not looked at again: whoever sends what is no header must not have it
+/// searched for ever.
+const MOST_IN_VAIN: u8 = 3;
 
 /// Tells what the packets of one programme carry.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +39,7 @@ pub struct Probe {
     readers: Vec<Reader>,
     /// Some reader still looks.
     is_looking: bool,
-    /// Media time of the start point that was last looked at.
+    /// When the start point came that was last looked at. By our clock: the stream's own is its sender's.
     last: Option<Duration>,
 }
 
@@ -69,16 +76,16 @@ impl Probe {
 
     /// A start point begins with the next packet, or seems to.
     #[cold]
-    pub fn starts(&mut self, media: Duration) {
-        if self.last.is_none_or(|last| media.saturating_sub(last) >= SPACING) {
-            self.last = Some(media);
+    pub fn starts(&mut self, arrival: Duration) {
+        if self.last.is_none_or(|last| arrival.saturating_sub(last) >= SPACING) {
+            self.last = Some(arrival);
             self.look();
         }
     }
 
     fn look(&mut self) {
         self.readers.iter_mut().for_each(Reader::look);
-        self.is_looking = !self.readers.is_empty();
+        self.is_looking = self.readers.iter().any(|reader| reader.left > 0);
     }
 
     /// Takes one packet, while it is looked for something.
@@ -141,18 +148,31 @@ struct Reader {
     left: usize,
     /// What has been read and not been judged.
     window: Vec<u8>,
+    /// How much of sound had been read when it was searched last.
+    searched: usize,
+    /// Looks without a header, one after the other.
+    in_vain: u8,
     /// The parameter set that was read last.
     set: Vec<u8>,
 }
 
 impl Reader {
     fn new(pid: Pid, coding: Coding) -> Option<Self> {
-        Some(Self { pid, header: Header::of(coding)?, left: 0, window: Vec::new(), set: Vec::new() })
+        let header = Header::of(coding)?;
+        Some(Self { pid, header, left: 0, window: Vec::new(), searched: 0, in_vain: 0, set: Vec::new() })
     }
 
     fn look(&mut self) {
-        self.left = SEARCHED;
-        self.window.clear();
+        // A look that is still going on has found nothing either.
+        if self.left > 0 {
+            self.in_vain += 1;
+        }
+        self.left = match self.header {
+            _ if self.in_vain >= MOST_IN_VAIN => 0,
+            Header::Unit(_) => SEARCHED,
+            Header::Frame(_) => SEARCHED_SOUND,
+        };
+        (self.window, self.searched) = (Vec::new(), 0);
     }
 
     fn take(&mut self, packet: Packet<'_>) -> Option<Details> {
@@ -165,7 +185,12 @@ impl Reader {
             Header::Frame(coding) => self.frame(coding),
         };
         if is_found {
-            self.left = 0;
+            (self.left, self.in_vain) = (0, 0);
+        } else if self.left == 0 {
+            self.in_vain += 1;
+        }
+        if self.left == 0 {
+            self.window = Vec::new();
         }
         details
     }
@@ -201,9 +226,14 @@ impl Reader {
     }
 
     fn frame(&mut self, coding: Coding) -> (bool, Option<Details>) {
+        if self.window.len() < self.searched + SOUND_STEP && self.left > 0 {
+            return (false, None);
+        }
         let sound = sound::find(coding, &self.window);
+        self.searched = self.window.len();
         if self.window.len() > MOST_SOUND {
             self.window.clear();
+            self.searched = 0;
         }
         (sound.is_some(), sound.map(Details::Sound))
     }
@@ -341,5 +371,27 @@ mod tests {
         assert_eq!(picture(&probe).as_deref(), Some("160x90p 24"));
         probe.set_program(&program(Coding::Hevc));
         assert_eq!(picture(&probe), None);
+    }
+
+    /// What a stream says that is not one, or one that wants to cost.
+    #[test]
+    fn what_never_shows_a_header_is_given_up() {
+        for coding in [Coding::Aac, Coding::MpegAudio, Coding::Ac3, Coding::H264, Coding::Mpeg2Video] {
+            for byte in [0, 0xff, 0x0b] {
+                let mut probe = probe(coding);
+                let mut searched = 0;
+                for look in 0..20 {
+                    probe.starts(Duration::from_secs(look * 2));
+                    for _ in 0..SEARCHED / 128 {
+                        if probe.is_looking() {
+                            send(&mut probe, &[byte; 182], 182);
+                            searched += 182;
+                        }
+                    }
+                }
+                assert!(searched <= 4 * (SEARCHED + 400), "{coding:?} {byte}: {searched}");
+                assert!(!probe.is_looking() && probe.readers[0].window.capacity() == 0, "{coding:?}");
+            }
+        }
     }
 }
