@@ -185,8 +185,10 @@ fn choose<'a>(engines: &'a Engines, chosen: &Chosen) -> (Vec<&'a Container>, Vec
 
 fn has_ended(state: ContainerState) -> bool {
     match state {
-        ContainerState::Created | ContainerState::Exited | ContainerState::Dead => true,
-        ContainerState::Running
+        ContainerState::Exited | ContainerState::Dead => true,
+        // A service that runs may be about to start it.
+        ContainerState::Created
+        | ContainerState::Running
         | ContainerState::Paused
         | ContainerState::Restarting
         | ContainerState::Removing => false,

@@ -10,6 +10,9 @@ use super::{CREATE, Docker, Failure, INSPECT, LIST, REMOVE};
 use crate::provisioner::ProvisionError;
 use crate::spec::{Network, label};
 
+/// Value of the product's label on a network that we have made.
+const ROLE: &str = "network";
+
 impl Docker {
     pub(super) async fn ensure_network(&self, network: &Network) -> Result<(), ProvisionError> {
         let Network::Named { name, own } = network else { return Ok(()) };
@@ -35,7 +38,7 @@ impl Docker {
         let request = NetworkCreateRequest {
             name: name.to_owned(),
             driver: Some("bridge".to_owned()),
-            labels: Some(HashMap::from([(label::PRODUCT.to_owned(), "network".to_owned())])),
+            labels: Some(HashMap::from([(label::PRODUCT.to_owned(), ROLE.to_owned())])),
             ..NetworkCreateRequest::default()
         };
         let create = async |client: Client| client.create_network(request).await;
@@ -50,14 +53,16 @@ impl Docker {
     }
 
     /// Docker before API 1.44 gives two networks the same name when two ask for it at the same moment, and creates no
-    /// container in either of them afterwards. Of ours that nobody uses all go but the oldest. Two that do this at once
-    /// go through them in the same order and stop at the same one, and what is in use Docker does not remove.
+    /// container in either of them afterwards. When all are ours, those that nobody uses go but the oldest. Two that do
+    /// this at once go through them in the same order and stop at the same one, and what running containers are in Docker
+    /// does not remove.
     async fn leave_one(&self, name: &str) -> Result<(), ProvisionError> {
-        let same = self.networks_named(name).await?;
+        let mut same = self.networks_named(name).await?;
         let mut left = same.len();
-        for network in
-            same.iter().filter(|network| is_ours(network)).filter_map(|network| network.id.as_deref())
-        {
+        if !same.iter().all(is_ours) {
+            same.clear();
+        }
+        for network in same.iter().filter_map(|network| network.id.as_deref()) {
             if left <= 1 {
                 break;
             }
@@ -70,11 +75,13 @@ impl Docker {
                 Err(failure) => return Err(failure.into()),
             }
         }
-        if left <= 1 {
-            return Ok(());
-        }
-        let detail =
-            format!("{left} networks have this name: remove all but one by their ids (docker network ls)");
+        let detail = match left {
+            1 => return Ok(()),
+            0 => "Docker does not show it".to_owned(),
+            _ => {
+                format!("{left} networks have this name: remove all but one by their ids (docker network ls)")
+            }
+        };
         Err(ProvisionError::Refused { detail })
     }
 
@@ -93,7 +100,8 @@ impl Docker {
 }
 
 fn is_ours(network: &Listed) -> bool {
-    network.labels.as_ref().is_some_and(|labels| labels.contains_key(label::PRODUCT))
+    let role = network.labels.as_ref().and_then(|labels| labels.get(label::PRODUCT));
+    role.is_some_and(|role| role == ROLE)
 }
 
 fn no_network(name: &str, detail: String) -> ProvisionError {

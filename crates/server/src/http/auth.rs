@@ -158,10 +158,7 @@ impl Gate {
 
     /// By the cookie, if it is one of ours. A stale or foreign one counts as none.
     fn by_login(&self, request: &Parts) -> Result<Option<Who>, Closed> {
-        let given = logins::given(&request.headers);
-        let Some(_login) = given.and_then(|token| self.logins.find(&token, Timestamp::now())) else {
-            return Ok(None);
-        };
+        let Some(_login) = self.logins.of(&request.headers, Timestamp::now()) else { return Ok(None) };
         if logins::is_said_to_be_ours(&request.method, &request.headers) {
             Ok(Some(Who::Login))
         } else {

@@ -1,8 +1,11 @@
 //! Logins: the API key exchanged once for a cookie, so that no browser has to keep the key.
 //!
 //! A token is 256 random bits; kept is a hash of it and the key together, so that neither the database nor a backup opens
-//! anything, and another key ends every login. A token is exchanged for a new one when it is a day old; for a minute the
-//! old one still counts, because requests may be under way with it. What nobody uses for thirty days ends.
+//! anything, and another key ends every login. A token is exchanged for a new one when it is a day old. The old one counts
+//! until the new one is used, because the answer that brings it may be lost, and for a minute more, because requests may
+//! be under way with it. What nobody uses for thirty days ends.
+//!
+//! Cookies know no ports, and others on the same host set theirs: each data directory has a cookie of its own name.
 //!
 //! Cookies come along with what other pages ask. `SameSite=Strict` keeps them from it, and beside it a change that is
 //! asked for with a cookie must be said by the browser to come from a page of ours (`is_said_to_be_ours`).
@@ -13,7 +16,7 @@ use acemux_store::{Store, StoreError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cookie::{Cookie, SameSite};
-use http::header::{COOKIE, HeaderName, ORIGIN};
+use http::header::{HeaderName, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method};
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -26,11 +29,14 @@ use crate::config::Secret;
 use crate::http::key::Key;
 use crate::record::saved;
 
-/// The cookie's name.
-pub const COOKIE_NAME: &str = "acemux_login";
+/// How every such cookie's name begins.
+pub const COOKIE: &str = "acemux_login";
+/// Most cookies of our name that are tried: another site of the host may have set one, too.
+const MOST_TRIED: usize = 4;
 
-/// Where logins stand in the store.
+/// Where logins stand in the store, and the name of their cookie.
 const DOCUMENT: &str = "logins";
+const NAME: &str = "login_cookie";
 /// Most logins at a time; the one that was used least recently gives way.
 const MOST: usize = 32;
 /// A login that nobody uses for so long is over.
@@ -47,6 +53,8 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 pub struct Logins {
     store: Store,
     key: Option<Secret<String>>,
+    /// The cookie's name.
+    name: String,
     known: Mutex<Vec<Login>>,
     /// One document is written after the other, so that the newest is what stays.
     writing: tokio::sync::Mutex<()>,
@@ -66,6 +74,8 @@ pub struct Login {
     /// Which browser, by its own word.
     pub user_agent: String,
     token: Token,
+    /// What has been sent in its place and was not used yet.
+    next: Option<Token>,
     /// What still counts for a moment.
     before: Option<Token>,
 }
@@ -85,13 +95,16 @@ impl Logins {
     /// Those of earlier runs, as far as they are of this key.
     pub async fn load(store: Store, key: &Key) -> Result<Self, StoreError> {
         let known = saved::read(&store, DOCUMENT).await?.unwrap_or_default();
+        let kept = saved::read(&store, NAME).await?;
+        let name = kept.unwrap_or_else(|| format!("{COOKIE}_{}", random::<6>()));
         let key = key.key.as_ref().ok().cloned();
-        Ok(Self { key, known: Mutex::new(known), ..Self::none(store) })
+        Ok(Self { key, name, known: Mutex::new(known), ..Self::none(store) })
     }
 
     /// Nobody, and nobody to come: there is no key to show.
     pub fn none(store: Store) -> Self {
-        Self { store, key: None, known: Mutex::default(), writing: tokio::sync::Mutex::default() }
+        let name = COOKIE.to_owned();
+        Self { store, key: None, name, known: Mutex::default(), writing: tokio::sync::Mutex::default() }
     }
 
     /// For whoever has just shown the key. When this returns, it survives a power loss.
@@ -109,8 +122,10 @@ impl Logins {
             address,
             user_agent: user_agent.to_owned(),
             token,
+            next: None,
             before: None,
         };
+        let id = login.id.clone();
         {
             let mut known = self.known.lock();
             known.retain(|login| !login.is_over(now));
@@ -121,8 +136,14 @@ impl Logins {
             }
             known.push(login);
         }
-        self.keep().await?;
-        Ok(bearer)
+        match self.keep().await {
+            Ok(()) => Ok(bearer),
+            Err(error) => {
+                // Nobody gets its token.
+                self.known.lock().retain(|login| login.id != id);
+                Err(error)
+            }
+        }
     }
 
     /// Whose token this is.
@@ -131,21 +152,59 @@ impl Logins {
         let mut known = self.known.lock();
         let login = known.iter_mut().find(|login| !login.is_over(now) && login.is_of(&hash, now))?;
         login.used_at = now;
+        login.note_use_of(&hash, now);
         Some(login.clone())
     }
 
-    /// Another token for this one, when it is time for that.
+    /// Whoever comes with one of our cookies.
+    pub(crate) fn of(&self, headers: &HeaderMap, now: Timestamp) -> Option<Login> {
+        given(headers, &self.name).iter().find_map(|token| self.find(token, now))
+    }
+
+    /// The header that gives a browser its token.
+    pub(crate) fn granted(&self, bearer: &Bearer, is_https: bool) -> HeaderValue {
+        self.header(bearer.reveal(), cookie::time::Duration::seconds(IDLE.as_secs()), is_https)
+    }
+
+    /// The header that takes it away.
+    pub(crate) fn taken(&self, is_https: bool) -> HeaderValue {
+        self.header("", cookie::time::Duration::ZERO, is_https)
+    }
+
+    fn header(&self, value: &str, age: cookie::time::Duration, is_https: bool) -> HeaderValue {
+        let cookie = Cookie::build((self.name.as_str(), value)).path("/").http_only(true);
+        let cookie = cookie.same_site(SameSite::Strict).secure(is_https).max_age(age);
+        HeaderValue::try_from(cookie.build().to_string()).expect("Base64 and names are a header value")
+    }
+
+    /// Another token for the one that this request brings, when it is time for that.
+    pub(crate) async fn renewed_of(
+        &self,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<Option<Bearer>, StoreError> {
+        for bearer in given(headers, &self.name) {
+            if let Some(fresh) = self.renewed(&bearer, now).await? {
+                return Ok(Some(fresh));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Another token for this one, when it is time for that and none was sent just now.
     pub async fn renewed(&self, bearer: &str, now: Timestamp) -> Result<Option<Bearer>, StoreError> {
         let Some(hash) = self.hash(bearer) else { return Ok(None) };
         let (fresh, token) = self.make(now);
         {
             let mut known = self.known.lock();
+            let is_new = |token: &Token| now.duration_since(token.made_at) <= OVERLAP;
             let due = |login: &&mut Login| {
-                login.token.is(&hash) && now.duration_since(login.token.made_at) >= RENEWED
+                login.token.is(&hash)
+                    && now.duration_since(login.token.made_at) >= RENEWED
+                    && !login.next.as_ref().is_some_and(is_new)
             };
             let Some(login) = known.iter_mut().find(due) else { return Ok(None) };
-            let old = std::mem::replace(&mut login.token, token);
-            login.before = Some(Token { made_at: now, ..old });
+            login.next = Some(token);
         }
         self.keep().await?;
         Ok(Some(fresh))
@@ -161,9 +220,12 @@ impl Logins {
 
     /// Ends one; whether there was one of this id.
     pub async fn revoke(&self, id: &str) -> Result<bool, StoreError> {
-        let before = self.known.lock().len();
-        self.known.lock().retain(|login| login.id != id);
-        let is_less = self.known.lock().len() < before;
+        let is_less = {
+            let mut known = self.known.lock();
+            let before = known.len();
+            known.retain(|login| login.id != id);
+            known.len() < before
+        };
         if is_less {
             self.keep().await?;
         }
@@ -188,6 +250,7 @@ impl Logins {
 
     async fn keep(&self) -> Result<(), StoreError> {
         let _turn = self.writing.lock().await;
+        saved::write(&self.store, NAME, &self.name).await?;
         let known = self.known.lock().clone();
         saved::write(&self.store, DOCUMENT, &known).await
     }
@@ -200,7 +263,16 @@ impl Login {
 
     fn is_of(&self, hash: &str, now: Timestamp) -> bool {
         let counts = |token: &Token| now.duration_since(token.made_at) <= OVERLAP && token.is(hash);
-        self.token.is(hash) || self.before.as_ref().is_some_and(counts)
+        let is_next = self.next.as_ref().is_some_and(|next| next.is(hash));
+        self.token.is(hash) || is_next || self.before.as_ref().is_some_and(counts)
+    }
+
+    /// Its browser has the new token: the old one counts no longer than requests are under way.
+    fn note_use_of(&mut self, hash: &str, now: Timestamp) {
+        if let Some(next) = self.next.take_if(|next| next.is(hash)) {
+            let old = std::mem::replace(&mut self.token, next);
+            self.before = Some(Token { made_at: now, ..old });
+        }
     }
 }
 
@@ -210,33 +282,18 @@ impl Token {
     }
 }
 
-/// The token that a request brings along.
-pub(crate) fn given(headers: &HeaderMap) -> Option<String> {
-    let lines = headers.get_all(COOKIE).into_iter().filter_map(|line| line.to_str().ok());
-    let cookies = lines.flat_map(|line| Cookie::split_parse(line.to_owned())).filter_map(Result::ok);
-    cookies.filter(|cookie| cookie.name() == COOKIE_NAME).map(|cookie| cookie.value().to_owned()).next()
+/// The tokens that a request brings along under this name. What others have put into the same header hides none.
+fn given(headers: &HeaderMap, name: &str) -> Vec<String> {
+    let lines = headers.get_all(http::header::COOKIE).into_iter();
+    let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    let pairs = pairs.filter_map(|pair| str::from_utf8(pair).ok()?.trim().split_once('='));
+    pairs.filter(|(given, _)| *given == name).map(|(_, value)| value.to_owned()).take(MOST_TRIED).collect()
 }
 
 /// Whether a browser says that a page of ours asks. That it does not say another's was seen to at the edge.
 pub(crate) fn is_said_to_be_ours(method: &Method, headers: &HeaderMap) -> bool {
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     reads || headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE)
-}
-
-/// The header that gives a browser its token.
-pub(crate) fn granted(bearer: &Bearer, is_https: bool) -> HeaderValue {
-    header(bearer.reveal(), cookie::time::Duration::seconds(IDLE.as_secs()), is_https)
-}
-
-/// The header that takes it away.
-pub(crate) fn taken(is_https: bool) -> HeaderValue {
-    header("", cookie::time::Duration::ZERO, is_https)
-}
-
-fn header(value: &str, age: cookie::time::Duration, is_https: bool) -> HeaderValue {
-    let cookie = Cookie::build((COOKIE_NAME, value)).path("/").http_only(true).same_site(SameSite::Strict);
-    let cookie = cookie.secure(is_https).max_age(age).build().to_string();
-    HeaderValue::try_from(cookie).expect("Base64 and names are a header value")
 }
 
 /// So many random bytes, as a cookie and a path can hold them.
@@ -290,13 +347,17 @@ mod tests {
         let old = logins.begin(HERE, "", at(0)).await.unwrap();
         assert!(logins.renewed(old.reveal(), at(23)).await.unwrap().is_none());
         let fresh = logins.renewed(old.reveal(), at(24)).await.unwrap().expect("it is time");
-        assert!(logins.renewed(old.reveal(), at(24)).await.unwrap().is_none(), "once");
-        for bearer in [&old, &fresh] {
-            assert!(logins.find(bearer.reveal(), at(24)).is_some());
+        assert!(logins.renewed(old.reveal(), at(24)).await.unwrap().is_none(), "one answer may be under way");
+        assert!(logins.find(old.reveal(), at(25)).is_some(), "the answer may have been lost");
+        let again = logins.renewed(old.reveal(), at(25)).await.unwrap().expect("then it is sent anew");
+        assert!(logins.find(fresh.reveal(), at(25)).is_none());
+        let fresh = again;
+        for bearer in [&fresh, &old] {
+            assert!(logins.find(bearer.reveal(), at(25)).is_some());
         }
-        assert!(logins.find(old.reveal(), at(25)).is_none());
-        assert!(logins.find(fresh.reveal(), at(25)).is_some());
-        assert_eq!(logins.all(at(25)).len(), 1);
+        assert!(logins.find(old.reveal(), at(26)).is_none(), "the new one was used");
+        assert!(logins.find(fresh.reveal(), at(26)).is_some());
+        assert_eq!(logins.all(at(26)).len(), 1);
     }
 
     #[tokio::test]
@@ -315,17 +376,31 @@ mod tests {
         assert!(logins.find(bearers[1].reveal(), at(64 * 24)).is_some());
     }
 
+    #[tokio::test]
+    async fn a_cookie_is_for_our_pages_alone_and_has_a_name_of_its_data_directory() {
+        let stores = [Store::in_memory(), Store::in_memory()];
+        let key = "a-key-of-twenty-signs";
+        let (one, other) = (logins(&stores[0], key).await, logins(&stores[1], key).await);
+        assert_ne!(one.name, other.name, "two services on one host");
+        one.begin(HERE, "", at(0)).await.unwrap();
+        assert_eq!(logins(&stores[0], key).await.name, one.name);
+        let set = one.granted(&Secret::new("00ff".to_owned()), false).to_str().unwrap().to_owned();
+        assert_eq!(set, format!("{}=00ff; HttpOnly; SameSite=Strict; Path=/; Max-Age=2592000", one.name));
+        let taken = one.taken(true).to_str().unwrap().to_owned();
+        assert_eq!(taken, format!("{}=; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=0", one.name));
+    }
+
     #[test]
-    fn the_cookie_is_for_our_pages_alone_and_found_among_others() {
-        let bearer = Secret::new("00ff".to_owned());
-        let plain = granted(&bearer, false);
-        assert_eq!(plain, "acemux_login=00ff; HttpOnly; SameSite=Strict; Path=/; Max-Age=2592000");
-        assert_eq!(taken(true), "acemux_login=; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=0");
-        let mut headers = HeaderMap::new();
-        headers.append(COOKIE, HeaderValue::from_static("a=b; acemux_login2=x"));
-        headers.append(COOKIE, HeaderValue::from_static("broken; acemux_login=00ff; c=d"));
-        assert_eq!(given(&headers).as_deref(), Some("00ff"));
-        assert_eq!(given(&HeaderMap::new()), None);
+    fn what_others_have_set_hides_no_cookie_of_ours() {
+        let tokens = |lines: &[&[u8]]| {
+            let lines = lines.iter().map(|line| HeaderValue::from_bytes(line).unwrap());
+            given(&lines.map(|line| (http::header::COOKIE, line)).collect(), "ours")
+        };
+        assert_eq!(tokens(&[b"a=b; ours2=x", b"broken; ours=00ff; c=d"]), ["00ff"]);
+        assert_eq!(tokens(&[b"other=caf\xe9; ours=00ff"]), ["00ff"]);
+        assert_eq!(tokens(&[b"ours=evil; ours=00ff"]), ["evil", "00ff"]);
+        assert_eq!(tokens(&["ours=x;".repeat(1000).as_bytes()]).len(), MOST_TRIED);
+        assert!(tokens(&[]).is_empty());
     }
 
     #[test]

@@ -4,10 +4,11 @@
 //! broadcast: who does not read falls behind, is cut, and begins with a new picture. What is kept for listeners that
 //! come back is bounded as well.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use acemux_relay::admission::AddressGroup;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -19,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 const TICK: Duration = Duration::from_secs(1);
 /// News that are kept, for who is slow and for who comes back.
 const KEPT: usize = 64;
-/// Most listeners. Each costs a connection and a few kilobytes.
+/// Most listeners, and of one address. Each costs a connection and a few kilobytes.
 const MOST: usize = 512;
+const MOST_OF_ONE: usize = 16;
 
 /// The entities of one kind by id, with their fields.
 pub type Entities = BTreeMap<String, Map<String, Value>>;
@@ -122,6 +124,47 @@ pub struct Live {
     state: Mutex<State>,
     news: broadcast::Sender<News>,
     wanted: Notify,
+    seats: Arc<Mutex<Seats>>,
+}
+
+/// Strangers who listen.
+#[derive(Debug, Default)]
+struct Seats {
+    taken: usize,
+    by_client: HashMap<AddressGroup, usize>,
+}
+
+/// One of them. Dropping it gives it back.
+#[derive(Debug)]
+struct Seat {
+    client: AddressGroup,
+    seats: Arc<Mutex<Seats>>,
+}
+
+impl Seat {
+    fn take(seats: &Arc<Mutex<Seats>>, client: AddressGroup) -> Result<Self, Crowded> {
+        let mut all = seats.lock();
+        let of_one = all.by_client.get(&client).copied().unwrap_or_default();
+        if all.taken >= MOST || of_one >= MOST_OF_ONE {
+            return Err(Crowded);
+        }
+        all.taken += 1;
+        all.by_client.insert(client, of_one + 1);
+        Ok(Self { client, seats: Arc::clone(seats) })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut all = self.seats.lock();
+        all.taken -= 1;
+        if let Some(of_one) = all.by_client.get_mut(&self.client) {
+            *of_one -= 1;
+            if *of_one == 0 {
+                all.by_client.remove(&self.client);
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -146,23 +189,24 @@ impl Live {
             state: Mutex::default(),
             news: broadcast::channel(KEPT).0,
             wanted: Notify::new(),
+            seats: Arc::default(),
         }
     }
 
     /// From now on. `known` is the id of the last news that the listener has, from an earlier connection: when all that
     /// came after it is still there it is told that, and a snapshot otherwise.
-    pub fn listen(&self, known: Option<&str>) -> Result<Listener, Crowded> {
+    ///
+    /// Limits are for strangers: `client` is none for an operator.
+    pub fn listen(&self, known: Option<&str>, client: Option<AddressGroup>) -> Result<Listener, Crowded> {
+        let seat = client.map(|client| Seat::take(&self.seats, client)).transpose()?;
         let mut state = self.state.lock();
-        if self.news.receiver_count() >= MOST {
-            return Err(Crowded);
-        }
         let since = known.and_then(|id| self.number_of(id)).filter(|_| state.picture.is_some());
         let missed = since.and_then(|since| state.since(since));
         let first = match missed {
             Some(missed) => missed,
             None => VecDeque::from([self.snapshot(&mut state)]),
         };
-        let listener = Listener { first, news: self.news.subscribe() };
+        let listener = Listener { first, news: self.news.subscribe(), _seat: seat };
         self.wanted.notify_one();
         Ok(listener)
     }
@@ -251,6 +295,7 @@ impl State {
 pub struct Listener {
     first: VecDeque<News>,
     news: broadcast::Receiver<News>,
+    _seat: Option<Seat>,
 }
 
 impl Listener {
@@ -266,6 +311,8 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
+
+    use std::net::{IpAddr, Ipv4Addr};
 
     use serde_json::json;
     use tokio::task::JoinSet;
@@ -326,13 +373,13 @@ mod tests {
     async fn a_snapshot_comes_first_then_a_patch_a_second_that_fits_to_it() {
         let (live, _) = live(true);
         let _running = running(&live);
-        let mut listener = live.listen(None).unwrap();
+        let mut listener = live.listen(None, None).unwrap();
         assert_eq!(told(&mut listener).await, ("snapshot", json!(picture(0))));
         let began = Instant::now();
         assert_eq!(told(&mut listener).await.1["totals"]["viewers"], 1);
         assert_eq!(told(&mut listener).await.1["streams"]["a"], json!({ "viewers": 2 }));
         assert_eq!(began.elapsed(), TICK * 2);
-        let mut second = live.listen(None).unwrap();
+        let mut second = live.listen(None, None).unwrap();
         assert_eq!(told(&mut second).await, ("snapshot", json!(picture(2))), "what the first knows");
         assert_eq!(told(&mut second).await, told(&mut listener).await);
     }
@@ -344,7 +391,7 @@ mod tests {
         advance(TICK * 10).await;
         live.log(&json!("nobody hears it"));
         assert_eq!(looks.load(Ordering::Relaxed), 0);
-        let mut listener = live.listen(None).unwrap();
+        let mut listener = live.listen(None, None).unwrap();
         assert_eq!(told(&mut listener).await.0, "snapshot");
         assert_eq!(told(&mut listener).await, ("patch", json!({})), "and who listens sees that it beats");
         drop(listener);
@@ -358,34 +405,34 @@ mod tests {
     async fn who_comes_back_in_time_gets_what_it_missed_and_who_does_not_a_snapshot() {
         let (live, _) = live(true);
         let _running = running(&live);
-        let (mut stays, mut leaves) = (live.listen(None).unwrap(), live.listen(None).unwrap());
+        let (mut stays, mut leaves) = (live.listen(None, None).unwrap(), live.listen(None, None).unwrap());
         let last = leaves.next().await.unwrap().id;
         drop(leaves);
         live.log(&json!({ "message": "a" }));
         stays.next().await.unwrap();
         stays.next().await.unwrap();
         let patch = stays.next().await.unwrap();
-        let mut back = live.listen(Some(&last)).unwrap();
+        let mut back = live.listen(Some(&last), None).unwrap();
         assert_eq!(told(&mut back).await, ("log", json!({ "message": "a" })));
         assert_eq!(back.next().await.unwrap().id, patch.id);
-        let mut current = live.listen(Some(&patch.id)).unwrap();
+        let mut current = live.listen(Some(&patch.id), None).unwrap();
         assert_eq!(told(&mut current).await.0, "patch", "nothing was missed");
         for unknown in
             ["", "x", "00000000-1", &format!("{:08x}-999", live.run), &format!("{:08x}-", live.run)]
         {
-            assert_eq!(told(&mut live.listen(Some(unknown)).unwrap()).await.0, "snapshot", "{unknown}");
+            assert_eq!(told(&mut live.listen(Some(unknown), None).unwrap()).await.0, "snapshot", "{unknown}");
         }
         for n in 0..KEPT {
             live.log(&json!(n));
         }
-        assert_eq!(told(&mut live.listen(Some(&last)).unwrap()).await.0, "snapshot", "too long ago");
+        assert_eq!(told(&mut live.listen(Some(&last), None).unwrap()).await.0, "snapshot", "too long ago");
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_does_not_read_is_cut_and_costs_the_others_nothing() {
         let (live, _) = live(false);
         let _running = running(&live);
-        let (mut slow, mut quick) = (live.listen(None).unwrap(), live.listen(None).unwrap());
+        let (mut slow, mut quick) = (live.listen(None, None).unwrap(), live.listen(None, None).unwrap());
         for n in 0..=KEPT {
             live.log(&json!(n));
             while quick.next().await.unwrap().kind != Kind::Log {}
@@ -398,9 +445,15 @@ mod tests {
     #[test]
     fn no_more_listen_than_may() {
         let (live, _) = live(false);
-        let mut all: Vec<_> = (0..MOST).map(|_| live.listen(None).unwrap()).collect();
-        assert_eq!(live.listen(None).err(), Some(Crowded));
+        let client = |n: usize| Some(IpAddr::V4(Ipv4Addr::from(u32::try_from(n).unwrap())).into());
+        let mut of_one: Vec<_> = (0..MOST_OF_ONE).map(|_| live.listen(None, client(0)).unwrap()).collect();
+        assert_eq!(live.listen(None, client(0)).err(), Some(Crowded), "one address");
+        of_one.pop();
+        of_one.push(live.listen(None, client(0)).expect("a seat was given back"));
+        let mut all: Vec<_> = (MOST_OF_ONE..MOST).map(|n| live.listen(None, client(n)).unwrap()).collect();
+        assert_eq!(live.listen(None, client(MOST)).err(), Some(Crowded), "all together");
+        assert!(live.listen(None, None).is_ok(), "an operator is not kept out");
         all.pop();
-        assert!(live.listen(None).is_ok());
+        assert!(live.listen(None, client(MOST)).is_ok());
     }
 }

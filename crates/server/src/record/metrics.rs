@@ -270,7 +270,8 @@ impl Metrics {
         page
     }
 
-    /// What has not happened yet is 0 and not absent: Prometheus sees no increase from nothing to one.
+    /// Where the values of a label are few and known, what has not happened yet is 0 and not absent: Prometheus sees no
+    /// increase from nothing to one.
     fn begin_at_zero(&self) {
         self.starts.results.get_or_create(&ByResult { result: "ok" }).inc_by(0);
         for healed in Healed::ALL {

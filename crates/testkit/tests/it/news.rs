@@ -145,6 +145,7 @@ async fn pages_that_do_not_read_hold_up_nobody_and_end_with_the_service() {
     let mut asleep = Vec::new();
     for _ in 0..200 {
         asleep.push(get_narrowly(app.address(), LIVE).await);
+        assert_eq!(asleep[asleep.len() - 1].status, 200);
     }
     let mut viewer = StrictViewer::open(app.address(), ID).await;
     let mut page = Page::open(&app, "", "").await;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::proxy::{ProxySession, Streams};
 use super::{engines, vpn};
 use crate::http::auth::Operator;
+use crate::http::client::ClientInfo;
 use crate::http::problem::{Code, Problem};
 use crate::planes::live::{Entities, Kind, Listener, Live, News, Picture};
 use crate::planes::vpn::Vpns;
@@ -83,6 +84,7 @@ pub async fn live(
     State(streams): State<Streams>,
     State(stop): State<CancellationToken>,
     operator: Option<Operator>,
+    client: ClientInfo,
     Query(query): Query<LiveQuery>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
@@ -90,10 +92,11 @@ pub async fn live(
     if watched.is_some() && operator.is_none() {
         return Err(Code::MissingKey.into());
     }
+    let client = Some(client.address.into()).filter(|_| operator.is_none());
     let known = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let crowded = |_| Problem::new(Code::ServerFull).with_detail("as many listen to events as may");
     let listening = Listening {
-        listener: live.listen(known).map_err(crowded)?,
+        listener: live.listen(known, client).map_err(crowded)?,
         watched: watched.map(|key| Watched { key, streams, told: Value::Null }),
         stop,
     };

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::SET_COOKIE;
+use http::header::{COOKIE, SET_COOKIE};
 use http::{Extensions, HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use serde_json::json;
 use super::events::problem;
 use crate::http::auth::{Asker, Gate, Operator};
 use crate::http::client::ClientInfo;
-use crate::http::logins::{self, Login};
+use crate::http::logins::Login;
 use crate::http::problem::{Code, Problem};
 use crate::record::audit::Who;
 
@@ -67,7 +67,7 @@ pub async fn login(
     gate.shown(key.as_bytes(), &asker, &extensions)?;
     let begun = gate.logins().begin(client.address, &client.user_agent, Timestamp::now()).await;
     let bearer = begun.map_err(|error| problem(&error))?;
-    let cookie = logins::granted(&bearer, client.is_https);
+    let cookie = gate.logins().granted(&bearer, client.is_https);
     Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response())
 }
 
@@ -88,7 +88,7 @@ pub async fn logout(
         operator.was(json!({ "login": login.id }));
         gate.logins().revoke(&login.id).await.map_err(|error| problem(&error))?;
     }
-    Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, logins::taken(client.is_https))]).into_response())
+    Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, gate.logins().taken(client.is_https))]).into_response())
 }
 
 /// Who is logged in.
@@ -119,7 +119,7 @@ pub async fn revoke(
 }
 
 fn current(gate: &Gate, headers: &HeaderMap) -> Option<Login> {
-    gate.logins().find(&logins::given(headers)?, Timestamp::now())
+    gate.logins().of(headers, Timestamp::now())
 }
 
 /// Gives a new token with the answer when it is time for one.
@@ -129,12 +129,15 @@ pub(crate) async fn renew(
     request: Request,
     next: Next,
 ) -> Response {
-    let given = logins::given(request.headers());
+    let cookies: HeaderMap =
+        request.headers().get_all(COOKIE).iter().map(|line| (COOKIE, line.clone())).collect();
     let mut response = next.run(request).await;
-    let Some(given) = given.filter(|_| !response.headers().contains_key(SET_COOKIE)) else { return response };
-    match gate.logins().renewed(&given, Timestamp::now()).await {
+    if cookies.is_empty() || response.headers().contains_key(SET_COOKIE) {
+        return response;
+    }
+    match gate.logins().renewed_of(&cookies, Timestamp::now()).await {
         Ok(Some(fresh)) => {
-            response.headers_mut().insert(SET_COOKIE, logins::granted(&fresh, client.is_https));
+            response.headers_mut().insert(SET_COOKIE, gate.logins().granted(&fresh, client.is_https));
         }
         Ok(None) => {}
         // The old token still counts, and the next request tries again.
