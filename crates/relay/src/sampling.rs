@@ -2,7 +2,6 @@
 //!
 //! It begins with the first stream and goes on until the relay stops, so that a process without streams has a history too.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -49,13 +48,14 @@ impl Began {
 pub(crate) struct Sampling {
     began: Began,
     process: Mutex<Meter>,
-    is_begun: AtomicBool,
+    /// Only while there are streams.
+    is_on: Mutex<bool>,
 }
 
 impl Sampling {
     pub(crate) fn new(now: Instant) -> Self {
         let began = Began { instant: now, timestamp: Timestamp::now() };
-        Self { began, process: Mutex::default(), is_begun: AtomicBool::new(false) }
+        Self { began, process: Mutex::default(), is_on: Mutex::new(false) }
     }
 
     pub(crate) fn began(&self) -> Began {
@@ -68,11 +68,20 @@ impl Sampling {
 }
 
 impl Inner {
-    /// From the first stream on.
+    /// As long as there are streams, of which there is one now.
     pub(crate) fn keep_sampling(self: &Arc<Self>) {
-        if !self.sampling.is_begun.swap(true, Ordering::Relaxed) {
+        let mut is_on = self.sampling.is_on.lock();
+        if !*is_on {
+            *is_on = true;
             self.tasks.spawn(sample(Arc::downgrade(self), self.stop.clone()));
         }
+    }
+
+    /// Whether there is something to look at. A stream that begins at this moment waits for the answer, and begins anew.
+    fn is_sampled_on(&self) -> bool {
+        let mut is_on = self.sampling.is_on.lock();
+        *is_on = !self.distinct().is_empty();
+        *is_on
     }
 
     fn sample(&self) {
@@ -87,12 +96,15 @@ impl Inner {
     }
 }
 
-/// Ends with the relay, whether it was stopped or dropped.
+/// Ends with the last stream, and with the relay, whether it was stopped or dropped.
 async fn sample(relay: Weak<Inner>, stop: CancellationToken) {
     let mut seconds = interval(Span::Minutes.step());
     seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while stop.run_until_cancelled(seconds.tick()).await.is_some() {
         let Some(relay) = relay.upgrade() else { return };
         relay.sample();
+        if !relay.is_sampled_on() {
+            return;
+        }
     }
 }

@@ -5,11 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use acemux_fleet::allowed::{Extra, HostPorts};
-use acemux_fleet::recipe::EnginePorts;
+use acemux_fleet::recipe::{EnginePorts, Recipe};
 use acemux_server::config::Config;
 use acemux_server::planes::setup;
 use acemux_server::simargs;
-use acemux_sim::{Dialect, SimEngine};
+use acemux_sim::{Dialect, SimEngine, SimOptions};
 use acemux_testkit::socks::{Connect, SocksServer};
 use acemux_testkit::{Setup, StrictViewer, get};
 use tokio::time::{Instant, sleep};
@@ -29,7 +29,18 @@ async fn engine(proxy: &str) -> SimEngine {
             .port();
         HostPorts::new(port..=port).port(port).expect("it is in the range")
     };
-    let ports = EnginePorts { http: free(), https: free(), p2p: None, shared: None };
+    // Another program may take a port between the moment in which it was found free and that in which it is bound.
+    for _ in 0..5 {
+        let ports = EnginePorts { http: free(), https: free(), p2p: None, shared: None };
+        if let Ok(engine) = SimEngine::start(options(&recipe, ports)).await {
+            return engine;
+        }
+    }
+    panic!("no port stays free");
+}
+
+/// As the container is told them.
+fn options(recipe: &Recipe, ports: EnginePorts) -> SimOptions {
     let spec = recipe.spec(1, "acestream-1", ports, &Extra::default());
     let quick = [("SIM_TIMING", "fast"), ("SIM_CHANNEL", "verify"), ("SIM_CONTROL_PORT", "0")];
     let env: BTreeMap<String, String> = spec
@@ -40,7 +51,7 @@ async fn engine(proxy: &str) -> SimEngine {
         .collect();
     let run = simargs::parse(&spec.command, &env).expect("the image understands it");
     assert_eq!(run.options.dialect, Dialect::Outpace);
-    SimEngine::start(run.options).await.expect("a port is free")
+    run.options
 }
 
 fn any() -> SocketAddr {
