@@ -34,9 +34,8 @@ pub const COOKIE: &str = "acemux_login";
 /// Most cookies of our name that are tried: another site of the host may have set one, too.
 const MOST_TRIED: usize = 4;
 
-/// Where logins stand in the store, and the name of their cookie.
+/// Where logins stand in the store.
 const DOCUMENT: &str = "logins";
-const NAME: &str = "login_cookie";
 /// Most logins at a time; the one that was used least recently gives way.
 const MOST: usize = 32;
 /// A login that nobody uses for so long is over.
@@ -80,6 +79,14 @@ pub struct Login {
     before: Option<Token>,
 }
 
+/// What outlives a restart.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// The cookie's name.
+    cookie: String,
+    logins: Vec<Login>,
+}
+
 /// What is kept of a token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Token {
@@ -94,11 +101,10 @@ pub type Bearer = Secret<String>;
 impl Logins {
     /// Those of earlier runs, as far as they are of this key.
     pub async fn load(store: Store, key: &Key) -> Result<Self, StoreError> {
-        let known = saved::read(&store, DOCUMENT).await?.unwrap_or_default();
-        let kept = saved::read(&store, NAME).await?;
-        let name = kept.unwrap_or_else(|| format!("{COOKIE}_{}", random::<6>()));
+        let new = || Kept { cookie: format!("{COOKIE}_{}", random::<6>()), logins: Vec::new() };
+        let Kept { cookie: name, logins } = saved::read(&store, DOCUMENT).await?.unwrap_or_else(new);
         let key = key.key.as_ref().ok().cloned();
-        Ok(Self { key, name, known: Mutex::new(known), ..Self::none(store) })
+        Ok(Self { key, name, known: Mutex::new(logins), ..Self::none(store) })
     }
 
     /// Nobody, and nobody to come: there is no key to show.
@@ -250,9 +256,8 @@ impl Logins {
 
     async fn keep(&self) -> Result<(), StoreError> {
         let _turn = self.writing.lock().await;
-        saved::write(&self.store, NAME, &self.name).await?;
-        let known = self.known.lock().clone();
-        saved::write(&self.store, DOCUMENT, &known).await
+        let kept = Kept { cookie: self.name.clone(), logins: self.known.lock().clone() };
+        saved::write(&self.store, DOCUMENT, &kept).await
     }
 }
 

@@ -242,11 +242,8 @@ impl Live {
                 *state = State { number: state.number, ..State::default() };
                 return;
             }
-            let before = state.picture.replace(now);
-            let patch = Patch::between(
-                &before.unwrap_or_default(),
-                state.picture.as_ref().unwrap_or(&Picture::default()),
-            );
+            let patch = Patch::between(state.picture.as_ref().unwrap_or(&Picture::default()), &now);
+            state.picture = Some(now);
             // Also when nothing is different: listeners see that somebody looks.
             self.tell(&mut state, Kind::Patch, &patch);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use acemux_relay::Relay;
 use acemux_relay::event::Healed;
-use acemux_relay::session::Phase;
+use acemux_relay::session::{Phase, SessionSnapshot};
 use acemux_relay::viewer::LeaveReason;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -259,9 +259,10 @@ impl Metrics {
     pub fn scrape(&self, relay: &Relay, origin: &EngineOrigin, vpns: &Vpns, fleet: Option<&Fleet>) -> String {
         let engines = origin.engines();
         let view = vpns.view(engines);
-        self.live.read(relay, engines);
+        let sessions = relay.sessions();
+        self.live.read(relay, &sessions, engines);
         self.live.vpns.read(&view);
-        self.orchestrator.read(relay, engines, fleet, origin.transfers(), &view);
+        self.orchestrator.read(&sessions, engines, fleet, origin.transfers(), &view);
         let mut page = String::new();
         for registry in [&self.registry, &self.reference] {
             text::encode_registry(&mut page, registry).expect("writing to a String cannot fail");
@@ -427,20 +428,19 @@ impl LiveVpns {
 }
 
 impl Live {
-    fn read(&self, relay: &Relay, engines: &Engines) {
-        self.read_relay(relay);
+    fn read(&self, relay: &Relay, sessions: &[SessionSnapshot], engines: &Engines) {
+        self.read_relay(relay, sessions);
         self.read_engines(engines);
     }
 
-    fn read_relay(&self, relay: &Relay) {
-        let sessions = relay.sessions();
+    fn read_relay(&self, relay: &Relay, sessions: &[SessionSnapshot]) {
         let count = |wanted| sessions.iter().filter(|session| state_of(session) == wanted).count();
         for state in STATES {
             self.sessions.get_or_create(&ByState { state }).set(as_gauge(count(state)));
         }
         self.viewers.set(as_gauge(relay.viewers()));
         self.waiting.set(as_gauge(relay.waiting()));
-        self.ring_bytes.set(as_gauge(sessions.iter().map(|session| session.ring.bytes).sum()));
+        self.ring_bytes.set(as_gauge(sessions.iter().map(|session| session.ring.bytes).sum::<usize>()));
         let (bytes_in, bytes_out) = relay.totals().read();
         raise(&self.bytes_in, bytes_in);
         raise(&self.bytes_out, bytes_out);
@@ -454,9 +454,9 @@ impl Live {
         }
         let unasked: u64 =
             all.iter().filter_map(|member| member.runs_away()).map(|runaway| runaway.rate).sum();
-        self.unasked.set(i64::try_from(unasked / 8).unwrap_or(i64::MAX));
-        let used = all.iter().map(|member| member.used()).sum();
-        let total = all.iter().map(|member| member.slots).sum();
+        self.unasked.set(as_gauge(unasked / 8));
+        let used: usize = all.iter().map(|member| member.used()).sum();
+        let total: usize = all.iter().map(|member| member.slots).sum();
         self.slots.get_or_create(&ByState { state: "used" }).set(as_gauge(used));
         self.slots.get_or_create(&ByState { state: "total" }).set(as_gauge(total));
         self.slots_waiting.set(as_gauge(engines.waiting()));
@@ -470,7 +470,7 @@ impl Live {
 /// States of a stream as the label says them.
 const STATES: [&str; 3] = ["opening", "live", "lingering"];
 
-fn state_of(session: &acemux_relay::session::SessionSnapshot) -> &'static str {
+fn state_of(session: &SessionSnapshot) -> &'static str {
     match session.phase {
         Phase::Opening => "opening",
         Phase::Live if session.lingering.is_some() => "lingering",
@@ -479,8 +479,8 @@ fn state_of(session: &acemux_relay::session::SessionSnapshot) -> &'static str {
     }
 }
 
-fn as_gauge(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+pub(super) fn as_gauge(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
 }
 
 /// Sets a counter that is kept elsewhere; it never goes back.

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicU64;
 use acemux_fleet::dispatch::Engines;
 use acemux_fleet::fleet::Fleet;
 use acemux_fleet::member::Health;
-use acemux_relay::Relay;
 use acemux_relay::origin::SourceStats;
+use acemux_relay::session::SessionSnapshot;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use crate::planes::origins::Transfers;
 use crate::planes::vpn::{View, VpnView};
+use crate::record::metrics::as_gauge;
 
 /// Every state that the reference's dashboards know.
 const STATES: [&str; 5] = ["healthy", "unhealthy", "unknown", "disabled", "starting"];
@@ -78,19 +79,18 @@ impl Orchestrator {
 
     pub(super) fn read(
         &self,
-        relay: &Relay,
+        sessions: &[SessionSnapshot],
         engines: &Engines,
         fleet: Option<&Fleet>,
         transfers: &Transfers,
         vpns: &View,
     ) {
-        self.read_streams(relay, transfers);
+        self.read_streams(sessions, transfers);
         self.read_engines(engines, fleet);
         self.read_vpns(vpns);
     }
 
-    fn read_streams(&self, relay: &Relay, transfers: &Transfers) {
-        let sessions = relay.sessions();
+    fn read_streams(&self, sessions: &[SessionSnapshot], transfers: &Transfers) {
         let sum = |figure: fn(&SourceStats) -> Option<u64>| -> u64 {
             sessions.iter().filter_map(|session| session.stats.as_ref().and_then(figure)).sum()
         };
@@ -101,17 +101,17 @@ impl Orchestrator {
         self.download_speed.set(mebibytes(sum(|stats| stats.speed_down)));
         self.upload_speed.set(mebibytes(sum(|stats| stats.speed_up)));
         self.peers.set(as_gauge(sum(|stats| stats.peers)));
-        self.streams.set(as_gauge(sessions.len() as u64));
+        self.streams.set(as_gauge(sessions.len()));
     }
 
     fn read_engines(&self, engines: &Engines, fleet: Option<&Fleet>) {
         let all = engines.all();
-        let with = |health| all.iter().filter(|member| member.knowledge().health == health).count() as u64;
+        let with = |health| all.iter().filter(|member| member.knowledge().health == health).count();
         self.healthy.set(as_gauge(with(Health::Healthy)));
         self.unhealthy.set(as_gauge(with(Health::Unhealthy)));
-        self.used.set(as_gauge(all.iter().filter(|member| member.used() > 0).count() as u64));
+        self.used.set(as_gauge(all.iter().filter(|member| member.used() > 0).count()));
         let least = fleet.map_or(all.len(), |fleet| fleet.snapshot().min);
-        self.extra.set(as_gauge(all.len().saturating_sub(least) as u64));
+        self.extra.set(as_gauge(all.len().saturating_sub(least)));
     }
 
     fn read_vpns(&self, view: &View) {
@@ -125,7 +125,7 @@ impl Orchestrator {
                 .get_or_create(&Second { orch_vpn2_health: state })
                 .set((health(second) == state).into());
         }
-        let inside = |vpn: Option<&VpnView>| as_gauge(vpn.map_or(0, |vpn| vpn.engines.len() as u64));
+        let inside = |vpn: Option<&VpnView>| as_gauge(vpn.map_or(0, |vpn| vpn.engines.len()));
         self.vpn1_engines.set(inside(first));
         self.vpn2_engines.set(inside(second));
     }
@@ -139,8 +139,4 @@ fn mebibytes(kib: u64) -> f64 {
 
 fn rise(gauge: &Gauge, to: u64) {
     gauge.set(gauge.get().max(as_gauge(to)));
-}
-
-fn as_gauge(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
