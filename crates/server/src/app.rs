@@ -334,24 +334,20 @@ impl App {
 /// Every page, with its description and with who may ask for it.
 pub fn surface() -> Surface<App> {
     Surface {
-        root: root_pages(),
+        root: media_pages(),
         mirrored: guide_pages().and(channel_pages()).and(custom_pages()),
         own: own_pages(),
     }
 }
 
-/// Media, what watches over the service, and its documentation: at one place, whoever asks.
-fn root_pages() -> Pages<App> {
+/// What players fetch.
+fn media_pages() -> Pages<App> {
     let streams = routes!(getstream::play, getstream::head, getstream::preflight);
     Pages::default()
         .page_also_at(Class::Media, ["/ace/getstream/", "/ace/getstream.ts"], streams)
         .page(Class::Media, routes!(hls::manifest, hls::head, hls::preflight))
         .page(Class::Media, routes!(hls::playlist, hls::playlist_preflight))
         .page(Class::Media, routes!(hls::segment, hls::segment_preflight))
-        .page(Class::Probe, routes!(health::livez))
-        .page(Class::Probe, routes!(health::readyz))
-        .page(Class::Status, routes!(health::metrics))
-        .page(Class::Status, routes!(docs::openapi))
 }
 
 /// Pages that the system which this replaces has, and their like.
@@ -374,7 +370,10 @@ fn guide_pages() -> Pages<App> {
         .page(Class::Status, routes!(status::orchestrator))
         .page(Class::Status, routes!(vpn_pages::status))
         .page(Class::Status, routes!(vpn_pages::public_ip))
+        .page(Class::Probe, routes!(health::livez))
+        .page(Class::Probe, routes!(health::readyz))
         .page(Class::Status, routes!(health::health))
+        .page(Class::Status, routes!(health::metrics))
         .page(Class::Status, routes!(status::health))
         .page(Class::Operator, routes!(status::reset_breakers))
         .page(Class::Status, routes!(streams::list))
@@ -385,6 +384,8 @@ fn guide_pages() -> Pages<App> {
         .page(Class::Extended, routes!(events::list))
         .page(Class::Status, routes!(events::stats))
         .page(Class::Operator, routes!(events::cleanup))
+        .page(Class::Status, routes!(docs::openapi))
+        .page(Class::Status, routes!(docs::docs))
 }
 
 fn channel_pages() -> Pages<App> {

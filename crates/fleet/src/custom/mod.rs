@@ -68,6 +68,7 @@ pub struct Document {
     pub torrent_folder_host_path: Option<String>,
     /// Kept for pages that show it; without a mount it means nothing.
     #[serde(default = "container_path")]
+    #[schema(pattern = "^/")]
     pub torrent_folder_container_path: String,
 }
 

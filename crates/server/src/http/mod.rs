@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod body;
 mod browser;
 pub mod client;
 pub mod edge;

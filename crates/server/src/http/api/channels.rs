@@ -53,7 +53,8 @@ pub struct Forgotten {
 /// What is known of it.
 #[utoipa::path(
     get, path = "/channels/identities/{id}", tag = "channels",
-    params(("id" = String, Path, description = "Any form of the channel's id")),
+    params(("id" = String, Path, description = "Any form of the channel's id",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
     responses((status = 200, body = Identity), fails::NotFound)
 )]
 pub async fn identity(
@@ -67,7 +68,8 @@ pub async fn identity(
 /// Forgets the channel: its names, and by which it has played. Streams that play go on.
 #[utoipa::path(
     delete, path = "/channels/identities/{id}", tag = "channels",
-    params(("id" = String, Path, description = "Any form of the channel's id")),
+    params(("id" = String, Path, description = "Any form of the channel's id",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
     responses((status = 200, body = Forgotten), fails::NotFound)
 )]
 pub async fn forget(

@@ -21,6 +21,7 @@ use super::events::problem as store_problem;
 use super::fleet::{present, problem as fleet_problem};
 use super::status::Done;
 use crate::http::auth::Operator;
+use crate::http::body::Object;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::{fails, words};
 use crate::planes::custom::Custom;
@@ -129,7 +130,7 @@ pub async fn config(State(custom): State<Arc<Custom>>) -> Json<Document> {
 pub async fn save_config(
     State(custom): State<Arc<Custom>>,
     operator: Operator,
-    Json(document): Json<Document>,
+    Object(document): Object<Document>,
 ) -> Result<Json<Saved>, Problem> {
     let variant = CustomVariant::try_from(document).map_err(|problems| refused(&problems))?;
     let mut state = custom.state().await;
@@ -227,7 +228,7 @@ pub async fn save_template(
     State(custom): State<Arc<Custom>>,
     operator: Operator,
     Path(slot): Path<String>,
-    Json(body): Json<TemplateBody>,
+    Object(body): Object<TemplateBody>,
 ) -> Result<Json<Done>, Problem> {
     let id = place(&slot)?;
     let variant = CustomVariant::try_from(body.config).map_err(|problems| refused(&problems))?;
@@ -262,7 +263,7 @@ pub async fn rename_template(
     State(custom): State<Arc<Custom>>,
     operator: Operator,
     Path(slot): Path<String>,
-    Json(body): Json<NameBody>,
+    Object(body): Object<NameBody>,
 ) -> Result<Json<Done>, Problem> {
     let id = place(&slot)?;
     change(&custom, &operator, id, |templates| templates.rename(id, body.name.trim())).await?;
@@ -322,7 +323,7 @@ pub async fn import_template(
     State(custom): State<Arc<Custom>>,
     operator: Operator,
     Path(slot): Path<String>,
-    Json(body): Json<ImportBody>,
+    Object(body): Object<ImportBody>,
 ) -> Result<Json<Done>, Problem> {
     let id = place(&slot)?;
     change(&custom, &operator, id, |templates| templates.import(id, &body.json_data)).await?;

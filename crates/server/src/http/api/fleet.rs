@@ -19,6 +19,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::http::auth::Operator;
+use crate::http::body;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::{fails, words};
 use crate::planes::scaling;
@@ -53,6 +54,7 @@ pub struct ProvisionRequest {
     /// Of the engine: those variables that engines are given.
     env: BTreeMap<String, String>,
     /// Its port, of the settings' range.
+    #[schema(maximum = 65535)]
     host_port: Option<u16>,
     /// Engines are made from one image; a request that names another one is refused.
     image: Option<String>,
@@ -129,7 +131,9 @@ pub async fn provision(
     let request: ProvisionRequest = if body.is_empty() {
         ProvisionRequest::default()
     } else {
-        serde_json::from_slice(&body).map_err(|_| {
+        let request = Some(&body).filter(|body| body::is_object(body));
+        let request = request.and_then(|body| serde_json::from_slice(body).ok());
+        request.ok_or_else(|| {
             Problem::new(Code::InvalidBody).with_detail(
                 "labels, env, host_port and image are accepted: texts by name, texts by name, a port, a text",
             )

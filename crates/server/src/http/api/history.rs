@@ -21,7 +21,7 @@ use crate::planes::origins::EngineOrigin;
 pub struct HistoryQuery {
     /// `minutes` (five, second by second), `hours` (two, in steps of ten seconds) or `days` (seven, in steps of five
     /// minutes).
-    #[param(value_type = Option<words::HistorySpan>, inline, default = "minutes")]
+    #[param(value_type = words::HistorySpan, required = false, inline, default = "minutes")]
     span: Option<String>,
     /// Any form of a stream's id; the whole service when left out.
     stream: Option<String>,

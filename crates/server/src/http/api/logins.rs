@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 
 use super::events::problem;
 use crate::http::auth::{Asker, Gate, Operator};
+use crate::http::body::Object;
 use crate::http::client::ClientInfo;
 use crate::http::logins::Login;
 use crate::http::problem::{Code, Problem};
@@ -79,7 +80,7 @@ pub async fn login(
     client: ClientInfo,
     asker: Asker,
     extensions: Extensions,
-    Json(Shown { key }): Json<Shown>,
+    Object(Shown { key }): Object<Shown>,
 ) -> Result<Response, Problem> {
     gate.shown(key.as_bytes(), &asker, &extensions)?;
     let begun = gate.logins().begin(client.address, &client.user_agent, Timestamp::now()).await;

@@ -191,7 +191,8 @@ pub async fn sessions(State(streams): State<Streams>) -> Json<ProxySessions> {
 /// One stream, by any form of its id.
 #[utoipa::path(
     get, path = "/proxy/sessions/{id}", tag = "sessions",
-    params(("id" = String, Path, description = "Any form of the stream's id: 40 hex digits, or `acestream://…`")),
+    params(("id" = String, Path, description = "Any form of the stream's id: 40 hex digits, or `acestream://…`",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
     responses((status = 200, body = ProxySession), fails::NotFound)
 )]
 pub async fn session(
@@ -205,7 +206,8 @@ pub async fn session(
 /// Who watches one stream. For the operator only: it tells who people are.
 #[utoipa::path(
     get, path = "/proxy/sessions/{id}/viewers", tag = "sessions",
-    params(("id" = String, Path, description = "Any form of the stream's id: 40 hex digits, or `acestream://…`")),
+    params(("id" = String, Path, description = "Any form of the stream's id: 40 hex digits, or `acestream://…`",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
     responses((status = 200, body = ProxyViewers), fails::NotFound)
 )]
 pub async fn viewers(
@@ -263,7 +265,8 @@ pub struct Moving {
 /// engine with room the stream stays where it is, and the events say so.
 #[utoipa::path(
     post, path = "/proxy/sessions/{id}/move", tag = "sessions",
-    params(("id" = String, Path, description = "Any form of the stream's id: 40 hex digits, or `acestream://…`")),
+    params(("id" = String, Path, description = "Any form of the stream's id: 40 hex digits, or `acestream://…`",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
     responses((status = 202, body = Moving), fails::NotFound)
 )]
 pub async fn relocate(

@@ -133,7 +133,7 @@ struct Breakers {
 #[into_params(parameter_in = Query)]
 pub struct ResetQuery {
     /// Both when left out.
-    #[param(value_type = Option<words::BreakerName>, inline)]
+    #[param(value_type = words::BreakerName, required = false, inline)]
     operation_type: Option<String>,
 }
 

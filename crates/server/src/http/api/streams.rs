@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 
 use super::proxy::find;
 use crate::http::auth::Operator;
+use crate::http::body::Object;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::{fails, words};
 use crate::planes::origins::EngineOrigin;
@@ -69,7 +70,7 @@ struct Position {
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
     /// `ended` is always empty: what has ended is in `/events`.
-    #[param(value_type = Option<words::StreamStatus>, inline)]
+    #[param(value_type = words::StreamStatus, required = false, inline)]
     status: Option<String>,
     /// Those on this engine.
     container_id: Option<String>,
@@ -90,6 +91,7 @@ pub struct StartedReport {
 #[derive(Debug, Deserialize, ToSchema)]
 struct ReportedEngine {
     host: String,
+    #[schema(maximum = 65535)]
     port: u16,
 }
 
@@ -170,7 +172,7 @@ pub async fn started(
     State(reported): State<Arc<Reported>>,
     State(recorder): State<Arc<Recorder>>,
     operator: Operator,
-    Json(report): Json<StartedReport>,
+    Object(report): Object<StartedReport>,
 ) -> Result<Json<StreamState>, Problem> {
     let address = format!("{}:{}", report.engine.host, report.engine.port);
     let engine =
@@ -199,7 +201,7 @@ pub async fn ended(
     State(reported): State<Arc<Reported>>,
     State(recorder): State<Arc<Recorder>>,
     operator: Operator,
-    Json(report): Json<EndedReport>,
+    Object(report): Object<EndedReport>,
 ) -> Json<EndedReply> {
     let ended = reported.end(report.stream_id.as_deref(), report.container_id.as_deref());
     if let Some(known) = &ended {
@@ -227,7 +229,8 @@ pub struct Ended {
 /// Ends a stream: by its id in `/streams`, or by any form of its content's.
 #[utoipa::path(
     delete, path = "/streams/{id}", tag = "streams",
-    params(("id" = String, Path, description = "As `/streams` has it, or any form of its content's id")),
+    params(("id" = String, Path, description = "As `/streams` has it, or any form of its content's id",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
     responses((status = 200, body = Ended), fails::NotFound)
 )]
 pub async fn stop(
@@ -266,7 +269,8 @@ pub struct LivePos {
 /// Where in its broadcast a stream is read, as its engine said last.
 #[utoipa::path(
     get, path = "/streams/{id}/livepos", tag = "streams",
-    params(("id" = String, Path, description = "As `/streams` has it, or any form of its content's id")),
+    params(("id" = String, Path, description = "As `/streams` has it, or any form of its content's id",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
     responses((status = 200, body = LivePos), fails::NotFound)
 )]
 pub async fn position(

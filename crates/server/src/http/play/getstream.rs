@@ -41,6 +41,7 @@ use crate::planes::origins::EngineOrigin;
 #[expect(dead_code, reason = "the description of what `Selector` reads from the query itself")]
 pub(super) struct ChannelQuery {
     /// A content id or an infohash: 40 hex digits, or `acestream://…`.
+    #[param(example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")]
     id: Option<String>,
     /// An infohash: 40 hex digits.
     infohash: Option<String>,

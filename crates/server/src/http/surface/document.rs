@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::schema::{AdditionalProperties, AnyOf, ArrayItems, SchemaType};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
@@ -42,7 +43,7 @@ const TAGS: [(&str, &str); 12] = [
 const ABOUT: &str = "\
 The gateway between AceStream engines and players.\n\n\
 Most pages are at the root, where the system before this one had them, and the same under `/api/v1`: their path items name \
-both as servers. Pages that it does not have are under `/api/v1` only, media and probes at the root only.\n\n\
+both as servers. Pages that it does not have are under `/api/v1` only, media at the root only.\n\n\
 The key is given as `X-API-KEY: k` or as `Authorization: Bearer k`, or by the cookie \
 of a login, which changes something only from a page of ours.\n\n\
 Every error is `application/problem+json` with `detail`, `code`, `status` and `request_id`; clients match on `code`. Every \
@@ -128,6 +129,9 @@ impl Document {
         operation.security = Some(security(class));
         let access = ExtensionsBuilder::new().add("x-access", json!(class.as_str())).build();
         operation.extensions.get_or_insert_default().merge(access);
+        if let Some(RefOr::T(body)) = &mut operation.request_body {
+            never_null(body);
+        }
         let described = std::mem::take(&mut operation.responses.responses);
         let (fails, mut answers): (BTreeMap<_, _>, BTreeMap<_, _>) =
             described.into_iter().partition(|(key, _)| fails::code_in(key).is_some());
@@ -279,6 +283,18 @@ fn common(operation: &Operation, method: &Method, class: Class) -> Vec<Code> {
         ]),
     }
     codes
+}
+
+/// A body that may be left out is an object where it is there.
+fn never_null(body: &mut RequestBody) {
+    for content in body.content.values_mut() {
+        if let RefOr::T(content) = content
+            && let Some(RefOr::T(Schema::OneOf(of))) = &mut content.schema
+        {
+            of.items.retain(|item| !is_nullable(item));
+            content.schema = of.items.pop();
+        }
+    }
 }
 
 fn problem(codes: &[Code]) -> Response {
