@@ -41,7 +41,9 @@ use crate::http::edge::{Doors, edge};
 use crate::http::hosts::Hosts;
 use crate::http::key::Key;
 use crate::http::logins::Logins;
+use crate::http::panel;
 use crate::http::play::{getstream, hls};
+use crate::http::status_page;
 use crate::http::serve::{ServeOptions, Server, bind, listen};
 use crate::planes::custom::{Custom, Recipes};
 use crate::planes::evacuation;
@@ -327,6 +329,11 @@ impl App {
             .route("/livez", get(health::livez))
             .route("/readyz", get(health::readyz))
             .route("/metrics", get(health::metrics))
+            .route("/", get(panel::enter_from_root))
+            .route("/panel", get(panel::enter))
+            .route("/panel/", get(panel::index))
+            .route("/panel/{*file}", get(panel::file))
+            .route("/status", get(status_page::status))
             .merge(pages.clone())
             .nest("/api/v1", own_pages().router.route_layer(watched).route_layer(renewing).merge(pages))
             .with_state(self.clone());
