@@ -43,8 +43,8 @@ use crate::http::key::Key;
 use crate::http::logins::Logins;
 use crate::http::panel;
 use crate::http::play::{getstream, hls};
-use crate::http::status_page;
 use crate::http::serve::{ServeOptions, Server, bind, listen};
+use crate::http::status_page;
 use crate::planes::custom::{Custom, Recipes};
 use crate::planes::evacuation;
 use crate::planes::live::Live;
@@ -83,6 +83,8 @@ pub struct App {
     pub recorder: Arc<Recorder>,
     /// What engines are made from.
     pub recipes: Option<Arc<Recipes>>,
+    /// Who knows the containers of our engines.
+    pub containers: engine_pages::Containers,
     /// What changes, for pages that stay open.
     pub live: Arc<Live>,
     /// The custom variant.
@@ -132,6 +134,7 @@ struct Parts {
     recorder: Arc<Recorder>,
     engines: Arc<Engines>,
     fleet: Option<Fleet>,
+    containers: engine_pages::Containers,
     tunnels: Vec<Arc<dyn Tunnel>>,
     recipes: Option<Arc<Recipes>>,
     custom: Arc<Custom>,
@@ -163,6 +166,7 @@ impl Parts {
             recorder,
             engines,
             fleet: None,
+            containers: engine_pages::Containers(None),
             tunnels: Vec::new(),
             recipes: None,
             custom,
@@ -181,6 +185,7 @@ impl Parts {
         recipes: Recipes,
         provisioner: Arc<dyn Provisioner>,
     ) -> FleetTask {
+        self.containers = engine_pages::Containers(Some(Arc::clone(&provisioner)));
         let recipe = recipes.current(&*self.custom.state().await);
         let floor = scaling::kept(&self.store, config.fleet.min_replicas).await;
         let (engines, observer) = (Arc::clone(&self.engines), Arc::clone(&self.recorder));
@@ -237,6 +242,7 @@ parts! {
     store: Store,
     vpns: Vpns,
     live: Arc<Live>,
+    containers: engine_pages::Containers,
     stop: CancellationToken,
     trusted: TrustedProxies,
     gate: Arc<Gate>,
@@ -268,6 +274,7 @@ impl App {
             recorder,
             engines,
             fleet,
+            containers,
             tunnels,
             recipes,
             custom,
@@ -293,6 +300,7 @@ impl App {
             engines,
             vpns,
             live,
+            containers,
             fleet,
             tunnels: tunnels.into(),
             reported,
@@ -371,6 +379,8 @@ fn own_pages() -> Pages {
         .route("/events/live", get(live::live))
         .route("/login", get(logins::state).post(logins::login))
         .route("/logout", post(logins::logout))
+        .route("/engines/{id}/drain", post(engine_pages::drain).delete(engine_pages::undrain))
+        .route("/engines/{id}/logs", get(engine_pages::logs))
         .route("/logins", get(logins::list))
         .route("/logins/{id}", delete(logins::revoke))
         .route("/channels/identities/{id}", get(channels::identity).delete(channels::forget))

@@ -10,8 +10,8 @@ use axum::body::Body;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-    LOCATION, REFERRER_POLICY, VARY,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, LOCATION, REFERRER_POLICY, VARY,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use miniz_oxide::inflate::decompress_to_vec;
@@ -132,7 +132,8 @@ impl Coding {
 
 /// Each coding has a tag of its own (RFC 9110 §8.8.3.3).
 fn etag(file: &EmbeddedFile, coding: Coding) -> HeaderValue {
-    let hash: String = file.metadata.sha256_hash().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    let hash: String =
+        file.metadata.sha256_hash().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
     let end = if coding == Coding::Plain { "-plain" } else { "" };
     HeaderValue::try_from(format!("\"{hash}{end}\"")).expect("hexadecimal digits are a header value")
 }
@@ -190,7 +191,10 @@ mod tests {
     /// Names of the files of a kind, without the ending of their coding.
     fn names(kind: &str) -> Vec<String> {
         let end = format!(".{kind}.gz");
-        Dist::iter().filter(|name| name.ends_with(&end)).map(|name| name.trim_end_matches(".gz").to_owned()).collect()
+        Dist::iter()
+            .filter(|name| name.ends_with(&end))
+            .map(|name| name.trim_end_matches(".gz").to_owned())
+            .collect()
     }
 
     fn size(name: &str) -> usize {
@@ -248,7 +252,17 @@ mod tests {
         let script = names("js").pop().unwrap();
         assert_eq!(reply(&script, &HeaderMap::new()).unwrap().headers()[CACHE_CONTROL], FOREVER);
         assert_eq!(reply(INDEX, &HeaderMap::new()).unwrap().headers()[CACHE_CONTROL], ASK);
-        for missing in ["", "/", "..", "../Cargo.toml", "assets", "assets/", "index.html.gz", "index.html.br", "assets/x.js"] {
+        for missing in [
+            "",
+            "/",
+            "..",
+            "../Cargo.toml",
+            "assets",
+            "assets/",
+            "index.html.gz",
+            "index.html.br",
+            "assets/x.js",
+        ] {
             assert_eq!(reply(missing, &HeaderMap::new()).unwrap_err().code(), Code::NotFound, "{missing}");
         }
     }
@@ -257,7 +271,8 @@ mod tests {
     #[test]
     fn it_is_as_small_as_it_should_be() {
         let of = |names: Vec<String>| names.iter().map(|name| size(name)).sum::<usize>();
-        let (player, script): (Vec<_>, Vec<_>) = names("js").into_iter().partition(|name| name.contains("mpegts"));
+        let (player, script): (Vec<_>, Vec<_>) =
+            names("js").into_iter().partition(|name| name.contains("mpegts"));
         assert_eq!(player.len(), 1, "{player:?}");
         let (script, player, style) = (of(script), of(player), of(names("css")));
         let all: usize = Dist::iter().map(|name| Dist::get(&name).unwrap().data.len()).sum();

@@ -37,7 +37,9 @@ table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.2em .6e
 /// The one style of the page is named by its hash; nothing else is loaded or run.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = STANDARD.encode(Sha256::digest(STYLE));
-    let policy = format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
     HeaderValue::try_from(policy).expect("base64 is a header value")
 });
 
@@ -125,7 +127,12 @@ impl Page {
             &mut html,
             format_args!(
                 "<p>{} watching · {} streams · {} of {} places in use · {} of {} engines well</p>",
-                self.viewers, self.streams.len(), self.slots.0, self.slots.1, self.engines.0, self.engines.1,
+                self.viewers,
+                self.streams.len(),
+                self.slots.0,
+                self.slots.1,
+                self.engines.0,
+                self.engines.1,
             ),
         );
         for vpn in self.vpns.iter().take(MOST_VPNS) {
@@ -156,7 +163,14 @@ impl Page {
         }
         *html += "<table><tr><th>Stream<th>State<th>Viewers";
         for Row { name, verdict, viewers } in self.streams.iter().take(MOST_STREAMS) {
-            write(html, format_args!("<tr><td>{}<td>{}<td>{viewers}", escaped(name, LONGEST_NAME), escaped(verdict, LONGEST_NAME)));
+            write(
+                html,
+                format_args!(
+                    "<tr><td>{}<td>{}<td>{viewers}",
+                    escaped(name, LONGEST_NAME),
+                    escaped(verdict, LONGEST_NAME)
+                ),
+            );
         }
         *html += "</table>";
         say_how_many_more(html, self.streams.len(), MOST_STREAMS);

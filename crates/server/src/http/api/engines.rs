@@ -4,17 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use acemux_fleet::dispatch::Engines;
+use acemux_fleet::fleet::CommandError;
+use acemux_fleet::ident::ContainerId;
 use acemux_fleet::member::{Health, Member};
-use acemux_fleet::provisioner::Usage;
+use acemux_fleet::provisioner::{Provisioner, Usage};
 use acemux_fleet::spec::label;
 use acemux_relay::Relay;
 use acemux_relay::session::SessionSnapshot;
 use axum::Json;
 use axum::extract::{Path, State};
+use http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::json;
 
 use super::proxy::ProxySession;
+use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
 use crate::planes::origins::source_of;
 use crate::planes::vpn::Vpns;
@@ -148,6 +153,64 @@ pub async fn stats(
     let none = || Problem::new(Code::NotFound).with_detail("nothing is known yet of what this engine uses");
     usage.map(|usage| Json(engine_stats(&member, &usage))).ok_or_else(none)
 }
+
+/// `POST` and `DELETE` of `/api/v1/engines/{id}/drain`.
+#[derive(Debug, Serialize)]
+pub struct Draining {
+    container_id: String,
+    /// Whether it is drained from now on.
+    draining: bool,
+    /// Streams that play on it at this moment and go elsewhere.
+    streams: usize,
+}
+
+/// Has an engine's streams go elsewhere and lets no new ones in. One of ours is replaced, and removed when it is idle.
+pub async fn drain(
+    operator: Operator,
+    State(engines): State<Arc<Engines>>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Draining>), Problem> {
+    Ok((StatusCode::ACCEPTED, set_drained(&operator, &engines, &id, true)?))
+}
+
+/// Takes that back, as long as the engine is there.
+pub async fn undrain(
+    operator: Operator,
+    State(engines): State<Arc<Engines>>,
+    Path(id): Path<String>,
+) -> Result<Json<Draining>, Problem> {
+    set_drained(&operator, &engines, &id, false)
+}
+
+fn set_drained(
+    operator: &Operator,
+    engines: &Engines,
+    id: &str,
+    draining: bool,
+) -> Result<Json<Draining>, Problem> {
+    let member = engines.find(id).ok_or_else(unknown)?;
+    let state = |draining: bool| json!({ "engine": id, "draining": draining });
+    operator.changed(state(member.is_unwanted()), state(draining));
+    member.drain(draining);
+    Ok(Json(Draining { container_id: id.to_owned(), draining, streams: member.used() }))
+}
+
+/// The last lines that an own engine has written, oldest first. Words that could be secrets are not in them.
+pub async fn logs(
+    _: Operator,
+    State(Containers(provisioner)): State<Containers>,
+    Path(id): Path<String>,
+) -> Result<String, Problem> {
+    let provisioner = provisioner.ok_or_else(unknown)?;
+    let container: ContainerId = id.parse().map_err(|_| unknown())?;
+    let seen = provisioner.post_mortem(&container).await;
+    let seen = seen.map_err(|error| super::fleet::problem(&CommandError::Docker(error)))?;
+    Ok(seen.log.join("\n"))
+}
+
+/// Who knows our containers; none where nobody creates engines.
+#[derive(Clone)]
+pub struct Containers(pub(crate) Option<Arc<dyn Provisioner>>);
 
 fn each_stats(engines: &Engines) -> impl Iterator<Item = EngineStats> {
     let all: Vec<_> = engines.all().iter().cloned().collect();
