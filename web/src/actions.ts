@@ -27,6 +27,8 @@ export const drain = (id: string) => {
   soon(words.actions.draining(name, playing), () => change('POST', `engines/${part(id)}/drain`), words.actions.drained(name));
 };
 
+export const undrain = (id: string) => attempt(() => change('DELETE', `engines/${part(id)}/drain`), words.actions.undrained(engineName(id)));
+
 export const remove = (id: string) => {
   const name = engineName(id);
   const playing = engines.get(id)?.peek('streams').length ?? 0;

@@ -100,8 +100,3 @@ export function player(agent: string): string {
   }
   return agent.slice(0, 40) || '–';
 }
-
-/** The player without its version, by which a viewer's name is kept. */
-export function family(agent: string): string {
-  return player(agent).split(' ')[0] ?? '';
-}

@@ -1,14 +1,14 @@
 // What streams, engines and viewers are called here.
 import { brief } from './format';
 import { engines, streams } from './live/state';
-import { names, streamKey, viewerKey } from './session';
+import { names } from './session';
 import type { Viewer } from './types';
 
 /** A stream by any of its two ids. */
 export function streamName(id: string | null | undefined): string {
   if (!id) return '–';
   const live = streams.get(id) ?? streams.all.value.find((stream) => stream.get('infohash') === id);
-  return names.value[streamKey(live?.id ?? id)] ?? names.value[streamKey(id)] ?? brief(live?.id ?? id);
+  return names.value[live?.id ?? id] ?? names.value[id] ?? brief(live?.id ?? id);
 }
 
 export function engineName(id: string | null | undefined): string {
@@ -17,5 +17,5 @@ export function engineName(id: string | null | undefined): string {
 }
 
 export function viewerName(viewer: Viewer): string {
-  return names.value[viewerKey(viewer.address, viewer.user_agent)] ?? viewer.address;
+  return viewer.name ?? viewer.address;
 }

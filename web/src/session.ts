@@ -1,14 +1,23 @@
 // Whether this browser may change things, and what people have named.
 import { computed, signal } from '@preact/signals';
 import { change, get, Refused } from './api';
-import { family } from './format';
 import { renew } from './live/connection';
 import type { LoginState } from './types';
 
 export const session = signal<LoginState | null>(null);
 export const isOperator = computed(() => session.value?.operator ?? false);
-/** Names by what they are of. */
-export const names = signal<Readonly<Record<string, string>>>({});
+
+/** Names of streams, which this browser keeps; those of viewers the service keeps. */
+const KEPT = 'acemux-stream-names';
+const kept = (): Record<string, string> => {
+  try {
+    return JSON.parse(localStorage.getItem(KEPT) ?? '{}') as Record<string, string>;
+  } catch {
+    return {};
+  }
+};
+export const names = signal<Readonly<Record<string, string>>>(kept());
+window.addEventListener('storage', () => (names.value = kept()));
 
 const told = 'BroadcastChannel' in window ? new BroadcastChannel('acemux-session') : null;
 if (told) told.onmessage = () => void look();
@@ -16,7 +25,6 @@ if (told) told.onmessage = () => void look();
 /** Also when another tab has logged in, or named something. */
 export async function look() {
   session.value = await get<LoginState>('login');
-  names.value = isOperator.value ? (await get<{ names: Record<string, string> }>('names')).names : {};
 }
 
 export async function logIn(key: string) {
@@ -33,10 +41,20 @@ export async function logOut() {
   renew();
 }
 
-export async function giveName(of: string, name: string) {
-  const page = await change<{ names: Record<string, string> }>('PUT', 'names', { of, name });
-  if (page) names.value = page.names;
-  told?.postMessage(null);
+/** What a name is of. */
+export type Whose = { is: 'stream'; id: string } | { is: 'viewer'; address: string; player: string | null };
+
+/** An empty name takes the old one back. */
+export async function giveName(of: Whose, name: string) {
+  if (of.is === 'stream') {
+    const { [of.id]: _, ...others } = names.value;
+    names.value = name ? { ...others, [of.id]: name } : others;
+    localStorage.setItem(KEPT, JSON.stringify(names.value));
+    return;
+  }
+  const { address, player } = of;
+  if (name) await change('PUT', 'names', { address, ...(player ? { player } : {}), name });
+  else await change('DELETE', `names?${new URLSearchParams({ address, ...(player ? { player } : {}) })}`);
 }
 
 /** A call that found nobody logged in any more. */
@@ -45,6 +63,3 @@ export function isOver(error: unknown): boolean {
   if (over) void look().catch(() => {});
   return over;
 }
-
-export const viewerKey = (address: string, agent: string) => `viewer:${address} ${family(agent)}`;
-export const streamKey = (id: string) => `stream:${id}`;

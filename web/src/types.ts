@@ -33,7 +33,7 @@ export interface Happened {
 }
 
 export interface Viewer {
-  id: number; address: string; user_agent: string; connected_at: string; playing: boolean; bytes_sent: number; skips: number; skipped_bytes: number;
+  id: number; address: string; user_agent: string; player?: string; name?: string | null; connected_at: string; playing: boolean; bytes_sent: number; skips: number; skipped_bytes: number;
   lag_chunks: number; first_byte_ms: number | null; verdict: string; verdict_reason: string;
 }
 

@@ -116,7 +116,8 @@ export const words = {
     moving: (name: string, viewers: number) => `${name} moves to another engine with ${many(viewers, 'viewer')}.`,
     draining: (name: string, streams: number) =>
       streams === 0 ? `${name} is drained in 5 s.` : `${name} is drained in 5 s: ${many(streams, 'stream')} move away.`,
-    drained: (name: string) => `${name} gets no new streams and is replaced when it is idle.`,
+    drained: (name: string) => `${name} gets no new streams, and those that it has move away.`,
+    undrained: (name: string) => `${name} gets streams again.`,
     deleting: (name: string, streams: number) =>
       streams === 0 ? `${name} is deleted in 5 s.` : `${name} is deleted in 5 s; ${many(streams, 'stream')} must find another engine.`,
     deleted: (name: string) => `${name} is deleted.`,
@@ -191,6 +192,8 @@ export const words = {
     idle: 'idle',
     forwarded: 'holds the forwarded port',
     drain: 'Drain and replace',
+    drainOnly: 'Drain',
+    undrain: 'Use again',
     remove: 'Delete',
     logs: 'Log',
     logsOf: (name: string) => `Log of ${name}`,

@@ -223,7 +223,7 @@ async function acts() {
   say('its engine drained');
   const after = await where();
   await go(page, 'engines');
-  await page.getByRole('button', { name: `Drain and replace: ${after}` }).click();
+  await page.getByRole('button', { name: `Drain: ${after}` }).click();
   await press(page, 'Do it now');
   await page.locator('.engine').filter({ hasText: after }).getByText('drained').waitFor({ timeout: 10_000 });
   await page.waitForFunction((name) => ![...document.querySelectorAll('.engine')].find((one) => one.textContent.includes(name))?.querySelector('.slots .used'), after, { timeout: 20_000 });

@@ -1,7 +1,7 @@
 // Engines, the VPNs that they are behind, and what will be done about them.
 import { useComputed } from '@preact/signals';
 import { useEffect, useState } from 'preact/hooks';
-import { drain, remove } from '../actions';
+import { drain, remove, undrain } from '../actions';
 import { change, get, id as part, text, why } from '../api';
 import { bytes } from '../format';
 import { engines, isKnown, vpns } from '../live/state';
@@ -135,7 +135,11 @@ function Row({ engine, plan, usage }: { engine: Entity<Engine>; plan: Plan | nul
         <span class="engine-slots"><Slots used={engine.get('slots_used')} total={engine.get('slots_total')} label={slots} /> <small>{slots}</small></span>
         <span class="buttons">
           {isOurs && isOperator.value && <Button kind="quiet" onClick={() => setLogs(true)} label={own.logsOf(name)}>{own.logs}</Button>}
-          <Button onClick={asOperator(() => drain(engine.id))} disabled={engine.get('cordoned')} label={`${own.drain}: ${name}`}>{own.drain}</Button>
+          {engine.get('cordoned') ? (
+            <Button onClick={asOperator(() => void undrain(engine.id))} label={`${own.undrain}: ${name}`}>{own.undrain}</Button>
+          ) : (
+            <Button onClick={asOperator(() => drain(engine.id))} label={`${isOurs ? own.drain : own.drainOnly}: ${name}`}>{isOurs ? own.drain : own.drainOnly}</Button>
+          )}
           {isOurs && <Button kind="danger" onClick={asOperator(() => remove(engine.id))} label={`${own.remove}: ${name}`}>{own.remove}</Button>}
         </span>
       </div>

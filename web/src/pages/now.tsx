@@ -13,8 +13,8 @@ import { Button, Icon, look, Slots, Spark, State, T, When } from '../parts/basic
 import { asOperator, open, type Item } from '../parts/windows';
 import { watch } from '../parts/player';
 import { dismissed, problems, sentence, type Problem } from '../problems';
-import { go, to } from '../route';
-import { isOperator, streamKey, viewerKey } from '../session';
+import { to } from '../route';
+import { isOperator, names, type Whose } from '../session';
 import { tell } from '../toast';
 import type { Happened, Plan, Stream, Viewer } from '../types';
 import { words } from '../words';
@@ -164,7 +164,7 @@ function Menu({ stream, name }: { stream: Entity<Stream>; name: string }) {
   const items = (): Item[] => [
     { label: words.stream.watch, icon: 'play', run: () => watch(id) },
     { label: words.stream.copy, icon: 'chevron', run: () => (open.value = { is: 'copy', id }) },
-    { label: words.stream.rename, icon: 'chevron', run: asOperator(() => (open.value = { is: 'name', of: streamKey(id), what: brief(id) })) },
+    { label: words.stream.rename, icon: 'chevron', run: () => (open.value = { is: 'name', of: { is: 'stream', id }, what: brief(id), now: names.value[id] ?? '' }) },
     { label: words.stream.move, icon: 'chevron', run: asOperator(() => void move(id)) },
     { label: `${words.stream.stop} (${words.stream.viewers(stream.peek('client_count'))})`, icon: 'close', kind: 'danger', run: asOperator(() => stop(id)) },
   ];
@@ -183,7 +183,7 @@ function Details({ stream, name }: { stream: Entity<Stream>; name: string }) {
       <div class="buttons">
         <Button icon="play" kind="main" onClick={() => watch(id)}>{words.stream.watch}</Button>
         <Button onClick={() => (open.value = { is: 'copy', id })}>{words.stream.copy}</Button>
-        <Button onClick={asOperator(() => (open.value = { is: 'name', of: streamKey(id), what: brief(id) }))}>{words.stream.rename}</Button>
+        <Button onClick={() => (open.value = { is: 'name', of: { is: 'stream', id }, what: brief(id), now: names.value[id] ?? '' })}>{words.stream.rename}</Button>
         <Button onClick={asOperator(() => void move(id))}>{words.stream.move}</Button>
         <Button kind="danger" onClick={asOperator(() => stop(id))}>{words.stream.stop}</Button>
       </div>
@@ -237,7 +237,7 @@ function Viewers({ id, name }: { id: string; name: string }) {
             <td data-label={columns.lag}><Lag chunks={viewer.lag_chunks} most={most} skips={viewer.skips} /></td>
             <td data-label={columns.state} title={viewer.verdict_reason}><State {...viewerState(viewer)} /></td>
             <td class="buttons">
-              <Button kind="quiet" onClick={() => (open.value = { is: 'name', of: viewerKey(viewer.address, viewer.user_agent), what: viewer.address })} label={`${words.stream.nameViewer}: ${viewerName(viewer)}`}>{words.stream.nameViewer}</Button>
+              <Button kind="quiet" onClick={() => (open.value = { is: 'name', of: whose(viewer), what: [viewer.address, player(viewer.user_agent)].join(', '), now: viewer.name ?? '' })} label={`${words.stream.nameViewer}: ${viewerName(viewer)}`}>{words.stream.nameViewer}</Button>
               <Button kind="quiet danger" onClick={() => kick(viewer)} label={`${words.stream.kick}: ${viewerName(viewer)}`}>{words.stream.kick}</Button>
             </td>
           </tr>
@@ -246,6 +246,9 @@ function Viewers({ id, name }: { id: string; name: string }) {
     </table>
   );
 }
+
+/** A name is of an address and, where it is known, of one kind of player there. */
+const whose = ({ address, player }: Viewer): Whose => ({ is: 'viewer', address, player: player && player !== 'other' ? player : null });
 
 function viewerState(viewer: Viewer): { state: string; word: string } {
   const state = viewer.playing ? viewer.verdict : 'waiting';
@@ -261,13 +264,13 @@ function Lag({ chunks, most, skips }: { chunks: number; most: number; skips: num
   );
 }
 
-export function Timeline({ of, most }: { of: (event: Happened) => boolean; most: number }) {
+export function Timeline({ of, most, named = false }: { of: (event: Happened) => boolean; most: number; named?: boolean }) {
   const shown = happened.value.filter(of).slice(0, most);
   if (shown.length === 0) return <p class="empty">{words.stream.nothing}</p>;
   return (
     <ol class="timeline">
       {shown.map((event) => (
-        <li key={`${event.id}${event.timestamp}`} class={`is-${mark(event)}`}><Icon name={mark(event)} /><When at={event.timestamp} /><span>{sentence(event)}</span></li>
+        <li key={`${event.id}${event.timestamp}`} class={`is-${mark(event)}`}><Icon name={mark(event)} /><When at={event.timestamp} /><span>{named && event.stream_id && <b title={event.stream_id}>{streamName(event.stream_id)}: </b>}{sentence(event)}</span></li>
       ))}
     </ol>
   );
@@ -324,12 +327,12 @@ function Lately() {
   return (
     <section aria-labelledby="lately-title" class="lately">
       <div>
-        <header class="section-head"><h2 id="lately-title">{words.now.lately}</h2><Button kind="quiet" onClick={() => go('history')}>{words.pages.history}</Button></header>
+        <header class="section-head"><h2 id="lately-title">{words.now.lately}</h2><a class="button quiet end" href={to('history')}>{words.pages.history}</a></header>
         <Charts span="hours" compact />
       </div>
       <div>
-        <h2>{words.now.happened}</h2>
-        <Timeline of={(event) => event.event_type !== 'audit'} most={10} />
+        <header class="section-head"><h2>{words.now.happened}</h2></header>
+        <Timeline of={(event) => event.event_type !== 'audit'} most={10} named />
       </div>
     </section>
   );

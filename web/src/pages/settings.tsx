@@ -91,7 +91,7 @@ function Editor({ one, onClose, onSaved }: { one: Setting; onClose: () => void; 
     <Dialog title={one.name} onClose={onClose}>
       <form onSubmit={submit}>
         <p>{one.meaning}</p>
-        <Field label={own.columns.value} hint={[one.accepts, one.range, one.applies === 'restart' ? own.restart : own.now].filter(Boolean).join('. ')}>
+        <Field label={own.columns.value} hint={[one.accepts, one.range, one.applies === 'after_restart' ? own.restart : own.now].filter(Boolean).join('. ')}>
           {(id) =>
             one.choices.length ? (
               <select id={id} value={value} onChange={(event) => setValue(event.currentTarget.value)}>{one.choices.map((choice) => <option key={choice} value={choice}>{choice}</option>)}</select>

@@ -8,6 +8,7 @@ import { words } from '../words';
 
 type Span = 'minutes' | 'hours' | 'days';
 const EVERY_MS: Record<Span, number> = { minutes: 2_000, hours: 10_000, days: 60_000 };
+const SPAN_S: Record<Span, number> = { minutes: 300, hours: 7_200, days: 7 * 86_400 };
 const MBIT = 8 / 1e6;
 
 /** Charts of one span of the service, or of one stream. */
@@ -40,8 +41,8 @@ function Charts({ span, stream, compact = false }: { span: Span; stream?: string
   const gaps = (values: number[]) => withGaps(at, values, page.step_seconds);
   return (
     <div class="charts">
-      <Chart title={words.history.viewers} data={gaps(viewers)} names={[words.history.viewers]} whole compact={compact} />
-      <Chart title={words.history.rate} data={merge(gaps(out), gaps(into))} names={[words.history.out, words.history.in]} compact={compact} />
+      <Chart title={words.history.viewers} data={gaps(viewers)} names={[words.history.viewers]} whole span={span} compact={compact} />
+      <Chart title={words.history.rate} data={merge(gaps(out), gaps(into))} names={[words.history.out, words.history.in]} span={span} compact={compact} />
       {!compact && <Figures page={page} />}
     </div>
   );
@@ -66,9 +67,14 @@ function withGaps(at: number[], values: number[], step: number): Data {
 
 const merge = ([x, y]: Data, other: Data): Data => [x, y ?? [], other[1] ?? []];
 
+const hour = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
+const day = new Intl.DateTimeFormat(undefined, { weekday: 'short', hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
+const second = new Intl.DateTimeFormat(undefined, { minute: '2-digit', second: '2-digit' });
+const tick = (moment: number, span: Span) => ({ minutes: second, hours: hour, days: day })[span].format(moment * 1000);
+
 const colour = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-function Chart({ title, data, names, whole = false, compact }: { title: string; data: Data; names: string[]; whole?: boolean; compact: boolean }) {
+function Chart({ title, data, names, whole = false, span, compact }: { title: string; data: Data; names: string[]; whole?: boolean; span: Span; compact: boolean }) {
   const frame = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const newest = useRef(data);
@@ -85,10 +91,10 @@ function Chart({ title, data, names, whole = false, compact }: { title: string; 
       plot.current = new Plot(
         {
           width: element.clientWidth, height, cursor: { sync: { key: 'acemux' }, y: false }, legend: { show: !compact, live: true },
-          scales: { y: { range: (_: unknown, __: number, most: number) => [0, Math.max(whole ? 4 : 1, most * 1.15)] } },
-          axes: [axis, { ...axis, size: 44, ...(whole ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] } : {}) }],
+          scales: { x: { range: (_: unknown, least: number, most: number) => [Math.max(most - SPAN_S[span], Math.min(least, most - SPAN_S[span] / 12)), most] }, y: { range: (_: unknown, __: number, most: number) => [0, Math.max(whole ? 4 : 1, most * 1.15)] } },
+          axes: [{ ...axis, values: (_: unknown, moments: number[]) => moments.map((moment) => tick(moment, span)) }, { ...axis, size: 44, ...(whole ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] } : {}) }],
           series: [
-            { label: words.history.when },
+            { label: words.history.when, value: (_: unknown, moment: number | null) => (moment == null ? '–' : clock(new Date(moment * 1000).toISOString())) },
             ...names.map((label, at) => ({
               label, stroke: colours[at] ?? '', width: 2, points: { show: false }, ...(at === 0 ? { fill: `color-mix(in srgb, ${colours[at]} 18%, transparent)` } : { dash: [5, 4] }),
               value: (_: unknown, value: number | null) => (value == null ? '–' : whole ? String(Math.round(value)) : value.toFixed(1)),
@@ -106,7 +112,7 @@ function Chart({ title, data, names, whole = false, compact }: { title: string; 
       plot.current?.destroy();
       plot.current = null;
     };
-  }, [compact, document.documentElement.dataset.theme]);
+  }, [compact, span]);
   useEffect(() => plot.current?.setData(data as uPlot.AlignedData), [data]);
   const last = data[1]?.at(-1);
   const label = `${title}: ${last == null ? '–' : whole ? Math.round(last) : last.toFixed(1)}`;

@@ -6,7 +6,7 @@ import { media, players } from '../addresses';
 import { change, get, why } from '../api';
 import { brief, player } from '../format';
 import { streamName } from '../names';
-import { giveName, isOperator, logIn, logOut, names, session } from '../session';
+import { giveName, isOperator, logIn, logOut, session, type Whose } from '../session';
 import { attempt } from '../toast';
 import type { Login } from '../types';
 import { words } from '../words';
@@ -15,7 +15,7 @@ import { watch } from './player';
 
 export type Open =
   | { is: 'login' }
-  | { is: 'name'; of: string; what: string }
+  | { is: 'name'; of: Whose; what: string; now: string }
   | { is: 'copy'; id: string }
   | { is: 'paste'; ids: string[] }
   | { is: 'menu'; title: string; items: Item[] }
@@ -31,7 +31,7 @@ export function Windows() {
   const shown = open.value;
   if (!shown) return null;
   if (shown.is === 'login') return <LoginWindow />;
-  if (shown.is === 'name') return <NameWindow key={shown.of} of={shown.of} what={shown.what} />;
+  if (shown.is === 'name') return <NameWindow of={shown.of} what={shown.what} now={shown.now} />;
   if (shown.is === 'copy') return <Dialog key="copy" title={words.stream.copy} onClose={close}><Addresses id={shown.id} /></Dialog>;
   if (shown.is === 'paste') return <PasteWindow ids={shown.ids} />;
   if (shown.is === 'keys') return <Dialog key="keys" title={words.help.keys} onClose={close}><KeyList /></Dialog>;
@@ -108,8 +108,8 @@ function Sessions() {
   );
 }
 
-function NameWindow({ of, what }: { of: string; what: string }) {
-  const [name, setName] = useState(names.value[of] ?? '');
+function NameWindow({ of, what, now }: { of: Whose; what: string; now: string }) {
+  const [name, setName] = useState(now);
   const submit = (event: Event) => {
     event.preventDefault();
     close();
