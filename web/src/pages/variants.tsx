@@ -45,7 +45,7 @@ export function Variants() {
           </header>
           <div class="facts">
             <label class="check"><input type="checkbox" checked={draft.enabled} onChange={(event) => setDraft({ ...draft, enabled: event.currentTarget.checked })} /> {own.enabled}</label>
-            <div><dt>{own.platform}</dt><dd>{draft.platform}{draft.platform.startsWith('arm') && ` ${draft.arm_version}`}</dd></div>
+            <p><small>{own.platform}</small><br />{draft.platform}{draft.platform.startsWith('arm') && ` ${draft.arm_version}`}</p>
             <Field label={own.memory}>{(id) => <input id={id} value={draft.memory_limit ?? ''} placeholder="512m" onInput={(event) => setDraft({ ...draft, memory_limit: event.currentTarget.value || null })} />}</Field>
           </div>
           <Parameters draft={draft} set={(parameters) => setDraft({ ...draft, parameters })} />

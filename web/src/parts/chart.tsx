@@ -72,7 +72,15 @@ const day = new Intl.DateTimeFormat(undefined, { weekday: 'short', hour: '2-digi
 const second = new Intl.DateTimeFormat(undefined, { minute: '2-digit', second: '2-digit' });
 const tick = (moment: number, span: Span) => ({ minutes: second, hours: hour, days: day })[span].format(moment * 1000);
 
-const colour = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+/** As the page has it at this moment: a custom property alone would be what is written, not what it means. */
+function colour(name: string, share = 1): string {
+  const probe = document.body.appendChild(document.createElement('i'));
+  probe.style.color = `var(${name})`;
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return share === 1 ? color : color.replace(/^rgb\((.*)\)$/, `rgba($1, ${share})`);
+}
+const dark = matchMedia('(prefers-color-scheme: dark)');
 
 function Chart({ title, data, names, whole = false, span, compact }: { title: string; data: Data; names: string[]; whole?: boolean; span: Span; compact: boolean }) {
   const frame = useRef<HTMLDivElement>(null);
@@ -82,10 +90,14 @@ function Chart({ title, data, names, whole = false, span, compact }: { title: st
   useEffect(() => {
     let isOver = false;
     let watching: ResizeObserver | undefined;
+    const again = () => plot.current?.redraw(false);
+    dark.addEventListener('change', again);
+    const themed = new MutationObserver(again);
+    themed.observe(document.documentElement, { attributeFilter: ['data-theme'] });
     const element = frame.current;
     void import('./uplot').then(({ default: Plot }) => {
       if (isOver || !element) return;
-      const colours = [colour('--accent'), colour('--second')];
+      const colours = ['--accent', '--second'];
       const height = compact ? 130 : 200;
       const axis = { stroke: () => colour('--soft'), grid: { stroke: () => colour('--line'), width: 1 }, ticks: { show: false }, font: '12px system-ui' };
       plot.current = new Plot(
@@ -96,7 +108,7 @@ function Chart({ title, data, names, whole = false, span, compact }: { title: st
           series: [
             { label: words.history.when, value: (_: unknown, moment: number | null) => (moment == null ? '–' : clock(new Date(moment * 1000).toISOString())) },
             ...names.map((label, at) => ({
-              label, stroke: colours[at] ?? '', width: 2, points: { show: false }, ...(at === 0 ? { fill: `color-mix(in srgb, ${colours[at]} 18%, transparent)` } : { dash: [5, 4] }),
+              label, stroke: () => colour(colours[at] ?? ''), width: 2, points: { show: false }, ...(at === 0 ? { fill: () => colour('--accent', 0.18) } : { dash: [5, 4] }),
               value: (_: unknown, value: number | null) => (value == null ? '–' : whole ? String(Math.round(value)) : value.toFixed(1)),
             })),
           ],
@@ -108,6 +120,8 @@ function Chart({ title, data, names, whole = false, span, compact }: { title: st
     });
     return () => {
       isOver = true;
+      dark.removeEventListener('change', again);
+      themed.disconnect();
       watching?.disconnect();
       plot.current?.destroy();
       plot.current = null;
