@@ -1,8 +1,9 @@
+import { effect } from '@preact/signals';
 import { render } from 'preact';
 import { App } from './app';
 import { get } from './api';
 import { begin } from './live/connection';
-import { now, remember } from './live/state';
+import { now, pictures, remember } from './live/state';
 import { lookAtStatus } from './problems';
 import { look } from './session';
 import type { Happened } from './types';
@@ -15,9 +16,13 @@ const quietly = (what: () => Promise<unknown>) => void what().catch(() => {});
 
 setInterval(() => (now.value = Date.now()), 1_000);
 begin();
-quietly(look);
-quietly(async () => remember(await get<Happened[]>('events?limit=200')));
-quietly(lookAtStatus);
+// At the beginning, and whenever the server may be another one than before.
+effect(() => {
+  void pictures.value;
+  quietly(look);
+  quietly(async () => remember(await get<Happened[]>('events?limit=200')));
+  quietly(lookAtStatus);
+});
 setInterval(() => document.visibilityState === 'visible' && quietly(lookAtStatus), STATUS_MS);
 const app = document.getElementById('app');
 if (app) render(<App />, app);

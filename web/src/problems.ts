@@ -114,7 +114,7 @@ function ofStreams(): Problem[] {
     const isOpen = event.category === 'interrupted' && now.value - Date.parse(event.timestamp) < 30_000;
     const live = streams.all.value.find((stream) => stream.id === id || stream.get('infohash') === id);
     if (isOpen && live && live.get('verdict') === 'smooth') {
-      const text = words.problem.interrupted(streamName(id), reason(event), event.timestamp.slice(0, 19) + 'Z');
+      const text = words.problem.interrupted(streamName(id), reason(event), event.timestamp);
       found.push({ key: `interrupted:${id}`, level: 'warn', text, step: 'move', about: live.id });
     }
   }

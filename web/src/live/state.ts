@@ -24,6 +24,8 @@ export const heard = signal(0);
 export const STALE_MS = 5_000;
 export const silence = computed(() => (heard.value === 0 ? 0 : Math.max(0, now.value - heard.value)));
 export const isFrozen = computed(() => silence.value >= STALE_MS);
+/** Counts pictures: each is a connection anew, and what was known of the session may be over. */
+export const pictures = signal(0);
 /** Whether anything was heard. */
 export const isKnown = computed(() => heard.value > 0);
 
@@ -56,6 +58,7 @@ export function take(news: News) {
       engines.replace(news.data.engines);
       vpns.replace(news.data.vpns);
       totals.value = news.data.totals;
+      pictures.value += 1;
       last = null;
     } else {
       const { data } = news;
