@@ -32,10 +32,6 @@ export async function get<T>(path: string): Promise<T> {
   return (await ask('GET', path)).json() as Promise<T>;
 }
 
-export async function text(path: string): Promise<string> {
-  return (await ask('GET', path)).text();
-}
-
 /** For what changes something; an empty answer is null. */
 export async function change<T = unknown>(method: 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<T | null> {
   const answer = await ask(method, path, body);

@@ -32,8 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::http::api::{
-    channels, custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, history,
-    live, logins, loops, proxy, status, streams, vpn as vpn_pages,
+    channels, custom as custom_pages, doctor, engines as engine_pages, events, fleet as fleet_pages, health,
+    history, live, logins, loops, proxy, status, streams, vpn as vpn_pages,
 };
 use crate::http::auth::Gate;
 use crate::http::client::TrustedProxies;
@@ -85,6 +85,8 @@ pub struct App {
     pub recipes: Option<Arc<Recipes>>,
     /// Who knows the containers of our engines.
     pub containers: engine_pages::Containers,
+    /// What the doctor looks at.
+    pub surgery: doctor::Surgery,
     /// What changes, for pages that stay open.
     pub live: Arc<Live>,
     /// The custom variant.
@@ -243,6 +245,7 @@ parts! {
     vpns: Vpns,
     live: Arc<Live>,
     containers: engine_pages::Containers,
+    surgery: doctor::Surgery,
     stop: CancellationToken,
     trusted: TrustedProxies,
     gate: Arc<Gate>,
@@ -301,6 +304,7 @@ impl App {
             vpns,
             live,
             containers,
+            surgery: doctor::Surgery::new(config),
             fleet,
             tunnels: tunnels.into(),
             reported,
@@ -379,6 +383,7 @@ fn own_pages() -> Pages {
         .route("/events/live", get(live::live))
         .route("/login", get(logins::state).post(logins::login))
         .route("/logout", post(logins::logout))
+        .route("/doctor", get(doctor::examine))
         .route("/engines/{id}/drain", post(engine_pages::drain).delete(engine_pages::undrain))
         .route("/engines/{id}/logs", get(engine_pages::logs))
         .route("/logins", get(logins::list))

@@ -2,7 +2,7 @@
 import { useComputed } from '@preact/signals';
 import { useEffect, useState } from 'preact/hooks';
 import { drain, remove, undrain } from '../actions';
-import { change, get, id as part, text, why } from '../api';
+import { change, get, id as part, why } from '../api';
 import { bytes } from '../format';
 import { engines, isKnown, vpns } from '../live/state';
 import type { Entity } from '../live/table';
@@ -162,6 +162,6 @@ function Row({ engine, plan, usage }: { engine: Entity<Engine>; plan: Plan | nul
 
 function Log({ id, name, onClose }: { id: string; name: string; onClose: () => void }) {
   const [lines, setLines] = useState<string | null>(null);
-  useEffect(() => void text(`engines/${part(id)}/logs`).then(setLines, (error: unknown) => setLines(why(error))), [id]);
+  useEffect(() => void get<{ log: string[] }>(`engines/${part(id)}/logs`).then(({ log }) => setLines(log.join('\n')), (error: unknown) => setLines(why(error))), [id]);
   return <Dialog title={own.logsOf(name)} onClose={onClose} kind="broad"><pre class="log" tabIndex={0}>{lines === null ? '…' : lines || own.noLogs}</pre></Dialog>;
 }

@@ -132,10 +132,10 @@ impl Coding {
 
 /// Each coding has a tag of its own (RFC 9110 §8.8.3.3).
 fn etag(file: &EmbeddedFile, coding: Coding) -> HeaderValue {
-    let hash: String =
-        file.metadata.sha256_hash().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    let hash = file.metadata.sha256_hash();
+    let hash = u128::from_be_bytes(*hash.first_chunk().expect("a hash of 32 bytes"));
     let end = if coding == Coding::Plain { "-plain" } else { "" };
-    HeaderValue::try_from(format!("\"{hash}{end}\"")).expect("hexadecimal digits are a header value")
+    HeaderValue::try_from(format!("\"{hash:032x}{end}\"")).expect("hexadecimal digits are a header value")
 }
 
 /// Proxies that compress make weak tags of ours.

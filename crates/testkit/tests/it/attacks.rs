@@ -126,7 +126,9 @@ impl Scene {
     async fn state(&self, names: &Names) -> State {
         let mut state = State::new();
         // Events go on for as long as somebody listens; they tell what the other pages tell.
-        for route in App::routes().into_iter().filter(|route| !route.ends_with("/events/live")) {
+        // The doctor tells of this machine, which does not stand still.
+        let is_still = |route: &String| !route.ends_with("/events/live") && !route.ends_with("/doctor");
+        for route in App::routes().into_iter().filter(is_still) {
             let path = names.fill(&route);
             let mut reply = get(self.app.address(), &format!("{path}?limit=1000")).await;
             if reply.status != 405 {

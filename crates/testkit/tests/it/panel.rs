@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use acemux_server::app::App;
 use acemux_sim::SimOptions;
 use acemux_testkit::app::{Setup, TestApp, within};
 use acemux_testkit::get;
@@ -103,7 +104,8 @@ fn base(app: &TestApp) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_page_is_accessible_at_every_width_and_in_all_colours() {
     let app = Setup::with_engines(engines(2)).start().await;
-    let plan = json!({ "base": base(&app), "channels": [CHANNEL, acemux_sim::HEVC_ID], "shots": shots("looks") });
+    let plan =
+        json!({ "base": base(&app), "channels": [CHANNEL, acemux_sim::HEVC_ID], "shots": shots("looks") });
     let Some(scene) = Scene::begin("looks", &plan).await else { return };
     let report = scene.play(async |order| panic!("{order}")).await;
     assert_eq!((&report["pages"], &report["looks"]), (&json!(6), &json!(12)));
@@ -112,7 +114,8 @@ async fn every_page_is_accessible_at_every_width_and_in_all_colours() {
 /// The service with a key, on a database that outlives it.
 async fn keyed(folder: &TempDir, port: u16) -> TestApp {
     let database = folder.path().join("acemux.db").to_str().expect("text").to_owned();
-    let setup = Setup::with_engines(engines(2)).set("API_KEY", KEY).set("DB_PATH", database);
+    // One to move to, and one to drain to.
+    let setup = Setup::with_engines(engines(3)).set("API_KEY", KEY).set("DB_PATH", database);
     setup.set("APP_PORT", port.to_string()).start().await
 }
 
@@ -121,7 +124,15 @@ async fn everything_that_it_offers_is_done() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut app = Some(keyed(&folder, 0).await);
     let address = app.as_ref().expect("it runs").address();
-    let plan = json!({ "base": format!("http://{address}/"), "channels": [CHANNEL], "key": KEY, "shots": shots("acts") });
+    let has = |route: &str| App::routes().iter().any(|known| known == route);
+    let plan = json!({
+        "base": format!("http://{address}/"),
+        "channels": [CHANNEL],
+        "key": KEY,
+        "shots": shots("acts"),
+        "names": has("/api/v1/names"),
+        "setting": has("/api/v1/settings/{name}").then(|| json!({ "name": "STALL_TIMEOUT", "value": "7s" })),
+    });
     let Some(scene) = Scene::begin("acts", &plan).await else { return };
     let report = scene
         .play(async |order| {
@@ -137,7 +148,8 @@ async fn everything_that_it_offers_is_done() {
 async fn what_goes_wrong_is_told_within_seconds_and_frozen_never_looks_well() {
     let mut app = Some(Setup::with_engines(engines(2)).start().await);
     let address = app.as_ref().expect("it runs").address();
-    let plan = json!({ "base": format!("http://{address}/"), "channels": [CHANNEL], "shots": shots("fails") });
+    let plan =
+        json!({ "base": format!("http://{address}/"), "channels": [CHANNEL], "shots": shots("fails") });
     let Some(scene) = Scene::begin("fails", &plan).await else { return };
     let report = scene
         .play(async |order| match order {
@@ -154,7 +166,9 @@ async fn what_goes_wrong_is_told_within_seconds_and_frozen_never_looks_well() {
             other => panic!("{other}"),
         })
         .await;
-    let at_most = |name: &str, most: u64| assert!(report[name].as_u64().is_some_and(|ms| ms <= most), "{name}: {report}");
+    let at_most = |name: &str, most: u64| {
+        assert!(report[name].as_u64().is_some_and(|ms| ms <= most), "{name}: {report}")
+    };
     assert_eq!(report["connections"], 1, "of eight tabs");
     at_most("sentence", 2_000);
     at_most("grey", 6_500);
@@ -205,14 +219,23 @@ async fn it_is_found_under_any_path_and_says_what_may_run_in_it() {
     let app = Setup::new().start().await;
     for (path, status, to) in [("/", 307, "panel/"), ("/panel", 308, "panel/")] {
         let reply = get(app.address(), path).await;
-        assert_eq!((reply.status, reply.header("location")), (status, Some(to)), "relative, for proxies: {path}");
+        assert_eq!(
+            (reply.status, reply.header("location")),
+            (status, Some(to)),
+            "relative, for proxies: {path}"
+        );
     }
     let mut page = get(app.address(), "/panel/").await;
     let policy = page.header("content-security-policy").expect("a policy").to_owned();
     assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     let page = String::from_utf8(page.body().await.0).expect("text");
-    for address in page.split("href=\"").chain(page.split("src=\"")).skip(1).filter_map(|rest| rest.split('"').next()) {
-        assert!(address.starts_with("./") || address.starts_with("../") || address.starts_with('<'), "{address}");
+    for address in
+        page.split("href=\"").chain(page.split("src=\"")).skip(1).filter_map(|rest| rest.split('"').next())
+    {
+        assert!(
+            address.starts_with("./") || address.starts_with("../") || address.starts_with('<'),
+            "{address}"
+        );
     }
     assert!(!page.contains("http://") && !page.contains("https://"), "nothing comes from elsewhere: {page}");
     assert_eq!(get(app.address(), "/panel/assets/no.js").await.status, 404);

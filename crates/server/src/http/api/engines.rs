@@ -159,8 +159,8 @@ pub async fn stats(
 pub struct Draining {
     container_id: String,
     /// Whether it is drained from now on.
-    draining: bool,
-    /// Streams that play on it at this moment and go elsewhere.
+    drained: bool,
+    /// Streams that play on it at this moment; they go elsewhere.
     streams: usize,
 }
 
@@ -186,26 +186,34 @@ fn set_drained(
     operator: &Operator,
     engines: &Engines,
     id: &str,
-    draining: bool,
+    drained: bool,
 ) -> Result<Json<Draining>, Problem> {
     let member = engines.find(id).ok_or_else(unknown)?;
-    let state = |draining: bool| json!({ "engine": id, "draining": draining });
-    operator.changed(state(member.is_unwanted()), state(draining));
-    member.drain(draining);
-    Ok(Json(Draining { container_id: id.to_owned(), draining, streams: member.used() }))
+    operator.was(json!({ "engine": id, "drained": member.is_unwanted() }));
+    operator.made(json!({ "engine": id, "drained": drained }));
+    member.drain(drained);
+    Ok(Json(Draining { container_id: id.to_owned(), drained, streams: member.used() }))
 }
 
-/// The last lines that an own engine has written, oldest first. Words that could be secrets are not in them.
+/// `GET /api/v1/engines/{id}/logs`.
+#[derive(Debug, Serialize)]
+pub struct EngineLog {
+    container_id: String,
+    /// Its last lines, oldest first. Words that could be secrets are not in them.
+    log: Vec<String>,
+}
+
+/// The last lines that an own engine has written.
 pub async fn logs(
     _: Operator,
     State(Containers(provisioner)): State<Containers>,
     Path(id): Path<String>,
-) -> Result<String, Problem> {
+) -> Result<Json<EngineLog>, Problem> {
     let provisioner = provisioner.ok_or_else(unknown)?;
     let container: ContainerId = id.parse().map_err(|_| unknown())?;
     let seen = provisioner.post_mortem(&container).await;
     let seen = seen.map_err(|error| super::fleet::problem(&CommandError::Docker(error)))?;
-    Ok(seen.log.join("\n"))
+    Ok(Json(EngineLog { container_id: id, log: seen.log }))
 }
 
 /// Who knows our containers; none where nobody creates engines.
