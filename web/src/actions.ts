@@ -1,5 +1,5 @@
 // What a page can have done.
-import { change, id as part } from './api';
+import { change, id as part } from './call';
 import { engines, streams } from './live/state';
 import { engineName, streamName, viewerName } from './names';
 import { attempt, soon, tell } from './toast';

@@ -1,5 +1,5 @@
 // Addresses of streams for each player, by the host that this page was opened at.
-import { url } from './api';
+import { url } from './call';
 
 const ID = /^[0-9a-f]{40}$/i;
 

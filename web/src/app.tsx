@@ -1,7 +1,7 @@
 // The frame around every page: header, pages, what is about to happen, the player.
 import { effect, signal, useComputed } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
-import { get } from './api';
+import { get } from './call';
 import { rate } from './format';
 import { onKey, onPaste } from './keys';
 import { heard, isFrozen, isKnown, now, rates, silence, totals } from './live/state';

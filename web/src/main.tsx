@@ -1,7 +1,7 @@
 import { effect } from '@preact/signals';
 import { render } from 'preact';
 import { App } from './app';
-import { get } from './api';
+import { get } from './call';
 import { begin } from './live/connection';
 import { now, pictures, remember } from './live/state';
 import { lookAtStatus } from './problems';

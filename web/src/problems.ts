@@ -1,9 +1,9 @@
 // What needs somebody, as sentences with a cause, a time and one thing to do.
 import { computed, signal } from '@preact/signals';
-import { get } from './api';
+import { get } from './call';
 import { engines, happened, now, streams, totals, vpns, isKnown } from './live/state';
 import { engineName, streamName } from './names';
-import type { Happened, Status } from './types';
+import type { Happened, LeakProof, Status } from './types';
 import { words } from './words';
 
 export type Step = 'engines' | 'history' | 'move' | 'drain' | 'again' | 'login' | 'settings';
@@ -60,9 +60,9 @@ function ofEngines(): Problem[] {
   return found;
 }
 
-/** Whether anything of the proof says that the exit hides nothing. */
-export function isExposed(leak: unknown): boolean {
-  return JSON.stringify(leak ?? null).includes('"same"');
+/** Whether the exit is an address of this house. */
+export function isExposed({ ipv4, ipv6 }: LeakProof): boolean {
+  return [ipv4, ipv6].some((proof) => proof.from_interfaces === 'same' || proof.from_host_public_ip === 'same');
 }
 
 function ofVpns(): Problem[] {
@@ -95,7 +95,7 @@ function ofStatus(): Problem[] {
     found.push({ key: 'blocked', level: 'bad', text: words.problem.blocked(seen.provisioning.blocked_reason), step: 'engines' });
   }
   if (seen.docker.state === 'down') {
-    found.push({ key: 'docker', level: 'bad', text: words.problem.docker(seen.docker.why ?? seen.docker.reason ?? ''), step: 'engines' });
+    found.push({ key: 'docker', level: 'bad', text: words.problem.docker(seen.docker.why), step: 'engines' });
   }
   for (const line of seen.warnings) found.push({ key: `warning:${line}`, level: 'warn', text: line, step: 'engines' });
   return found;

@@ -1,6 +1,6 @@
 // Whether this browser may change things, and what people have named.
 import { computed, signal } from '@preact/signals';
-import { change, get, Refused } from './api';
+import { change, get, Refused } from './call';
 import { renew } from './live/connection';
 import type { LoginState } from './types';
 

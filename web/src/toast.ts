@@ -1,6 +1,6 @@
 // What was done, and what is about to be done unless somebody says no.
 import { signal } from '@preact/signals';
-import { why } from './api';
+import { why } from './call';
 import { isOver } from './session';
 import { words } from './words';
 

@@ -5,8 +5,9 @@
 //
 // Who leads is settled by a Web Lock. Those exist in secure contexts only, and at home this page is opened by plain HTTP:
 // there the tabs settle it among themselves (`Election`).
-import { api, root } from '../api';
-import { picture, take, type News, type Picture } from './state';
+import { api, root } from '../call';
+import type { Picture } from '../types';
+import { picture, take, type News } from './state';
 
 type Message =
   | { is: 'news'; news: News }

@@ -1,6 +1,6 @@
 // Everything that the server tells as it changes.
 import { batch, computed, signal, type Signal } from '@preact/signals';
-import type { Engine, Happened, Stream, Totals, Vpn } from '../types';
+import type { Engine, Happened, Picture, Stream, Totals, Vpn } from '../types';
 import { Table } from './table';
 
 export const streams = new Table<Stream>();
@@ -42,7 +42,6 @@ export function spark(id: string): Signal<readonly number[]> {
   return known;
 }
 
-export interface Picture { streams: Record<string, Stream>; engines: Record<string, Engine>; vpns: Record<string, Vpn>; totals: Totals }
 export interface Patch {
   streams?: Record<string, Partial<Stream> | null>; engines?: Record<string, Partial<Engine> | null>; vpns?: Record<string, Partial<Vpn> | null>;
   totals?: Partial<Totals>;

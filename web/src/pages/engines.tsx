@@ -2,7 +2,7 @@
 import { useComputed } from '@preact/signals';
 import { useEffect, useState } from 'preact/hooks';
 import { drain, remove, undrain } from '../actions';
-import { change, get, id as part, why } from '../api';
+import { change, get, id as part, why } from '../call';
 import { bytes } from '../format';
 import { engines, isKnown, vpns } from '../live/state';
 import type { Entity } from '../live/table';

@@ -1,7 +1,7 @@
 // Addresses for this host, what the doctor says, what a bug report needs.
 import { useState } from 'preact/hooks';
 import { idsIn } from '../addresses';
-import { get, url } from '../api';
+import { get, url } from '../call';
 import { happened, picture, streams } from '../live/state';
 import { streamName } from '../names';
 import { Button, Field, Icon } from '../parts/basics';
@@ -105,7 +105,7 @@ const PARTS = ['health', 'orchestrator/status', 'health/status', 'vpn/status', '
 async function saveBundle() {
   const failed = (error: unknown) => ({ failed: String(error) });
   const parts = await Promise.all(PARTS.map(async (path) => [path, await get(path).catch(failed)] as const));
-  const events = happened.value.filter((event) => event.event_type !== 'audit');
+  const events = happened.value.filter((event) => event.category !== 'audit');
   const bundle = withoutSecrets({ made_at: new Date().toISOString(), browser: { language: navigator.language }, live: picture(), ...Object.fromEntries(parts), events });
   const file = new Blob([JSON.stringify(bundle, null, 2)], { type: 'application/json' });
   const link = Object.assign(document.createElement('a'), { href: URL.createObjectURL(file), download: `acemux-diagnostics-${new Date().toISOString().slice(0, 19).replace(/:/g, '')}.json` });

@@ -1,6 +1,6 @@
 // What happened, in words and in figures.
 import { useEffect, useState } from 'preact/hooks';
-import { get } from '../api';
+import { get } from '../call';
 import { happened } from '../live/state';
 import { streamName } from '../names';
 import { Button, Icon, When } from '../parts/basics';
@@ -14,6 +14,9 @@ const own = words.history;
 const Charts = lazyCharts();
 const SPANS = ['minutes', 'hours', 'days'] as const;
 const PAGE = 100;
+/** What operators have changed: a category of the service's events, and a kind of its own to people. */
+const AUDIT = 'audit';
+const kindOf = (event: Happened): string => (event.category === AUDIT ? AUDIT : event.event_type);
 
 export function History() {
   const [span, setSpan] = useState<(typeof SPANS)[number]>('hours');
@@ -43,7 +46,7 @@ function Events() {
   const [from, setFrom] = useState('');
   const [older, setOlder] = useState<Happened[]>([]);
   const [isEnd, setIsEnd] = useState(false);
-  const query = (offset: number) => `events?limit=${PAGE}&offset=${offset}${kind ? `&event_type=${kind}` : ''}${from ? `&since=${encodeURIComponent(new Date(from).toISOString())}` : ''}`;
+  const query = (offset: number) => `events?limit=${PAGE}&offset=${offset}${kind ? `&${kind === AUDIT ? 'category' : 'event_type'}=${kind}` : ''}${from ? `&since=${encodeURIComponent(new Date(from).toISOString())}` : ''}`;
   const load = async (offset: number) => {
     const seen = await get<Happened[]>(query(offset)).catch(() => []);
     setOlder((known) => (offset === 0 ? seen : [...known, ...seen]));
@@ -52,7 +55,7 @@ function Events() {
   useEffect(() => void load(0), [kind, from]);
   const known = new Set(older.map((event) => event.id));
   const newest = older[0]?.id ?? 0;
-  const fresh = happened.value.filter((event) => !known.has(event.id) && (event.id ?? 0) > newest && (!kind || event.event_type === kind));
+  const fresh = happened.value.filter((event) => !known.has(event.id) && (event.id ?? 0) > newest && (!kind || kindOf(event) === kind));
   const wanted = find.trim().toLowerCase();
   const shown = [...fresh, ...older].filter((event) => !wanted || said(event).includes(wanted));
   return (
@@ -74,7 +77,7 @@ function Events() {
         {shown.map((event) => (
           <li key={`${event.id}`} class={`is-${mark(event)}`} data-row>
             <Icon name={mark(event)} /><When at={event.timestamp} />
-            <span class="kind">{own.kinds[event.event_type] ?? event.event_type}</span>
+            <span class="kind">{own.kinds[kindOf(event)] ?? kindOf(event)}</span>
             <span class="what" tabIndex={-1} data-row-button>{event.stream_id && <b title={event.stream_id}>{streamName(event.stream_id)}: </b>}{sentence(event)}</span>
           </li>
         ))}

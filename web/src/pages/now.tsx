@@ -4,7 +4,7 @@ import { lazyCharts } from '../parts/chart';
 import { useEffect, useState } from 'preact/hooks';
 import { drain, kick, move, stop } from '../actions';
 import { idsIn, media } from '../addresses';
-import { get, id as part } from '../api';
+import { get, id as part } from '../call';
 import { brief, bytes, format, player, rate } from '../format';
 import { engines, happened, isKnown, spark, streams, totals, vpns } from '../live/state';
 import type { Entity } from '../live/table';
@@ -332,7 +332,7 @@ function Lately() {
       </div>
       <div>
         <header class="section-head"><h2>{words.now.happened}</h2></header>
-        <Timeline of={(event) => event.event_type !== 'audit'} most={10} named />
+        <Timeline of={(event) => event.category !== 'audit'} most={10} named />
       </div>
     </section>
   );

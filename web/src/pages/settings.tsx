@@ -1,7 +1,7 @@
 // Every setting: what it is, where that comes from, what it means. What the API lets be changed is changed here.
 import { useEffect, useState } from 'preact/hooks';
 import { copy } from '../actions';
-import { change, get, id as part, Refused } from '../api';
+import { change, get, id as part, Refused } from '../call';
 import { Button, Dialog, Field, Icon } from '../parts/basics';
 import { asOperator, open } from '../parts/windows';
 import { isOperator } from '../session';

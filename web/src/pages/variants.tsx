@@ -1,27 +1,26 @@
 // The custom variant, parameter by parameter, and its templates.
 import { useEffect, useState } from 'preact/hooks';
-import { api, change, get } from '../api';
+import { api, change, get } from '../call';
 import { bytes } from '../format';
 import { Button, Dialog, Field } from '../parts/basics';
 import { asOperator } from '../parts/windows';
 import { isOperator } from '../session';
 import { attempt } from '../toast';
+import type { Parameter, TemplateList, Variant } from '../types';
 import { words } from '../words';
 
-interface Parameter { name: string; type: string; value: boolean | number | string; enabled: boolean }
-interface Document_ { enabled: boolean; platform: string; arm_version: string | null; memory_limit: string | null; parameters: Parameter[]; [other: string]: unknown }
-interface Template { slot_id: number; name: string; exists: boolean }
-interface Listing { templates: Template[]; active_template_id: number | null }
+/** As the service answers it: with everything that a request may leave out. */
+type Document_ = Variant & { parameters: Parameter[] };
 
 const own = words.variants;
 
 export function Variants() {
   const [kept, setKept] = useState<Document_ | null>(null);
   const [draft, setDraft] = useState<Document_ | null>(null);
-  const [listing, setListing] = useState<Listing | null>(null);
+  const [listing, setListing] = useState<TemplateList | null>(null);
   const load = () =>
     attempt(async () => {
-      const [document, templates] = await Promise.all([get<Document_>('custom-variant/config'), get<Listing>('custom-variant/templates')]);
+      const [document, templates] = await Promise.all([get<Document_>('custom-variant/config'), get<TemplateList>('custom-variant/templates')]);
       setKept(document);
       setDraft(document);
       setListing(templates);
@@ -90,7 +89,7 @@ function Value({ one, set }: { one: Parameter; set: (value: Parameter['value']) 
   return <input type={(isToken ? 'password' : 'text') as 'text'} autocomplete="off" value={one.value} disabled={!one.enabled} aria-label={one.name} onInput={(event) => set(event.currentTarget.value)} />;
 }
 
-function Templates({ listing, draft, then }: { listing: Listing; draft: Document_ | null; then: (what: () => Promise<unknown>, done?: string) => Promise<void> }) {
+function Templates({ listing, draft, then }: { listing: TemplateList; draft: Document_ | null; then: (what: () => Promise<unknown>, done?: string) => Promise<void> }) {
   const [naming, setNaming] = useState<{ slot: number; name: string; isNew: boolean } | null>(null);
   const path = (slot: number, more = '') => `custom-variant/templates/${slot}${more}`;
   const submit = (event: Event) => {

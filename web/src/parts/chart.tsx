@@ -1,7 +1,7 @@
 // The two charts. uPlot comes when the first of them is shown.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type uPlot from 'uplot';
-import { get } from '../api';
+import { get } from '../call';
 import { clock } from '../format';
 import type { Figure, HistoryPage } from '../types';
 import { words } from '../words';

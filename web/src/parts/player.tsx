@@ -3,7 +3,7 @@ import { signal } from '@preact/signals';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type Mpegts from 'mpegts.js';
 import { hls, media } from '../addresses';
-import { why } from '../api';
+import { why } from '../call';
 import { codec } from '../format';
 import { streams } from '../live/state';
 import { streamName } from '../names';

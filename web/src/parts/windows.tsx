@@ -3,7 +3,7 @@ import { signal } from '@preact/signals';
 import { useEffect, useState } from 'preact/hooks';
 import { copy, isLocal } from '../actions';
 import { media, players } from '../addresses';
-import { change, get, why } from '../api';
+import { change, get, why } from '../call';
 import { brief, player } from '../format';
 import { streamName } from '../names';
 import { giveName, isOperator, logIn, logOut, session, type Whose } from '../session';
