@@ -198,6 +198,7 @@ export const words = {
     logs: 'Log',
     logsOf: (name: string) => `Log of ${name}`,
     noLogs: 'Its log is empty.',
+    reason: 'Created because',
     cpu: 'Processor',
     memory: 'Memory',
     plan: 'The plan',

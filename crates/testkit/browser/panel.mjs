@@ -34,14 +34,14 @@ async function ask(word) {
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: ['--no-sandbox', '--autoplay-policy=no-user-gesture-required', '--disable-features=LocalNetworkAccessChecks', '--js-flags=--expose-gc'],
+  args: ['--no-sandbox', '--autoplay-policy=no-user-gesture-required', '--disable-features=LocalNetworkAccessChecks', '--host-resolver-rules=MAP tv.local 127.0.0.1', '--js-flags=--expose-gc'],
 });
 
 /** A tab that tells of everything a page should not do. */
-async function open(context, path = 'panel/') {
+async function open(context, base = plan.base) {
   const page = await context.newPage();
   page.wrong = [];
-  const origin = new URL(plan.base).origin;
+  const origin = new URL(base).origin;
   page.on('request', (request) => {
     const url = request.url();
     if (!url.startsWith(origin) && !/^(blob|data):/.test(url)) page.wrong.push(`a request to ${url}`);
@@ -55,7 +55,7 @@ async function open(context, path = 'panel/') {
     window.policy = [];
     document.addEventListener('securitypolicyviolation', (event) => window.policy.push(`${event.violatedDirective} ${event.blockedURI}`));
   });
-  await page.goto(plan.base + path);
+  await page.goto(`${base}panel/`);
   await page.waitForSelector('.beat.is-live', { timeout: 15_000 });
   return page;
 }
@@ -265,6 +265,17 @@ async function acts() {
     await page.locator(`[data-setting="${plan.setting.name}"]`).getByText(plan.setting.value).first().waitFor({ timeout: 15_000 });
   }
 
+  say('the doctor, and a bundle without secrets');
+  await go(page, 'help');
+  await page.getByRole('button', { name: 'Examine this set-up' }).click();
+  await page.waitForSelector('.findings li', { timeout: 30_000 });
+  const coming = page.waitForEvent('download', { timeout: 30_000 });
+  await page.getByRole('button', { name: 'Save the bundle' }).click();
+  const bundle = await readFile(await (await coming).path(), 'utf8');
+  const parts = JSON.parse(bundle);
+  for (const part of ['live', 'engines', 'events', 'health']) if (!parts[part]) fail(`the bundle lacks ${part}`);
+  for (const secret of [plan.key, 'LibVLC', 'Mozilla']) if (bundle.includes(secret)) fail(`the bundle tells ${secret}`);
+
   say('logged out');
   await press(page, 'Session');
   await page.getByRole('dialog').getByRole('button', { name: 'Log out' }).click();
@@ -335,6 +346,8 @@ async function fails() {
   for (const tab of tabs) await isClean(tab);
 
   say('the next tab takes over');
+  await overPlainHttp(context, connections);
+
   await tabs[0].close();
   await last.bringToFront();
   await last.waitForTimeout(2_500);
@@ -342,6 +355,28 @@ async function fails() {
   await context.close();
   return { connections: used, sentence, said, healed, grey, title, back };
 }
+
+/** At home the page is opened by a name and plain HTTP. Browsers have no locks there: the tabs settle it among themselves. */
+async function overPlainHttp(context, connections) {
+  const before = connections.length;
+  const base = `http://tv.local:${new URL(plan.base).port}/`;
+  const tabs = [await open(context, base)];
+  while (tabs.length < 3) tabs.push(await open(context, base));
+  if (await tabs[0].evaluate(() => isSecureContext || 'locks' in navigator)) fail('this is no plain HTTP');
+  await tabs[2].waitForTimeout(4_000);
+  const used = connections.length - before;
+  if (used !== 1) fail(`${used} connections for the news of three tabs by plain HTTP`);
+  await tabs[0].close();
+  await tabs[2].bringToFront();
+  await tabs[2].waitForTimeout(6_500);
+  if (await tabs[2].locator('.shell.frozen').count()) fail('nobody took over by plain HTTP');
+  for (const tab of tabs.slice(1)) {
+    await isClean(tab);
+    await tab.close();
+  }
+}
+
+const PREFIX = 'acemux/';
 
 /** A server of the page's own files and of news that are made up. */
 async function scripted(streams, viewers) {
@@ -361,8 +396,10 @@ async function scripted(streams, viewers) {
   let number = 0;
   const send = (response, event, data) => response.write(`event: ${event}\nid: ${(number += 1)}\ndata: ${JSON.stringify(data)}\n\n`);
   const server = createServer(async (request, response) => {
-    if (!request.url.startsWith('/api/v1/events/live')) {
-      const answer = await fetch(plan.base + request.url.slice(1), { headers: { 'Accept-Encoding': 'identity' } });
+    // Under a path, as behind a reverse proxy that tells nobody.
+    const path = request.url.startsWith(`/${PREFIX}`) ? request.url.slice(PREFIX.length + 1) : fail(`asked for ${request.url}`);
+    if (!path.startsWith('api/v1/events/live')) {
+      const answer = await fetch(plan.base + path, { headers: { 'Accept-Encoding': 'identity' } });
       const headers = Object.fromEntries([...answer.headers].filter(([name]) => !/^(content-length|content-encoding|transfer-encoding|connection)$/.test(name)));
       response.writeHead(answer.status, headers).end(Buffer.from(await answer.arrayBuffer()));
       return;
@@ -386,8 +423,7 @@ async function scripted(streams, viewers) {
 
 async function loads() {
   const server = await scripted(100, 500);
-  const origin = plan.base;
-  const local = `http://127.0.0.1:${server.address().port}/`;
+  const local = `http://127.0.0.1:${server.address().port}/${PREFIX}`;
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 } });
   const page = await context.newPage();
   await page.goto(`${local}panel/`);
@@ -409,7 +445,6 @@ async function loads() {
   await context.close();
   server.closeAllConnections();
   server.close();
-  void origin;
   return { core: (second.busy - first.busy) / ((second.at - first.at) / 1000), heap: [first.heap, second.heap], nodes: [first.nodes, second.nodes], updated };
 }
 

@@ -4,7 +4,7 @@ import { useEffect, useState } from 'preact/hooks';
 import { drain, remove, undrain } from '../actions';
 import { change, get, id as part, why } from '../call';
 import { bytes } from '../format';
-import { engines, isKnown, vpns } from '../live/state';
+import { engines, happened, isKnown, vpns } from '../live/state';
 import type { Entity } from '../live/table';
 import { streamName } from '../names';
 import { Button, Dialog, Field, Slots, State, T, When } from '../parts/basics';
@@ -118,6 +118,12 @@ function stateOf(engine: Entity<Engine>): { state: string; word: string } {
   return { state: health, word: own.state[health as 'healthy'] ?? health };
 }
 
+/** What its creation was for, as the history has it. */
+function whyCreated(name: string): string {
+  const event = happened.value.find((one) => one.category === 'creating' && one.details.name === name);
+  return event?.message.split(': ').slice(1).join(': ') ?? '';
+}
+
 function Row({ engine, plan, usage }: { engine: Entity<Engine>; plan: Plan | null; usage: Record<string, EngineStats> }) {
   const [logs, setLogs] = useState(false);
   const name = engine.get('container_name');
@@ -126,6 +132,7 @@ function Row({ engine, plan, usage }: { engine: Entity<Engine>; plan: Plan | nul
   const used = usage[engine.id];
   const streams = engine.get('streams');
   const trust = own.trust[engine.get('trust')] ?? engine.get('trust');
+  const reason = whyCreated(name);
   const slots = own.slots(engine.get('slots_used'), engine.get('slots_total'));
   return (
     <li class={`engine is-${shown.state}`} data-row data-engine={engine.id}>
@@ -151,6 +158,7 @@ function Row({ engine, plan, usage }: { engine: Entity<Engine>; plan: Plan | nul
         <div><dt>{own.seen}</dt><dd><When at={engine.get('last_seen')} as="ago" /></dd></div>
         <div><dt>{own.since}</dt><dd><When at={engine.get('first_seen')} as="ago" /></dd></div>
         {engine.get('forwarded') && <div><dt>{own.port}</dt><dd>{engine.get('forwarded_port') ?? ''} {own.forwarded}</dd></div>}
+        {reason && <div><dt>{own.reason}</dt><dd>{reason}</dd></div>}
         {used && <div><dt>{own.cpu}</dt><dd>{used.cpu_percent.toFixed(0)} %</dd></div>}
         {used && <div><dt>{own.memory}</dt><dd>{bytes(used.memory_usage)}</dd></div>}
         <div><dt>id</dt><dd class="id"><T of={() => engine.id.slice(0, 24)} /></dd></div>

@@ -90,7 +90,7 @@ function Doctor() {
 const MARKS = { ok: 'ok', warning: 'warn', fault: 'bad' };
 
 /** Names of what could tell who somebody is, or open something. */
-const SECRET = /key|token|password|secret|cookie|address|user_agent|public_ip/i;
+const SECRET = /key|token|password|secret|cookie|address|user_agent|public_ip|^exit$/i;
 
 /** Without what a stranger should not read. */
 export function withoutSecrets(value: unknown, name = ''): unknown {
