@@ -2,7 +2,7 @@
 //!
 //! [`serve`] owns connections, [`edge`] what is asked of every request and the shape of every error ([`problem`]). Who asks
 //! is said by [`client`], whether they may by [`auth`]. Behind these are [`play`], what players fetch, [`api`], and for people
-//! [`panel`] and [`status_page`].
+//! [`panel`] and [`status_page`]. All pages, what is said of each and who may ask for it, are in [`surface`].
 
 pub mod api;
 pub mod auth;
@@ -22,3 +22,4 @@ mod seldom;
 pub mod serve;
 mod site;
 pub mod status_page;
+pub mod surface;

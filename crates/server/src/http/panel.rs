@@ -18,6 +18,7 @@ use miniz_oxide::inflate::decompress_to_vec;
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::fails;
 
 #[derive(RustEmbed)]
 #[folder = "../../web/dist"]
@@ -25,6 +26,8 @@ struct Dist;
 
 /// The page that loads all others.
 const INDEX: &str = "index.html";
+/// Where the files are whose names have a hash.
+const ASSETS: &str = "assets/";
 
 /// Scripts and styles are our files alone; nothing is inline and nothing comes from elsewhere. Media of the player comes as
 /// `blob:`, the tab's picture as `data:`.
@@ -51,12 +54,20 @@ enum Coding {
     Plain,
 }
 
-/// `/`: people come to the dashboard.
+/// To the dashboard.
+#[utoipa::path(
+    get, path = "/", tag = "dashboard",
+    responses((status = 307, description = "`Location` is relative, for proxies that put us under a path"))
+)]
 pub(crate) async fn enter_from_root() -> Response {
     moved(StatusCode::TEMPORARY_REDIRECT)
 }
 
-/// `/panel`: relative addresses need the slash at the end.
+/// To the dashboard, whose relative addresses need the slash at the end.
+#[utoipa::path(
+    get, path = "/panel", tag = "dashboard",
+    responses((status = 308, description = "`Location` is relative, for proxies that put us under a path"))
+)]
 pub(crate) async fn enter() -> Response {
     moved(StatusCode::PERMANENT_REDIRECT)
 }
@@ -66,20 +77,48 @@ fn moved(status: StatusCode) -> Response {
     (status, [(LOCATION, HeaderValue::from_static("panel/"))]).into_response()
 }
 
-/// The page.
+/// The dashboard.
+#[utoipa::path(
+    get, path = "/panel/", tag = "dashboard",
+    responses(
+        (status = 200, description = "The page", body = String, content_type = "text/html"),
+        (status = 304, description = "`If-None-Match` names it"), fails::NotFound, fails::Internal,
+    )
+)]
 pub(crate) async fn index(headers: HeaderMap) -> Result<Response, Problem> {
     reply(INDEX, &headers)
 }
 
-/// Everything that the page loads.
+/// What the dashboard has beside it: its picture and its manifest.
+#[utoipa::path(
+    get, path = "/panel/{file}", tag = "dashboard",
+    params(("file" = String, Path, description = "Its name")),
+    responses(
+        (status = 200, description = "The file"), (status = 304, description = "`If-None-Match` names it"),
+        fails::NotFound, fails::Internal,
+    )
+)]
 pub(crate) async fn file(Path(file): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
     reply(&file, &headers)
+}
+
+/// What the dashboard loads, by names that have a hash of what is in them.
+#[utoipa::path(
+    get, path = "/panel/assets/{file}", tag = "dashboard",
+    params(("file" = String, Path, description = "Its name, as the page has it")),
+    responses(
+        (status = 200, description = "The file; it never changes"),
+        (status = 304, description = "`If-None-Match` names it"), fails::NotFound, fails::Internal,
+    )
+)]
+pub(crate) async fn asset(Path(file): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    reply(&format!("{ASSETS}{file}"), &headers)
 }
 
 fn reply(name: &str, asked: &HeaderMap) -> Result<Response, Problem> {
     let (coding, stored) = stored(name, asked).ok_or(Code::NotFound)?;
     let tag = etag(&stored, coding);
-    let kept = if name.starts_with("assets/") { FOREVER } else { ASK };
+    let kept = if name.starts_with(ASSETS) { FOREVER } else { ASK };
     let common = [
         (ETAG, tag.clone()),
         (CACHE_CONTROL, kept),

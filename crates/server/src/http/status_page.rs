@@ -61,7 +61,11 @@ struct Row {
     viewers: usize,
 }
 
-/// The page.
+/// What plays and what is wrong, on one page without a script.
+#[utoipa::path(
+    get, path = "/status", tag = "dashboard",
+    responses((status = 200, description = "At most 3 KB; it asks to be loaded again every 10 s", body = String, content_type = "text/html"))
+)]
 pub(crate) async fn status(State(seen): State<Overview>) -> Response {
     let page = Page::of(&seen.relay, &seen.engines, &seen.vpns).to_html();
     let headers = [

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use acemux_server::app::App;
+use acemux_server::app::surface;
 use acemux_sim::SimOptions;
 use acemux_testkit::app::{Setup, TestApp, within};
 use acemux_testkit::get;
@@ -124,7 +124,7 @@ async fn everything_that_it_offers_is_done() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut app = Some(keyed(&folder, 0).await);
     let address = app.as_ref().expect("it runs").address();
-    let has = |route: &str| App::routes().iter().any(|known| known == route);
+    let has = |route: &str| surface().entries().iter().any(|known| known.path == route);
     let plan = json!({
         "base": format!("http://{address}/"),
         "channels": [CHANNEL],

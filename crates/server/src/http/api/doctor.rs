@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::doctor;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::fails;
 
 /// What is examined, by one at a time.
 #[derive(Clone)]
@@ -27,7 +28,13 @@ impl Surgery {
     }
 }
 
-/// Looks at Docker, VPNs, engines, the host and how we are reached. Takes seconds; each look has a deadline of its own.
+/// What is wrong with this set-up, and how to mend it.
+///
+/// Looks at Docker, VPNs, engines, the host and how we are reached. It takes seconds; each look has a deadline of its own.
+#[utoipa::path(
+    get, path = "/doctor", tag = "health",
+    responses((status = 200, description = "As `acemux doctor --json` prints it", body = Object), fails::TooManyRequests)
+)]
 pub async fn examine(_: Operator, State(surgery): State<Surgery>) -> Result<Response, Problem> {
     let busy = || Problem::new(Code::TooManyRequests).with_detail("this set-up is being examined already");
     let _turn = surgery.busy.try_lock().map_err(|_| busy())?;

@@ -17,15 +17,17 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::proxy::ProxySession;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::{fails, words};
 use crate::planes::origins::source_of;
 use crate::planes::vpn::Vpns;
 
 /// One engine. The first 16 keys are the reference's, in its order; the rest is ours.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EngineState {
     container_id: String,
     container_name: String,
@@ -36,9 +38,10 @@ pub struct EngineState {
     first_seen: Timestamp,
     last_seen: Option<Timestamp>,
     streams: Vec<String>,
+    #[schema(value_type = words::EngineHealth)]
     health_status: &'static str,
-    /// What streams have shown of it: `full`, `noted` (a start hung lately), `suspected` (one start at a time), `ejected`,
-    /// `on_trial` (one start, with another engine beside it).
+    /// What streams have shown of it.
+    #[schema(value_type = words::EngineTrust)]
     trust: &'static str,
     /// Why, in one line; null when nothing is held against it.
     trust_reason: Option<&'static str>,
@@ -57,13 +60,14 @@ pub struct EngineState {
 }
 
 /// `GET /engines/{id}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EngineDetail {
     engine: EngineState,
     streams: Vec<ProxySession>,
 }
 
 /// Every engine, by port.
+#[utoipa::path(get, path = "/engines", tag = "engines", responses((status = 200, body = Vec<EngineState>)))]
 pub async fn list(State(relay): State<Relay>, State(engines): State<Arc<Engines>>) -> Json<Vec<EngineState>> {
     Json(states(&engines, &relay.sessions()))
 }
@@ -82,6 +86,11 @@ impl EngineState {
 }
 
 /// One engine and its streams.
+#[utoipa::path(
+    get, path = "/engines/{id}", tag = "engines",
+    params(("id" = String, Path, description = "Its container's id, or `host:port` of an engine that somebody else runs")),
+    responses((status = 200, body = EngineDetail), fails::NotFound)
+)]
 pub async fn one(
     State(engines): State<Arc<Engines>>,
     State(relay): State<Relay>,
@@ -98,13 +107,15 @@ pub async fn one(
 }
 
 /// What one engine's container uses.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EngineStats {
     container_id: String,
     /// 100 is one core; two decimals.
     cpu_percent: f64,
+    /// Bytes without the page cache.
     memory_usage: u64,
     memory_limit: u64,
+    /// Of its limit; two decimals.
     memory_percent: f64,
     network_rx_bytes: u64,
     network_tx_bytes: u64,
@@ -113,7 +124,7 @@ pub struct EngineStats {
 }
 
 /// What all engines' containers use together.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub struct TotalStats {
     total_cpu_percent: f64,
     total_memory_usage: u64,
@@ -125,11 +136,16 @@ pub struct TotalStats {
 }
 
 /// By engine. Engines that somebody else runs, and new ones whose first figures have not come, are not in it.
+#[utoipa::path(
+    get, path = "/engines/stats/all", tag = "engines",
+    responses((status = 200, description = "By the engine's id", body = BTreeMap<String, EngineStats>))
+)]
 pub async fn all_stats(State(engines): State<Arc<Engines>>) -> Json<BTreeMap<String, EngineStats>> {
     Json(each_stats(&engines).map(|stats| (stats.container_id.clone(), stats)).collect())
 }
 
 /// Together.
+#[utoipa::path(get, path = "/engines/stats/total", tag = "engines", responses((status = 200, body = TotalStats)))]
 pub async fn total_stats(State(engines): State<Arc<Engines>>) -> Json<TotalStats> {
     let total = each_stats(&engines).fold(TotalStats::default(), |total, one| TotalStats {
         total_cpu_percent: two_decimals(total.total_cpu_percent + one.cpu_percent),
@@ -144,6 +160,11 @@ pub async fn total_stats(State(engines): State<Arc<Engines>>) -> Json<TotalStats
 }
 
 /// One engine's.
+#[utoipa::path(
+    get, path = "/engines/{id}/stats", tag = "engines",
+    params(("id" = String, Path, description = "Its container's id, or `host:port` of an engine that somebody else runs")),
+    responses((status = 200, body = EngineStats), fails::NotFound)
+)]
 pub async fn stats(
     State(engines): State<Arc<Engines>>,
     Path(id): Path<String>,
@@ -155,7 +176,7 @@ pub async fn stats(
 }
 
 /// `POST` and `DELETE` of `/api/v1/engines/{id}/drain`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Draining {
     container_id: String,
     /// Whether it is drained from now on.
@@ -164,7 +185,14 @@ pub struct Draining {
     streams: usize,
 }
 
-/// Has an engine's streams go elsewhere and lets no new ones in. One of ours is replaced, and removed when it is idle.
+/// Has an engine's streams go elsewhere and lets no new ones in.
+///
+/// One of ours is replaced, and removed when it is idle.
+#[utoipa::path(
+    post, path = "/engines/{id}/drain", tag = "engines",
+    params(("id" = String, Path, description = "Its container's id, or its address")),
+    responses((status = 202, body = Draining), fails::NotFound)
+)]
 pub async fn drain(
     operator: Operator,
     State(engines): State<Arc<Engines>>,
@@ -173,7 +201,12 @@ pub async fn drain(
     Ok((StatusCode::ACCEPTED, set_drained(&operator, &engines, &id, true)?))
 }
 
-/// Takes that back, as long as the engine is there.
+/// Uses an engine again that is drained.
+#[utoipa::path(
+    delete, path = "/engines/{id}/drain", tag = "engines",
+    params(("id" = String, Path, description = "Its container's id, or its address")),
+    responses((status = 200, body = Draining), fails::NotFound)
+)]
 pub async fn undrain(
     operator: Operator,
     State(engines): State<Arc<Engines>>,
@@ -196,7 +229,7 @@ fn set_drained(
 }
 
 /// `GET /api/v1/engines/{id}/logs`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EngineLog {
     container_id: String,
     /// Its last lines, oldest first. Words that could be secrets are not in them.
@@ -204,6 +237,11 @@ pub struct EngineLog {
 }
 
 /// The last lines that an own engine has written.
+#[utoipa::path(
+    get, path = "/engines/{id}/logs", tag = "engines",
+    params(("id" = String, Path, description = "Its container's id")),
+    responses((status = 200, body = EngineLog), fails::Commanded)
+)]
 pub async fn logs(
     _: Operator,
     State(Containers(provisioner)): State<Containers>,
