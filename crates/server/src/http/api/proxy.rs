@@ -225,7 +225,9 @@ pub struct Kicked {
     kicked: u64,
 }
 
-/// Throws a viewer out; the stream and its other viewers go on.
+/// Throws a viewer out and keeps its address out of the stream for five seconds; the stream and its other viewers go on.
+///
+/// Players come straight back otherwise.
 #[utoipa::path(
     delete, path = "/proxy/viewers/{id}", tag = "sessions",
     params(("id" = u64, Path, description = "As the session's page of viewers has it")),
@@ -239,6 +241,9 @@ pub async fn kick(
     let unknown = || Problem::new(Code::NotFound).with_detail("no viewer has this id");
     let id: u64 = id.parse().map_err(|_| unknown())?;
     let watching = watching(&relay, id);
+    if let Some((stream, viewer)) = relay.viewer(id) {
+        relay.keep_out(&stream, viewer.address.into());
+    }
     let kicked = Some(id).filter(|id| relay.kick(*id)).ok_or_else(unknown)?;
     operator.was(watching);
     Ok(Json(Kicked { kicked }))
