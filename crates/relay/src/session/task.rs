@@ -259,14 +259,7 @@ impl Task {
     fn stuff(&mut self, now: Instant) {
         let media = self.ingest.media_time();
         let packets = self.stuffing.take(now);
-        self.publish(packets.map(|bytes| Chunk {
-            seq: 0,
-            bytes,
-            start: None,
-            media,
-            pcr: None,
-            jump: false,
-        }));
+        self.publish(packets.map(|bytes| Chunk::plain(bytes, media)));
     }
 
     fn apply(&mut self, step: Step) -> Order {
