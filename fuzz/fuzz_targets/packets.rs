@@ -1,7 +1,7 @@
 //! Transport stream packets for the targets that read them.
 
 use acemux_media::ts::packet::{PACKET_LEN, Packet, SYNC_BYTE};
-use acemux_media::ts::psi::crc32;
+use acemux_media::ts::section::crc32;
 
 /// The table's stream.
 pub(crate) const PMT: u16 = 0x30;

@@ -3,6 +3,7 @@
 //! A chunk is sealed when it is full, when it was held long enough, or before a start point, so that a start point is
 //! always the first packet of its chunk. Nothing is emitted before the first start point: nobody could play it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -153,6 +154,19 @@ pub enum Awaited {
     StartPoint,
     /// The same of a programme that is scrambled.
     Clear,
+}
+
+impl fmt::Display for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Packets => f.write_str("packets of a transport stream"),
+            Self::ProgramList => f.write_str("a list of programmes (PAT)"),
+            Self::ProgramMap(number) => write!(f, "the streams of programme {number} (its PMT)"),
+            Self::Streams(number) => write!(f, "packets of programme {number}"),
+            Self::StartPoint => f.write_str("a place to start decoding"),
+            Self::Clear => f.write_str("a place to start decoding in a scrambled programme"),
+        }
+    }
 }
 
 /// Cuts one stream, across changes of its source.

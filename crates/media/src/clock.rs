@@ -373,13 +373,13 @@ mod tests {
     #[test]
     fn a_clock_that_stops_freezes_or_never_was_is_replaced_by_the_time_stamps() {
         let tenth = Duration::from_millis(100);
-        let stops: [(&str, fn(u64) -> Option<u64>); 4] = [
-            ("it stops", |_| None),
-            ("it freezes", |_| Some(10 * HZ)),
-            ("it goes on", Some),
-            ("it is another one", |at| Some(at + 2000 * HZ)),
-        ];
-        for (what, pcr) in stops {
+        for what in ["it stops", "it freezes", "it goes on", "it is another one"] {
+            let pcr = |at: u64| match what {
+                "it stops" => None,
+                "it freezes" => Some(10 * HZ),
+                "it goes on" => Some(at),
+                _ => Some(at + 2000 * HZ),
+            };
             let mut clock = MediaClock::default();
             let began = with_pcr(&mut clock, 0, Some);
             assert!(began.abs_diff(10 * SECOND) < tenth, "{began:?}");
@@ -414,7 +414,8 @@ mod tests {
         for frame in 0..250 {
             clock.stamp(SOUND, Pcr::from_ticks(13 * HZ + frame * HZ / 25));
         }
-        assert!((clock.media_time() - before).abs_diff(10 * SECOND) < Duration::from_millis(100));
+        let played = clock.media_time().saturating_sub(before);
+        assert!(played.abs_diff(10 * SECOND) < Duration::from_millis(100), "{played:?}");
     }
 
     #[test]

@@ -227,7 +227,7 @@ impl Cutter {
         self.clock.bytes(PACKET_LEN, now);
         // First, because what it announces belongs before a start point that begins here.
         self.count(packet, now, out);
-        let mut times = Times::default();
+        let mut times = None;
         if !packet.is_damaged() {
             self.read_tables(packet, now, out);
             times = self.read_times(packet);
@@ -267,19 +267,28 @@ impl Cutter {
     }
 
     /// What the packet says about time.
-    fn read_times(&mut self, packet: Packet<'_>) -> Times {
-        let mut times = Times::default();
-        if let Some(clocked) = self.pcr.as_mut().filter(|clocked| clocked.pid == packet.pid())
-            && let Some(pcr) = packet.pcr()
-        {
-            // One that stands still is no clock.
-            times.pcr = (clocked.last.replace(pcr) != Some(pcr)).then_some(pcr);
-            times.time = self.clock.tick(pcr, packet.is_discontinuity()).then_some(pcr);
+    #[inline]
+    fn read_times(&mut self, packet: Packet<'_>) -> Option<Times> {
+        let has_pcr = self.pcr.is_some_and(|clocked| clocked.pid == packet.pid());
+        let may_have_stamp = packet.starts_unit() || self.clock.source() == ClockSource::Arrival;
+        if !has_pcr && !may_have_stamp {
+            return None;
         }
-        if packet.starts_unit() || self.clock.source() == ClockSource::Arrival {
+        let mut times = Times::default();
+        if let Some(pcr) = packet.pcr().filter(|_| has_pcr) {
+            times = self.read_clock(packet, pcr);
+        }
+        if may_have_stamp {
             times.time = self.read_stamp(packet).or(times.time);
         }
-        times
+        (times.pcr.is_some() || times.time.is_some()).then_some(times)
+    }
+
+    /// A clock that stands still is none.
+    fn read_clock(&mut self, packet: Packet<'_>, pcr: Pcr) -> Times {
+        let last = self.pcr.as_mut().and_then(|clocked| clocked.last.replace(pcr));
+        let is_led = self.clock.tick(pcr, packet.is_discontinuity());
+        Times { pcr: (last != Some(pcr)).then_some(pcr), time: is_led.then_some(pcr) }
     }
 
     fn read_stamp(&mut self, packet: Packet<'_>) -> Option<Pcr> {
@@ -430,7 +439,7 @@ impl Cutter {
             Stage::Flowing { spliced } => spliced,
         };
         if spliced && !packet.is_discontinuity() {
-            self.append_bytes(&discontinuity(packet.pid(), first_counter(packet)), Times::default(), now);
+            self.append_bytes(&discontinuity(packet.pid(), first_counter(packet)), None, now);
             self.seal_full(now, out);
         }
     }
@@ -439,13 +448,13 @@ impl Cutter {
         matches!(self.stage, Stage::Flowing { .. })
     }
 
-    fn append(&mut self, packet: Packet<'_>, times: Times, now: Duration) {
+    fn append(&mut self, packet: Packet<'_>, times: Option<Times>, now: Duration) {
         if self.is_flowing() || self.held.is_some() {
             self.append_bytes(packet.bytes(), times, now);
         }
     }
 
-    fn append_bytes(&mut self, packet: &[u8; PACKET_LEN], times: Times, now: Duration) {
+    fn append_bytes(&mut self, packet: &[u8; PACKET_LEN], times: Option<Times>, now: Duration) {
         if self.buffer.capacity() - self.buffer.len() < PACKET_LEN {
             self.buffer.reserve(BLOCK);
         }
@@ -457,7 +466,9 @@ impl Cutter {
         let pending = self.held.as_mut().map(|held| &mut held.run).or(self.run.as_mut());
         let Some(run) = pending else { return };
         run.len += PACKET_LEN;
-        run.times.add(times);
+        if let Some(times) = times {
+            run.times.add(times);
+        }
     }
 
     fn fresh_run(&self, now: Duration) -> Run {

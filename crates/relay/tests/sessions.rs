@@ -552,7 +552,10 @@ async fn who_finds_no_place_to_begin_is_told_so_in_time_and_who_watches_stays() 
     watching.spawn(async move { while next(&mut viewer).await.is_ok() {} });
     let began = Instant::now();
     let error = join(&relay, "a").await.err();
-    assert_eq!(error, Some(StartError::Timeout { stage: Stage::Keyframe, waited: Duration::from_secs(30) }));
+    assert_eq!(
+        error,
+        Some(StartError::Timeout { stage: Stage::Keyframe, awaited: None, waited: Duration::from_secs(30) })
+    );
     assert_eq!(began.elapsed().as_secs(), 30);
     let pieces = join_hls(&relay, somebody("a")).await.err();
     assert_eq!(pieces, error, "whoever fetches pieces is told the same");

@@ -202,7 +202,7 @@ mod tests {
         let long = packed(&[section(2, 300)]);
         let mut wild = long[1];
         (wild[1], wild[4]) = (wild[1] | 0x40, 200);
-        assert_eq!(read(&[long[0], wild, long[1]]), [vec![0_u8; 0]; 0]);
+        assert!(read(&[long[0], wild, long[1]]).is_empty());
     }
 
     #[test]
