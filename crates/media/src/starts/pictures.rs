@@ -6,14 +6,21 @@
 use std::time::Duration;
 
 use super::StartKind;
+use crate::clock::Pcr;
 use crate::format::Picture;
 use crate::ts::packet::Packet;
-use crate::ts::pes::behind_pes_header;
+use crate::ts::pes::{behind_pes_header, decoding_time};
 use crate::ts::psi::Codec;
 use crate::ts::video::{Kind, VideoScan};
 
 /// Without a start point for so long more is read than before.
 const ENOUGH: Duration = Duration::from_secs(10);
+
+/// Fewer access units than so many in a second hold several pictures each, or are cut anywhere.
+const FEWEST: u32 = 12;
+const SECOND: Duration = Duration::from_secs(1);
+/// Units farther apart than this are not of one run.
+const FARTHEST: Duration = Duration::from_secs(10);
 
 /// What is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +72,32 @@ pub(super) struct Pictures {
     /// The last start point did not bring its parameter sets.
     lacks_sets: bool,
     last_start: Option<Duration>,
+    pace: Pace,
+}
+
+/// How many units come in a second, by their own time stamps.
+#[derive(Clone, Debug, Default)]
+struct Pace {
+    since: Option<Pcr>,
+    units: u32,
+    is_slow: bool,
+}
+
+impl Pace {
+    fn unit(&mut self, at: Option<Pcr>) {
+        let Some(at) = at else { return };
+        self.units += 1;
+        let Some(since) = self.since else {
+            (self.since, self.units) = (Some(at), 0);
+            return;
+        };
+        let passed = at.since(since);
+        if passed >= SECOND {
+            self.is_slow =
+                passed < FARTHEST && f64::from(self.units) < f64::from(FEWEST) * passed.as_secs_f64();
+            (self.since, self.units) = (Some(at), 0);
+        }
+    }
 }
 
 impl Pictures {
@@ -106,7 +139,8 @@ impl Pictures {
             scan.go_on(self.is_flagged);
             return self.read(bytes, now);
         }
-        if self.last_start.is_some_and(|last| now.saturating_sub(last) >= ENOUGH) {
+        self.pace.unit(decoding_time(packet.payload()));
+        if self.pace.is_slow || self.last_start.is_some_and(|last| now.saturating_sub(last) >= ENOUGH) {
             self.depth = Depth::Everything;
         }
         let after_candidate = std::mem::take(&mut self.is_unclear);

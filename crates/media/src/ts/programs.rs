@@ -69,6 +69,8 @@ struct Candidate {
 struct Ours {
     program: Program,
     section: Vec<u8>,
+    /// The last PAT that listed it.
+    list: Vec<u8>,
     /// One of its streams has come.
     has_come: bool,
     /// What came of others since one of its streams last did.
@@ -114,10 +116,10 @@ impl Tables {
         self.ours.as_ref().map(|ours| &ours.program)
     }
 
-    /// The last PAT and the last PMT, in packets of their own.
+    /// The last PAT that listed the programme and its last PMT, in packets of their own.
     pub fn raw(&self) -> (Vec<u8>, Vec<u8>) {
-        let map = self.ours.as_ref().map(|ours| packets_of(ours.program.pmt, &ours.section));
-        (packets_of(Pid::PAT, &self.pat.section), map.unwrap_or_default())
+        let Some(Ours { program, section, list, .. }) = &self.ours else { return Default::default() };
+        (packets_of(Pid::PAT, list), packets_of(program.pmt, section))
     }
 
     /// Tables that came with a wrong checksum.
@@ -197,8 +199,12 @@ impl Tables {
             .collect();
         self.read_maps();
         if let Some(ours) = &mut self.ours {
-            let is_listed = self.candidates.iter().any(|candidate| candidate.listed == ours.program.listed());
-            ours.unlisted = if is_listed { None } else { ours.unlisted.or(Some(now)) };
+            let listed = ours.program.listed();
+            if self.candidates.iter().any(|candidate| candidate.listed == listed) {
+                ours.is_listed_in(&self.pat.section);
+            } else {
+                ours.unlisted.get_or_insert(now);
+            }
         }
         self.roles_change();
         self.choose_the_only_one()
@@ -273,7 +279,8 @@ impl Tables {
     fn becomes(&mut self, program: Program, section: Vec<u8>) -> bool {
         let Some(ours) = &mut self.ours else { return false };
         let changed = ours.program != program;
-        (ours.program, ours.section, ours.unlisted) = (program, section, None);
+        (ours.program, ours.section) = (program, section);
+        ours.is_listed_in(&self.pat.section);
         changed
     }
 
@@ -307,7 +314,8 @@ impl Tables {
         else {
             return false;
         };
-        self.ours = Some(Ours { program, section, has_come, without: None, unlisted: None });
+        let list = self.pat.section.clone();
+        self.ours = Some(Ours { program, section, list, has_come, without: None, unlisted: None });
         self.roles_change();
         true
     }
@@ -331,6 +339,12 @@ impl Tables {
 }
 
 impl Ours {
+    fn is_listed_in(&mut self, list: &[u8]) {
+        self.list.clear();
+        self.list.extend_from_slice(list);
+        self.unlisted = None;
+    }
+
     /// A packet of another one has come. Whether ours is listed and comes all the same.
     fn is_good(&mut self, now: Moment) -> bool {
         let without = self.without.get_or_insert(Without { since: now, packets: 0 });
