@@ -638,13 +638,13 @@ fn without_any_time(packet: &mut [u8]) {
 
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_stumbles_costs_nobody_anything_and_media_that_stands_still_is_a_stall() {
-    let changes: [(&str, fn(&mut [u8]), usize); 4] = [
-        ("as it is", |_| {}, 1),
-        ("the clock stops", without_clock, 1),
-        ("the clock freezes", with_clock_that_stands_still, 1),
-        ("no time moves", without_any_time, 2),
+    let changes: [(&str, fn(&mut [u8]), bool); 4] = [
+        ("as it is", |_| {}, false),
+        ("the clock stops", without_clock, false),
+        ("the clock freezes", with_clock_that_stands_still, false),
+        ("no time moves", without_any_time, true),
     ];
-    for (what, change, opened) in changes {
+    for (what, change, is_a_stall) in changes {
         let script = Arc::new(Script::default());
         plays_changed(&script, change);
         let relay = relay(&script);
@@ -653,9 +653,9 @@ async fn a_clock_that_stumbles_costs_nobody_anything_and_media_that_stands_still
         while began.elapsed() < Duration::from_secs(9) {
             next(&mut viewer).await.expect("it goes on");
         }
-        assert_eq!(script.opened(), opened, "{what}");
+        assert_eq!(script.opened() > 1, is_a_stall, "{what}");
         let media = relay.sessions()[0].media;
-        assert!(opened > 1 || media > Duration::from_secs(7), "{what}: {media:?}");
+        assert_eq!(media < Duration::from_secs(7), is_a_stall, "{what}: {media:?}");
     }
 }
 
@@ -663,7 +663,7 @@ async fn a_clock_that_stumbles_costs_nobody_anything_and_media_that_stands_still
 #[derive(Default)]
 struct Formats(Mutex<Vec<(Option<u32>, usize)>>);
 
-impl Observer for Arc<Formats> {
+impl Observer for Formats {
     fn observe(&self, event: &Event<'_>) {
         if let Event::FormatChanged { format, .. } = event {
             self.0.lock().push((format.picture().map(|picture| picture.width), format.streams.len()));
@@ -691,7 +691,7 @@ async fn another_format_in_mid_stream_is_told_once() {
     });
     let formats = Arc::new(Formats::default());
     let origin = Arc::new(Scripted(Arc::clone(&script)));
-    let relay = Relay::new(config(), origin, Arc::new(Arc::clone(&formats)));
+    let relay = Relay::new(config(), origin, Arc::<Formats>::clone(&formats));
     let mut viewer = join(&relay, "a").await.expect("it plays");
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(12) {

@@ -352,6 +352,36 @@ fn a_list_that_changes_while_the_programme_plays_is_nobody_s_business() {
     }
 }
 
+/// A source that takes over in the middle of the stream, whose list begins with a programme that is not there.
+#[test]
+fn another_source_goes_on_with_the_same_programme_whatever_is_listed_before_it() {
+    let map = packets_of(Pid::new(PMT), &pmt(1, VIDEO, &[(0x1b, VIDEO, &[]), (0x0f, AUDIO, &[])]));
+    let empty = packets_of(Pid::new(0x20), &pmt(9, 0x1fff, &[]));
+    let silent = packets_of(Pid::new(0x20), &pmt(9, 0x300, &[(0x1b, 0x300, &[])]));
+    for dead in [&[][..], &empty, &silent] {
+        let listed = [&packets_of(Pid::PAT, &pat(&[(9, 0x20), (1, PMT)]))[..], dead, &map].concat();
+        let (mut chunker, mut chunks) = (Chunker::new(LIMITS), Vec::new());
+        chunker.push(&mux(&once(), &tables()), Duration::from_secs(1), &mut chunks);
+        chunker.interrupt(Duration::from_secs(1), &mut chunks);
+        let first = chunks.len();
+        chunker.restart();
+        let second = mux(&once(), &listed);
+        chunker.push(
+            &second[second.len() / 3 / PACKET_LEN * PACKET_LEN..],
+            Duration::from_secs(2),
+            &mut chunks,
+        );
+        chunker.interrupt(Duration::from_secs(3), &mut chunks);
+        assert!(chunks[first].jump, "its jump is announced");
+        assert_eq!(strict(&joined(&chunks)).unannounced_jumps, [0_u16; 0]);
+        let joins = joins(&chunks[first..]);
+        assert_eq!(joins.len(), 3);
+        assert!(joins.iter().all(|seen| can_start(seen, VIDEO)));
+        assert_eq!(chunker.format().program, 1);
+        assert!(chunks.iter().all(|chunk| !chunk.new_format), "it is the same broadcast");
+    }
+}
+
 #[test]
 fn wrong_checksums_that_never_change_are_believed_and_counted() {
     let damaged = |section: &[u8]| {

@@ -118,8 +118,9 @@ fn encode(row: Row) -> Vec<u8> {
     let frames = GROUP[group].1;
     // So long that a second group begins.
     let seconds = if frames > 100 { 14 } else { 7 };
+    let height = if KIND[kind] == "interlaced" { 96 } else { 90 };
     let inputs = format!(
-        "-v error -f lavfi -i testsrc2=s=160x90:r=25:d={seconds} -f lavfi -i sine=f=440:r=48000:d={seconds} -ac 2"
+        "-v error -f lavfi -i testsrc2=s=160x{height}:r=25:d={seconds} -f lavfi -i sine=f=440:r=48000:d={seconds} -ac 2"
     );
     let codecs = format!("{} -g {frames} {} {}", VIDEO[video].1, kind_of(video, kind), AUDIO[audio].1);
     let arguments = format!("{inputs} {codecs} -threads 1 -f mpegts -");
