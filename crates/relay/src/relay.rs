@@ -372,9 +372,11 @@ impl Inner {
                 Err(guard) => Box::pin(self.seat_later(guard, deadline)).await,
             },
             Some(Phase::Ended(reason)) => after_the_end(reason, shared.key()),
-            Some(Phase::Opening) | None => {
-                Err(StartError::Timeout { stage: Stage::Slot, waited: self.config.timings.start_budget })
-            }
+            Some(Phase::Opening) | None => Err(StartError::Timeout {
+                stage: Stage::Slot,
+                awaited: None,
+                waited: self.config.timings.start_budget,
+            }),
         }
     }
 
@@ -414,7 +416,8 @@ impl Inner {
         }
         // Whoever asks next begins it anew, unless there is somebody for whom it plays.
         shared.end_if_nobody_plays();
-        Err(StartError::Timeout { stage: Stage::Keyframe, waited: self.config.timings.start_budget })
+        let waited = self.config.timings.start_budget;
+        Err(StartError::Timeout { stage: Stage::Keyframe, awaited: None, waited })
     }
 
     /// Takes a session out of the table. With `if_unwatched` only when nobody watches or waits; a viewer cannot come

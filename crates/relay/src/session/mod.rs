@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use acemux_media::chunk::{Awaited, Condition};
 use acemux_media::clock::Bitrate;
 use acemux_media::format::Format;
 use jiff::Timestamp;
@@ -100,10 +101,12 @@ pub enum StartError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The time for a start (`EMPTY_STREAM_TIMEOUT`) was over.
-    #[error("no playable data in {} s, waited longest for: {}", waited.as_secs(), describe(*stage))]
+    #[error("no playable data in {} s, waited longest for: {}", waited.as_secs(), describe(*stage, *awaited))]
     Timeout {
         /// Where it was stuck.
         stage: Stage,
+        /// What the bytes lacked that came.
+        awaited: Option<Awaited>,
         /// The whole budget.
         waited: Duration,
     },
@@ -130,12 +133,12 @@ pub enum StartError {
     Gone,
 }
 
-fn describe(stage: Stage) -> &'static str {
+fn describe(stage: Stage, awaited: Option<Awaited>) -> String {
     match stage {
-        Stage::Slot => "a free engine",
-        Stage::Call => "the engine's answer to the start call",
-        Stage::FirstByte => "the first byte",
-        Stage::Keyframe => "a place to start decoding",
+        Stage::Slot => "a free engine".to_owned(),
+        Stage::Call => "the engine's answer to the start call".to_owned(),
+        Stage::FirstByte => "the first byte".to_owned(),
+        Stage::Keyframe => awaited.unwrap_or(Awaited::StartPoint).to_string(),
     }
 }
 
@@ -208,6 +211,7 @@ struct Facts {
     started: Option<Timestamp>,
     lingering_since: Option<Instant>,
     format: Arc<Format>,
+    condition: Condition,
     /// How far its start is.
     progress: Option<Progress>,
     gap: Option<(Cause, Instant)>,
@@ -249,6 +253,8 @@ pub struct SessionSnapshot {
     pub full_runway: Duration,
     /// What it is; nothing in it before its first tables.
     pub format: Arc<Format>,
+    /// How it is.
+    pub condition: Condition,
     /// What its start waits for, or waited for last.
     pub stage: Stage,
     /// Since the first viewer asked.
@@ -280,6 +286,7 @@ impl Shared {
             started: None,
             lingering_since: None,
             format: Arc::default(),
+            condition: Condition::default(),
             progress: None,
             gap: None,
         };
@@ -391,6 +398,11 @@ impl Shared {
         self.facts.lock().format = format;
     }
 
+    /// It has changed in how it is.
+    pub(crate) fn is_like(&self, condition: Condition) {
+        self.facts.lock().condition = condition;
+    }
+
     /// Once a second; `at` is since the process's histories began.
     pub(crate) fn sample(&self, at: Duration) {
         let bytes_in = self.bytes_in.load(Ordering::Relaxed);
@@ -448,6 +460,7 @@ impl Shared {
             runway,
             full_runway,
             format: Arc::clone(&facts.format),
+            condition: facts.condition,
             stage: facts.progress.as_ref().map_or(Stage::Slot, Progress::stage),
             age: self.opened.elapsed(),
             gap: facts.gap.map(|(cause, since)| (cause, since.elapsed())),

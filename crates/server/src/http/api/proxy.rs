@@ -90,6 +90,14 @@ pub struct ProxySession {
     scan: Option<&'static str>,
     video_codec: Option<&'static str>,
     audio_codec: Option<&'static str>,
+    /// Its number in the PAT.
+    program: Option<u16>,
+    /// Its picture, or in radio its sound, is scrambled.
+    scrambled: bool,
+    /// Where its media time comes from: `pcr`, `time_stamps` or `arrival`.
+    clock: &'static str,
+    /// Tables that came with a wrong checksum.
+    wrong_checksums: u64,
     /// All of its elementary streams, in the order of the PMT.
     tracks: Vec<Track>,
 }
@@ -348,6 +356,10 @@ impl ProxySession {
             scan: picture.map(|picture| picture.scan.as_str()),
             video_codec: session.format.video(),
             audio_codec: session.format.audio(),
+            program: (!session.format.streams.is_empty()).then_some(session.format.program),
+            scrambled: session.condition.is_scrambled,
+            clock: session.condition.clock.as_str(),
+            wrong_checksums: session.condition.wrong_checksums,
             tracks: tracks(session),
             arriving_bps: session.arriving.map(u64::from),
             runway_seconds: session.runway.map(|runway| runway.as_secs_f64()),
