@@ -5,6 +5,7 @@ mod attacks;
 mod blame;
 mod books;
 mod chaos;
+mod classes;
 mod containers;
 mod contract;
 mod daemon;
