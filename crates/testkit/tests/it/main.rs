@@ -34,6 +34,7 @@ mod players_failover;
 mod proxy;
 mod recordings;
 mod runaways;
+mod schemathesis;
 mod sharing;
 mod soak;
 mod stagnation;
