@@ -305,6 +305,7 @@ export const words = {
     keys: 'Keys',
     api: 'For programs',
     apiHint: 'Everything on this page is in the API as well.',
+    docs: 'Every page and call, described',
     openapi: 'openapi.json',
     metrics: 'Prometheus metrics',
     plain: 'The plain status page (no script)',

@@ -38,7 +38,7 @@ function Problems() {
   if (!isKnown.value) return <section class="verdict-bar is-start" aria-busy="true"><p><Icon name="start" /> {words.header.connecting} …</p></section>;
   const all = problems.value;
   if (all.length === 0) {
-    return <section class="verdict-bar is-ok" data-testid="problems"><p><Icon name="ok" /> <strong>{words.now.allGood}</strong> {words.now.allGoodMore}</p></section>;
+    return <section class="verdict-bar is-ok" data-testid="problems"><p><Icon name="ok" /><span><strong>{words.now.allGood}</strong> {words.now.allGoodMore}</span></p></section>;
   }
   const worst = all.some((one) => one.level === 'bad') ? 'bad' : 'warn';
   return (
