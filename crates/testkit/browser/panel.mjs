@@ -469,8 +469,10 @@ async function shots() {
   await page.screenshot({ path: `${plan.shots}/phone.png` });
   await page.setViewportSize({ width: 1440, height: 960 });
   await ask('kill');
-  await page.locator('.timeline').getByText(/plays again/).first().waitFor({ timeout: 30_000 });
-  await page.locator('[data-row-button]').first().click();
+  const healed = page.locator('.timeline li').filter({ hasText: 'plays again' }).first();
+  await healed.waitFor({ timeout: 30_000 });
+  const name = (await healed.locator('b').textContent()).replace(/:\s*$/, '');
+  await page.locator('[data-row-button]').filter({ hasText: name }).click();
   await page.waitForTimeout(1_500);
   await page.screenshot({ path: `${plan.shots}/healing.png` });
   await context.close();
