@@ -121,6 +121,8 @@ async function looks() {
       await page.setViewportSize({ width, height });
       for (const { name: look, media } of LOOKS) {
         await page.emulateMedia(media);
+        // As it is painted: a browser that is told another size has one layout in between.
+        await page.evaluate(() => new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(painted))));
         const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
         if (over > 0) found.push(`${name} at ${width}, ${look}: ${over} px sideways`);
         // Contrast is of no account where the colours are the system's.
