@@ -147,8 +147,23 @@ struct Reading {
 struct Stamps {
     pid: Pid,
     latest: Reading,
-    /// What media time has come to.
+    /// The last one that media time has come to, and what media time was then.
     counted: Pcr,
+    counted_at: Duration,
+}
+
+impl Stamps {
+    /// How far the stream is ahead of `media`. While it was away, media time went on without it.
+    fn ahead_of(&self, media: Duration) -> Duration {
+        let meanwhile = media.saturating_sub(self.counted_at);
+        self.latest.value.since(self.counted).saturating_sub(meanwhile)
+    }
+
+    fn count(&mut self, media: Duration) {
+        if self.counted != self.latest.value {
+            (self.counted, self.counted_at) = (self.latest.value, media);
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -212,7 +227,7 @@ impl MediaClock {
         let now = Reading { value, at: self.arrival };
         let Some(stamps) = self.stamps.iter_mut().find(|stamps| stamps.pid == pid) else {
             if self.stamps.len() < MOST_STAMPED {
-                self.stamps.push(Stamps { pid, latest: now, counted: value });
+                self.stamps.push(Stamps { pid, latest: now, counted: value, counted_at: self.media });
             }
             return false;
         };
@@ -222,7 +237,7 @@ impl MediaClock {
             if last.value.since(value) < REORDERED {
                 return false;
             }
-            (stamps.latest, stamps.counted) = (now, value);
+            (stamps.latest, stamps.counted, stamps.counted_at) = (now, value, self.media);
             if self.source == ClockSource::Stamps(pid) {
                 self.jump(last.at);
                 self.count_stamps();
@@ -230,7 +245,7 @@ impl MediaClock {
             return self.source == ClockSource::Stamps(pid);
         }
         stamps.latest = now;
-        let uncounted = value.since(stamps.counted);
+        let uncounted = stamps.ahead_of(self.media);
         let leads = self.source == ClockSource::Stamps(pid);
         if !leads && uncounted <= STANDSTILL {
             return false;
@@ -263,7 +278,7 @@ impl MediaClock {
     fn count_stamps(&mut self) {
         self.by_arrival = Duration::ZERO;
         for stamps in &mut self.stamps {
-            stamps.counted = stamps.latest.value;
+            stamps.count(self.media);
         }
     }
 
@@ -404,6 +419,27 @@ mod tests {
             clock.stamp(SOUND, Pcr::from_ticks(12 * HZ - frame * HZ / 50));
         }
         assert_eq!(clock.media_time(), before);
+    }
+
+    #[test]
+    fn a_stream_that_was_away_brings_no_time_with_it() {
+        for has_pcr in [true, false] {
+            let mut clock = MediaClock::default();
+            with_pcr(&mut clock, 0, |at| Some(at).filter(|_| has_pcr));
+            // Another format for as long as no step would be too large.
+            for frame in 250..450 {
+                let at = frame * HZ / 25;
+                clock.bytes(188, Duration::from_millis(frame * 40));
+                if has_pcr {
+                    clock.tick(Pcr::from_ticks(at), false);
+                }
+                clock.stamp(Pid::new(0x200), Pcr::from_ticks(at + HZ));
+            }
+            let before = clock.media_time();
+            let media = with_pcr(&mut clock, 18, |at| Some(at).filter(|_| has_pcr));
+            let played = media.saturating_sub(before);
+            assert!(played.abs_diff(10 * SECOND) < SECOND, "{has_pcr}: {played:?}");
+        }
     }
 
     #[test]

@@ -313,7 +313,7 @@ async fn a_transport_stream_is_media_whatever_it_is_called() {
     {
         for before in ["", "yyy"] {
             let sent = format!("{before}{stream}");
-            let (bytes, error) = media_of(&format!("HTTP/1.1 200 OK\r\n{kind}\r\n{sent}")).await;
+            let (bytes, error) = media_of(format!("HTTP/1.1 200 OK\r\n{kind}\r\n{sent}")).await;
             assert!(error.is_none() && bytes == sent.as_bytes(), "{kind:?}: {error:?}");
         }
     }

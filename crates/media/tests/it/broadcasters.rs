@@ -504,6 +504,28 @@ fn no_segment_mixes_two_formats_and_the_first_of_the_new_one_is_told() {
     }
 }
 
+#[test]
+fn a_format_that_comes_back_is_another_one_once_more() {
+    let moved = packets_of(Pid::new(PMT), &pmt(1, 0x200, &[(0x1b, 0x200, &[]), (0x81, 0x201, &[])]));
+    let tables_of_other = [&packets_of(Pid::PAT, &pat(&[(1, PMT)]))[..], &moved].concat();
+    let mut bytes = Vec::new();
+    for n in 0..4 {
+        let part = once().into_iter().map(|unit| {
+            let later = |at: u64| at + n * 864_000;
+            let pid = unit.pid + if n % 2 == 0 { 0 } else { 0x100 };
+            Unit { pid, at: later(unit.at), pcr: unit.pcr.map(later), ..unit }
+        });
+        let tables = if n % 2 == 0 { tables() } else { tables_of_other.clone() };
+        bytes.extend(mux(&part.collect::<Vec<_>>(), &tables));
+    }
+    recount(&mut bytes);
+    let received = at_once(&bytes);
+    assert!(received.media.abs_diff(Duration::from_millis(38_400)) < Duration::from_millis(1_500));
+    let segments = segments(&received.chunks);
+    assert_eq!(segments.iter().filter(|segment| segment.discontinuity).count(), 3);
+    assert!(segments.iter().all(|segment| segment.duration > Duration::from_secs(1)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
