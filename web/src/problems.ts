@@ -153,7 +153,7 @@ export function sentence(event: Happened): string {
   if (event.category === 'recovered' && typeof details.gap_ms === 'number') {
     const how = words.event.how[String(details.healed)] ?? '';
     const gap = details.gap_ms < 1000 ? `${Math.round(details.gap_ms)} ms` : `${(details.gap_ms / 1000).toFixed(1)} s`;
-    return words.event.healed(gap, how) + (event.container_id ? ` on ${engineName(event.container_id)}` : '');
+    return words.event.healed(event.container_id ? engineName(event.container_id) : '', gap, how);
   }
   return event.message + (event.event_type === 'stream' && event.container_id ? ` (${engineName(event.container_id)})` : '');
 }

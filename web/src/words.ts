@@ -305,6 +305,7 @@ export const words = {
     keys: 'Keys',
     api: 'For programs',
     apiHint: 'Everything on this page is in the API as well.',
+    docs: 'Every page and call, described',
     openapi: 'openapi.json',
     metrics: 'Prometheus metrics',
     plain: 'The plain status page (no script)',
@@ -346,7 +347,7 @@ export const words = {
     since: (at: string) => `since ${clock(at)} (${ago(at)})`,
   },
   event: {
-    healed: (gap: string, how: string) => `plays again after ${gap}${how}`,
+    healed: (where: string, gap: string, how: string) => `plays again${where ? ` on ${where}` : ''} after ${gap}${how}`,
     how: { by_itself: ', by itself', exactly: ': nothing was lost', with_a_jump: ', with a jump' } as Record<string, string>,
   },
 };

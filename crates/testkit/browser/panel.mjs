@@ -121,6 +121,8 @@ async function looks() {
       await page.setViewportSize({ width, height });
       for (const { name: look, media } of LOOKS) {
         await page.emulateMedia(media);
+        // As it is painted: a browser that is told another size has one layout in between.
+        await page.evaluate(() => new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(painted))));
         const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
         if (over > 0) found.push(`${name} at ${width}, ${look}: ${over} px sideways`);
         // Contrast is of no account where the colours are the system's.
@@ -330,7 +332,7 @@ async function fails() {
   await page.waitForFunction(() => /interrupted|healing|does not answer/.test(document.querySelector('[data-testid=problems]')?.textContent ?? ''), null, { timeout: 10_000, polling: 50 });
   const sentence = Date.now() - killed;
   const said = await seen.textContent();
-  await page.locator('.timeline').getByText(/plays again after/).first().waitFor({ timeout: 20_000 });
+  await page.locator('.timeline').getByText(/plays again/).first().waitFor({ timeout: 20_000 });
   const healed = Date.now() - killed;
 
   say('the service stops');
@@ -453,6 +455,7 @@ async function shots() {
   await mkdir(plan.shots, { recursive: true });
   const viewers = plan.channels.flatMap((id, at) => Array.from({ length: 1 + (at % 3) }, (_, n) => watch(id, ['VLC/3.0.21 LibVLC/3.0.21', 'Kodi/21.1', 'TiviMate/5.1'][n])));
   const context = await browser.newContext({ viewport: { width: 1440, height: 960 }, colorScheme: 'dark', reducedMotion: 'reduce' });
+  await context.addInitScript((names) => localStorage.setItem('acemux-stream-names', names), JSON.stringify(plan.names));
   const page = await open(context);
   await page.waitForFunction((count) => document.querySelectorAll('.stream .state.is-ok').length >= count, plan.channels.length, { timeout: 30_000 });
   await page.waitForTimeout(plan.settle * 1000);
@@ -468,8 +471,10 @@ async function shots() {
   await page.screenshot({ path: `${plan.shots}/phone.png` });
   await page.setViewportSize({ width: 1440, height: 960 });
   await ask('kill');
-  await page.locator('.timeline').getByText(/plays again after/).first().waitFor({ timeout: 30_000 });
-  await page.locator('[data-row-button]').first().click();
+  const healed = page.locator('.timeline li').filter({ hasText: 'plays again' }).first();
+  await healed.waitFor({ timeout: 30_000 });
+  const name = (await healed.locator('b').textContent()).replace(/:\s*$/, '');
+  await page.locator('[data-row-button]').filter({ hasText: name }).click();
   await page.waitForTimeout(1_500);
   await page.screenshot({ path: `${plan.shots}/healing.png` });
   await context.close();

@@ -42,6 +42,7 @@ export function Help() {
         <h2 id="api-title">{own.api}</h2>
         <p>{own.apiHint}</p>
         <ul class="links">
+          <li><a href={url('docs')}>{own.docs}</a></li>
           <li><a href={url('openapi.json')}>{own.openapi}</a></li>
           <li><a href={url('metrics')}>{own.metrics}</a></li>
           <li><a href={url('status')}>{own.plain}</a></li>

@@ -38,7 +38,7 @@ function Problems() {
   if (!isKnown.value) return <section class="verdict-bar is-start" aria-busy="true"><p><Icon name="start" /> {words.header.connecting} …</p></section>;
   const all = problems.value;
   if (all.length === 0) {
-    return <section class="verdict-bar is-ok" data-testid="problems"><p><Icon name="ok" /> <strong>{words.now.allGood}</strong> {words.now.allGoodMore}</p></section>;
+    return <section class="verdict-bar is-ok" data-testid="problems"><p><Icon name="ok" /><span><strong>{words.now.allGood}</strong> {words.now.allGoodMore}</span></p></section>;
   }
   const worst = all.some((one) => one.level === 'bad') ? 'bad' : 'warn';
   return (
@@ -236,10 +236,10 @@ function Viewers({ id, name }: { id: string; name: string }) {
             <td data-label={columns.since}><When at={viewer.connected_at} /></td>
             <td data-label={columns.lag}><Lag chunks={viewer.lag_chunks} most={most} skips={viewer.skips} /></td>
             <td data-label={columns.state} title={viewer.verdict_reason}><State {...viewerState(viewer)} /></td>
-            <td class="buttons">
+            <td><span class="buttons">
               <Button kind="quiet" onClick={() => (open.value = { is: 'name', of: whose(viewer), what: [viewer.address, player(viewer.user_agent)].join(', '), now: viewer.name ?? '' })} label={`${words.stream.nameViewer}: ${viewerName(viewer)}`}>{words.stream.nameViewer}</Button>
               <Button kind="quiet danger" onClick={() => kick(viewer)} label={`${words.stream.kick}: ${viewerName(viewer)}`}>{words.stream.kick}</Button>
-            </td>
+            </span></td>
           </tr>
         ))}
       </tbody>

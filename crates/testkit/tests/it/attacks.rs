@@ -128,7 +128,8 @@ impl Scene {
         let mut state = State::new();
         // Events go on for as long as somebody listens; they tell what the other pages tell.
         // The doctor tells of this machine, which does not stand still; what people see is no JSON.
-        let for_people = |path: &str| path == "/" || path == "/status" || path.starts_with("/panel");
+        let for_people =
+            |path: &str| ["/", "/status", "/docs"].contains(&at_root(path)) || path.starts_with("/panel");
         let restless = ["/metrics", "/api/v1/events/live", "/api/v1/doctor"];
         let is_page = |entry: &Entry| {
             let is_status = !matches!(entry.class, Class::Media | Class::Probe);

@@ -203,8 +203,9 @@ async fn a_hundred_streams_cost_it_nearly_nothing_at_full_length() {
 #[ignore = "makes pictures"]
 async fn pictures_for_the_documentation() {
     let app = Setup::with_engines(engines(3)).start().await;
-    let channels = [CHANNEL, acemux_sim::HEVC_ID, acemux_sim::OPEN_GOP_ID, &crate::id(5)];
-    let plan = json!({ "base": base(&app), "channels": channels, "settle": 20, "shots": shots("docs") });
+    let channels = [CHANNEL, acemux_sim::HEVC_ID, acemux_sim::OPEN_GOP_ID];
+    let names = json!({ (channels[0]): "News 24", (channels[1]): "Sports 1", (channels[2]): "Films" });
+    let plan = json!({ "base": base(&app), "channels": channels, "names": names, "settle": 20, "shots": shots("docs") });
     let Some(scene) = Scene::begin("shots", &plan).await else { return };
     scene
         .play(async |_| {
