@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Admission, Refusal, Seat};
+use crate::admission::{AddressGroup, Admission, Refusal, Seat};
+use crate::bars::Bars;
 use crate::budget::{Budget, Lease};
 use crate::event::{Event, Observer};
 use crate::history::Span;
@@ -99,6 +100,7 @@ pub(crate) struct Inner {
     observer: Arc<dyn Observer>,
     budget: Arc<Budget>,
     admission: Arc<Admission>,
+    bars: Bars,
     sessions: Mutex<HashMap<StreamKey, Arc<Shared>>>,
     pub(crate) tasks: TaskTracker,
     pub(crate) hls: Tokens,
@@ -147,6 +149,7 @@ impl Relay {
             sampling: Sampling::new(Instant::now()),
             sessions: Mutex::default(),
             tasks: TaskTracker::new(),
+            bars: Bars::default(),
             hls: Tokens::default(),
             next_viewer: AtomicU64::new(1),
             waiting: AtomicUsize::new(0),
@@ -219,6 +222,11 @@ impl Relay {
     /// False when no viewer has this number.
     pub fn kick(&self, viewer: u64) -> bool {
         self.inner.distinct().iter().any(|shared| shared.kick(ViewerId(viewer)))
+    }
+
+    /// Keeps a client out of a stream for [`crate::bars::BAR`]. Who watches it stays.
+    pub fn keep_out(&self, key: &StreamKey, client: AddressGroup) {
+        self.inner.bars.add(key, client);
     }
 
     /// Every source that a stream plays on, once.
@@ -307,6 +315,11 @@ impl Inner {
             return Err(StartError::Draining);
         }
         let known = sessions.get(key).cloned();
+        // A stream may have been asked for by another of its names.
+        let named = [Some(key.clone()), known.as_ref().map(|shared| shared.key())];
+        if named.iter().flatten().any(|key| self.bars.keep_out(key, info.address.into())) {
+            return Err(StartError::ThrownOut);
+        }
         let (shared, begun) = if let Some(shared) = known {
             (shared, None)
         } else {

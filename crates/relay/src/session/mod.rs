@@ -119,6 +119,9 @@ pub enum StartError {
     /// `MAX_VIEWERS_PER_IP` are watching from this address.
     #[error("as many viewers as MAX_VIEWERS_PER_IP allows are watching from this address")]
     TooManyViewers,
+    /// An operator has thrown a viewer of this address out of the stream just now.
+    #[error("an operator has ended this stream for this address")]
+    ThrownOut,
     /// It is no broadcast, so it is not cut into pieces.
     #[error("this is a recording: it is played at /ace/getstream, where it can be sought in")]
     Recording,
