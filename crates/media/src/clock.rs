@@ -438,7 +438,8 @@ mod tests {
             let before = clock.media_time();
             let media = with_pcr(&mut clock, 18, |at| Some(at).filter(|_| has_pcr));
             let played = media.saturating_sub(before);
-            assert!(played.abs_diff(10 * SECOND) < SECOND, "{has_pcr}: {played:?}");
+            // Which stream leads is known after a second.
+            assert!(played.abs_diff(10 * SECOND) < SECOND * 3 / 2, "{has_pcr}: {played:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which packets begin a place where a player may start.
 //!
-//! In order of trust: the video itself, read in [`pictures`]; the random access flag, where the video cannot be read; for
+//! In order of trust: the video itself, read in `pictures`; the random access flag, where the video cannot be read; for
 //! radio, and while the picture is away, any audio frame; and when nothing of that is found in five seconds or the video is
 //! scrambled, the beginning of any access unit: a channel without flags must play, not time out.
 

@@ -33,8 +33,8 @@ struct Received {
 fn receive(bytes: &[u8], bytes_per_second: usize) -> Received {
     let (mut chunker, mut chunks, mut now) = (Chunker::new(LIMITS), Vec::new(), Duration::ZERO);
     for read in bytes.chunks(16 * 1024) {
-        now += Duration::from_secs(1) * u32::try_from(read.len()).unwrap()
-            / u32::try_from(bytes_per_second).unwrap();
+        now += Duration::from_secs(1) * u32::try_from(read.len()).expect("a small number of something")
+            / u32::try_from(bytes_per_second).expect("a small number of something");
         while let Some(at) = chunker.seal_at().filter(|at| *at <= now) {
             chunker.seal(at, &mut chunks);
         }
@@ -130,8 +130,9 @@ fn flags_are_a_hint_that_the_video_is_asked_about() {
         ("where they belong", |_, is_key| is_key),
     ] {
         let mut units = units();
-        let video = units.iter_mut().filter(|unit| unit.pid == VIDEO);
-        video.enumerate().for_each(|(n, unit)| unit.flag = flag(n, unit.is_key));
+        for (n, unit) in units.iter_mut().filter(|unit| unit.pid == VIDEO).enumerate() {
+            unit.flag = flag(n, unit.is_key);
+        }
         assert_starts(&mux(&units, &tables()), 10, 0, what);
     }
 }
@@ -291,7 +292,7 @@ fn packed(pid: u16, sections: &[&[u8]]) -> Vec<u8> {
     while at < bytes.len() {
         let begin = begins.iter().find(|begin| (at..at + 183).contains(*begin));
         packets.extend_from_slice(&[0x47, if begin.is_some() { 0x40 } else { 0 } | high, low, 0x10]);
-        packets.extend(begin.map(|begin| u8::try_from(begin - at).unwrap()));
+        packets.extend(begin.map(|begin| u8::try_from(begin - at).expect("a small number of something")));
         let end = bytes.len().min(at + PACKET_LEN - packets.len() % PACKET_LEN);
         packets.extend_from_slice(&bytes[at..end]);
         packets.resize(packets.len().next_multiple_of(PACKET_LEN), 0xff);
@@ -386,7 +387,7 @@ fn another_source_goes_on_with_the_same_programme_whatever_is_listed_before_it()
 fn wrong_checksums_that_never_change_are_believed_and_counted() {
     let damaged = |section: &[u8]| {
         let mut section = section.to_vec();
-        *section.last_mut().unwrap() ^= 0xff;
+        *section.last_mut().expect("a small number of something") ^= 0xff;
         section
     };
     let map = pmt(1, VIDEO, &[(0x1b, VIDEO, &[]), (0x0f, AUDIO, &[])]);
@@ -417,22 +418,25 @@ fn what_is_waited_for_is_named() {
     ] {
         assert_eq!(at_once(&mux(&video, &tables)).awaited, expected);
     }
-    assert_eq!(at_once(&[9; 20_000]).awaited, Awaited::Packets);
+    assert_eq!(at_once(&vec![9; 20_000]).awaited, Awaited::Packets);
 }
 
 #[test]
 fn without_the_program_s_clock_the_time_stamps_tell_how_far_it_is() {
-    let clocks: [(&str, fn(u64, u64) -> Option<u64>); 5] = [
-        ("as it should be", |pcr, _| Some(pcr)),
-        ("stops after 5 s", |pcr, at| (at < 450_000).then_some(pcr)),
-        ("freezes after 5 s", |pcr, at| Some(if at < 450_000 { pcr } else { 400_000 })),
-        ("never was", |_, _| None),
-        ("jumps by an hour", |pcr, at| Some(if at < 450_000 { pcr } else { pcr + 324_000_000 })),
-    ];
-    for (what, clock) in clocks {
+    const LATER: u64 = 450_000;
+    for what in ["as it should be", "stops", "freezes", "never was", "jumps by an hour"] {
+        let clock = |pcr: u64, at: u64| match what {
+            "stops" => (at < LATER).then_some(pcr),
+            "freezes" => Some(if at < LATER { pcr } else { 400_000 }),
+            "never was" => None,
+            "jumps by an hour" => Some(if at < LATER { pcr } else { pcr + 324_000_000 }),
+            _ => Some(pcr),
+        };
         let mut units = units();
         let began = units[0].at;
-        units.iter_mut().for_each(|unit| unit.pcr = unit.pcr.and_then(|pcr| clock(pcr, unit.at - began)));
+        for unit in &mut units {
+            unit.pcr = unit.pcr.and_then(|pcr| clock(pcr, unit.at - began));
+        }
         let received = assert_starts(&mux(&units, &tables()), 10, 0, what);
         let media = received.media;
         assert!(
@@ -453,8 +457,8 @@ fn without_the_program_s_clock_the_time_stamps_tell_how_far_it_is() {
 /// The clip, then another one in other streams.
 fn changing(second: Vec<Unit>, after: &[u8]) -> Vec<u8> {
     let first = once();
-    let end = first.iter().map(|unit| unit.at).max().unwrap() + 3_600;
-    let begin = second.iter().map(|unit| unit.at).min().unwrap();
+    let end = first.iter().map(|unit| unit.at).max().expect("a small number of something") + 3_600;
+    let begin = second.iter().map(|unit| unit.at).min().expect("a small number of something");
     let moved = |at: u64| at + end - begin;
     let second: Vec<Unit> = second
         .into_iter()
@@ -469,7 +473,9 @@ fn changing(second: Vec<Unit>, after: &[u8]) -> Vec<u8> {
 fn no_segment_mixes_two_formats_and_the_first_of_the_new_one_is_told() {
     let other_size = demux(&clip("open-gop"));
     let mut other_streams = once();
-    other_streams.iter_mut().for_each(|unit| unit.pid += 0x100);
+    for unit in &mut other_streams {
+        unit.pid += 0x100;
+    }
     let moved = packets_of(Pid::new(PMT), &pmt(1, 0x200, &[(0x1b, 0x200, &[]), (0x81, 0x201, &[])]));
     let hevc = packets_of(Pid::new(PMT), &pmt(1, VIDEO, &[(0x24, VIDEO, &[]), (0x0f, AUDIO, &[])]));
     let list = packets_of(Pid::PAT, &pat(&[(1, PMT)]));
@@ -544,7 +550,7 @@ proptest! {
         let private: Vec<Vec<u8>> = sections
             .iter()
             .map(|(id, length)| {
-                let [high, low] = u16::try_from(*length).unwrap().to_be_bytes();
+                let [high, low] = u16::try_from(*length).expect("a small number of something").to_be_bytes();
                 [&[*id, high, low][..], &vec![7; *length]].concat()
             })
             .collect();

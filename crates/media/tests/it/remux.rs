@@ -128,12 +128,9 @@ fn write(unit: &Unit, bytes: &mut Vec<u8>) {
         }
         let room = PACKET_LEN - 4 - field.len();
         let (now, later) = rest.split_at(rest.len().min(room));
-        for filled in 0..room - now.len() {
-            match (field.len(), filled) {
-                (0, _) => field.push(0),
-                (1, _) => field.push(0),
-                _ => field.push(0xff),
-            }
+        for _ in 0..room - now.len() {
+            // Its length, which is written last, its flags, and stuffing.
+            field.push(if field.len() < 2 { 0 } else { 0xff });
         }
         if let Some(length) = field.len().checked_sub(1) {
             field[0] = u8::try_from(length).expect("a field fits into a packet");
