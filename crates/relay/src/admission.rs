@@ -58,13 +58,13 @@ pub enum Refusal {
 /// The limits and who counts against them.
 #[derive(Debug)]
 pub struct Admission {
-    most: usize,
-    most_per_address: usize,
     seats: Mutex<Seats>,
 }
 
 #[derive(Debug, Default)]
 struct Seats {
+    most: usize,
+    most_per_address: usize,
     taken: usize,
     per_address: AddressCounts,
 }
@@ -108,16 +108,23 @@ impl AddressCounts {
 impl Admission {
     /// At most `most` viewers, at most `most_per_address` of one client.
     pub fn new(most: usize, most_per_address: usize) -> Arc<Self> {
-        Arc::new(Self { most, most_per_address, seats: Mutex::default() })
+        Arc::new(Self { seats: Mutex::new(Seats { most, most_per_address, ..Seats::default() }) })
+    }
+
+    /// Other limits from now on. Who has a seat keeps it, also when there are more than that.
+    pub fn limit(&self, most: usize, most_per_address: usize) {
+        let mut seats = self.seats.lock();
+        (seats.most, seats.most_per_address) = (most, most_per_address);
     }
 
     /// A seat for a viewer of this client.
     pub fn admit(self: &Arc<Self>, client: AddressGroup) -> Result<Seat, Refusal> {
         let mut seats = self.seats.lock();
-        if seats.taken >= self.most {
+        if seats.taken >= seats.most {
             return Err(Refusal::ServerFull);
         }
-        if !seats.per_address.add(client, self.most_per_address) {
+        let most = seats.most_per_address;
+        if !seats.per_address.add(client, most) {
             return Err(Refusal::AddressFull);
         }
         seats.taken += 1;

@@ -9,7 +9,7 @@ use acemux_server::app::{BuildError, Service};
 use acemux_server::cli::{Cli, Command, ConfigAction, EnginesAction, Exit, ServeFlags, Sim};
 use acemux_server::config::{Config, ListenHost, Problems, Written, show, show_json};
 use acemux_server::http::key::Key;
-use acemux_server::http::limits::{self, Shares};
+use acemux_server::http::limits;
 use acemux_server::own_engines::{self, Chosen, Told};
 use acemux_server::record::logging;
 use acemux_server::simargs::{self, BadValue, SimRun, Simulated};
@@ -78,32 +78,12 @@ fn serve(flags: &ServeFlags) -> Exit {
     for warning in config.warnings(&written) {
         tracing::warn!("{warning}");
     }
-    if config.engines.external.is_empty() && !config.fleet.is_docker {
-        tracing::warn!(
-            "no engine is configured: set ENGINES=host:port[,host:port], or ENGINE_PROVISIONER=docker"
-        );
-    }
     with_runtime(|runtime| runtime.block_on(run_service(fitted(config))))
 }
 
-/// The settings within what the system gives.
+/// The settings, to be kept within what the system gives.
 fn fitted(mut config: Config) -> Config {
-    let descriptors = limits::raise_descriptors();
-    let Shares { viewers, connections, loopback, doorway } =
-        Shares::of(descriptors, config.viewers.max, config.listen.max_connections);
-    if viewers < config.viewers.max {
-        let wanted = config.viewers.max;
-        tracing::warn!(
-            wanted,
-            viewers,
-            descriptors,
-            "MAX_VIEWERS lowered: the descriptor limit is too small"
-        );
-        config.viewers.max = viewers;
-    }
-    config.listen.max_connections = connections;
-    config.listen.loopback_places = loopback;
-    config.listen.doorway = doorway;
+    config.listen.descriptors = Some(limits::raise_descriptors());
     config
 }
 
@@ -117,7 +97,13 @@ async fn run_service(config: Config) -> Exit {
             return if is_address { Exit::CannotListen } else { Exit::Configuration };
         }
     };
-    tracing::info!(address = %service.address(), engines = config.engines.external.len(), "serving");
+    let engines = service.engines_named();
+    if engines == 0 && service.app().fleet.is_none() {
+        tracing::warn!(
+            "no engine is configured: set ENGINES=host:port[,host:port], or ENGINE_PROVISIONER=docker"
+        );
+    }
+    tracing::info!(address = %service.address(), engines, "serving");
     tokio::select! {
         // Why it failed is in the log.
         ended = service.run() => if ended.is_ok() { Exit::Success } else { Exit::Internal },

@@ -5,6 +5,7 @@
 
 use rlimit::Resource;
 
+use crate::config::Config;
 use crate::http::serve::{DOORWAY, LOOPBACK_PLACES};
 
 /// Descriptors kept for the control plane: pages, logs, probes, the database, whatever an operator opens to look.
@@ -37,6 +38,26 @@ pub fn raise_descriptors() -> u64 {
         .or_else(|_| Resource::NOFILE.get_soft())
         // A system without this limit has no limit.
         .unwrap_or(u64::MAX)
+}
+
+/// Keeps the settings within what the system gives, if it is known how much that is.
+pub fn fit(config: &mut Config) {
+    let Some(descriptors) = config.listen.descriptors else { return };
+    let Shares { viewers, connections, loopback, doorway } =
+        Shares::of(descriptors, config.viewers.max, config.listen.max_connections);
+    if viewers < config.viewers.max {
+        let wanted = config.viewers.max;
+        tracing::warn!(
+            wanted,
+            viewers,
+            descriptors,
+            "MAX_VIEWERS lowered: the descriptor limit is too small"
+        );
+        config.viewers.max = viewers;
+    }
+    config.listen.max_connections = connections;
+    config.listen.loopback_places = loopback;
+    config.listen.doorway = doorway;
 }
 
 impl Shares {
