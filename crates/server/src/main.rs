@@ -11,6 +11,7 @@ use acemux_server::config::{Config, ListenHost, Problems, Written, show, show_js
 use acemux_server::http::key::Key;
 use acemux_server::http::limits;
 use acemux_server::own_engines::{self, Chosen, Told};
+use acemux_server::planes::settings;
 use acemux_server::record::logging;
 use acemux_server::simargs::{self, BadValue, SimRun, Simulated};
 use acemux_server::{demo, doctor};
@@ -62,6 +63,13 @@ fn run(cli: Cli) -> Exit {
 
 fn load(flags: &ServeFlags) -> Result<(Config, Written), Exit> {
     Config::load(flags.config.as_deref(), &flags.settings()).map_err(|problems| refuse(&problems))
+}
+
+/// The same with what was changed through pages, and what is to be said of that.
+fn load_with_changes(flags: &ServeFlags) -> Result<(Config, Written, Vec<String>), Problems> {
+    let (config, _) = Config::load(flags.config.as_deref(), &flags.settings())?;
+    let (written, notes) = settings::beside(&config);
+    Ok((Config::of(&written)?, written, notes))
 }
 
 fn refuse(problems: &Problems) -> Exit {
@@ -153,7 +161,7 @@ fn run_demo(port: u16) -> Exit {
 }
 
 fn examine(flags: &ServeFlags, json: bool) -> Exit {
-    let loaded = Config::load(flags.config.as_deref(), &flags.settings());
+    let loaded = load_with_changes(flags).map(|(config, written, _)| (config, written));
     with_runtime(|runtime| {
         let report = runtime.block_on(doctor::examine(loaded));
         println!("{}", if json { report.to_json() } else { report.to_text() });
@@ -195,26 +203,28 @@ fn with_config(flags: &ServeFlags, run: impl AsyncFnOnce(Config) -> Told) -> Exi
 }
 
 fn check(flags: &ServeFlags) -> Exit {
-    match load(flags) {
-        Ok((config, written)) => {
-            config.warnings(&written).iter().for_each(|warning| eprintln!("warning: {warning}"));
+    match load_with_changes(flags) {
+        Ok((config, written, notes)) => {
+            let warnings = notes.into_iter().chain(config.warnings(&written));
+            warnings.for_each(|warning| eprintln!("warning: {warning}"));
             println!("the settings can be used");
             for sentence in Config::moved(&written) {
                 println!("{sentence}");
             }
             Exit::Success
         }
-        Err(exit) => exit,
+        Err(problems) => refuse(&problems),
     }
 }
 
 fn show_config(flags: &ServeFlags, json: bool) -> Exit {
-    match load(flags) {
-        Ok((_, written)) => {
+    match load_with_changes(flags) {
+        Ok((_, written, notes)) => {
+            notes.iter().for_each(|note| eprintln!("warning: {note}"));
             print!("{}", if json { show_json(&written) } else { show(&written) });
             Exit::Success
         }
-        Err(exit) => exit,
+        Err(problems) => refuse(&problems),
     }
 }
 

@@ -47,6 +47,11 @@ impl Config {
         Ok((resolve::resolve(&written)?, written))
     }
 
+    /// What was written means this.
+    pub fn of(written: &Written) -> Result<Self, Problems> {
+        resolve::resolve(written)
+    }
+
     /// The same from pairs, as if they stood in the environment and nothing else did.
     pub fn from_pairs<N: AsRef<str>, V: Into<String>>(
         pairs: impl IntoIterator<Item = (N, V)>,

@@ -7,14 +7,16 @@
 //!
 //! Nothing is in force before it is durable, so a restart never goes back behind what somebody was told.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use acemux_store::{Store, StoreError};
+use acemux_store::{Store, StoreError, peek};
 use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 
 use crate::config::{self, Carried, Config, Edit, Fault, Overrides, Setting, Written};
 use crate::http::limits;
+use crate::record::archive::NOWHERE;
 
 /// Where they stand in the store.
 pub(crate) const KEY: &str = "settings";
@@ -136,6 +138,25 @@ impl Settings {
         let warnings = news(&self.base.with(next), &self.base.with(saved));
         Changed { before, after, warnings, restart_needed }
     }
+}
+
+/// What is written, with what was changed in earlier runs or in the one that is under way, for commands beside the
+/// service. What of it cannot be used, and why, stands in the lines; where nothing can be read it is left out.
+pub fn beside(config: &Config) -> (Written, Vec<String>) {
+    let base = &config.written;
+    let saved = match config.db_path.as_path() {
+        path if path == Path::new(NOWHERE) => Ok(None),
+        path => peek::setting(path, KEY),
+    };
+    let (saved, notes) = match saved {
+        Ok(Some(saved)) => Overrides::from_saved(&saved, base),
+        Ok(None) => Default::default(),
+        Err(error) => (
+            Overrides::default(),
+            vec![format!("settings that were changed through pages are left out: {error}")],
+        ),
+    };
+    (base.with(&saved), notes)
 }
 
 /// What is kept, as far as it can be used.
