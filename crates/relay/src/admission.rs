@@ -187,6 +187,22 @@ mod tests {
     }
 
     #[test]
+    fn lower_limits_refuse_newcomers_and_touch_nobody_who_sits() {
+        let (home, elsewhere) = (group("192.0.2.1"), group("192.0.2.2"));
+        let admission = Admission::new(9, 9);
+        let sitting = [(); 3].map(|()| admission.admit(home).unwrap());
+        admission.limit(4, 2);
+        assert_eq!(admission.admit(home).unwrap_err(), Refusal::AddressFull);
+        let _fourth = admission.admit(elsewhere).unwrap();
+        assert_eq!(admission.admit(elsewhere).unwrap_err(), Refusal::ServerFull);
+        assert_eq!(admission.taken(), 4);
+        drop(sitting);
+        assert!(admission.admit(home).is_ok());
+        admission.limit(9, 9);
+        assert!([(); 5].map(|()| admission.admit(home)).iter().all(Result::is_ok));
+    }
+
+    #[test]
     fn a_seat_given_back_is_free_again() {
         let (home, elsewhere) = (group("192.0.2.1"), group("192.0.2.2"));
         let admission = Admission::new(3, 2);

@@ -33,6 +33,7 @@ mod players_failover;
 mod proxy;
 mod recordings;
 mod runaways;
+mod settings;
 mod sharing;
 mod soak;
 mod stagnation;

@@ -260,6 +260,24 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn lower_limits_refuse_newcomers_and_higher_ones_let_them_in() {
+        let seats = seats(9, 9, "");
+        let busy = |seat: Seat| {
+            seat.begin().unwrap();
+            seat
+        };
+        let peer = |last| ConnectionControl::new(([192, 0, 2, last], 1).into());
+        let _first = busy(Seats::take(&seats, &peer(1), seats.way_out().await).unwrap());
+        let _second = busy(Seats::take(&seats, &peer(1), seats.way_out().await).unwrap());
+        seats.limit(&options(3, 1, ""));
+        assert_eq!(Seats::take(&seats, &peer(1), seats.way_out().await).unwrap_err(), Full::Address);
+        let _third = busy(Seats::take(&seats, &peer(2), seats.way_out().await).unwrap());
+        assert_eq!(Seats::take(&seats, &peer(3), seats.way_out().await).unwrap_err(), Full::Server);
+        seats.limit(&options(4, 1, ""));
+        assert!(Seats::take(&seats, &peer(3), seats.way_out().await).is_ok());
+    }
+
     fn seats(all: usize, per_client: usize, trusted: &str) -> Arc<Seats> {
         Arc::new(Seats::new(&options(all, per_client, trusted)))
     }
