@@ -106,7 +106,9 @@ pub fn listing(config: &Config, base: &Written, at_start: &Overrides, saved: &Ov
             let (value, origin) = value_of(item, &in_force, config);
             let after = value_of(item, &next, &coming);
             let waits = item.about().applies == Applies::FromTheNextStart;
-            let differs = waits && (value.as_ref(), &origin) != (after.0.as_ref(), &after.1);
+            let differs = waits && value != after.0;
+            // The same value is in force by whatever says so now.
+            let origin = if differs || !waits { origin } else { after.1.clone() };
             let why_not = item.why_outside().or_else(|| {
                 let (name, origin) = base.fixed(item)?;
                 Some(fixed(name, origin))

@@ -427,9 +427,8 @@ pub async fn change_engine(
 ) -> Result<Json<EnginePage>, Problem> {
     let is_custom = custom.state().await.document.enabled;
     let now = json!(EnginePage::of(&settings.config(), is_custom));
-    // What the page says itself may be sent back.
-    let told = ["use_custom_variant", "platform", "manual_mode", "manual_engines", "message"];
-    let edits = meant(body, &ENGINE_KEYS, |key, value| told.contains(&key) && now.get(key) == Some(value))?;
+    // A form sends all that the page says; what is as it was asks for nothing.
+    let edits = meant(body, &ENGINE_KEYS, |key, value| now.get(key) == Some(value))?;
     let restart_needed = change(&operator, &settings, edits).await?;
     let page = EnginePage::of(&settings.config(), is_custom);
     Ok(Json(EnginePage { message: Some(message(restart_needed)), ..page }))
