@@ -77,7 +77,7 @@ pub struct Listen {
     pub loopback_places: usize,
     /// Sockets of strangers without a place. No setting: as many as descriptors are enough for.
     pub doorway: usize,
-    /// Files that may be open, if that was asked for: limits are kept within it ([`crate::http::limits::fit`]).
+    /// Files that may be open, if that was asked for: limits are kept within it ([`crate::http::limits::fitted`]).
     pub descriptors: Option<u64>,
 }
 

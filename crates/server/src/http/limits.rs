@@ -40,24 +40,16 @@ pub fn raise_descriptors() -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-/// Keeps the settings within what the system gives, if it is known how much that is.
-pub fn fit(config: &mut Config) {
-    let Some(descriptors) = config.listen.descriptors else { return };
+/// The settings within what the system gives, if it is known how much that is.
+pub fn fitted(mut config: Config) -> Config {
+    let Some(descriptors) = config.listen.descriptors else { return config };
     let Shares { viewers, connections, loopback, doorway } =
         Shares::of(descriptors, config.viewers.max, config.listen.max_connections);
-    if viewers < config.viewers.max {
-        let wanted = config.viewers.max;
-        tracing::warn!(
-            wanted,
-            viewers,
-            descriptors,
-            "MAX_VIEWERS lowered: the descriptor limit is too small"
-        );
-        config.viewers.max = viewers;
-    }
+    config.viewers.max = config.viewers.max.min(viewers);
     config.listen.max_connections = connections;
     config.listen.loopback_places = loopback;
     config.listen.doorway = doorway;
+    config
 }
 
 impl Shares {

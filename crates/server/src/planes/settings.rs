@@ -78,8 +78,7 @@ impl Settings {
                 tracing::warn!("{warning}");
             }
         }
-        limits::fit(&mut current);
-        let current = watch::Sender::new(Arc::new(current));
+        let current = watch::Sender::new(Arc::new(fitted(current)));
         Self { store, base, at_start: saved.clone(), saved: Mutex::new(saved), current }
     }
 
@@ -112,10 +111,9 @@ impl Settings {
             return Ok(changed);
         }
         self.store.save_setting(KEY, next.to_saved()).await?;
-        let mut config = read_anew(&self.config(), &self.base.with(&next.in_force(&self.at_start)));
-        limits::fit(&mut config);
+        let config = read_anew(&self.config(), &self.base.with(&next.in_force(&self.at_start)));
         *saved = next;
-        self.current.send_replace(Arc::new(config));
+        self.current.send_replace(Arc::new(fitted(config)));
         Ok(changed)
     }
 
@@ -125,9 +123,8 @@ impl Settings {
     }
 
     fn listed(&self, saved: &Overrides) -> Vec<Setting> {
-        let mut config = read_anew(&self.config(), &self.base.with(&saved.in_force(&self.at_start)));
-        limits::fit(&mut config);
-        config::listing(&config, &self.base, &self.at_start, saved)
+        let config = read_anew(&self.config(), &self.base.with(&saved.in_force(&self.at_start)));
+        config::listing(&limits::fitted(config), &self.base, &self.at_start, saved)
     }
 
     fn changed(&self, saved: &Overrides, next: &Overrides) -> Changed {
@@ -173,6 +170,22 @@ async fn read(store: &Store, base: &Written) -> Overrides {
         tracing::warn!("{note}");
     }
     saved
+}
+
+/// Within what the system gives, and a line in the log when that is less.
+fn fitted(config: Config) -> Config {
+    let (wanted, descriptors) = (config.viewers.max, config.listen.descriptors);
+    let config = limits::fitted(config);
+    let viewers = config.viewers.max;
+    if viewers < wanted {
+        tracing::warn!(
+            wanted,
+            viewers,
+            descriptors,
+            "MAX_VIEWERS lowered: the descriptor limit is too small"
+        );
+    }
+    config
 }
 
 /// The same settings from other words, within the same limits of the system.
