@@ -298,6 +298,7 @@ mod tests {
     use super::super::Config;
     use super::super::settings::fleet::{MAX_REPLICAS, MIN_REPLICAS};
     use super::super::settings::{all, engines::ENGINES};
+    use super::Lack::{Duplicate, Fixed, Invalid, NotChangeable, Unknown};
     use super::*;
 
     fn base(pairs: &[(&str, &str)]) -> Written {
@@ -327,7 +328,7 @@ mod tests {
         let config = resolve::resolve(&written.with(&changed)).unwrap();
         assert_eq!((config.viewers.max, config.fleet.min_replicas, config.fleet.max_replicas), (11, 1, 8));
         let faults = edited(&[edit("MAX_REPLICAS", "5")], &written).unwrap_err();
-        assert_eq!(faults[0].code, Lack::Fixed);
+        assert_eq!(faults[0].code, Fixed);
         assert_eq!(faults[0].reason, "MAX_REPLICAS is set by the command line, which counts more");
         // What is fixed since is kept and does not count.
         let (kept, notes) = Overrides::from_saved(&json!({ "MAX_REPLICAS": "5" }), &written);
@@ -346,7 +347,7 @@ mod tests {
         ] {
             let base = base(&pairs);
             let faults = edited(&[edit(name, value)], &base).unwrap_err();
-            assert_eq!(kinds(faults), [(name.to_owned(), Lack::Fixed)]);
+            assert_eq!(kinds(faults), [(name.to_owned(), Fixed)]);
             let (kept, _) = Overrides::from_saved(&json!({ name: value }), &base);
             let config = resolve::resolve(&base.with(&kept)).unwrap();
             assert_eq!(config.engines.external.len(), usize::from(name == "ENGINES"));
@@ -376,7 +377,6 @@ mod tests {
         let told = serde_json::to_string(&faults).unwrap();
         assert!(!told.contains("hush") && !told.contains("u001b"), "{told}");
         assert_eq!(faults[1].suggestion, Some("MAX_VIEWERS"));
-        use Lack::{Duplicate, Invalid, NotChangeable, Unknown};
         let codes: Vec<Lack> = faults.iter().map(|fault| fault.code).collect();
         assert_eq!(
             codes,
@@ -401,10 +401,10 @@ mod tests {
     fn what_does_not_go_together_is_refused_by_name_and_goes_as_one_change() {
         let base = base(&[]);
         let faults = edited(&[edit("MIN_REPLICAS", "30")], &base).unwrap_err();
-        assert_eq!(kinds(faults), [("MIN_REPLICAS".to_owned(), Lack::Invalid)]);
+        assert_eq!(kinds(faults), [("MIN_REPLICAS".to_owned(), Invalid)]);
         let both = edited(&[edit("MIN_REPLICAS", "30"), edit("MAX_REPLICAS", "40")], &base).unwrap();
         let down = both.edited(&[edit("MAX_REPLICAS", "4")], &base, false).unwrap_err();
-        assert_eq!(kinds(down), [("MIN_REPLICAS".to_owned(), Lack::Invalid)]);
+        assert_eq!(kinds(down), [("MIN_REPLICAS".to_owned(), Invalid)]);
     }
 
     #[test]

@@ -61,10 +61,11 @@ pub fn init(log: Log) -> Flush {
             registry.with(fmt::layer().json().flatten_event(true).with_writer(lines)).try_init()
         }
     };
-    match installed {
+    if installed.is_err() {
+        tracing::debug!("logging was set up before");
+    } else {
         // The first one stays: there is one log in a process.
-        Ok(()) => drop(FILTER.set(handle)),
-        Err(_) => tracing::debug!("logging was set up before"),
+        let _first = FILTER.set(handle);
     }
     flush
 }

@@ -31,11 +31,11 @@ const CHANGES: [(&str, &str); 24] = [
     ("PATCH", "/custom-variant/templates/1/rename"),
     ("POST", "/custom-variant/templates/1/activate"),
     ("POST", "/settings/import"),
-    ("PATCH", "/settings"),
-    ("PUT", "/settings/STALL_TIMEOUT"),
-    ("DELETE", "/settings/STALL_TIMEOUT"),
-    ("PUT", "/names"),
-    ("DELETE", "/names?address=127.0.0.1"),
+    ("PATCH", "/api/v1/settings"),
+    ("PUT", "/api/v1/settings/STALL_TIMEOUT"),
+    ("DELETE", "/api/v1/settings/STALL_TIMEOUT"),
+    ("PUT", "/api/v1/names"),
+    ("DELETE", "/api/v1/names?address=127.0.0.1"),
     ("PUT", "/no/such/page"),
 ];
 

@@ -229,10 +229,10 @@ pub async fn import(
         |saved| {
             let is_named =
                 |name: &str| edits.iter().any(|Edit { name: other, .. }| other.eq_ignore_ascii_case(name));
-            let rest = saved.names().filter(|name| query.replace && !is_named(name));
-            let reset = rest.map(|name| Edit { name: name.to_owned(), wish: Wish::Reset });
-            let reset: Vec<Edit> = reset.collect();
-            edits.into_iter().chain(reset).collect()
+            let others = saved.names().filter(|name| query.replace && !is_named(name));
+            let taken_back = others.map(|name| Edit { name: name.to_owned(), wish: Wish::Reset });
+            let taken_back: Vec<Edit> = taken_back.collect();
+            edits.into_iter().chain(taken_back).collect()
         },
         manner,
     );
