@@ -220,7 +220,9 @@ fn check(flags: &ServeFlags) -> Exit {
 fn show_config(flags: &ServeFlags, json: bool) -> Exit {
     match load_with_changes(flags) {
         Ok((_, written, notes)) => {
-            notes.iter().for_each(|note| eprintln!("warning: {note}"));
+            for note in &notes {
+                eprintln!("warning: {note}");
+            }
             print!("{}", if json { show_json(&written) } else { show(&written) });
             Exit::Success
         }
