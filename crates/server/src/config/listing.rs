@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Config;
 use super::format::Secrecy;
@@ -14,7 +15,7 @@ use super::setting::{Applies, Item};
 use super::settings::{GROUPS, all};
 
 /// One setting.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Setting {
     /// Its name in the environment; in `acemux.toml` the same in small letters.
     pub name: &'static str,
@@ -55,7 +56,8 @@ pub struct Setting {
 }
 
 /// What a setting is from the next start on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SettingComing)]
 pub struct Coming {
     /// The value; none when it will be left out.
     pub value: Option<String>,
@@ -64,7 +66,8 @@ pub struct Coming {
 }
 
 /// Where a value comes from. What comes later counts more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SettingSource)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// Nothing is written.
@@ -148,7 +151,8 @@ pub struct Carried {
 }
 
 /// A setting that is set and not carried elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SettingLeftOut)]
 pub struct LeftOut {
     /// Its name.
     pub name: &'static str,

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use acemux_engine::text;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::raw::{Named, Origin, Written, cleaned, named, nearest};
 use super::resolve;
@@ -46,7 +47,8 @@ pub enum Wish {
 }
 
 /// Why a setting is not changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SettingFault)]
 pub struct Fault {
     /// Its name, as it was asked for.
     pub name: String,
@@ -56,11 +58,13 @@ pub struct Fault {
     pub reason: String,
     /// The known name that is the most alike, when this one is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub suggestion: Option<&'static str>,
 }
 
 /// What is wrong with a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SettingLack)]
 #[serde(rename_all = "snake_case")]
 pub enum Lack {
     /// No setting has this name.

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Config;
 use super::format::{Format, Kind, Secrecy, Shown};
@@ -40,7 +41,8 @@ pub(super) struct About {
 }
 
 /// When a change of a setting applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SettingApplies)]
 #[serde(rename_all = "snake_case")]
 pub enum Applies {
     /// When the service starts again.

@@ -8,6 +8,7 @@
 //! A [`Problem`] becomes a complete response by itself. The edge ([`crate::http::edge`]) then adds what only it
 //! knows: the id of the request, and that pages under `/ace/` are readable from any origin.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::config::Fault;
 
@@ -57,6 +60,26 @@ macro_rules! codes {
             pub const fn detail(self) -> &'static str {
                 match self { $(Code::$code => $detail,)+ }
             }
+        }
+
+        /// Each code as a type, for the descriptions of pages ([`crate::http::surface::fails`]).
+        pub mod fails {
+            use std::collections::BTreeMap;
+
+            use utoipa::IntoResponses;
+            use utoipa::openapi::{RefOr, Response};
+
+            $(
+                #[doc = $detail]
+                #[derive(Debug)]
+                pub struct $code;
+
+                impl IntoResponses for $code {
+                    fn responses() -> BTreeMap<String, RefOr<Response>> {
+                        crate::http::surface::fails::with(&[super::Code::$code])
+                    }
+                }
+            )+
         }
     };
 }
@@ -295,15 +318,40 @@ impl IntoResponse for Problem {
     }
 }
 
-#[derive(Serialize)]
-struct ProblemBody<'a> {
+/// Every error.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody<'a> {
+    /// What is wrong, in one line of at most 200 characters.
+    #[schema(max_length = 200)]
     detail: &'a str,
+    /// The stable word for it.
+    #[schema(value_type = Code)]
     code: &'a str,
+    /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// The same as in `X-Request-Id`: 16 hexadecimal digits, by which the log has the request.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     request_id: Option<String>,
+    /// Each setting that is wrong, where several can be.
     #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    #[schema(value_type = Vec<Fault>, required = false)]
     problems: &'a [Fault],
+}
+
+impl PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        let words = Self::ALL.iter().map(|code| code.as_str());
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).into()
+    }
+}
+
+impl ToSchema for Code {
+    fn name() -> Cow<'static, str> {
+        "ProblemCode".into()
+    }
 }
 
 /// 1–3 s, so that the players of one household that were refused together do not come back together.

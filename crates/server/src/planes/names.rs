@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+use utoipa::ToSchema;
 
 use crate::http::client::parse_network;
 use crate::planes::players::Player;
@@ -27,7 +28,8 @@ pub const MOST: usize = 1_000;
 pub const LONGEST: usize = 64;
 
 /// One name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[schema(as = ViewerName)]
 pub struct Named {
     /// An address, or a network such as `192.168.1.0/24`.
     pub address: String,

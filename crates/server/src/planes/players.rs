@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 macro_rules! players {
     ($($player:ident $name:literal [$($mark:literal),*])+) => {
         /// A family of players.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum Player {
             $(#[doc = concat!("`", $name, "`")] $player,)+

@@ -13,14 +13,16 @@ use axum::Json;
 use axum::extract::{Path, State};
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::proxy::ProxySession;
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::{fails, words};
 use crate::planes::origins::source_of;
 use crate::planes::vpn::Vpns;
 
 /// One engine. The first 16 keys are the reference's, in its order; the rest is ours.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EngineState {
     container_id: String,
     container_name: String,
@@ -31,9 +33,10 @@ pub struct EngineState {
     first_seen: Timestamp,
     last_seen: Option<Timestamp>,
     streams: Vec<String>,
+    #[schema(value_type = words::EngineHealth)]
     health_status: &'static str,
-    /// What streams have shown of it: `full`, `noted` (a start hung lately), `suspected` (one start at a time), `ejected`,
-    /// `on_trial` (one start, with another engine beside it).
+    /// What streams have shown of it.
+    #[schema(value_type = words::EngineTrust)]
     trust: &'static str,
     /// Why, in one line; null when nothing is held against it.
     trust_reason: Option<&'static str>,
@@ -52,13 +55,14 @@ pub struct EngineState {
 }
 
 /// `GET /engines/{id}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EngineDetail {
     engine: EngineState,
     streams: Vec<ProxySession>,
 }
 
 /// Every engine, by port.
+#[utoipa::path(get, path = "/engines", tag = "engines", responses((status = 200, body = Vec<EngineState>)))]
 pub async fn list(State(relay): State<Relay>, State(engines): State<Arc<Engines>>) -> Json<Vec<EngineState>> {
     Json(states(&engines, &relay.sessions()))
 }
@@ -77,6 +81,11 @@ impl EngineState {
 }
 
 /// One engine and its streams.
+#[utoipa::path(
+    get, path = "/engines/{id}", tag = "engines",
+    params(("id" = String, Path, description = "Its container's id, or `host:port` of an engine that somebody else runs")),
+    responses((status = 200, body = EngineDetail), fails::NotFound)
+)]
 pub async fn one(
     State(engines): State<Arc<Engines>>,
     State(relay): State<Relay>,
@@ -93,13 +102,15 @@ pub async fn one(
 }
 
 /// What one engine's container uses.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EngineStats {
     container_id: String,
     /// 100 is one core; two decimals.
     cpu_percent: f64,
+    /// Bytes without the page cache.
     memory_usage: u64,
     memory_limit: u64,
+    /// Of its limit; two decimals.
     memory_percent: f64,
     network_rx_bytes: u64,
     network_tx_bytes: u64,
@@ -108,7 +119,7 @@ pub struct EngineStats {
 }
 
 /// What all engines' containers use together.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub struct TotalStats {
     total_cpu_percent: f64,
     total_memory_usage: u64,
@@ -120,11 +131,16 @@ pub struct TotalStats {
 }
 
 /// By engine. Engines that somebody else runs, and new ones whose first figures have not come, are not in it.
+#[utoipa::path(
+    get, path = "/engines/stats/all", tag = "engines",
+    responses((status = 200, description = "By the engine's id", body = BTreeMap<String, EngineStats>))
+)]
 pub async fn all_stats(State(engines): State<Arc<Engines>>) -> Json<BTreeMap<String, EngineStats>> {
     Json(each_stats(&engines).map(|stats| (stats.container_id.clone(), stats)).collect())
 }
 
 /// Together.
+#[utoipa::path(get, path = "/engines/stats/total", tag = "engines", responses((status = 200, body = TotalStats)))]
 pub async fn total_stats(State(engines): State<Arc<Engines>>) -> Json<TotalStats> {
     let total = each_stats(&engines).fold(TotalStats::default(), |total, one| TotalStats {
         total_cpu_percent: two_decimals(total.total_cpu_percent + one.cpu_percent),
@@ -139,6 +155,11 @@ pub async fn total_stats(State(engines): State<Arc<Engines>>) -> Json<TotalStats
 }
 
 /// One engine's.
+#[utoipa::path(
+    get, path = "/engines/{id}/stats", tag = "engines",
+    params(("id" = String, Path, description = "Its container's id, or `host:port` of an engine that somebody else runs")),
+    responses((status = 200, body = EngineStats), fails::NotFound)
+)]
 pub async fn stats(
     State(engines): State<Arc<Engines>>,
     Path(id): Path<String>,

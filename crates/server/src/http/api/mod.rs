@@ -2,6 +2,7 @@
 
 pub mod channels;
 pub mod custom;
+pub mod docs;
 pub mod engines;
 pub mod events;
 pub mod fleet;

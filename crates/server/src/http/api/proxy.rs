@@ -15,16 +15,18 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::{fails, words};
 use crate::planes::names::Names;
 use crate::planes::origins::EngineOrigin;
 use crate::planes::players::Player;
 use crate::planes::vpn::{CutOff, Vpns};
 
 /// `GET /proxy/status`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ProxyStatus {
     running: bool,
     total_sessions: usize,
@@ -34,13 +36,13 @@ pub struct ProxyStatus {
 }
 
 /// `GET /proxy/sessions`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ProxySessions {
     sessions: Vec<ProxySession>,
 }
 
 /// One stream. The first 14 keys are the reference's, in its order; the rest is ours.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ProxySession {
     stream_id: String,
     ace_id: String,
@@ -55,12 +57,15 @@ pub struct ProxySession {
     started_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
     error: Option<String>,
+    /// Since the last byte was given out or a viewer came.
     idle_seconds: f64,
-    /// How it is: `smooth`, `starting`, `healing`, `thin_swarm`, `engine_slow` or `vpn_down`.
+    /// How it is.
+    #[schema(value_type = words::StreamVerdict)]
     verdict: &'static str,
     /// The figure that says so, in one line.
     verdict_reason: String,
     infohash: Option<String>,
+    #[schema(value_type = words::SessionState)]
     state: &'static str,
     status: Option<String>,
     peers: Option<u64>,
@@ -83,7 +88,7 @@ pub struct ProxySession {
     /// `1920x1080`, as the stream itself says.
     resolution: Option<String>,
     fps: Option<f64>,
-    /// `progressive` or `interlaced`.
+    #[schema(value_type = Option<words::Scan>)]
     scan: Option<&'static str>,
     video_codec: Option<&'static str>,
     audio_codec: Option<&'static str>,
@@ -92,7 +97,7 @@ pub struct ProxySession {
 }
 
 /// One elementary stream.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Track {
     pid: u16,
     codec: &'static str,
@@ -100,15 +105,18 @@ pub struct Track {
     width: Option<u32>,
     height: Option<u32>,
     fps: Option<f64>,
+    #[schema(value_type = Option<words::Scan>)]
     scan: Option<&'static str>,
+    /// Hz.
     sample_rate: Option<u32>,
     channels: Option<u8>,
 }
 
 /// One viewer of a stream.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ProxyViewer {
     id: u64,
+    #[schema(value_type = String)]
     address: IpAddr,
     user_agent: String,
     /// The family of players, by the `User-Agent`.
@@ -122,7 +130,8 @@ pub struct ProxyViewer {
     skipped_bytes: u64,
     lag_chunks: u64,
     first_byte_ms: Option<u64>,
-    /// How it is: that of its stream, or `viewer_behind`.
+    /// How it is: as its stream, or `viewer_behind`.
+    #[schema(value_type = words::ViewerVerdict)]
     verdict: &'static str,
     verdict_reason: String,
 }
@@ -162,12 +171,13 @@ impl Streams {
 }
 
 /// `GET /proxy/sessions/{id}/viewers`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ProxyViewers {
     viewers: Vec<ProxyViewer>,
 }
 
 /// Counts and every stream.
+#[utoipa::path(get, path = "/proxy/status", tag = "sessions", responses((status = 200, body = ProxyStatus)))]
 pub async fn status(State(streams): State<Streams>) -> Json<ProxyStatus> {
     let sessions = streams.all();
     Json(ProxyStatus {
@@ -180,11 +190,18 @@ pub async fn status(State(streams): State<Streams>) -> Json<ProxyStatus> {
 }
 
 /// Every stream.
+#[utoipa::path(get, path = "/proxy/sessions", tag = "sessions", responses((status = 200, body = ProxySessions)))]
 pub async fn sessions(State(streams): State<Streams>) -> Json<ProxySessions> {
     Json(ProxySessions { sessions: streams.all() })
 }
 
 /// One stream, by any form of its id.
+#[utoipa::path(
+    get, path = "/proxy/sessions/{id}", tag = "sessions",
+    params(("id" = String, Path, description = "Any form of the stream's id: 40 hex digits, or `acestream://…`",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
+    responses((status = 200, body = ProxySession), fails::NotFound)
+)]
 pub async fn session(
     State(streams): State<Streams>,
     Path(id): Path<String>,
@@ -194,6 +211,12 @@ pub async fn session(
 }
 
 /// Who watches one stream. For the operator only: it tells who people are.
+#[utoipa::path(
+    get, path = "/proxy/sessions/{id}/viewers", tag = "sessions",
+    params(("id" = String, Path, description = "Any form of the stream's id: 40 hex digits, or `acestream://…`",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
+    responses((status = 200, body = ProxyViewers), fails::NotFound)
+)]
 pub async fn viewers(
     _: Operator,
     State(streams): State<Streams>,
@@ -204,12 +227,17 @@ pub async fn viewers(
 }
 
 /// `DELETE /proxy/viewers/{id}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Kicked {
     kicked: u64,
 }
 
 /// Throws a viewer out; the stream and its other viewers go on.
+#[utoipa::path(
+    delete, path = "/proxy/viewers/{id}", tag = "sessions",
+    params(("id" = u64, Path, description = "As the session's page of viewers has it")),
+    responses((status = 200, body = Kicked), fails::NotFound)
+)]
 pub async fn kick(
     operator: Operator,
     State(relay): State<Relay>,
@@ -239,7 +267,7 @@ fn watching(relay: &Relay, names: &Names, id: u64) -> Value {
 }
 
 /// `POST /proxy/sessions/{id}/move`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Moving {
     /// The stream's key.
     moving: String,
@@ -249,6 +277,12 @@ pub struct Moving {
 
 /// Has a stream play on another engine; its viewers stay. It is under way when the answer comes; where there is no other
 /// engine with room the stream stays where it is, and the events say so.
+#[utoipa::path(
+    post, path = "/proxy/sessions/{id}/move", tag = "sessions",
+    params(("id" = String, Path, description = "Any form of the stream's id: 40 hex digits, or `acestream://…`",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
+    responses((status = 202, body = Moving), fails::NotFound)
+)]
 pub async fn relocate(
     operator: Operator,
     State(relay): State<Relay>,

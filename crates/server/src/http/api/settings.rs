@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::events::problem as store_problem;
 use crate::config::{
@@ -24,7 +25,9 @@ use crate::config::{
     env_lines,
 };
 use crate::http::auth::Operator;
+use crate::http::body::Object;
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::fails;
 use crate::planes::custom::Custom;
 use crate::planes::settings::{Changed, Manner, Refused, Settings};
 
@@ -32,7 +35,8 @@ use crate::planes::settings::{Changed, Manner, Refused, Settings};
 const MOST: usize = 256;
 
 /// `GET /api/v1/settings`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Settings)]
 pub struct SettingsPage {
     /// In the order in which people read them.
     settings: Vec<Setting>,
@@ -41,7 +45,8 @@ pub struct SettingsPage {
 }
 
 /// What a change has done.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SettingsChanged)]
 pub struct ChangePage {
     /// Nothing was changed: this is what would be.
     dry_run: bool,
@@ -54,7 +59,8 @@ pub struct ChangePage {
 }
 
 /// One setting that is another one.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChangedSetting)]
 pub struct SettingChange {
     /// Its name.
     name: &'static str,
@@ -70,18 +76,23 @@ pub struct SettingChange {
 
 /// Body of `PATCH /api/v1/settings`: values by names; null resets. Kept as it came, so that what is asked for twice is
 /// refused.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, ToSchema)]
+#[schema(as = SettingEdits, value_type = Object)]
 pub struct Edits(Vec<Edit>);
 
 /// Body of `PUT /api/v1/settings/{name}`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = SettingValue)]
 #[serde(deny_unknown_fields)]
 pub struct OneValue {
+    /// As the setting takes it, also as a number, true or false, or a list; null takes a change back.
+    #[schema(value_type = Value)]
     value: Value,
 }
 
 /// Query of what changes settings.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct ChangeQuery {
     /// Only tell what would be changed.
     #[serde(default)]
@@ -89,7 +100,8 @@ pub struct ChangeQuery {
 }
 
 /// Query of `POST /settings/import`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct ImportQuery {
     /// Only tell what would be changed.
     #[serde(default)]
@@ -100,13 +112,16 @@ pub struct ImportQuery {
 }
 
 /// Body of `POST /settings/import`: what an export is. What else stands there is not looked at.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = SettingsImport)]
 pub struct Import {
+    /// Values by names.
     settings: Edits,
 }
 
 /// Query of `GET /settings/export`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct ExportQuery {
     /// `json`, or `env` for lines of a `.env` file.
     #[serde(default)]
@@ -117,7 +132,7 @@ pub struct ExportQuery {
 }
 
 /// How an export is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExportFormat {
     /// To be imported again.
@@ -128,7 +143,8 @@ pub enum ExportFormat {
 }
 
 /// `GET /settings/export`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SettingsExport)]
 pub struct Export {
     /// Which version of this program wrote it.
     acemux: &'static str,
@@ -141,6 +157,7 @@ pub struct Export {
 }
 
 /// Every setting.
+#[utoipa::path(get, path = "/settings", tag = "settings", responses((status = 200, body = SettingsPage)))]
 pub async fn list(_: Operator, State(settings): State<Arc<Settings>>) -> Json<SettingsPage> {
     let settings = settings.list().await;
     let restart_needed = settings.iter().any(|setting| setting.coming.is_some());
@@ -148,6 +165,11 @@ pub async fn list(_: Operator, State(settings): State<Arc<Settings>>) -> Json<Se
 }
 
 /// One.
+#[utoipa::path(
+    get, path = "/settings/{name}", tag = "settings",
+    params(("name" = String, Path, description = "A setting, in capitals or small letters")),
+    responses((status = 200, body = Setting), fails::NotFound)
+)]
 pub async fn one(
     _: Operator,
     State(settings): State<Arc<Settings>>,
@@ -157,11 +179,17 @@ pub async fn one(
 }
 
 /// Changes several at once, all or none.
+#[utoipa::path(
+    patch, path = "/settings", tag = "settings",
+    params(ChangeQuery),
+    request_body(content = Edits, description = "Values by names; null takes a change back"),
+    responses((status = 200, body = ChangePage), fails::InvalidSetting, fails::SettingFixed, fails::Stored)
+)]
 pub async fn patch(
     operator: Operator,
     State(settings): State<Arc<Settings>>,
     Query(query): Query<ChangeQuery>,
-    Json(Edits(edits)): Json<Edits>,
+    Object(Edits(edits)): Object<Edits>,
 ) -> Result<Json<ChangePage>, Problem> {
     let manner = Manner { is_dry: query.dry_run, ..Manner::default() };
     let changed = settings.change(|_| edits, manner).await;
@@ -169,12 +197,18 @@ pub async fn patch(
 }
 
 /// Changes one.
+#[utoipa::path(
+    put, path = "/settings/{name}", tag = "settings",
+    params(("name" = String, Path, description = "A setting, in capitals or small letters"), ChangeQuery),
+    request_body = OneValue,
+    responses((status = 200, body = ChangePage), fails::NotFound, fails::InvalidSetting, fails::SettingFixed, fails::Stored)
+)]
 pub async fn put(
     operator: Operator,
     State(settings): State<Arc<Settings>>,
     Path(name): Path<String>,
     Query(query): Query<ChangeQuery>,
-    Json(OneValue { value }): Json<OneValue>,
+    Object(OneValue { value }): Object<OneValue>,
 ) -> Result<Json<ChangePage>, Problem> {
     let name = find(&settings, &name).await?.name.to_owned();
     let edits = vec![Edit { name, wish: wish(&value) }];
@@ -183,6 +217,11 @@ pub async fn put(
 }
 
 /// Takes a change back: what is written elsewhere counts again, or the default.
+#[utoipa::path(
+    delete, path = "/settings/{name}", tag = "settings",
+    params(("name" = String, Path, description = "A setting, in capitals or small letters")),
+    responses((status = 200, body = ChangePage), fails::NotFound, fails::InvalidSetting, fails::SettingFixed, fails::Stored)
+)]
 pub async fn reset(
     operator: Operator,
     State(settings): State<Arc<Settings>>,
@@ -195,6 +234,11 @@ pub async fn reset(
 }
 
 /// Settings to be carried elsewhere, without secrets.
+#[utoipa::path(
+    get, path = "/settings/export", tag = "settings",
+    params(ExportQuery),
+    responses((status = 200, description = "A file to be kept", content((Export = "application/json"), (String = "text/plain"))))
+)]
 pub async fn export(
     _: Operator,
     State(settings): State<Arc<Settings>>,
@@ -218,11 +262,17 @@ pub async fn export(
 }
 
 /// Takes an export over, all of it or none. What is written elsewhere just so is no change.
+#[utoipa::path(
+    post, path = "/settings/import", tag = "settings",
+    params(ImportQuery),
+    request_body = Import,
+    responses((status = 200, body = ChangePage), fails::InvalidSetting, fails::SettingFixed, fails::Stored)
+)]
 pub async fn import(
     operator: Operator,
     State(settings): State<Arc<Settings>>,
     Query(query): Query<ImportQuery>,
-    Json(Import { settings: Edits(edits) }): Json<Import>,
+    Object(Import { settings: Edits(edits) }): Object<Import>,
 ) -> Result<Json<ChangePage>, Problem> {
     let manner = Manner { is_dry: query.dry_run, is_lenient: true };
     let changed = settings.change(
@@ -341,7 +391,8 @@ impl<'de> Deserialize<'de> for Edits {
 }
 
 /// `GET /settings/engine`, in the reference's shape.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EngineSettings)]
 pub struct EnginePage {
     min_replicas: usize,
     max_replicas: usize,
@@ -355,18 +406,20 @@ pub struct EnginePage {
     manual_engines: Vec<ManualEngine>,
     /// What became of a change.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     message: Option<&'static str>,
 }
 
 /// An engine that somebody else runs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ManualEngine {
     host: String,
     port: u16,
 }
 
 /// `GET /settings/vpn`, in the reference's shape.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VpnSettings)]
 pub struct VpnPage {
     enabled: bool,
     vpn_mode: &'static str,
@@ -382,8 +435,14 @@ pub struct VpnPage {
     unhealthy_restart_timeout_s: f64,
     /// What became of a change.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     message: Option<&'static str>,
 }
+
+/// Some of what the page tells, to be changed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = SettingsForm, value_type = Object)]
+pub struct Form(Map<String, Value>);
 
 /// The reference's keys, and the settings that they mean.
 const ENGINE_KEYS: [(&str, &str); 4] = [
@@ -411,6 +470,7 @@ const SAVED: &str = "saved";
 const SAVED_FOR_LATER: &str = "saved; some of it applies after a restart, see /api/v1/settings";
 
 /// Public, as there: it tells no more than `/orchestrator/status`.
+#[utoipa::path(get, path = "/settings/engine", tag = "settings", responses((status = 200, body = EnginePage)))]
 pub async fn engine(
     State(settings): State<Arc<Settings>>,
     State(custom): State<Arc<Custom>>,
@@ -419,11 +479,16 @@ pub async fn engine(
 }
 
 /// Changes what is given.
+#[utoipa::path(
+    post, path = "/settings/engine", tag = "settings",
+    request_body = Form,
+    responses((status = 200, body = EnginePage), fails::InvalidSetting, fails::SettingFixed, fails::Stored)
+)]
 pub async fn change_engine(
     operator: Operator,
     State(settings): State<Arc<Settings>>,
     State(custom): State<Arc<Custom>>,
-    Json(body): Json<Map<String, Value>>,
+    Object(Form(body)): Object<Form>,
 ) -> Result<Json<EnginePage>, Problem> {
     let is_custom = custom.state().await.document.enabled;
     let now = json!(EnginePage::of(&settings.config(), is_custom));
@@ -435,15 +500,21 @@ pub async fn change_engine(
 }
 
 /// VPNs, as the settings name them.
+#[utoipa::path(get, path = "/settings/vpn", tag = "settings", responses((status = 200, body = VpnPage)))]
 pub async fn vpn(_: Operator, State(settings): State<Arc<Settings>>) -> Json<VpnPage> {
     Json(VpnPage::of(&settings.config()))
 }
 
 /// Changes what is given.
+#[utoipa::path(
+    post, path = "/settings/vpn", tag = "settings",
+    request_body = Form,
+    responses((status = 200, body = VpnPage), fails::InvalidSetting, fails::SettingFixed, fails::Stored)
+)]
 pub async fn change_vpn(
     operator: Operator,
     State(settings): State<Arc<Settings>>,
-    Json(mut body): Json<Map<String, Value>>,
+    Object(Form(mut body)): Object<Form>,
 ) -> Result<Json<VpnPage>, Problem> {
     // Off is a mode here; on is whatever the containers come to.
     if let Some(Value::Bool(enabled)) = body.remove("enabled") {
