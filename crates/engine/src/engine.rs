@@ -25,13 +25,13 @@ use crate::sessions::{Alive, Closing, Ending, Sessions, Starting};
 use crate::start::{StartBy, StartFailure, Started};
 
 /// How long an engine may take.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Timings {
     /// To accept a connection.
     pub connect: Duration,
     /// To answer a start call. Real engines take half a second for a channel they know and 28 s to give an unknown
     /// infohash up.
-    pub start: Duration,
+    pub start: Limit,
     /// To stop a playback, all tries together. Real engines have been seen to hang here; meanwhile the slot is taken.
     pub stop: Duration,
     /// Between the first and the second try of a stop; doubled for the third, the last.
@@ -44,11 +44,36 @@ pub struct Timings {
     pub stat_every: Duration,
 }
 
+/// A length of time that may be changed while it is in use. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Limit(Arc<AtomicU64>);
+
+impl Limit {
+    /// Of this length, to the millisecond.
+    pub fn new(length: Duration) -> Self {
+        Self(Arc::new(AtomicU64::new(millis(length))))
+    }
+
+    /// Its length now.
+    pub fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Another length from now on; what waits already keeps its own.
+    pub fn set(&self, length: Duration) {
+        self.0.store(millis(length), Ordering::Relaxed);
+    }
+}
+
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Default for Timings {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(3),
-            start: Duration::from_secs(30),
+            start: Limit::new(Duration::from_secs(30)),
             stop: Duration::from_secs(3),
             stop_pause: Duration::from_millis(250),
             query: Duration::from_secs(5),

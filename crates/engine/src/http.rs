@@ -136,7 +136,7 @@ impl Client {
 
     /// Starts a playback. The caller owes a stop for every success, and for every failure that has a command path.
     pub(crate) async fn start(&self, by: StartBy, player: PlayerId) -> Result<Started, StartFailure> {
-        let body = self.json(&start_target(by, player), Stage::Start, self.timings.start).await?;
+        let body = self.json(&start_target(by, player), Stage::Start, self.timings.start.get()).await?;
         Started::parse(&body)
     }
 

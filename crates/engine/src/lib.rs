@@ -51,7 +51,7 @@ pub use believed::Believed;
 pub use calls::MOST as MOST_CALLS;
 pub use content::{ContentId, Hash, Infohash, InvalidHash};
 pub use endpoint::{Endpoint, InvalidEndpoint};
-pub use engine::{Engine, Journal, LeftOpen, SessionCounts, SessionTotals, Timings};
+pub use engine::{Engine, Journal, LeftOpen, Limit, SessionCounts, SessionTotals, Timings};
 pub use error::{EngineError, MAX_MESSAGE, Retry, SourceSide, Stage};
 pub use family::{Facts, Family};
 pub use file::{ByteRange, Extent, FilePart};

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use acemux_engine::{Endpoint, Engine, Infohash, Journal, SessionCounts, SessionTotals, Timings};
+use acemux_engine::{Endpoint, Engine, Infohash, Journal, Limit, SessionCounts, SessionTotals, Timings};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -46,9 +46,9 @@ pub struct DispatchOptions {
     /// Failed probes in a row that make an engine unhealthy (`HEALTH_FAILURE_THRESHOLD`).
     pub misses_allowed: u32,
     /// Longest wait for a slot on the engines that run (`ENGINE_SELECTION_TIMEOUT`).
-    pub selection: Duration,
+    pub selection: Limit,
     /// Longest wait when an engine may still come (`STARTUP_TIMEOUT_S`).
-    pub startup: Duration,
+    pub startup: Limit,
     /// How long engines may take.
     pub timings: Timings,
     /// Where open playbacks are remembered.
@@ -462,7 +462,8 @@ impl Engines {
         exclude: &[EngineKey],
     ) -> Result<Slot, NoSlot> {
         let began = Instant::now();
-        let (mut selection, mut startup) = (began + self.options.selection, began + self.options.startup);
+        let (mut selection, mut startup) =
+            (began + self.options.selection.get(), began + self.options.startup.get());
         let (mut outlook, mut due) = (self.outlook.subscribe(), self.due.subscribe());
         loop {
             let decided = self.decided.notified();

@@ -327,8 +327,8 @@ fn engines() -> Arc<Engines> {
     let dispatch = DispatchOptions {
         slots: 1,
         misses_allowed: 3,
-        selection: Duration::from_secs(5),
-        startup: Duration::from_secs(25),
+        selection: acemux_engine::Limit::new(Duration::from_secs(5)),
+        startup: acemux_engine::Limit::new(Duration::from_secs(25)),
         timings: acemux_engine::Timings::default(),
         journal: None,
     };
@@ -404,6 +404,25 @@ async fn names_that_other_containers_have_are_known_before_the_first_creation() 
     assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
     let names: Vec<String> = daemon.asked().into_iter().map(|(_, name)| name).collect();
     assert_eq!(names, ["acestream-21"], "no name was tried in vain");
+    service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_policy_counts_at_once_and_is_a_newer_word_than_an_earlier_scale() {
+    let daemon = FakeDaemon::default();
+    let service = Service::start(&daemon, "this", 1);
+    service.has(1).await;
+    assert_eq!(service.fleet.scale(3).await, Ok(3));
+    service.has(3).await;
+    let policy = |min| acemux_fleet::plan::Policy { min, ..options(min).policy };
+    // What says nothing new of how many there are to be leaves the earlier word alone.
+    let same = acemux_fleet::plan::Policy { max: 9, ..policy(1) };
+    service.fleet.set_policy(same).await.expect("it is heard");
+    service.until("the other cap", |snapshot| snapshot.max == 9 && snapshot.min == 3).await;
+    service.fleet.set_policy(policy(2)).await.expect("it is heard");
+    service.until("the newest word", |snapshot| snapshot.min == 2).await;
+    service.fleet.set_policy(policy(5)).await.expect("it is heard");
+    service.has(5).await;
     service.stop().await;
 }
 

@@ -236,8 +236,8 @@ fn engines() -> Arc<Engines> {
     let options = DispatchOptions {
         slots: 1,
         misses_allowed: 3,
-        selection: Duration::from_secs(5),
-        startup: Duration::from_secs(25),
+        selection: acemux_engine::Limit::new(Duration::from_secs(5)),
+        startup: acemux_engine::Limit::new(Duration::from_secs(25)),
         timings: acemux_engine::Timings::default(),
         journal: None,
     };

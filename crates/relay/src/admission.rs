@@ -58,13 +58,13 @@ pub enum Refusal {
 /// The limits and who counts against them.
 #[derive(Debug)]
 pub struct Admission {
-    most: usize,
-    most_per_address: usize,
     seats: Mutex<Seats>,
 }
 
 #[derive(Debug, Default)]
 struct Seats {
+    most: usize,
+    most_per_address: usize,
     taken: usize,
     per_address: AddressCounts,
 }
@@ -108,16 +108,23 @@ impl AddressCounts {
 impl Admission {
     /// At most `most` viewers, at most `most_per_address` of one client.
     pub fn new(most: usize, most_per_address: usize) -> Arc<Self> {
-        Arc::new(Self { most, most_per_address, seats: Mutex::default() })
+        Arc::new(Self { seats: Mutex::new(Seats { most, most_per_address, ..Seats::default() }) })
+    }
+
+    /// Other limits from now on. Who has a seat keeps it, also when there are more than that.
+    pub fn limit(&self, most: usize, most_per_address: usize) {
+        let mut seats = self.seats.lock();
+        (seats.most, seats.most_per_address) = (most, most_per_address);
     }
 
     /// A seat for a viewer of this client.
     pub fn admit(self: &Arc<Self>, client: AddressGroup) -> Result<Seat, Refusal> {
         let mut seats = self.seats.lock();
-        if seats.taken >= self.most {
+        if seats.taken >= seats.most {
             return Err(Refusal::ServerFull);
         }
-        if !seats.per_address.add(client, self.most_per_address) {
+        let most = seats.most_per_address;
+        if !seats.per_address.add(client, most) {
             return Err(Refusal::AddressFull);
         }
         seats.taken += 1;
@@ -177,6 +184,22 @@ mod tests {
         for (one, other) in apart {
             assert_ne!(group(one), group(other), "{one} {other}");
         }
+    }
+
+    #[test]
+    fn lower_limits_refuse_newcomers_and_touch_nobody_who_sits() {
+        let (home, elsewhere) = (group("192.0.2.1"), group("192.0.2.2"));
+        let admission = Admission::new(9, 9);
+        let sitting = [(); 3].map(|()| admission.admit(home).unwrap());
+        admission.limit(4, 2);
+        assert_eq!(admission.admit(home).unwrap_err(), Refusal::AddressFull);
+        let _fourth = admission.admit(elsewhere).unwrap();
+        assert_eq!(admission.admit(elsewhere).unwrap_err(), Refusal::ServerFull);
+        assert_eq!(admission.taken(), 4);
+        drop(sitting);
+        assert!(admission.admit(home).is_ok());
+        admission.limit(9, 9);
+        assert!([(); 5].map(|()| admission.admit(home)).iter().all(Result::is_ok));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,7 +50,7 @@ impl fmt::Display for StreamKey {
 }
 
 /// How streams are kept and shared.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelayConfig {
     /// The deadlines of every session.
     pub timings: Timings,
@@ -91,7 +91,7 @@ pub struct Relay {
 }
 
 pub(crate) struct Inner {
-    pub(crate) config: RelayConfig,
+    config: watch::Sender<RelayConfig>,
     pub(crate) origin: Arc<dyn Origin>,
     pub(crate) stop: CancellationToken,
     pub(crate) totals: Totals,
@@ -140,7 +140,7 @@ impl Relay {
         let inner = Inner {
             budget: Budget::new(config.memory, config.ring_bytes),
             admission: Admission::new(config.most_viewers, config.most_viewers_per_address),
-            config,
+            config: watch::Sender::new(config),
             origin,
             observer,
             stop: CancellationToken::new(),
@@ -157,6 +157,20 @@ impl Relay {
         Self { inner: Arc::new(inner) }
     }
 
+    /// Other deadlines and limits from now on, also for streams that play. Running viewers are never touched. How much of
+    /// a stream is kept (`ring_media`, `ring_bytes`, `memory`) and in what chunks stays as it was.
+    pub fn follow(&self, config: &RelayConfig) {
+        let RelayConfig { timings, join_burst, most_viewers, most_viewers_per_address, hls, .. } = *config;
+        self.inner.admission.limit(most_viewers, most_viewers_per_address);
+        self.inner.config.send_if_modified(|current| {
+            let next =
+                RelayConfig { timings, join_burst, most_viewers, most_viewers_per_address, hls, ..*current };
+            let is_news = *current != next;
+            *current = next;
+            is_news
+        });
+    }
+
     /// A place for one more viewer, before anything else is done for it.
     pub fn admit(&self, info: &ViewerInfo) -> Result<Admitted, StartError> {
         if self.inner.stop.is_cancelled() {
@@ -168,7 +182,7 @@ impl Relay {
 
     /// When a viewer admitted at that moment must have media or an error.
     pub fn deadline(&self, admitted: &Admitted) -> Instant {
-        admitted.at + self.inner.config.timings.start_budget
+        admitted.at + self.inner.config().timings.start_budget
     }
 
     /// Joins the channel, starting it if nobody watches it yet. Returns when decodable data is there.
@@ -346,16 +360,27 @@ impl Inner {
         asked: Instant,
     ) -> Result<(Arc<Shared>, Task), StartError> {
         let lease = self.budget.lease().ok_or(StartError::MemoryFull)?;
-        let limits = RingLimits { media: self.config.ring_media, bytes: self.config.ring_bytes };
+        let config = self.config();
+        let limits = RingLimits { media: config.ring_media, bytes: config.ring_bytes };
         let (producer, ring) = Ring::new(limits);
         lease.is_for(&ring);
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
-        let runway = self.config.join_burst.max(LEAST_RUNWAY);
+        let runway = config.join_burst.max(LEAST_RUNWAY);
         let shared = Shared::new(key.clone(), info, asked, ring, commands, runway);
         sessions.insert(key.clone(), Arc::clone(&shared));
         self.observe(&Event::SessionOpened { key });
         let task = Task::new(Arc::clone(self), Arc::clone(&shared), producer, inbox, lease);
         Ok((shared, task))
+    }
+
+    /// How streams are kept, at this moment.
+    pub(crate) fn config(&self) -> RelayConfig {
+        *self.config.borrow()
+    }
+
+    /// Tells when that is another.
+    pub(crate) fn config_changes(&self) -> watch::Receiver<RelayConfig> {
+        self.config.subscribe()
     }
 
     async fn wait(&self, guard: ViewerGuard, deadline: Instant) -> Result<Waited, StartError> {
@@ -375,7 +400,7 @@ impl Inner {
             Some(Phase::Opening) | None => Err(StartError::Timeout {
                 stage: Stage::Slot,
                 awaited: None,
-                waited: self.config.timings.start_budget,
+                waited: self.config().timings.start_budget,
             }),
         }
     }
@@ -383,7 +408,7 @@ impl Inner {
     async fn decided(&self, shared: &Arc<Shared>) -> Option<Phase> {
         let _waiting = Waiting::new(&self.waiting);
         let mut phase = shared.phase.subscribe();
-        let longest = self.config.timings.start_budget + WAITER_GRACE;
+        let longest = self.config().timings.start_budget + WAITER_GRACE;
         let phase = timeout(longest, phase.wait_for(|phase| *phase != Phase::Opening)).await;
         phase.ok().and_then(Result::ok).map(|phase| phase.clone())
     }
@@ -391,7 +416,7 @@ impl Inner {
     /// The guard comes back when there is nothing to begin with. A recording is not read from the ring.
     fn seat(&self, guard: ViewerGuard) -> Result<Viewer, ViewerGuard> {
         let shared = guard.shared();
-        let (prelude, cursor) = shared.ring.join(self.config.join_burst);
+        let (prelude, cursor) = shared.ring.join(self.config().join_burst);
         if cursor.has_start() || shared.recording().is_some() {
             Ok(Viewer::new(guard, prelude, cursor))
         } else {
@@ -404,7 +429,7 @@ impl Inner {
     async fn seat_later(&self, mut guard: ViewerGuard, deadline: Instant) -> Result<Waited, StartError> {
         let _waiting = Waiting::new(&self.waiting);
         let shared = Arc::clone(guard.shared());
-        let (_, cursor) = shared.ring.join(self.config.join_burst);
+        let (_, cursor) = shared.ring.join(self.config().join_burst);
         while timeout_at(deadline, cursor.start()).await.is_ok() {
             if let Phase::Ended(reason) = shared.phase.borrow().clone() {
                 return after_the_end(reason, shared.key());
@@ -416,7 +441,7 @@ impl Inner {
         }
         // Whoever asks next begins it anew, unless there is somebody for whom it plays.
         shared.end_if_nobody_plays();
-        let waited = self.config.timings.start_budget;
+        let waited = self.config().timings.start_budget;
         Err(StartError::Timeout { stage: Stage::Keyframe, awaited: None, waited })
     }
 

@@ -16,9 +16,7 @@ use acemux_fleet::ident::InstanceId;
 use acemux_fleet::probe;
 use acemux_fleet::provisioner::{ProvisionError, Provisioner};
 use acemux_fleet::tunnel::Tunnel;
-use acemux_relay::output::hls::HlsOptions;
-use acemux_relay::session::state::Timings;
-use acemux_relay::{Relay, RelayConfig};
+use acemux_relay::Relay;
 use acemux_store::{OpenError, Store, StoreError};
 use axum::Router;
 use axum::extract::FromRef;
@@ -33,7 +31,7 @@ use utoipa_axum::routes;
 use crate::config::Config;
 use crate::http::api::{
     channels, custom, docs, doctor, engines as engine_pages, events, fleet as fleet_pages, health, history,
-    live, logins, loops, proxy, status, streams, vpn as vpn_pages,
+    live, logins, loops, names, proxy, settings as settings_pages, status, streams, vpn as vpn_pages,
 };
 use crate::http::auth::Gate;
 use crate::http::client::TrustedProxies;
@@ -43,19 +41,23 @@ use crate::http::key::Key;
 use crate::http::logins::Logins;
 use crate::http::panel;
 use crate::http::play::{getstream, hls};
-use crate::http::serve::{ServeOptions, Server, bind, listen};
+use crate::http::serve::{Server, bind, listen};
 use crate::http::status_page;
 use crate::http::surface::{Class, Pages, Surface};
 use crate::planes::custom::{Custom, Recipes};
 use crate::planes::evacuation;
+use crate::planes::follow::{self, Followers};
 use crate::planes::live::Live;
 use crate::planes::loops::Loops;
+use crate::planes::names::Names;
 use crate::planes::origins::EngineOrigin;
 use crate::planes::reported::Reported;
+use crate::planes::settings::Settings;
 use crate::planes::vpn::Vpns;
 use crate::planes::{claim, scaling, setup};
 use crate::record::archive::{Archive, PlaybackJournal};
 use crate::record::audit;
+use crate::record::logging;
 use crate::record::metrics::Metrics;
 use crate::record::recorder::Recorder;
 use crate::shutdown;
@@ -102,8 +104,10 @@ pub struct App {
     pub outages: Arc<Outages>,
     /// When the service was built.
     pub began: Instant,
-    /// Settings that pages show.
-    pub settings: Arc<status::Shown>,
+    /// The settings, in force and kept.
+    pub settings: Arc<Settings>,
+    /// What operators call viewers.
+    pub names: Arc<Names>,
     /// What is said of all pages.
     pub described: docs::Described,
     trusted: TrustedProxies,
@@ -149,6 +153,8 @@ struct Parts {
     store: Store,
     kept_instance: Option<String>,
     gate: Gate,
+    settings: Arc<Settings>,
+    names: Arc<Names>,
 }
 
 impl Parts {
@@ -158,6 +164,9 @@ impl Parts {
         let identities = Arc::new(archive.identities().await?);
         let metrics = Arc::new(Metrics::default());
         let Archive { store, instance: kept_instance } = archive;
+        let settings = Arc::new(Settings::load(config, store.clone()).await);
+        let config = &*settings.config();
+        logging::set_level(config.log.level);
         let key = Key::find_or_make(config);
         key.log(config.without_key);
         let logins = Logins::load(store.clone(), &key).await?;
@@ -165,6 +174,7 @@ impl Parts {
         let recorder = Arc::new(Recorder::new(Arc::clone(&metrics), store.clone()));
         let engines = setup::engines(config, Some(Arc::clone(&playbacks) as _));
         let custom = Arc::new(Custom::load(store.clone()).await?);
+        let names = Arc::new(Names::load(store.clone()).await);
         let loops = Arc::new(Loops::load(config.loops, store.clone()).await?);
         Ok(Self {
             metrics,
@@ -181,6 +191,8 @@ impl Parts {
             store,
             kept_instance,
             gate,
+            settings,
+            names,
         })
     }
 
@@ -218,7 +230,7 @@ pub struct Service {
     playbacks: Arc<PlaybackJournal>,
     listener: TcpListener,
     address: SocketAddr,
-    options: ServeOptions,
+    engines_named: usize,
     /// `STOP_ENGINES_ON_EXIT` is off.
     leaves_engines: bool,
 }
@@ -252,6 +264,8 @@ parts! {
     stop: CancellationToken,
     trusted: TrustedProxies,
     gate: Arc<Gate>,
+    settings: Arc<Settings>,
+    names: Arc<Names>,
     described: docs::Described,
 }
 
@@ -269,7 +283,7 @@ macro_rules! views {
 views! {
     getstream::Channels { relay, origin, loops }
     health::Condition { relay, engines, fleet, outages, stop, began }
-    proxy::Streams { relay, origin, engines, vpns }
+    proxy::Streams { relay, origin, engines, vpns, names }
     health::Counted { metrics, relay, origin, vpns, fleet }
     status::Overview { relay, engines, fleet, vpns, settings }
 }
@@ -289,14 +303,15 @@ impl App {
             identities,
             store,
             gate,
+            settings,
+            names,
             ..
         } = parts;
         let origin = EngineOrigin::new(Arc::clone(&engines), identities);
         let observer = Arc::clone(&recorder);
-        let relay = Relay::new(relay_config(config), Arc::new(origin.clone()), observer);
+        let relay = Relay::new(setup::relay(config), Arc::new(origin.clone()), observer);
         let reported = Arc::default();
         let trusted = config.viewers.trusted_proxies.clone();
-        let settings = Arc::new(status::Shown::new(config));
         let began = Instant::now();
         let vpns = Vpns::new(config, &tunnels, fleet.clone());
         let live = Arc::new(live::source(relay.clone(), Arc::clone(&engines), vpns.clone()));
@@ -322,6 +337,7 @@ impl App {
             outages: Arc::default(),
             began,
             settings,
+            names,
             described: docs::Described::new(|| surface().document()),
             trusted,
             gate: Arc::new(gate),
@@ -349,7 +365,7 @@ impl App {
 pub fn surface() -> Surface<App> {
     Surface {
         root: media_pages().and(people_pages()),
-        mirrored: guide_pages().and(channel_pages()).and(custom_pages()),
+        mirrored: guide_pages().and(channel_pages()).and(custom_pages()).and(setting_pages()),
         own: own_pages(),
     }
 }
@@ -422,6 +438,15 @@ fn channel_pages() -> Pages<App> {
         .page(Class::Operator, routes!(loops::configure))
 }
 
+fn setting_pages() -> Pages<App> {
+    Pages::default()
+        .page(Class::Status, routes!(settings_pages::engine))
+        .page(Class::Operator, routes!(settings_pages::change_engine))
+        .page(Class::Operator, routes!(settings_pages::vpn, settings_pages::change_vpn))
+        .page(Class::Operator, routes!(settings_pages::export))
+        .page(Class::Operator, routes!(settings_pages::import))
+}
+
 fn custom_pages() -> Pages<App> {
     Pages::default()
         .page(Class::Status, routes!(custom::platform))
@@ -452,6 +477,9 @@ fn own_pages() -> Pages<App> {
         .page(Class::Operator, routes!(engine_pages::logs))
         .page(Class::Operator, routes!(logins::list))
         .page(Class::Operator, routes!(logins::revoke))
+        .page(Class::Operator, routes!(settings_pages::list, settings_pages::patch))
+        .page(Class::Operator, routes!(settings_pages::one, settings_pages::put, settings_pages::reset))
+        .page(Class::Operator, routes!(names::list, names::put, names::remove))
         .page(Class::Status, routes!(channels::identity))
         .page(Class::Operator, routes!(channels::forget))
 }
@@ -467,6 +495,7 @@ impl Service {
     pub async fn build(config: &Config, stop: CancellationToken) -> Result<Self, BuildError> {
         let bound = bound(config)?;
         let mut parts = Parts::new(config).await?;
+        let config = &*parts.settings.config();
         let mut task = None;
         if config.fleet.is_docker {
             let instance = parts.instance(config);
@@ -485,6 +514,7 @@ impl Service {
     ) -> Result<Self, BuildError> {
         let bound = bound(config)?;
         let mut parts = Parts::new(config).await?;
+        let config = &*parts.settings.config();
         let recipes = Recipes::new(config, parts.instance(config), None);
         let task = parts.create_fleet(config, recipes, provisioner).await;
         Ok(Self::assemble(config, bound, parts, Some(task), stop))
@@ -498,14 +528,14 @@ impl Service {
         stop: CancellationToken,
     ) -> Self {
         let playbacks = Arc::clone(&parts.playbacks);
-        let (options, leaves_engines) = (serve_options(config), !config.fleet.stop_on_exit);
+        let (engines_named, leaves_engines) = (config.engines.external.len(), !config.fleet.stop_on_exit);
         Self {
             app: App::new(config, parts, stop),
             fleet,
             playbacks,
             listener,
             address,
-            options,
+            engines_named,
             leaves_engines,
         }
     }
@@ -513,6 +543,11 @@ impl Service {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many engines `ENGINES` names.
+    pub fn engines_named(&self) -> usize {
+        self.engines_named
     }
 
     /// What it listens with, until that breaks.
@@ -528,12 +563,13 @@ impl Service {
     /// Runs until the service is told to stop, then ends everything in order. An error names what it could not do
     /// without; everything has ended in order then too.
     pub async fn run(self) -> Result<(), Failure> {
-        let (drain_timeout, leaves_engines) = (self.options.drain_timeout, self.leaves_engines);
+        let leaves_engines = self.leaves_engines;
         let app = self.app.clone();
         let mut supervisor = Supervisor::new(Arc::clone(&app.outages), app.stop.clone());
         let server = self.start(&mut supervisor);
         let outcome = supervisor.watch().await;
         tracing::info!("stopping: no new viewers, streams end");
+        let drain_timeout = app.settings.config().listen.drain_timeout;
         let rest = async {
             let streams = shutdown::end_streams(&app.relay, &app.engines, drain_timeout);
             let (_served, ()) = tokio::join!(server.drain(), streams);
@@ -551,7 +587,7 @@ impl Service {
     }
 
     fn start(self, supervisor: &mut Supervisor) -> Arc<Server> {
-        let Self { app, fleet, playbacks, listener, address, options, .. } = self;
+        let Self { app, fleet, playbacks, listener, address, .. } = self;
         let stop = app.stop.clone();
         supervisor.errand("giving up what an earlier run left open", async move {
             if timeout(ENGINES_MET, stop.cancelled()).await.is_err() {
@@ -567,9 +603,10 @@ impl Service {
             let (claim, fleet, stop) = (recipes.claim(), fleet.clone(), app.stop.clone());
             supervisor.keep(Renewable::Claim, move || claim::run(claim.clone(), fleet.clone(), stop.clone()));
         }
-        let server = Arc::new(Server::new(app.router(), options));
+        let server = Arc::new(Server::new(app.router(), setup::serving(&app.settings.config())));
         supervisor
             .keep(Renewable::Listener, listening(Arc::clone(&server), (listener, address), app.stop.clone()));
+        follow_settings(supervisor, &app, &server);
         let App { relay, engines, tunnels, loops, recorder, live, stop, .. } = app;
         supervisor.keep(Renewable::Live, {
             let stop = stop.clone();
@@ -603,6 +640,15 @@ impl Service {
     }
 }
 
+/// Has the parts follow what is changed.
+fn follow_settings(supervisor: &mut Supervisor, app: &App, server: &Arc<Server>) {
+    let App { relay, engines, fleet, loops, store, settings, stop, .. } = app.clone();
+    let followers = Followers { relay, engines, fleet, loops, store, server: Arc::clone(server) };
+    supervisor.keep(Renewable::Settings, move || {
+        follow::run(followers.clone(), Arc::clone(&settings), stop.clone())
+    });
+}
+
 /// The listener, and another one at the same address whenever it breaks.
 fn listening(
     server: Arc<Server>,
@@ -621,48 +667,6 @@ fn listening(
 
 /// After so long an engine that an earlier run used is there or gone for good.
 const ENGINES_MET: Duration = Duration::from_mins(1);
-
-fn relay_config(config: &Config) -> RelayConfig {
-    let streams = &config.streams;
-    RelayConfig {
-        timings: Timings {
-            start_budget: streams.empty_stream_timeout,
-            hedge: streams.hedge_after,
-            stall: streams.stall_timeout,
-            idle: streams.idle_timeout,
-            hold: streams.hold_timeout,
-            abandon: Duration::from_secs(1),
-        },
-        hls: HlsOptions { idle: config.viewers.hls_timeout },
-        chunk_bytes: streams.chunk_bytes,
-        join_burst: streams.join_burst,
-        ring_media: streams.buffer_seconds,
-        ring_bytes: streams.buffer_bytes,
-        memory: streams.memory,
-        most_viewers: config.viewers.max,
-        most_viewers_per_address: config.viewers.per_ip,
-    }
-}
-
-fn serve_options(config: &Config) -> ServeOptions {
-    let viewers = &config.viewers;
-    ServeOptions {
-        header_timeout: config.listen.header_timeout,
-        stall_timeout: viewers.stall_timeout,
-        send_buffer: viewers.sndbuf,
-        max_connections: config.listen.max_connections,
-        loopback_places: config.listen.loopback_places,
-        leaving: config.listen.doorway.div_ceil(2),
-        draining: config.listen.doorway / 2,
-        max_connections_per_ip: viewers.per_ip + PAGES_PER_ADDRESS,
-        trusted_proxies: viewers.trusted_proxies.clone(),
-        drain_timeout: config.listen.drain_timeout,
-        ..ServeOptions::default()
-    }
-}
-
-/// Connections for pages that one address may have beside its viewers.
-const PAGES_PER_ADDRESS: usize = 64;
 
 fn bound(config: &Config) -> Result<(TcpListener, SocketAddr), BuildError> {
     let (host, port) = (config.listen.host, config.listen.port);

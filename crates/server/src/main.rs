@@ -10,8 +10,9 @@ use acemux_server::cli::{Cli, Command, ConfigAction, EnginesAction, Exit, ServeF
 use acemux_server::config::{Config, ListenHost, Problems, Written, show, show_json};
 use acemux_server::http::api::docs;
 use acemux_server::http::key::Key;
-use acemux_server::http::limits::{self, Shares};
+use acemux_server::http::limits;
 use acemux_server::own_engines::{self, Chosen, Told};
+use acemux_server::planes::settings;
 use acemux_server::record::logging;
 use acemux_server::simargs::{self, BadValue, SimRun, Simulated};
 use acemux_server::{demo, doctor};
@@ -66,6 +67,13 @@ fn load(flags: &ServeFlags) -> Result<(Config, Written), Exit> {
     Config::load(flags.config.as_deref(), &flags.settings()).map_err(|problems| refuse(&problems))
 }
 
+/// The same with what was changed through pages, and what is to be said of that.
+fn load_with_changes(flags: &ServeFlags) -> Result<(Config, Written, Vec<String>), Problems> {
+    let (config, _) = Config::load(flags.config.as_deref(), &flags.settings())?;
+    let (written, notes) = settings::beside(&config);
+    Ok((Config::of(&written)?, written, notes))
+}
+
 fn refuse(problems: &Problems) -> Exit {
     eprintln!("{problems}");
     Exit::Configuration
@@ -80,32 +88,12 @@ fn serve(flags: &ServeFlags) -> Exit {
     for warning in config.warnings(&written) {
         tracing::warn!("{warning}");
     }
-    if config.engines.external.is_empty() && !config.fleet.is_docker {
-        tracing::warn!(
-            "no engine is configured: set ENGINES=host:port[,host:port], or ENGINE_PROVISIONER=docker"
-        );
-    }
     with_runtime(|runtime| runtime.block_on(run_service(fitted(config))))
 }
 
-/// The settings within what the system gives.
+/// The settings, to be kept within what the system gives.
 fn fitted(mut config: Config) -> Config {
-    let descriptors = limits::raise_descriptors();
-    let Shares { viewers, connections, loopback, doorway } =
-        Shares::of(descriptors, config.viewers.max, config.listen.max_connections);
-    if viewers < config.viewers.max {
-        let wanted = config.viewers.max;
-        tracing::warn!(
-            wanted,
-            viewers,
-            descriptors,
-            "MAX_VIEWERS lowered: the descriptor limit is too small"
-        );
-        config.viewers.max = viewers;
-    }
-    config.listen.max_connections = connections;
-    config.listen.loopback_places = loopback;
-    config.listen.doorway = doorway;
+    config.listen.descriptors = Some(limits::raise_descriptors());
     config
 }
 
@@ -119,7 +107,13 @@ async fn run_service(config: Config) -> Exit {
             return if is_address { Exit::CannotListen } else { Exit::Configuration };
         }
     };
-    tracing::info!(address = %service.address(), engines = config.engines.external.len(), "serving");
+    let engines = service.engines_named();
+    if engines == 0 && service.app().fleet.is_none() {
+        tracing::warn!(
+            "no engine is configured: set ENGINES=host:port[,host:port], or ENGINE_PROVISIONER=docker"
+        );
+    }
+    tracing::info!(address = %service.address(), engines, "serving");
     tokio::select! {
         // Why it failed is in the log.
         ended = service.run() => if ended.is_ok() { Exit::Success } else { Exit::Internal },
@@ -169,7 +163,7 @@ fn run_demo(port: u16) -> Exit {
 }
 
 fn examine(flags: &ServeFlags, json: bool) -> Exit {
-    let loaded = Config::load(flags.config.as_deref(), &flags.settings());
+    let loaded = load_with_changes(flags).map(|(config, written, _)| (config, written));
     with_runtime(|runtime| {
         let report = runtime.block_on(doctor::examine(loaded));
         println!("{}", if json { report.to_json() } else { report.to_text() });
@@ -211,26 +205,30 @@ fn with_config(flags: &ServeFlags, run: impl AsyncFnOnce(Config) -> Told) -> Exi
 }
 
 fn check(flags: &ServeFlags) -> Exit {
-    match load(flags) {
-        Ok((config, written)) => {
-            config.warnings(&written).iter().for_each(|warning| eprintln!("warning: {warning}"));
+    match load_with_changes(flags) {
+        Ok((config, written, notes)) => {
+            let warnings = notes.into_iter().chain(config.warnings(&written));
+            warnings.for_each(|warning| eprintln!("warning: {warning}"));
             println!("the settings can be used");
             for sentence in Config::moved(&written) {
                 println!("{sentence}");
             }
             Exit::Success
         }
-        Err(exit) => exit,
+        Err(problems) => refuse(&problems),
     }
 }
 
 fn show_config(flags: &ServeFlags, json: bool) -> Exit {
-    match load(flags) {
-        Ok((_, written)) => {
+    match load_with_changes(flags) {
+        Ok((_, written, notes)) => {
+            for note in &notes {
+                eprintln!("warning: {note}");
+            }
             print!("{}", if json { show_json(&written) } else { show(&written) });
             Exit::Success
         }
-        Err(exit) => exit,
+        Err(problems) => refuse(&problems),
     }
 }
 

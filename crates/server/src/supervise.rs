@@ -50,6 +50,8 @@ pub enum Renewable {
     Recorder,
     /// Tells pages what changes.
     Live,
+    /// Has the parts follow settings that are changed.
+    Settings,
 }
 
 impl Essential {
@@ -62,7 +64,7 @@ impl Essential {
 
 impl Renewable {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Listener,
         Self::Probes,
         Self::Loops,
@@ -71,6 +73,7 @@ impl Renewable {
         Self::Claim,
         Self::Recorder,
         Self::Live,
+        Self::Settings,
     ];
 
     fn name(self) -> &'static str {
@@ -83,6 +86,7 @@ impl Renewable {
             Self::Claim => "the look-out for a second service",
             Self::Recorder => "the count of folded events",
             Self::Live => "the source of live events",
+            Self::Settings => "the watch over changed settings",
         }
     }
 
@@ -101,7 +105,8 @@ impl Renewable {
             | Self::Tunnels
             | Self::Claim
             | Self::Recorder
-            | Self::Live => Patience {
+            | Self::Live
+            | Self::Settings => Patience {
                 pauses: (Duration::from_millis(100), Duration::from_secs(30)),
                 most: None,
                 proves_itself_in: STEADY,

@@ -102,6 +102,57 @@ fn good_settings_are_checked_and_shown_with_their_source() {
 }
 
 #[test]
+fn what_was_changed_through_a_page_is_known_beside_the_service_and_after_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = folder.path().join("acemux.db").to_str().expect("text").to_owned();
+    let settings = [
+        ("APP_HOST", "127.0.0.1"),
+        ("APP_PORT", "0"),
+        ("ENGINE_PROVISIONER", "none"),
+        ("OPERATOR_WITHOUT_KEY", "loopback"),
+        ("DB_PATH", &database),
+    ];
+    let line = |name: &str| {
+        let output = run(&["config", "show"], &settings);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+        let shown = text(&output.stdout);
+        shown.lines().find(|line| line.starts_with(name)).expect("it is shown").to_owned()
+    };
+    assert!(line("STALL_TIMEOUT").contains(" 5s "));
+    assert!(!folder.path().join("acemux.db").exists(), "who only looks makes nothing");
+    let (running, address) = Running::start(&["serve"], &settings);
+    let body = r#"{"STALL_TIMEOUT":"8s","MIN_REPLICAS":4}"#;
+    let mut connection = TcpStream::connect(&address).expect("it listens");
+    write!(
+        connection,
+        "PATCH /api/v1/settings HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("it is open");
+    let mut reply = String::new();
+    connection.read_to_string(&mut reply).expect("a reply");
+    assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+    let is_override = |line: String, value: &str| {
+        assert!(line.contains(value) && line.contains("override"), "{line}");
+    };
+    is_override(line("STALL_TIMEOUT"), " 8s ");
+    drop(running);
+    is_override(line("MIN_REPLICAS"), " 4 ");
+    let checked = run(&["config", "check"], &settings);
+    assert_eq!((checked.status.code(), text(&checked.stderr)), (Some(0), String::new()));
+
+    // What does not go together with the environment any more is left out and said to be.
+    let fewer: Vec<_> = settings.iter().copied().chain([("MAX_REPLICAS", "3")]).collect();
+    let checked = run(&["config", "check"], &fewer);
+    let said = text(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(0), "{said}");
+    assert!(said.contains("warning: MIN_REPLICAS, which was changed through a page, is not used"), "{said}");
+    let (_running, address) = Running::start(&["serve"], &fewer);
+    assert!(get(&address, "/livez").starts_with("HTTP/1.1 200"), "and it starts");
+}
+
+#[test]
 fn a_port_that_is_taken_ends_with_69() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("bound").port().to_string();

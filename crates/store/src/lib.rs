@@ -12,6 +12,7 @@
 //! * [`Store`] is the handle: clone it freely. Whoever reports something never waits and never fails; whoever asks, or
 //!   saves a setting, awaits an answer with a deadline. Nothing here runs on the threads that move bytes.
 //! * [`directory`] is the folder: locked by one instance, home of the instance id; [`key`] is the API key made for it.
+//! * [`peek`] looks at a saved setting from beside the service.
 //! * [`open`] turns a file into a usable database or says why not. A damaged file is moved aside, a newer or foreign
 //!   one is left as it is.
 //! * `private` opens every file for its owner alone and through no link; `seal` keeps engines' tokens unreadable.
@@ -28,6 +29,7 @@ pub mod events;
 pub mod identities;
 pub mod key;
 pub mod open;
+pub mod peek;
 pub mod playbacks;
 mod private;
 mod queue;

@@ -372,7 +372,7 @@ async fn a_failed_start_gives_its_permit_back_before_it_is_told() {
 
 #[tokio::test]
 async fn a_hanging_start_ends_at_its_deadline() {
-    let timings = Timings { start: SOON, ..Timings::default() };
+    let timings = Timings { start: Limit::new(SOON), ..Timings::default() };
     let bench = Bench::with(Behaviour { start: Some(hang), ..Behaviour::default() }, timings).await;
     let error = bench.open(FIRST).await.unwrap_err();
     assert!(matches!(error, EngineError::Timeout { stage: Stage::Start }));

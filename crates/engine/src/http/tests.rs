@@ -22,7 +22,13 @@ fn client(server: &Scripted) -> Client {
 }
 
 fn client_within(server: &Scripted, time: Duration) -> Client {
-    let timings = Timings { start: time, query: time, stop: time, resolve: time, ..Timings::default() };
+    let timings = Timings {
+        start: crate::Limit::new(time),
+        query: time,
+        stop: time,
+        resolve: time,
+        ..Timings::default()
+    };
     Client::new(server.endpoint.clone(), timings)
 }
 

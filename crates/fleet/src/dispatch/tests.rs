@@ -12,8 +12,8 @@ fn options(slots: usize) -> DispatchOptions {
     DispatchOptions {
         slots,
         misses_allowed: 3,
-        selection: Duration::from_secs(5),
-        startup: Duration::from_secs(25),
+        selection: Limit::new(Duration::from_secs(5)),
+        startup: Limit::new(Duration::from_secs(25)),
         timings: Timings::default(),
         journal: None,
     }

@@ -40,6 +40,10 @@ impl Reconciler {
                 let _answered = answer.send(self.adopt_recipe(*recipe, now));
             }
             Command::Policy(policy, answer) => {
+                if policy.min != self.options.policy.min {
+                    // The newest word counts, and that is no longer the one of POST /scale.
+                    self.history.floor = None;
+                }
                 let recipe = std::mem::take(&mut self.options.policy.recipe);
                 self.options.policy = Policy { recipe, ..*policy };
                 let _answered = answer.send(());

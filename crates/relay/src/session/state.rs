@@ -21,7 +21,7 @@ use super::opening::Opening;
 use crate::origin::{OpenError, SourceId, Standing};
 
 /// The deadlines of a session.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timings {
     /// Longest wait for the first decodable data, all attempts together (`EMPTY_STREAM_TIMEOUT`).
     pub start_budget: Duration,
@@ -191,6 +191,16 @@ impl Machine {
     /// With pauses that are so many times the usual ones, within [`super::gap::SPREAD`].
     pub fn spread_by(self, spread: f64) -> Self {
         Self { spread, ..self }
+    }
+
+    /// Other deadlines from now on. What already runs out is measured anew by them, but for a gap, which has its end.
+    pub fn follow(&mut self, timings: Timings, now: Instant) {
+        if let State::Lingering { until } = &mut self.state {
+            // Since when nobody watches is known by when it was to end.
+            let since = until.checked_sub(self.timings.idle).unwrap_or(now);
+            *until = since + timings.idle;
+        }
+        self.timings = timings;
     }
 
     /// Where it is.

@@ -31,7 +31,7 @@ use super::{Command, EndReason, Phase, Shared};
 use crate::budget::Lease;
 use crate::event::{Event, Healed};
 use crate::origin::{Stage, Standing, Tenant};
-use crate::relay::Inner;
+use crate::relay::{Inner, RelayConfig};
 use crate::ring::Producer;
 use crate::standstill::stood_still;
 
@@ -66,6 +66,8 @@ pub(crate) struct Task {
     told: Option<String>,
     /// Held for its drop: the ring's place in the memory budget.
     _lease: Lease,
+    /// Deadlines may be changed while the stream plays.
+    changes: watch::Receiver<RelayConfig>,
 }
 
 /// Which attempt.
@@ -81,6 +83,8 @@ enum Happening {
     Stopped,
     Told(Command),
     Viewers,
+    /// Other deadlines count.
+    Changed,
     Attempt(Side, Happened),
     /// The source in use has nothing more at the moment.
     RanDry,
@@ -96,7 +100,9 @@ impl Task {
         lease: Lease,
     ) -> Self {
         let now = Instant::now();
-        let config = &relay.config;
+        // Before it is read: no change may fall in between.
+        let changes = relay.config_changes();
+        let config = relay.config();
         Self {
             machine: Machine::new(config.timings, shared.opened, now).spread_by(rand::random_range(SPREAD)),
             ingest: Ingest::new(config.chunk_bytes, config.join_burst, config.ring_media, now),
@@ -119,6 +125,7 @@ impl Task {
             shared,
             commands,
             _lease: lease,
+            changes,
         }
     }
 
@@ -187,6 +194,7 @@ impl Task {
             () = self.stop.cancelled() => Happening::Stopped,
             Some(command) = self.commands.recv() => Happening::Told(command),
             Ok(()) = self.viewers.changed() => Happening::Viewers,
+            Ok(()) = self.changes.changed() => Happening::Changed,
             happening = poll_fn(|context| match poll(current, challengers, read, context) {
                 Poll::Pending if is_taking => Poll::Ready(Happening::RanDry),
                 polled => polled.map(|(side, happened)| Happening::Attempt(side, happened)),
@@ -200,6 +208,11 @@ impl Task {
             Happening::Stopped => self.apply(Step::Shutdown),
             Happening::Told(command) => self.told(command),
             Happening::Viewers => self.viewers_changed(),
+            Happening::Changed => {
+                let RelayConfig { timings, .. } = *self.changes.borrow_and_update();
+                self.machine.follow(timings, Instant::now());
+                Order::Wait
+            }
             Happening::Attempt(side, Happened::Opened(result)) => self.opened(side, result),
             Happening::Attempt(Side::Current, Happened::Media(media)) => self.media(media),
             Happening::Attempt(Side::Challenger(at), Happened::Media(media)) => {

@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::format::Secrecy;
-use super::mask::masked;
-use super::raw::{Entry, Origin, Written};
+use super::listing::value_of;
+use super::raw::Written;
 use super::setting::{Applies, Item};
 use super::settings::ignored::{self, IGNORED, Ignored};
 use super::settings::service::API_KEY;
@@ -39,23 +38,12 @@ pub fn show_json(written: &Written) -> String {
 }
 
 fn rows(written: &Written) -> impl Iterator<Item = Row> {
-    let config = super::resolve::resolve(written).ok();
+    let config = super::resolve::meaning(written);
     all().map(move |item| {
         let default = item.default();
-        let meant = || item.about().meant.zip(config.as_ref()).and_then(|(meant, config)| meant(config));
-        let (value, origin) = match written.entry(item) {
-            Some(entry) => (Some(shown(item, entry)), &entry.origin),
-            None => (meant().or_else(|| default.clone()), &Origin::Default),
-        };
+        let (value, origin) = value_of(item, written, &config);
         Row { name: item.name(), value, origin: origin.to_string(), default }
     })
-}
-
-fn shown(item: &dyn Item, entry: &Entry) -> String {
-    match item.kind().secrecy() {
-        Secrecy::Open => masked(&entry.value),
-        Secrecy::Hidden | Secrecy::HiddenOrInAFile => "***".into(),
-    }
 }
 
 /// The reference page.
@@ -63,11 +51,14 @@ pub fn settings_page() -> String {
     let mut page = String::from(
         "# Settings\n\n<!-- Generated from crates/server/src/config/settings/; a test compares it. -->\n\n\
          Each is an environment variable, a line of `.env`, or the same name in lower case in `acemux.toml`. Flags win \
-         over the environment, the environment over `.env`, `.env` over `acemux.toml`; an empty value is as good as \
-         none. Durations: `30`, `30s`, `5m`; \
+         over the environment, the environment over `.env`, `.env` over what is changed through pages, and that over \
+         `acemux.toml`; an empty value is as good as none. Durations: `30`, `30s`, `5m`; \
          sizes: `65536`, `64 KiB`; numbers of all kinds may be products: `8 * 1024 * 1024`; ranges: `19000-19999`. What follows ` #` is a comment, except in \
          texts and keys outside of `.env`. `acemux config check` finds every mistake at once, \
-         `acemux config show` prints every value and where it comes from.\n",
+         `acemux config show` prints every value and where it comes from.\n\n\
+         `GET /api/v1/settings` lists them while the service runs, `PATCH` changes them ([operation](operation.md#settings)): \
+         at once where that is said here, after a restart where nothing is said. What the environment, `.env` or a flag \
+         sets is fixed, and so are secrets and what is said to be set only where the service is started.\n",
     );
     let heading = |page: &mut String, title: &str| {
         line(page, format_args!("\n## {title}\n\n| name | default | meaning |\n|---|---|---|"));
@@ -78,7 +69,7 @@ pub fn settings_page() -> String {
             let default = item.default().map(|default| format!("`{default}`")).unwrap_or_default();
             line(
                 &mut page,
-                format_args!("| `{}` | {default} | {}{} |", item.name(), meaning(*item), at_once(*item)),
+                format_args!("| `{}` | {default} | {}{} |", item.name(), meaning(*item), when(*item)),
             );
         }
     }
@@ -89,9 +80,12 @@ pub fn settings_page() -> String {
     page
 }
 
-fn at_once(item: &dyn Item) -> &'static str {
+fn when(item: &dyn Item) -> &'static str {
     match item.about().applies {
-        Applies::AtOnce => " Can be changed while the service runs.",
+        _ if item.about().alias_of.is_none() && item.about().outside.is_some() => {
+            " Only where the service is started."
+        }
+        Applies::AtOnce => " A change applies at once.",
         Applies::FromTheNextStart => "",
     }
 }
@@ -112,7 +106,7 @@ pub fn env_example() -> String {
     );
     for group in GROUPS {
         line(&mut page, format_args!("\n# --- {} ---", group.title));
-        for item in group.items.iter().filter(|item| !item.about().is_alias) {
+        for item in group.items.iter().filter(|item| item.about().alias_of.is_none()) {
             example(&mut page, *item);
         }
     }

@@ -1,4 +1,4 @@
-//! What was written, and where: flags, environment, `.env`, `acemux.toml`. Nothing is interpreted here.
+//! What was written, and where: flags, environment, `.env`, changes through pages, `acemux.toml`. Nothing is interpreted here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -12,6 +12,7 @@ use strsim::levenshtein;
 
 use super::Problem;
 use super::format::Secrecy;
+use super::overrides::Overrides;
 use super::setting::{Item, Key};
 use super::settings::ignored::{IGNORED, Ignored};
 use super::settings::service::OPERATOR_WITHOUT_KEY;
@@ -34,6 +35,8 @@ pub enum Origin {
     Default,
     /// In `acemux.toml`.
     File(PathBuf),
+    /// Through a page, while the service ran.
+    Override,
     /// In `.env`, on this line.
     DotEnv(usize),
     /// In the environment.
@@ -47,6 +50,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::File(path) => write!(f, "{}", path.display()),
+            Self::Override => f.write_str("override"),
             Self::DotEnv(line) => write!(f, ".env line {line}"),
             Self::Environment => f.write_str("environment"),
             Self::Flag => f.write_str("command line"),
@@ -71,7 +75,7 @@ pub(super) struct Entry {
 }
 
 /// Everything that was written.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Written {
     /// By the settings' names.
     entries: BTreeMap<&'static str, Entry>,
@@ -82,6 +86,13 @@ pub struct Written {
     pub(super) problems: Vec<Problem>,
     /// What deserves a warning.
     pub(super) notices: Vec<String>,
+}
+
+/// Names alone: values may be secrets.
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.entries.keys()).finish_non_exhaustive()
+    }
 }
 
 impl Written {
@@ -116,6 +127,24 @@ impl Written {
         let mut written = Self::default();
         written.add_dot_env(text);
         written
+    }
+
+    /// With what was changed through pages, wherever nothing that counts more is written.
+    pub fn with(&self, overrides: &Overrides) -> Self {
+        let mut written = self.clone();
+        for (item, value) in overrides.iter().filter(|(item, _)| self.fixed(*item).is_none()) {
+            let entry = Entry { value: value.to_owned(), origin: Origin::Override };
+            written.entries.insert(item.name(), entry);
+        }
+        written
+    }
+
+    /// What counts more than a change through a page: by which name it is written, and where.
+    pub(super) fn fixed(&self, item: &dyn Item) -> Option<(&'static str, &Origin)> {
+        let is_name = |other: &&dyn Item| other.about().alias_of == Some(item.name());
+        let names = std::iter::once(item.name()).chain(all().filter(is_name).map(Item::name));
+        let written = names.filter_map(|name| Some((name, &self.entries.get(name)?.origin)));
+        written.into_iter().find(|(_, origin)| **origin > Origin::Override)
     }
 
     /// What was written for this setting.
@@ -158,8 +187,7 @@ impl Written {
             }
         };
         match named(name) {
-            Some(Named::Setting(item)) if item.kind().is_free() => add(&mut self.entries, item, value),
-            Some(Named::Setting(item)) => add(&mut self.entries, item, without_comment(value)),
+            Some(Named::Setting(item)) => add(&mut self.entries, item, cleaned(item, value)),
             Some(Named::SecretFile(item)) => add(&mut self.secret_files, item, value),
             Some(Named::Ignored(ignored)) if !value.is_empty() => {
                 self.ignored.insert(ignored.name);
@@ -279,8 +307,13 @@ impl Written {
     }
 }
 
+/// The value itself, without blanks around it and a comment after it.
+pub(super) fn cleaned<'a>(item: &dyn Item, text: &'a str) -> &'a str {
+    if item.kind().is_free() { text.trim() } else { without_comment(text.trim()) }
+}
+
 /// What a name stands for.
-enum Named {
+pub(super) enum Named {
     /// A setting.
     Setting(&'static dyn Item),
     /// The file that a secret stands in.
@@ -289,7 +322,7 @@ enum Named {
     Ignored(&'static Ignored),
 }
 
-fn named(name: &str) -> Option<Named> {
+pub(super) fn named(name: &str) -> Option<Named> {
     let setting = settings::find(name).map(Named::Setting);
     let ignored = || IGNORED.iter().find(|ignored| ignored.name == name).map(Named::Ignored);
     let secret = || {
@@ -300,7 +333,7 @@ fn named(name: &str) -> Option<Named> {
 }
 
 /// The known name that needs the fewest changes to become `word`.
-fn nearest(word: &str) -> &'static str {
+pub(super) fn nearest(word: &str) -> &'static str {
     let word = word.to_ascii_uppercase();
     let known = all().map(Item::name).chain(IGNORED.iter().map(|ignored| ignored.name));
     known.min_by_key(|name| levenshtein(&word, name)).unwrap_or_default()

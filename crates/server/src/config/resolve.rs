@@ -2,6 +2,7 @@
 
 pub(super) mod vpn;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use acemux_engine::Endpoint;
@@ -44,6 +45,11 @@ pub(super) fn resolve(written: &Written) -> Result<Config, Problems> {
     if resolver.problems.is_empty() { Ok(config) } else { Err(Problems(resolver.problems)) }
 }
 
+/// What it means, whether or not all of it suits the rest: for what was checked before, in another order.
+pub(super) fn meaning(written: &Written) -> Config {
+    Resolver { written, problems: Vec::new() }.config()
+}
+
 struct Resolver<'a> {
     written: &'a Written,
     problems: Vec<Problem>,
@@ -72,6 +78,7 @@ impl Resolver<'_> {
             without_key: self.get(&OPERATOR_WITHOUT_KEY),
             allowed_hosts: self.get(&ALLOWED_HOSTS).unwrap_or_default(),
             log: Log { level: self.get(&LOG_LEVEL), format: self.get(&LOG_FORMAT) },
+            written: Arc::new(self.written.clone()),
         }
     }
 
@@ -91,6 +98,7 @@ impl Resolver<'_> {
                 .unwrap_or_else(|| self.get(&MAX_VIEWERS).saturating_add(PAGES)),
             loopback_places: LOOPBACK_PLACES,
             doorway: DOORWAY,
+            descriptors: None,
         }
     }
 

@@ -4,8 +4,11 @@
 
 use std::fmt;
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 use super::Config;
-use super::format::{Format, Kind, Shown};
+use super::format::{Format, Kind, Secrecy, Shown};
 
 /// A setting that always has a value.
 pub(super) struct Setting<T: 'static> {
@@ -27,8 +30,10 @@ pub(super) struct About {
     pub(super) name: &'static str,
     /// One sentence or a few.
     pub(super) words: &'static str,
-    /// Whether it is only another system's name of a setting that is listed itself.
-    pub(super) is_alias: bool,
+    /// The setting that it is only another system's name of.
+    pub(super) alias_of: Option<&'static str>,
+    /// Why it can only be changed where the service is started, if it can.
+    pub(super) outside: Option<&'static str>,
     /// When a change of it applies.
     pub(super) applies: Applies,
     /// What it means when nothing is written and that depends on other settings or on the machine.
@@ -36,9 +41,12 @@ pub(super) struct About {
 }
 
 /// When a change of a setting applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Applies {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SettingApplies)]
+#[serde(rename_all = "snake_case")]
+pub enum Applies {
     /// When the service starts again.
+    #[serde(rename = "after_restart")]
     FromTheNextStart,
     /// At once.
     AtOnce,
@@ -58,6 +66,15 @@ pub(super) trait Item: Sync {
     /// Its name in the environment.
     fn name(&self) -> &'static str {
         self.about().name
+    }
+
+    /// Why it can only be changed where the service is started, if it can.
+    fn why_outside(&self) -> Option<String> {
+        if self.kind().secrecy() != Secrecy::Open {
+            return Some("a secret is set where the service is started: no page shows it or keeps it".into());
+        }
+        let alias = self.about().alias_of.map(|of| format!("it is another system's name of {of}"));
+        alias.or_else(|| self.about().outside.map(str::to_owned))
     }
 }
 
@@ -83,7 +100,7 @@ impl About {
     /// `words` as doc comments have them: with a blank first.
     pub(super) const fn of(name: &'static str, words: &'static str) -> Self {
         let words = words.trim_ascii();
-        Self { name, words, is_alias: false, applies: Applies::FromTheNextStart, meant: None }
+        Self { name, words, alias_of: None, outside: None, applies: Applies::FromTheNextStart, meant: None }
     }
 }
 
@@ -95,6 +112,12 @@ impl<T> Setting<T> {
     /// A change of it applies at once.
     pub(super) const fn at_once(mut self) -> Self {
         self.about.applies = Applies::AtOnce;
+        self
+    }
+
+    /// It can only be changed where the service is started, because of this.
+    pub(super) const fn outside(mut self, why: &'static str) -> Self {
+        self.about.outside = Some(why);
         self
     }
 
@@ -110,9 +133,21 @@ impl<T> Optional<T> {
         Self { about, format }
     }
 
-    /// It is another system's name of something else.
-    pub(super) const fn alias(mut self) -> Self {
-        self.about.is_alias = true;
+    /// It is another system's name of that setting.
+    pub(super) const fn alias(mut self, of: &'static str) -> Self {
+        self.about.alias_of = Some(of);
+        self
+    }
+
+    /// A change of it applies at once.
+    pub(super) const fn at_once(mut self) -> Self {
+        self.about.applies = Applies::AtOnce;
+        self
+    }
+
+    /// It can only be changed where the service is started, because of this.
+    pub(super) const fn outside(mut self, why: &'static str) -> Self {
+        self.about.outside = Some(why);
         self
     }
 

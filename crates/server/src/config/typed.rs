@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use acemux_engine::Endpoint;
@@ -13,6 +14,7 @@ use acemux_fleet::profile::{ArmTags, Variant};
 use acemux_fleet::proxy::Proxy;
 use acemux_fleet::tunnel::gluetun::Credentials;
 
+use super::raw::Written;
 use super::secret::Secret;
 use super::value::{ListenHost, PortRange};
 use crate::http::client::TrustedProxies;
@@ -45,6 +47,8 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// What is logged.
     pub log: Log,
+    /// What it was read from. Settings that are changed while the service runs are read from it anew.
+    pub written: Arc<Written>,
 }
 
 /// Who needs no key while none is set.
@@ -73,6 +77,8 @@ pub struct Listen {
     pub loopback_places: usize,
     /// Sockets of strangers without a place. No setting: as many as descriptors are enough for.
     pub doorway: usize,
+    /// Files that may be open, if that was asked for: limits are kept within it ([`crate::http::limits::fitted`]).
+    pub descriptors: Option<u64>,
 }
 
 /// How streams are kept.

@@ -156,7 +156,7 @@ fn says_https(headers: &HeaderMap) -> bool {
 }
 
 /// An address, or a network; of a mapped one the IPv4 network that it maps.
-fn parse_network(text: &str) -> Option<IpNet> {
+pub(crate) fn parse_network(text: &str) -> Option<IpNet> {
     let network: IpNet = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
     let IpAddr::V4(base) = network.addr().to_canonical() else { return Some(network) };
     // ::ffff:10.0.0.0/104 is 10.0.0.0/8 written for an IPv6 socket.

@@ -5,6 +5,7 @@
 
 use rlimit::Resource;
 
+use crate::config::Config;
 use crate::http::serve::{DOORWAY, LOOPBACK_PLACES};
 
 /// Descriptors kept for the control plane: pages, logs, probes, the database, whatever an operator opens to look.
@@ -37,6 +38,18 @@ pub fn raise_descriptors() -> u64 {
         .or_else(|_| Resource::NOFILE.get_soft())
         // A system without this limit has no limit.
         .unwrap_or(u64::MAX)
+}
+
+/// The settings within what the system gives, if it is known how much that is.
+pub fn fitted(mut config: Config) -> Config {
+    let Some(descriptors) = config.listen.descriptors else { return config };
+    let Shares { viewers, connections, loopback, doorway } =
+        Shares::of(descriptors, config.viewers.max, config.listen.max_connections);
+    config.viewers.max = config.viewers.max.min(viewers);
+    config.listen.max_connections = connections;
+    config.listen.loopback_places = loopback;
+    config.listen.doorway = doorway;
+    config
 }
 
 impl Shares {

@@ -2,7 +2,7 @@
 //! "request_id": "…"}`.
 //!
 //! Owns the table of codes, the status each one answers and the headers that go with it. Refuses to carry a
-//! client's input: what a request contained never comes back in a reply. Words of an engine do (they are the
+//! client's input: what a request contained never comes back in a reply, but for names of settings that are plain words. Words of an engine do (they are the
 //! reason a user looks for), but only as one cleaned, short line.
 //!
 //! A [`Problem`] becomes a complete response by itself. The edge ([`crate::http::edge`]) then adds what only it
@@ -23,6 +23,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
+
+use crate::config::Fault;
 
 /// The media type of every error body (RFC 9457).
 pub const CONTENT_TYPE_PROBLEM: &str = "application/problem+json";
@@ -103,6 +105,8 @@ codes! {
         "The request body must be framed in one way: by its length, or as chunked."
     InvalidBody          "invalid_body"           BAD_REQUEST
         "The request body is not what this page accepts."
+    InvalidSetting       "invalid_setting"        BAD_REQUEST
+        "A setting cannot be what is asked for; nothing was changed."
     MissingKey           "missing_key"            UNAUTHORIZED
         "This needs the API key, as X-API-KEY or as Authorization: Bearer."
     WrongKey             "wrong_key"              UNAUTHORIZED
@@ -127,6 +131,8 @@ codes! {
         "The segment does not exist, or no longer."
     MethodNotAllowed     "method_not_allowed"     METHOD_NOT_ALLOWED
         "This page does not answer this method; Allow lists those it does."
+    SettingFixed         "setting_fixed"          CONFLICT
+        "A setting cannot be changed here; nothing was changed."
     RequestTimeout       "request_timeout"        REQUEST_TIMEOUT
         "The request did not arrive in time."
     BodyTooLarge         "body_too_large"         PAYLOAD_TOO_LARGE
@@ -215,6 +221,8 @@ impl fmt::Display for RequestId {
 pub struct Problem {
     code: Code,
     detail: String,
+    /// Each by itself, where several settings are wrong.
+    faults: Vec<Fault>,
     retry_after: Option<Duration>,
 }
 
@@ -222,7 +230,7 @@ impl Problem {
     /// A problem with the code's own sentence, and the code's own `Retry-After` of 1–3 s where it has one.
     pub fn new(code: Code) -> Self {
         let retry_after = code.passes_by_itself().then(jittered_retry);
-        Self { code, detail: code.detail().to_owned(), retry_after }
+        Self { code, detail: code.detail().to_owned(), faults: Vec::new(), retry_after }
     }
 
     /// The same problem with a better sentence: ours, or an engine's words. It is made one line without
@@ -233,6 +241,11 @@ impl Problem {
             self.detail = line;
         }
         self
+    }
+
+    /// The same problem, with each setting that is wrong by its name.
+    pub fn with_faults(self, faults: Vec<Fault>) -> Self {
+        Self { faults, ..self }
     }
 
     /// The same problem, to be tried again after `wait`, which is rounded up to whole seconds (at least 1 s).
@@ -258,6 +271,7 @@ impl Problem {
             code: self.code.as_str(),
             status: self.code.status().as_u16(),
             request_id: request_id.map(|id| id.to_string()),
+            problems: &self.faults,
         };
         serde_json::to_vec(&reply).expect("a struct of strings and a number always serialises")
     }
@@ -323,6 +337,10 @@ pub(crate) struct ProblemBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     request_id: Option<String>,
+    /// Each setting that is wrong, where several can be.
+    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    #[schema(value_type = Vec<Fault>, required = false)]
+    problems: &'a [Fault],
 }
 
 impl PartialSchema for Code {

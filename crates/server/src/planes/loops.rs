@@ -13,6 +13,7 @@ use acemux_relay::{Relay, StreamKey};
 use acemux_store::{Store, StoreError};
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +41,7 @@ pub struct Rules {
 
 /// The rules in force and the channels that are blocked.
 pub struct Loops {
-    rules: Mutex<Rules>,
+    rules: watch::Sender<Rules>,
     blocked: Mutex<BTreeMap<String, Timestamp>>,
     store: Store,
     /// One writes at a time, so that what is written last is what is blocked now.
@@ -51,18 +52,22 @@ impl Loops {
     /// With what was blocked when the service last ran: "until it is cleared" is longer than a run.
     pub async fn load(rules: Rules, store: Store) -> Result<Self, StoreError> {
         let blocked = saved::read(&store, BLOCKED).await?.unwrap_or_default();
-        let (rules, blocked) = (Mutex::new(rules), Mutex::new(blocked));
+        let (rules, blocked) = (watch::Sender::new(rules), Mutex::new(blocked));
         Ok(Self { rules, blocked, store, saving: tokio::sync::Mutex::default() })
     }
 
     /// The rules in force.
     pub fn rules(&self) -> Rules {
-        *self.rules.lock()
+        *self.rules.borrow()
     }
 
-    /// Other rules from now on, until the service stops.
+    /// Other rules from now on.
     pub fn set_rules(&self, rules: Rules) {
-        *self.rules.lock() = rules;
+        self.rules.send_if_modified(|current| {
+            let is_news = *current != rules;
+            *current = rules;
+            is_news
+        });
     }
 
     /// Whether the channel is blocked.
@@ -119,7 +124,16 @@ impl Loops {
 
 /// Looks at what plays until it is told to stop.
 pub async fn run(relay: Relay, loops: Arc<Loops>, stop: CancellationToken) {
-    while stop.run_until_cancelled(sleep(loops.rules().every)).await.is_some() {
+    let mut changes = loops.rules.subscribe();
+    loop {
+        let rules = *changes.borrow_and_update();
+        let due = async {
+            // Rules that change are followed at once, however long the old ones would have had it wait.
+            tokio::select! { () = sleep(rules.every) => {} Ok(()) = changes.changed() => {} }
+        };
+        if stop.run_until_cancelled(due).await.is_none() {
+            return;
+        }
         let rules = loops.rules();
         if rules.is_enabled
             && look(&relay, &loops, rules, Timestamp::now())

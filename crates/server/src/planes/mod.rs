@@ -8,12 +8,16 @@
 pub mod claim;
 pub mod custom;
 pub mod evacuation;
+pub(crate) mod follow;
 pub mod live;
 pub mod loops;
+pub mod names;
 pub mod origins;
+pub mod players;
 mod recent_refusals;
 pub mod reported;
 pub(crate) mod scaling;
+pub mod settings;
 pub mod setup;
 mod supersessions;
 pub mod vpn;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use acemux_engine::Limit;
 use acemux_fleet::allowed::HostPorts;
 use acemux_fleet::dispatch::{DispatchOptions, Engines, Outlook};
 use acemux_fleet::docker::{Docker, DockerOptions};
@@ -19,8 +20,12 @@ use acemux_fleet::spec::{Limits, Network};
 use acemux_fleet::tunnel::Tunnel;
 use acemux_fleet::tunnel::gluetun::{Gluetun, Settings};
 use acemux_fleet::tunnel::proxied::Proxied;
+use acemux_relay::RelayConfig;
+use acemux_relay::output::hls::HlsOptions;
+use acemux_relay::session::state::Timings;
 
 use crate::config::{Config, TunnelSettings};
+use crate::http::serve::ServeOptions;
 
 /// The network that is created when none is named.
 const OWN_NETWORK: &str = "acemux";
@@ -31,16 +36,29 @@ const GRACE: Duration = Duration::from_secs(4);
 
 /// The engines that streams may use, those of `ENGINES` first. Must be called in the runtime.
 pub fn engines(config: &Config, journal: Option<Arc<dyn acemux_engine::Journal>>) -> Arc<Engines> {
-    let start = config.streams.empty_stream_timeout + GRACE;
+    let start = start_limit(config);
     let options = DispatchOptions {
         slots: config.engines.max_streams_per_engine,
         misses_allowed: u32::try_from(config.fleet.failure_threshold).unwrap_or(u32::MAX),
-        selection: config.engines.selection_timeout,
-        startup: config.engines.startup_timeout,
-        timings: acemux_engine::Timings { start, ..acemux_engine::Timings::default() },
+        selection: Limit::new(config.engines.selection_timeout),
+        startup: Limit::new(config.engines.startup_timeout),
+        timings: acemux_engine::Timings { start: Limit::new(start), ..acemux_engine::Timings::default() },
         journal,
     };
     Engines::new(&config.engines.external, options, Outlook::Static)
+}
+
+/// How long a start call may take.
+fn start_limit(config: &Config) -> Duration {
+    config.streams.empty_stream_timeout + GRACE
+}
+
+/// Has engines wait as long as the settings say now.
+pub(crate) fn retime(engines: &Engines, config: &Config) {
+    let DispatchOptions { selection, startup, timings, .. } = engines.options();
+    selection.set(config.engines.selection_timeout);
+    startup.set(config.engines.startup_timeout);
+    timings.start.set(start_limit(config));
 }
 
 /// This machine's Docker.
@@ -96,7 +114,7 @@ pub fn fleet(
 ) -> (Fleet, FleetTask) {
     let settings = &config.fleet;
     let options = FleetOptions {
-        policy: policy(config, &recipe),
+        policy: policy(config, recipe.fingerprint()),
         recipe,
         ports: HostPorts::new(settings.ports.range()),
         vpns,
@@ -112,9 +130,10 @@ pub fn fleet(
     Fleet::new(options, engines, provisioner, observer)
 }
 
-fn policy(config: &Config, recipe: &Recipe) -> Policy {
+/// How many engines there are to be, and when one is given up.
+pub(crate) fn policy(config: &Config, recipe: String) -> Policy {
     let settings = &config.fleet;
-    let most = if recipe.behind_vpn { config.vpn.most } else { usize::MAX };
+    let most = if is_behind_vpn(config) { config.vpn.most } else { usize::MAX };
     let max = settings.max_replicas.min(most);
     Policy {
         min: settings.min_replicas.min(max),
@@ -129,10 +148,58 @@ fn policy(config: &Config, recipe: &Recipe) -> Policy {
         interval: settings.interval,
         max_age: settings.engine.max_age,
         max_memory: settings.engine.max_memory.map(|bytes| bytes as u64),
-        recipe: recipe.fingerprint(),
+        recipe,
         restart_vpn_after: config.vpn.restart_after,
     }
 }
+
+fn is_behind_vpn(config: &Config) -> bool {
+    !config.vpn.tunnels.is_empty()
+}
+
+/// How streams are kept.
+pub(crate) fn relay(config: &Config) -> RelayConfig {
+    let streams = &config.streams;
+    RelayConfig {
+        timings: Timings {
+            start_budget: streams.empty_stream_timeout,
+            hedge: streams.hedge_after,
+            stall: streams.stall_timeout,
+            idle: streams.idle_timeout,
+            hold: streams.hold_timeout,
+            abandon: Duration::from_secs(1),
+        },
+        hls: HlsOptions { idle: config.viewers.hls_timeout },
+        chunk_bytes: streams.chunk_bytes,
+        join_burst: streams.join_burst,
+        ring_media: streams.buffer_seconds,
+        ring_bytes: streams.buffer_bytes,
+        memory: streams.memory,
+        most_viewers: config.viewers.max,
+        most_viewers_per_address: config.viewers.per_ip,
+    }
+}
+
+/// How connections are served.
+pub(crate) fn serving(config: &Config) -> ServeOptions {
+    let viewers = &config.viewers;
+    ServeOptions {
+        header_timeout: config.listen.header_timeout,
+        stall_timeout: viewers.stall_timeout,
+        send_buffer: viewers.sndbuf,
+        max_connections: config.listen.max_connections,
+        loopback_places: config.listen.loopback_places,
+        leaving: config.listen.doorway.div_ceil(2),
+        draining: config.listen.doorway / 2,
+        max_connections_per_ip: viewers.per_ip + PAGES_PER_ADDRESS,
+        trusted_proxies: viewers.trusted_proxies.clone(),
+        drain_timeout: config.listen.drain_timeout,
+        ..ServeOptions::default()
+    }
+}
+
+/// Connections for pages that one address may have beside its viewers.
+const PAGES_PER_ADDRESS: usize = 64;
 
 /// What engines are made from. When we run in a container ourselves (`own_networks` are its networks), engines are
 /// reached by name over a network that we share; otherwise their ports are published on this host.
@@ -174,7 +241,7 @@ pub fn recipe(config: &Config, instance: InstanceId, own_networks: Option<&[Dock
         },
         read_only: !engine.writable_root,
         network,
-        behind_vpn: !config.vpn.tunnels.is_empty(),
+        behind_vpn: is_behind_vpn(config),
         reach,
         map_https: settings.map_https,
         label: settings.label.clone(),

@@ -7,9 +7,9 @@
 mod throttle;
 
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use acemux_engine::text;
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
-use tracing_subscriber::{Registry, filter, fmt};
+use tracing_subscriber::{Registry, filter, fmt, reload};
 
 use self::throttle::{Throttle, ThrottleLayer};
 use crate::config::{Log, LogFormat};
@@ -35,6 +35,9 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// Lines dropped since the process began.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
+/// What is let through, once there is a log.
+static FILTER: OnceLock<reload::Handle<filter::Targets, Registry>> = OnceLock::new();
+
 /// How many lines did not fit into the queue.
 pub fn dropped_lines() -> u64 {
     DROPPED.load(Ordering::Relaxed)
@@ -44,12 +47,7 @@ pub fn dropped_lines() -> u64 {
 ///
 /// Keep what it returns to the end of the process, or the last lines may be lost.
 pub fn init(log: Log) -> Flush {
-    // The audit and the line about lines that were left out are there whatever else is.
-    let levels = filter::Targets::new()
-        .with_default(Level::WARN)
-        .with_target("acemux", log.level)
-        .with_target(audit::TARGET, Level::INFO)
-        .with_target(throttle::TARGET, Level::WARN);
+    let (levels, handle) = reload::Layer::new(levels(log.level));
     let throttle = Arc::<Throttle>::default();
     let colours = log.format == LogFormat::Text && io::stderr().is_terminal() && !no_color();
     let lines = Lines::spawn(Arc::clone(&throttle), colours);
@@ -65,8 +63,29 @@ pub fn init(log: Log) -> Flush {
     };
     if installed.is_err() {
         tracing::debug!("logging was set up before");
+    } else {
+        // The first one stays: there is one log in a process.
+        let _first = FILTER.set(handle);
     }
     flush
+}
+
+/// Lets lines of this level through from now on. Without a log of ours, as in tests, nothing happens.
+pub fn set_level(level: Level) {
+    if let Some(handle) = FILTER.get()
+        && let Err(error) = handle.reload(levels(level))
+    {
+        tracing::warn!(%error, "LOG_LEVEL cannot be changed");
+    }
+}
+
+/// The audit and the line about lines that were left out are there whatever else is.
+fn levels(level: Level) -> filter::Targets {
+    filter::Targets::new()
+        .with_default(Level::WARN)
+        .with_target("acemux", level)
+        .with_target(audit::TARGET, Level::INFO)
+        .with_target(throttle::TARGET, Level::WARN)
 }
 
 /// <https://no-color.org>: any value but an empty one.

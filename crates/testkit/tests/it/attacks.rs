@@ -78,11 +78,12 @@ impl Scene {
             ("MIN_FREE_REPLICAS", "0"),
             ("MAX_REPLICAS", "4"),
             ("PORT_RANGE_HOST", "24440-24459"),
-            ("STREAM_LOOP_DETECTION_ENABLED", "true"),
-            ("STREAM_LOOP_CHECK_INTERVAL_S", "5"),
         ];
         let setup = settings.into_iter().fold(Setup::new(), |setup, (name, value)| setup.set(name, value));
         let scene = Self { app: setup.start().await, daemon };
+        let looks =
+            "/stream-loop-detection/config?enabled=true&threshold_seconds=3600&check_interval_seconds=5";
+        assert_eq!(ask(scene.app.address(), "POST", looks, "", &Value::Null).await.status, 200);
         scene.block_a_channel().await;
         let config = scene.page("/custom-variant/config").await;
         for (path, body) in [
@@ -160,6 +161,7 @@ impl Scene {
             "/custom-variant/templates",
             "/proxy/sessions",
             "/events",
+            "/api/v1/settings",
             "docker calls",
         ] {
             assert!(differing.iter().any(|place| place.starts_with(part)), "{part}: {differing:#?}");
@@ -182,6 +184,13 @@ impl Scene {
             (_, "/events/stream_started") => ("", report.clone()),
             (_, "/events/stream_ended") => ("", json!({ "stream_id": "evil" })),
             (_, "/stream-loop-detection/config") => ("enabled=true&threshold_seconds=60", json!({})),
+            (_, "/settings") => ("", json!({ "HOLD_TIMEOUT": "31s" })),
+            (_, "/settings/{name}") => ("", json!({ "value": "7s" })),
+            (_, "/settings/import") => ("", json!({ "settings": { "HEDGE_AFTER": "13s" } })),
+            (_, "/settings/engine") => ("", json!({ "auto_delete": false })),
+            (_, "/settings/vpn") => ("", json!({ "port_cache_ttl_s": 61 })),
+            ("PUT", "/names") => ("", json!({ "address": "127.0.0.1", "name": "evil" })),
+            (_, "/names") => ("address=127.0.0.1", json!({})),
             (_, "/custom-variant/config") => ("", config.clone()),
             ("POST", "/custom-variant/templates/{slot}") => ("", json!({ "name": "evil", "config": config })),
             (_, "/custom-variant/templates/{slot}/rename") => ("", json!({ "name": "renamed" })),
@@ -217,7 +226,11 @@ impl Names {
         } else {
             &self.container
         };
-        route.replace("{id}", id).replace("{slot}", "1").replace("{engines}", "2")
+        route
+            .replace("{name}", "STALL_TIMEOUT")
+            .replace("{id}", id)
+            .replace("{slot}", "1")
+            .replace("{engines}", "2")
     }
 }
 

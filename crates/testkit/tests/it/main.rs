@@ -36,6 +36,7 @@ mod proxy;
 mod recordings;
 mod runaways;
 mod schemathesis;
+mod settings;
 mod sharing;
 mod soak;
 mod stagnation;

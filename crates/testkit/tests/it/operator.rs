@@ -93,13 +93,25 @@ async fn what_changes_something_takes_the_key() {
         ("POST", "/custom-variant/templates/1/activate"),
         ("GET", "/custom-variant/templates/1/export"),
         ("POST", "/custom-variant/templates/1/import"),
+        ("GET", "/settings/export"),
+        ("POST", "/settings/import"),
+        ("POST", "/settings/engine"),
+        ("GET", "/settings/vpn"),
+        ("POST", "/settings/vpn"),
     ] {
         for prefix in ["", "/api/v1"] {
             let reply = ask(&app, method, &format!("{prefix}{path}"), &Value::Null).await;
             assert_eq!(reply.status, 401, "{method} {prefix}{path}");
         }
     }
-    for path in ["/orchestrator/status", "/health/status", "/events", "/events/stats", "/engines/stats/all"] {
+    for path in [
+        "/settings/engine",
+        "/orchestrator/status",
+        "/health/status",
+        "/events",
+        "/events/stats",
+        "/engines/stats/all",
+    ] {
         assert_eq!(get(app.address(), path).await.status, 200, "{path} is public, as in the guide");
     }
 }

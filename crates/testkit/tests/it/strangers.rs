@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{ID, stream};
 
 /// What changes something, with what each accepts.
-const CHANGES: [(&str, &str); 18] = [
+const CHANGES: [(&str, &str); 24] = [
     ("POST", "/scale/1"),
     ("POST", "/provision/acestream"),
     ("DELETE", "/containers/0"),
@@ -30,6 +30,12 @@ const CHANGES: [(&str, &str); 18] = [
     ("POST", "/custom-variant/templates/1"),
     ("PATCH", "/custom-variant/templates/1/rename"),
     ("POST", "/custom-variant/templates/1/activate"),
+    ("POST", "/settings/import"),
+    ("PATCH", "/api/v1/settings"),
+    ("PUT", "/api/v1/settings/STALL_TIMEOUT"),
+    ("DELETE", "/api/v1/settings/STALL_TIMEOUT"),
+    ("PUT", "/api/v1/names"),
+    ("DELETE", "/api/v1/names?address=127.0.0.1"),
     ("PUT", "/no/such/page"),
 ];
 

@@ -29,7 +29,7 @@ use crate::session::{EndReason, StartError};
 use crate::viewer::{Viewer, ViewerInfo};
 
 /// How viewers of this kind are treated.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HlsOptions {
     /// How long one stays without asking for anything (`HLS_VIEWER_TIMEOUT`).
     pub idle: Duration,

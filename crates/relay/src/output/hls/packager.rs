@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::{HlsError, Token};
 use crate::budget::Lease;
-use crate::relay::Inner;
+use crate::relay::{Inner, RelayConfig};
 use crate::ring::{Cursor, Read};
 use crate::session::{EndReason, Shared};
 use crate::standstill::stood_still;
@@ -43,7 +43,7 @@ pub(crate) struct Packager {
     /// The end of the stream, and an occasion to look at the playlist again.
     news: watch::Sender<Option<EndReason>>,
     viewers: Mutex<HashMap<Token, Fetcher>>,
-    idle: Duration,
+    config: watch::Receiver<RelayConfig>,
 }
 
 /// One viewer.
@@ -84,7 +84,7 @@ impl Packager {
             playlist: Mutex::new(Playlist::new(PlaylistLimits::default())),
             news: watch::Sender::new(None),
             viewers: Mutex::default(),
-            idle: relay.config.hls.idle,
+            config: relay.config_changes(),
         })
     }
 
@@ -176,7 +176,7 @@ impl Packager {
     /// Runs until nobody has asked for anything for a while. What the ring holds already is cut first.
     pub(crate) async fn run(self: Arc<Self>, lease: Lease) {
         let Some((stop, ring)) =
-            self.relay.upgrade().map(|relay| (relay.stop.clone(), relay.config.ring_media))
+            self.relay.upgrade().map(|relay| (relay.stop.clone(), relay.config().ring_media))
         else {
             return;
         };
@@ -261,8 +261,9 @@ impl Packager {
     fn sweep(self: &Arc<Self>) -> ControlFlow<()> {
         let stopping = self.relay.upgrade().is_none_or(|relay| relay.stop.is_cancelled());
         let gone: Vec<Token> = {
+            let idle = self.config.borrow().hls.idle;
             let viewers = self.viewers.lock();
-            let is_gone = |fetcher: &Fetcher| stopping || fetcher.last_seen.elapsed() >= self.idle;
+            let is_gone = |fetcher: &Fetcher| stopping || fetcher.last_seen.elapsed() >= idle;
             viewers.iter().filter(|(_, fetcher)| is_gone(fetcher)).map(|(token, _)| token.clone()).collect()
         };
         for token in &gone {

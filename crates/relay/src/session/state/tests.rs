@@ -603,3 +603,25 @@ fn nobody_is_held_who_is_not_there_and_a_recording_ends_when_it_is_over() {
     assert!(matches!(bench.step(broken("a")), Order::End { reason: EndReason::UpstreamFailed(_), .. }));
     assert_eq!(Bench::live().step(Step::Finished), ends_with(EndReason::UpstreamEnded));
 }
+
+#[test]
+fn a_stream_that_plays_follows_other_deadlines_at_once() {
+    let mut bench = Bench::live();
+    bench.plays_for(1);
+    let stall = Duration::from_secs(2);
+    bench.machine.follow(Timings { stall, ..TIMINGS }, bench.now);
+    assert_eq!(bench.deadline(), Some(bench.now + stall));
+    assert!(matches!(bench.after(stall), Order::Open { .. }), "another source is tried");
+
+    let mut bench = Bench::live();
+    bench.plays_for(1);
+    bench.takes(Step::Viewers(0));
+    let since = bench.now;
+    bench.plays_for(3);
+    bench.machine.follow(Timings { idle: Duration::from_secs(10), ..TIMINGS }, bench.now);
+    bench.plays_for(6);
+    let over = since + Duration::from_secs(10);
+    assert_eq!(bench.deadline(), Some(over), "counted from when the last viewer left");
+    bench.machine.follow(Timings { idle: Duration::from_secs(1), ..TIMINGS }, bench.now);
+    assert!(matches!(bench.step(Step::Tick), Order::End { .. }), "and over when that has passed");
+}

@@ -68,7 +68,7 @@ impl Task {
 
     /// How a second source of a start, or of a gap's healing, gets into the ring.
     fn joining(&self) -> Joining {
-        let config = &self.relay.config;
+        let config = self.relay.config();
         match self.machine.state() {
             State::Opening(_) => {
                 let now = Instant::now();

@@ -20,6 +20,16 @@ pub(super) trait Kind: Sync {
         None
     }
 
+    /// What a bare number counts.
+    fn unit(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Every value, where there are only a few.
+    fn choices(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
     /// Who may see a value.
     fn secrecy(&self) -> Secrecy {
         Secrecy::Open

@@ -69,6 +69,10 @@ impl Counts {
 }
 
 impl Kind for Durations {
+    fn unit(&self) -> Option<&'static str> {
+        Some("seconds")
+    }
+
     fn accepts(&self) -> String {
         let least = self.least;
         match self.or_never {
@@ -122,6 +126,10 @@ fn in_words(bytes: usize) -> String {
 }
 
 impl Kind for Sizes {
+    fn unit(&self) -> Option<&'static str> {
+        Some("bytes")
+    }
+
     fn accepts(&self) -> String {
         let none = if self.or_none { "0 for none, or " } else { "" };
         format!("{none}{}, written like 65536, 64 KiB, 512m or 8 * 1024 * 1024", self.range())

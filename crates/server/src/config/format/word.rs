@@ -58,6 +58,10 @@ impl<T> Parsed<T> {
 }
 
 impl Kind for Flag {
+    fn choices(&self) -> Vec<&'static str> {
+        vec!["true", "false"]
+    }
+
     fn accepts(&self) -> String {
         "true or false".into()
     }
@@ -76,9 +80,12 @@ impl Shown<bool> for Flag {
 }
 
 impl<T: Sync> Kind for Choice<T> {
+    fn choices(&self) -> Vec<&'static str> {
+        self.0.iter().map(|(word, _)| *word).collect()
+    }
+
     fn accepts(&self) -> String {
-        let words: Vec<&str> = self.0.iter().map(|(word, _)| *word).collect();
-        format!("one of {}", words.join(", "))
+        format!("one of {}", self.choices().join(", "))
     }
 }
 

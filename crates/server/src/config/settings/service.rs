@@ -22,12 +22,17 @@ const LEVELS: Choice<Level> = Choice(&[
 
 const FORMATS: Choice<LogFormat> = Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
 
+/// Why the service's own address is none of its pages' business.
+const REACHED: &str = "health checks, proxies and players find the service there";
+
 settings! { "Service":
     /// Address to listen on; all means IPv6 and IPv4.
-    APP_HOST: Setting<ListenHost> = new(&Host, || ListenHost::All);
+    APP_HOST: Setting<ListenHost> = new(&Host, || ListenHost::All)
+        .outside(REACHED);
 
     /// Port to listen on; 0 picks a free one.
-    APP_PORT: Setting<u16> = new(&Port, || 8000);
+    APP_PORT: Setting<u16> = new(&Port, || 8000)
+        .outside(REACHED);
 
     /// Key for pages that change something, at least 16 characters; when not set, one is made beside the database
     /// (acemux key prints it). API_KEY_FILE names a file to read it from.
@@ -35,29 +40,32 @@ settings! { "Service":
 
     /// Whether, while API_KEY is not set, requests from this machine that came through no proxy need no key: off or
     /// loopback. Never loopback behind a reverse proxy or tunnel on this machine.
-    OPERATOR_WITHOUT_KEY: Setting<WithoutKey> = new(&WITHOUT_KEY, || WithoutKey::Nobody);
+    OPERATOR_WITHOUT_KEY: Setting<WithoutKey> = new(&WITHOUT_KEY, || WithoutKey::Nobody)
+        .outside("who needs no key is not decided by who has got one");
 
     /// Names by which our pages may be asked for, beside addresses, names without a dot or that nobody can own (.local,
     /// .lan, .home, .internal, .localdomain, .home.arpa) and the machine's own. Media is answered under every name.
     ALLOWED_HOSTS: Optional<Vec<String>> = new(&HostNames);
 
     /// How much is logged, to standard error.
-    LOG_LEVEL: Setting<Level> = new(&LEVELS, || Level::INFO);
+    LOG_LEVEL: Setting<Level> = new(&LEVELS, || Level::INFO).at_once();
 
     /// How log lines look.
-    LOG_FORMAT: Setting<LogFormat> = new(&FORMATS, || LogFormat::Text);
+    LOG_FORMAT: Setting<LogFormat> = new(&FORMATS, || LogFormat::Text)
+        .outside("lines are written before the saved settings are read");
 
     /// Longest wait for a request's head, also on an idle connection.
-    HEADER_TIMEOUT: Setting<Duration> = new(&Durations::from_ms(100), || Duration::from_secs(10));
+    HEADER_TIMEOUT: Setting<Duration> = new(&Durations::from_ms(100), || Duration::from_secs(10)).at_once();
 
     /// How long a stop waits for connections to end.
-    DRAIN_TIMEOUT: Setting<Duration> = new(&Durations::ANY, || Duration::from_secs(10));
+    DRAIN_TIMEOUT: Setting<Duration> = new(&Durations::ANY, || Duration::from_secs(10)).at_once();
 
     /// Most connections at a time, viewers and pages together; MAX_VIEWERS and 256 when not set. Idle ones give way to
     /// new ones, and 64 more are for this machine alone.
     MAX_CONNECTIONS: Optional<usize> = new(&Counts::from(1))
-        .meant(|config| Some(config.listen.max_connections.to_string()));
+        .meant(|config| Some(config.listen.max_connections.to_string())).at_once();
 
     /// Embedded database; its folder is the data directory. :memory: keeps nothing.
-    DB_PATH: Setting<PathBuf> = new(&FilePath, || "./data/acemux.db".into());
+    DB_PATH: Setting<PathBuf> = new(&FilePath, || "./data/acemux.db".into())
+        .outside("it says where changed settings are kept");
 }

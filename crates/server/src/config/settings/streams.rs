@@ -15,10 +15,10 @@ const SMALLEST_CHUNK: usize = 1316;
 
 settings! { "Streams":
     /// Longest wait for the first decodable data of a stream, all attempts together.
-    EMPTY_STREAM_TIMEOUT: Setting<Duration> = new(&Durations::from_ms(500), || Duration::from_secs(30));
+    EMPTY_STREAM_TIMEOUT: Setting<Duration> = new(&Durations::from_ms(500), || Duration::from_secs(30)).at_once();
 
     /// How long a stream stays warm without viewers; it gives its slot up at once when another stream needs it.
-    STREAM_IDLE_TIMEOUT: Setting<Duration> = new(&Durations::ANY, || Duration::from_mins(5));
+    STREAM_IDLE_TIMEOUT: Setting<Duration> = new(&Durations::ANY, || Duration::from_mins(5)).at_once();
 
     /// History per stream in media time; with STREAM_BUFFER_SIZE the smaller one counts.
     STREAM_BUFFER_SECONDS: Setting<Duration> = new(&Durations::from_ms(2_000), || Duration::from_secs(30));
@@ -35,17 +35,17 @@ settings! { "Streams":
     COPY_CHUNK_SIZE: Setting<usize> = new(&Sizes::within(SMALLEST_CHUNK, 1 << 20), || 64 << 10);
 
     /// How far behind live a joining player starts.
-    JOIN_BURST: Setting<Duration> = new(&Durations::ANY, || Duration::from_secs(5));
+    JOIN_BURST: Setting<Duration> = new(&Durations::ANY, || Duration::from_secs(5)).at_once();
 
     /// How long viewers are held while a live stream is silent or its engine is replaced.
-    HOLD_TIMEOUT: Setting<Duration> = new(&Durations::from_ms(1_000), || Duration::from_secs(30));
+    HOLD_TIMEOUT: Setting<Duration> = new(&Durations::from_ms(1_000), || Duration::from_secs(30)).at_once();
 
     /// Silence of a start, or of the attempt to heal a gap, before a second engine with room is tried beside the first;
     /// 6 s at most when the start call itself is not answered.
-    HEDGE_AFTER: Setting<Duration> = new(&Durations::from_ms(1_000), || Duration::from_secs(12));
+    HEDGE_AFTER: Setting<Duration> = new(&Durations::from_ms(1_000), || Duration::from_secs(12)).at_once();
 
     /// Silence of a watched stream before another engine is tried.
-    STALL_TIMEOUT: Setting<Duration> = new(&Durations::from_ms(500), || Duration::from_secs(5));
+    STALL_TIMEOUT: Setting<Duration> = new(&Durations::from_ms(500), || Duration::from_secs(5)).at_once();
 
     /// Whether channels are ended and blocked whose newest piece is older than the threshold: their swarm plays the end
     /// again and again.

@@ -13,20 +13,20 @@ const SEND_BUFFERS: Sizes = Sizes::within(4 << 10, 16 << 20);
 
 settings! { "Viewers":
     /// Most viewers; lowered at start when the descriptor limit is too small.
-    MAX_VIEWERS: Setting<usize> = new(&Counts::from(1), || 5000);
+    MAX_VIEWERS: Setting<usize> = new(&Counts::from(1), || 5000).at_once();
 
     /// Most viewers from one address. All addresses of one IPv6 /64 are one.
-    MAX_VIEWERS_PER_IP: Setting<usize> = new(&Counts::from(1), || 256);
+    MAX_VIEWERS_PER_IP: Setting<usize> = new(&Counts::from(1), || 256).at_once();
 
     /// A viewer whose socket makes no progress for so long is cut; 0 means never.
     VIEWER_STALL_TIMEOUT: Setting<Duration> =
-        new(&Durations::from_ms(500).or_never(), || Duration::from_mins(1));
+        new(&Durations::from_ms(500).or_never(), || Duration::from_mins(1)).at_once();
 
     /// How long an HLS viewer stays without asking for a playlist or a segment.
-    HLS_VIEWER_TIMEOUT: Setting<Duration> = new(&Durations::from_ms(1_000), || Duration::from_secs(30));
+    HLS_VIEWER_TIMEOUT: Setting<Duration> = new(&Durations::from_ms(1_000), || Duration::from_secs(30)).at_once();
 
     /// Kernel send buffer per viewer.
-    VIEWER_SNDBUF: Setting<usize> = new(&SEND_BUFFERS, || 256 << 10);
+    VIEWER_SNDBUF: Setting<usize> = new(&SEND_BUFFERS, || 256 << 10).at_once();
 
     /// Proxies whose X-Forwarded-For counts as the client's address. Never a network that strangers are in.
     TRUSTED_PROXIES: Optional<TrustedProxies> = new(&NETWORKS);

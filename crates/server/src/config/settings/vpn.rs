@@ -62,10 +62,10 @@ settings! { "VPN":
 
     /// How long a VPN may be down before its container is restarted, once until it was up again; 0 means never.
     VPN_UNHEALTHY_RESTART_TIMEOUT_S: Setting<Duration> =
-        new(&Durations::from_ms(10_000).or_never(), || Duration::from_mins(1));
+        new(&Durations::from_ms(10_000).or_never(), || Duration::from_mins(1)).at_once();
 
     /// Engines allowed behind VPNs.
-    MAX_ACTIVE_REPLICAS: Setting<usize> = new(&Counts::from(1), || 20);
+    MAX_ACTIVE_REPLICAS: Setting<usize> = new(&Counts::from(1), || 20).at_once();
 
     /// This machine's public addresses, for the leak check of /vpn/status: no third party is asked for them.
     HOST_PUBLIC_IP: Optional<Vec<IpAddr>> = new(&PublicAddresses);

@@ -13,12 +13,15 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::events::problem as store_problem;
+use super::settings::refused;
+use crate::config::{Edit, Wish};
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::fails;
 use crate::planes::loops::Loops;
 use crate::planes::loops::Rules;
 use crate::planes::origins::EngineOrigin;
+use crate::planes::settings::{Manner, Settings};
 
 /// `GET /looping-streams`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -128,15 +131,16 @@ pub async fn config(State(loops): State<Arc<Loops>>) -> Json<Detection> {
     Json(loops.rules().into())
 }
 
-/// Other rules, until the service stops.
+/// Other rules from now on, also after a restart: the four settings of their names.
 #[utoipa::path(
     post, path = "/stream-loop-detection/config", tag = "channels",
     params(RuleChange),
-    responses((status = 200, body = Detection))
+    responses((status = 200, body = Detection), fails::InvalidSetting, fails::SettingFixed, fails::Stored)
 )]
 pub async fn configure(
     operator: Operator,
     State(loops): State<Arc<Loops>>,
+    State(settings): State<Arc<Settings>>,
     Query(change): Query<RuleChange>,
 ) -> Result<Json<Detection>, Problem> {
     let before = loops.rules();
@@ -151,15 +155,33 @@ pub async fn configure(
             "threshold_seconds is at least 60, check_interval_seconds at least 5, and none is over a year";
         return Err(Problem::new(Code::InvalidParam).with_detail(detail));
     }
-    let rules = Rules {
-        is_enabled: change.enabled,
-        threshold: Duration::from_secs(change.threshold_seconds),
-        every: Duration::from_secs(every),
-        retention: Duration::from_secs(retention),
-    };
+    let edits = [
+        ("STREAM_LOOP_DETECTION_ENABLED", change.enabled.to_string()),
+        ("STREAM_LOOP_DETECTION_THRESHOLD_S", change.threshold_seconds.to_string()),
+        ("STREAM_LOOP_CHECK_INTERVAL_S", every.to_string()),
+        ("STREAM_LOOP_RETENTION_MINUTES", (retention / 60).to_string()),
+    ];
+    let edits = edits.map(|(name, value)| Edit { name: name.to_owned(), wish: Wish::Value(value) });
+    // What stays as it is may be fixed all the same.
+    let edits = differing(edits, before);
+    settings.change(|_| edits, Manner::default()).await.map_err(refused)?;
+    let rules = settings.config().loops;
     loops.set_rules(rules);
     operator.changed(json!(Detection::from(before)), json!(Detection::from(rules)));
     Ok(Json(rules.into()))
+}
+
+/// Without those that ask for what there is.
+fn differing(edits: [Edit; 4], rules: Rules) -> Vec<Edit> {
+    let seconds = |time: Duration| time.as_secs().to_string();
+    let now = [
+        rules.is_enabled.to_string(),
+        seconds(rules.threshold),
+        seconds(rules.every),
+        (rules.retention.as_secs() / 60).to_string(),
+    ];
+    let both = edits.into_iter().zip(now);
+    both.filter(|(edit, now)| edit.wish != Wish::Value(now.clone())).map(|(edit, _)| edit).collect()
 }
 
 impl From<Rules> for Detection {

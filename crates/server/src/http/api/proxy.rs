@@ -20,7 +20,9 @@ use utoipa::ToSchema;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::{fails, words};
+use crate::planes::names::Names;
 use crate::planes::origins::EngineOrigin;
+use crate::planes::players::Player;
 use crate::planes::vpn::{CutOff, Vpns};
 
 /// `GET /proxy/status`.
@@ -125,6 +127,10 @@ pub struct ProxyViewer {
     #[schema(value_type = String)]
     address: IpAddr,
     user_agent: String,
+    /// The family of players, by the `User-Agent`.
+    player: Player,
+    /// What operators call it (`PUT /api/v1/names`).
+    name: Option<String>,
     connected_at: Timestamp,
     playing: bool,
     bytes_sent: u64,
@@ -145,6 +151,7 @@ pub struct Streams {
     pub(crate) origin: EngineOrigin,
     pub(crate) engines: Arc<Engines>,
     pub(crate) vpns: Vpns,
+    pub(crate) names: Arc<Names>,
 }
 
 impl Streams {
@@ -162,7 +169,7 @@ impl Streams {
         let session = self.relay.session(key)?;
         let outside = self.cut_off().of(&session);
         let viewers = self.relay.watching(key).into_iter();
-        Some(viewers.map(|viewer| ProxyViewer::of(viewer, &session, outside)).collect())
+        Some(viewers.map(|viewer| ProxyViewer::of(viewer, &session, outside, &self.names)).collect())
     }
 
     fn all(&self) -> Vec<ProxySession> {
@@ -244,11 +251,12 @@ pub struct Kicked {
 pub async fn kick(
     operator: Operator,
     State(relay): State<Relay>,
+    State(names): State<Arc<Names>>,
     Path(id): Path<String>,
 ) -> Result<Json<Kicked>, Problem> {
     let unknown = || Problem::new(Code::NotFound).with_detail("no viewer has this id");
     let id: u64 = id.parse().map_err(|_| unknown())?;
-    let watching = watching(&relay, id);
+    let watching = watching(&relay, &names, id);
     if let Some((stream, viewer)) = relay.viewer(id) {
         relay.keep_out(&stream, viewer.address.into());
     }
@@ -258,9 +266,15 @@ pub async fn kick(
 }
 
 /// Who a viewer is, for the audit; null when nobody has this number.
-fn watching(relay: &Relay, id: u64) -> Value {
+fn watching(relay: &Relay, names: &Names, id: u64) -> Value {
     let found = relay.viewer(id).map(|(stream, viewer)| {
-        json!({ "stream": stream.as_str(), "address": viewer.address, "user_agent": viewer.user_agent })
+        let name = names.of(viewer.address, Player::of(&viewer.user_agent));
+        json!({
+            "stream": stream.as_str(),
+            "address": viewer.address,
+            "user_agent": viewer.user_agent,
+            "name": name,
+        })
     });
     found.unwrap_or_default()
 }
@@ -382,13 +396,21 @@ impl ProxySession {
 
 impl ProxyViewer {
     /// Of this stream.
-    pub(super) fn of(viewer: ViewerSnapshot, session: &SessionSnapshot, outside: Outside) -> Self {
+    pub(super) fn of(
+        viewer: ViewerSnapshot,
+        session: &SessionSnapshot,
+        outside: Outside,
+        names: &Names,
+    ) -> Self {
         let verdict = Verdict::of_viewer(&viewer, session, outside);
+        let player = Player::of(&viewer.user_agent);
         Self {
             verdict: verdict.as_str(),
             verdict_reason: verdict.to_string(),
             id: viewer.id.get(),
             address: viewer.address,
+            player,
+            name: names.of(viewer.address, player),
             user_agent: viewer.user_agent,
             connected_at: viewer.since,
             playing: viewer.playing,

@@ -1,7 +1,6 @@
 //! `/orchestrator/status` and `/health/status`, in the reference's shapes, from a snapshot.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use acemux_fleet::dispatch::Engines;
 use acemux_fleet::fleet::{BreakerNote, DockerState, Fleet, Snapshot};
@@ -22,6 +21,7 @@ use crate::config::Config;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::{fails, words};
+use crate::planes::settings::Settings;
 use crate::planes::vpn::{View, Vpns};
 
 /// Time between two probes of an engine, in seconds, as the reference's page names it.
@@ -150,28 +150,18 @@ pub struct Overview {
     pub(crate) engines: Arc<Engines>,
     pub(crate) fleet: Option<Fleet>,
     pub(crate) vpns: Vpns,
-    pub(crate) settings: Arc<Shown>,
+    pub(crate) settings: Arc<Settings>,
 }
 
-/// Settings that pages show.
-#[derive(Clone, Debug)]
-pub struct Shown {
-    /// `AUTO_DELETE`.
-    pub auto_delete: bool,
-    /// `ENGINE_GRACE_PERIOD_S`.
-    pub idle_grace: Duration,
-    /// `ENGINE_VARIANT`, or this machine's default.
-    pub variant: String,
-}
-
-impl Shown {
-    pub(crate) fn new(config: &Config) -> Self {
+impl ConfigNote {
+    fn new(config: &Config) -> Self {
         let fleet = &config.fleet;
         let variant = fleet.engine.variant.unwrap_or_else(|| Variant::default_for(Platform::here()));
         Self {
             auto_delete: fleet.auto_delete,
-            idle_grace: fleet.idle_grace,
-            variant: variant.as_str().to_owned(),
+            grace_period_s: fleet.idle_grace.as_secs(),
+            engine_variant: variant.as_str().to_owned(),
+            debug_mode: false,
         }
     }
 }
@@ -213,12 +203,7 @@ pub async fn orchestrator(State(seen): State<Overview>) -> Json<OrchestratorStat
         provisioning,
         docker: snapshot.as_ref().map_or(DockerState::Unknown, |snapshot| snapshot.docker.clone()),
         warnings: rival.iter().map(ToString::to_string).collect(),
-        config: ConfigNote {
-            auto_delete: seen.settings.auto_delete,
-            grace_period_s: seen.settings.idle_grace.as_secs(),
-            engine_variant: seen.settings.variant.clone(),
-            debug_mode: false,
-        },
+        config: ConfigNote::new(&seen.settings.config()),
         timestamp: Timestamp::now(),
     })
 }

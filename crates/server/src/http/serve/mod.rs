@@ -39,6 +39,7 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::RwLock;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -183,11 +184,23 @@ pub struct Served {
 /// The loop, and every connection it has taken.
 pub struct Server {
     app: Router,
-    http: http1::Builder,
-    options: ServeOptions,
+    current: RwLock<Arc<Current>>,
+    counters: Arc<Counters>,
     seats: Arc<Seats>,
     refusals: Refuser,
     tasks: TaskTracker,
+}
+
+/// What a connection that comes now is served with.
+struct Current {
+    http: http1::Builder,
+    options: ServeOptions,
+}
+
+impl Current {
+    fn new(options: ServeOptions) -> Arc<Self> {
+        Arc::new(Self { http: http1_of(&options), options })
+    }
 }
 
 impl Server {
@@ -195,12 +208,24 @@ impl Server {
     pub fn new(app: Router, options: ServeOptions) -> Self {
         Self {
             app,
-            http: http1_of(&options),
             seats: Arc::new(Seats::new(&options)),
             refusals: Refuser::new(options.draining),
             tasks: TaskTracker::new(),
-            options,
+            counters: Arc::clone(&options.counters),
+            current: RwLock::new(Current::new(options)),
         }
+    }
+
+    /// Other limits and deadlines for whoever comes from now on. Whom it trusts, where it counts, and how many sockets
+    /// without a place there may be stay as they were.
+    pub fn follow(&self, options: &ServeOptions) {
+        self.seats.limit(options);
+        let options = ServeOptions { counters: Arc::clone(&self.counters), ..options.clone() };
+        *self.current.write() = Current::new(options);
+    }
+
+    fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.read())
     }
 
     /// Takes connections until `stop`, when the port closes at once. Connections go on. An error says that the listener
@@ -217,11 +242,12 @@ impl Server {
         self.tasks.close();
         self.seats.order(Order::Finish);
         let mut cut = 0;
-        if tokio::time::timeout(self.options.drain_timeout, self.tasks.wait()).await.is_err() {
+        let drain_timeout = self.current().options.drain_timeout;
+        if tokio::time::timeout(drain_timeout, self.tasks.wait()).await.is_err() {
             cut = self.seats.order(Order::Cut);
             self.tasks.wait().await;
         }
-        Served { accepted: self.options.counters.accepted.load(Ordering::Relaxed), cut }
+        Served { accepted: self.counters.accepted.load(Ordering::Relaxed), cut }
     }
 
     async fn accept_forever(&self, listener: &TcpListener) -> io::Error {
@@ -234,7 +260,7 @@ impl Server {
                     self.welcome(stream, peer, way_out);
                 }
                 Err(error) => {
-                    self.options.counters.accept_errors.fetch_add(1, Ordering::Relaxed);
+                    self.counters.accept_errors.fetch_add(1, Ordering::Relaxed);
                     if listen::is_broken(listener, &error) {
                         return error;
                     }
@@ -254,12 +280,13 @@ impl Server {
     }
 
     fn converse(&self, stream: TcpStream, control: ConnectionControl, seat: Seat) {
-        tune(&stream, &self.options);
-        let io = ViewerIo::new(stream, control.clone(), &self.options);
+        let current = self.current();
+        tune(&stream, &current.options);
+        let io = ViewerIo::new(stream, control.clone(), &current.options);
         let seat = Arc::new(seat);
         let application = Application::new(self.app.clone(), control.clone(), Arc::clone(&seat));
-        let connection = self.http.serve_connection(TokioIo::new(io), application);
-        let counters = Arc::clone(&self.options.counters);
+        let connection = current.http.serve_connection(TokioIo::new(io), application);
+        let counters = Arc::clone(&self.counters);
         self.tasks.spawn(Conversing { connection, control, counters, finishing: false, seat });
     }
 }

@@ -19,9 +19,7 @@ use crate::http::client::TrustedProxies;
 /// Every place there is, and who sits where.
 #[derive(Debug)]
 pub(super) struct Seats {
-    all: usize,
     for_loopback: usize,
-    per_client: usize,
     trusted: TrustedProxies,
     counters: Arc<Counters>,
     taken: Mutex<Taken>,
@@ -31,6 +29,9 @@ pub(super) struct Seats {
 
 #[derive(Debug, Default)]
 struct Taken {
+    /// How many there may be, in all and of one client. Who sits stays when it becomes fewer.
+    all: usize,
+    per_client: usize,
     next: Number,
     /// What whoever comes late is told too.
     standing: Option<Order>,
@@ -79,14 +80,22 @@ pub(super) enum Full {
 impl Seats {
     pub(super) fn new(options: &ServeOptions) -> Self {
         Self {
-            all: options.max_connections,
             for_loopback: options.loopback_places,
-            per_client: options.max_connections_per_ip,
             trusted: options.trusted_proxies.clone(),
             counters: Arc::clone(&options.counters),
-            taken: Mutex::default(),
+            taken: Mutex::new(Taken {
+                all: options.max_connections,
+                per_client: options.max_connections_per_ip,
+                ..Taken::default()
+            }),
             ways_out: Arc::new(Semaphore::new(options.leaving.max(1))),
         }
+    }
+
+    /// Other limits from now on.
+    pub(super) fn limit(&self, options: &ServeOptions) {
+        let mut taken = self.taken.lock();
+        (taken.all, taken.per_client) = (options.max_connections, options.max_connections_per_ip);
     }
 
     /// Waits until one more connection may give way. It waits for our own tasks to close what has given way before, never
@@ -137,30 +146,15 @@ impl Seats {
         let client = (!self.trusted.contains(address)).then(|| address.into());
         // Of a connection that is just made nothing but its peer is known.
         let is_local = address.to_canonical().is_loopback();
-        let places = if is_local { self.all + self.for_loopback } else { self.all };
         let mut taken = self.taken.lock();
-        let giving_way = self.who_gives_way(&taken, client, places)?;
+        let places = if is_local { taken.all + self.for_loopback } else { taken.all };
+        let giving_way = taken.who_gives_way(client, places)?;
         let giving_way = giving_way.and_then(|number| taken.send_away(number, way_out));
         let number = taken.seat(control.clone(), client);
         if let Some(order) = taken.standing {
             control.give(order);
         }
         Ok((number, giving_way))
-    }
-
-    fn who_gives_way(
-        &self,
-        taken: &Taken,
-        client: Option<AddressGroup>,
-        places: usize,
-    ) -> Result<Option<Number>, Full> {
-        if let Some(client) = client.filter(|client| taken.clients.of(*client) >= self.per_client) {
-            return taken.idle.oldest_of(client).map(Some).ok_or(Full::Address);
-        }
-        if taken.sitting.len() >= places {
-            return taken.idle.oldest().map(Some).ok_or(Full::Server);
-        }
-        Ok(None)
     }
 
     fn count_refusal(&self, full: Full) {
@@ -173,6 +167,16 @@ impl Seats {
 }
 
 impl Taken {
+    fn who_gives_way(&self, client: Option<AddressGroup>, places: usize) -> Result<Option<Number>, Full> {
+        if let Some(client) = client.filter(|client| self.clients.of(*client) >= self.per_client) {
+            return self.idle.oldest_of(client).map(Some).ok_or(Full::Address);
+        }
+        if self.sitting.len() >= places {
+            return self.idle.oldest().map(Some).ok_or(Full::Server);
+        }
+        Ok(None)
+    }
+
     /// Everybody begins without a request.
     fn seat(&mut self, control: ConnectionControl, client: Option<AddressGroup>) -> Number {
         let number = self.next;
@@ -254,6 +258,24 @@ mod tests {
             trusted_proxies: trusted.parse().unwrap(),
             ..ServeOptions::default()
         }
+    }
+
+    #[tokio::test]
+    async fn lower_limits_refuse_newcomers_and_higher_ones_let_them_in() {
+        let seats = seats(9, 9, "");
+        let busy = |seat: Seat| {
+            seat.begin().unwrap();
+            seat
+        };
+        let peer = |last| ConnectionControl::new(([192, 0, 2, last], 1).into());
+        let _first = busy(Seats::take(&seats, &peer(1), seats.way_out().await).unwrap());
+        let _second = busy(Seats::take(&seats, &peer(1), seats.way_out().await).unwrap());
+        seats.limit(&options(3, 1, ""));
+        assert_eq!(Seats::take(&seats, &peer(1), seats.way_out().await).unwrap_err(), Full::Address);
+        let _third = busy(Seats::take(&seats, &peer(2), seats.way_out().await).unwrap());
+        assert_eq!(Seats::take(&seats, &peer(3), seats.way_out().await).unwrap_err(), Full::Server);
+        seats.limit(&options(4, 1, ""));
+        assert!(Seats::take(&seats, &peer(3), seats.way_out().await).is_ok());
     }
 
     fn seats(all: usize, per_client: usize, trusted: &str) -> Arc<Seats> {

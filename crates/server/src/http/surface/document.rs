@@ -25,7 +25,7 @@ use crate::http::logins::COOKIE;
 use crate::http::problem::{CONTENT_TYPE_PROBLEM, Code, ProblemBody};
 
 /// What pages are about, in the order in which they are told.
-const TAGS: [(&str, &str); 13] = [
+const TAGS: [(&str, &str); 15] = [
     ("playback", "What players fetch: one address per channel, for any number of them."),
     ("sessions", "The streams that play, who watches them, and where they play."),
     ("streams", "The same in the shape of `/streams`, with streams that other programs run on our engines."),
@@ -35,6 +35,8 @@ const TAGS: [(&str, &str); 13] = [
     ("health", "Whether the service is well, for people, probes and Prometheus."),
     ("events", "What happened, and what happens at this moment."),
     ("channels", "What is known of channels: their names, and those that play their end again and again."),
+    ("settings", "Settings: what they are, and changes while the service runs."),
+    ("names", "What operators call viewers."),
     ("custom-variant", "The engine that an operator builds from parameters."),
     ("login", "A browser shows the key once and is known by a cookie from then on."),
     ("dashboard", "What people open in a browser."),
