@@ -505,7 +505,7 @@ impl Viewer {
 
     /// It has lagged out of a ring that holds no place to go on. What a start may take, that may take.
     fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let patience = self.guard.relay.config.timings.start_budget;
+        let patience = self.guard.relay.config().timings.start_budget;
         self.until.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(context)
     }
 
