@@ -96,7 +96,8 @@ impl StartPoint {
 pub struct ChunkLimits {
     /// Most bytes; rounded down to whole packets, at least one.
     pub max_bytes: usize,
-    /// Longest time its first byte is held back, unless it may turn out to be a start point (at most 100 ms).
+    /// Longest time its first byte is held back, unless it may turn out to be a start point: then a quarter of a second, and
+    /// 1.5 s in streams whose key pictures are not the first in their units.
     pub max_hold: Duration,
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use acemux_media::chunk::{Awaited, Chunk, ChunkLimits, Chunker};
 use acemux_media::clock::ClockSource;
+use acemux_media::continuation::Past;
 use acemux_media::hls::{Segment, SegmentLimits, Segmenter};
 use acemux_media::starts::StartKind;
 use acemux_media::ts::packet::{PACKET_LEN, Packet, Pid};
@@ -452,6 +453,20 @@ fn without_the_program_s_clock_the_time_stamps_tell_how_far_it_is() {
     let received = assert_starts(&mux(&units(), &tables), 10, 0, "elsewhere");
     assert!(matches!(received.clock, ClockSource::Stamps(_)));
     assert!(received.media.abs_diff(Duration::from_millis(19_200)) < Duration::from_millis(1_500));
+}
+
+/// A swarm that plays its last minutes again, of a broadcast without a clock.
+#[test]
+fn what_was_sent_before_is_known_again_by_its_time_stamps() {
+    let without_clock = |later: u64| {
+        let units = once().into_iter().map(|unit| Unit { at: unit.at + later, pcr: None, ..unit });
+        at_once(&mux(&units.collect::<Vec<_>>(), &tables())).chunks
+    };
+    let past = Past::new(without_clock(0));
+    let again = without_clock(0);
+    let stamped: Vec<_> = again.iter().filter(|chunk| chunk.time.is_some()).collect();
+    assert!(stamped.len() > 10 && stamped.iter().all(|chunk| past.holds(chunk)));
+    assert!(!without_clock(90_000 * 60).iter().any(|chunk| past.holds(chunk)), "other minutes");
 }
 
 /// The clip, then another one in other streams.

@@ -21,7 +21,7 @@ const MOST: usize = 40;
 /// Joins of each kind.
 const JOINS: usize = 5;
 /// How much of the stream after a join is decoded, in bytes.
-const DECODED: usize = 400_000;
+const DECODED: usize = 200_000;
 /// How much later than ffprobe's the first picture may be.
 const LATE: f64 = 0.1;
 
@@ -187,6 +187,11 @@ fn from(chunks: &[Chunk], at: usize) -> Option<Vec<u8>> {
     Some(seen)
 }
 
+/// As much as is decoded of a join, and a little more.
+fn beginning(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len().min(DECODED + DECODED / 4)]
+}
+
 /// Without the last unit of each stream, which is cut off in the middle.
 fn whole_units(bytes: &[u8]) -> Vec<u8> {
     let packets: Vec<Packet<'_>> = bytes.chunks(PACKET_LEN).filter_map(Packet::parse).collect();
@@ -236,7 +241,7 @@ fn complaints(bytes: &[u8]) -> BTreeSet<String> {
 fn first_picture(bytes: &[u8]) -> Option<f64> {
     let entries = "frame=key_frame,best_effort_timestamp_time";
     let arguments = format!("-v quiet -select_streams v:0 -show_entries {entries} -of csv=p=0 -");
-    let (times, _) = run("ffprobe", &arguments, &bytes[..bytes.len().min(DECODED)]);
+    let (times, _) = run("ffprobe", &arguments, beginning(bytes));
     let key = times.lines().find_map(|line| line.strip_prefix("1,"));
     key.and_then(|time| time.trim_end_matches(',').split(',').next()?.parse().ok())
 }
@@ -260,7 +265,8 @@ fn faults(row: Row) -> Vec<String> {
         let before: usize = whole[..at].iter().map(|chunk| chunk.bytes.len()).sum();
         let skipped = bytes.len() - whole.iter().map(|chunk| chunk.bytes.len()).sum::<usize>();
         let refers_back = matches!(KIND[row[4]], "open" | "refresh");
-        refers_back.then(|| complaints(&[&bytes[..3 * PACKET_LEN], &bytes[skipped + before..]].concat()))
+        let seen = &bytes[skipped + before..];
+        refers_back.then(|| complaints(&[&bytes[..3 * PACKET_LEN], beginning(seen)].concat()))
     };
     for n in 0..JOINS.min(starts.len()) {
         let at = starts[n * starts.len() / JOINS.min(starts.len())];
@@ -286,7 +292,7 @@ fn faults(row: Row) -> Vec<String> {
         let seen = from(&chunks(bare), 0);
         if let Some(seen) = &seen {
             // Where nothing can be decoded yet the clip says so too.
-            check(format!("cold join {n}"), seen, &complaints(bare));
+            check(format!("cold join {n}"), seen, &complaints(&whole_units(beginning(bare))));
         }
         cold.push((n, seen.and_then(|seen| first_picture(&seen)), first_picture(bare)));
     }
@@ -308,7 +314,9 @@ fn examine(rows: &[Row]) {
     let worker = || {
         let mut found = Vec::new();
         while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
-            found.extend(faults(*row));
+            let faults = faults(*row);
+            println!("{}: {faults:?}", name(*row));
+            found.extend(faults);
         }
         found
     };
