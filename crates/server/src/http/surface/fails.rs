@@ -1,7 +1,7 @@
 //! How pages fail, for their descriptions: each [`Code`] as a type, and the sets that come from one source.
 //!
 //! `responses(…)` keeps one answer for each status, and several codes share one: these stand under keys of their own until
-//! [`super::document`] puts them together.
+//! the document puts them together.
 
 use std::collections::BTreeMap;
 
