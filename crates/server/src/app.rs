@@ -30,8 +30,8 @@ use utoipa_axum::routes;
 
 use crate::config::Config;
 use crate::http::api::{
-    channels, custom, docs, engines as engine_pages, events, fleet as fleet_pages, health, history, live,
-    logins, loops, names, proxy, settings as settings_pages, status, streams, vpn as vpn_pages,
+    channels, custom, docs, doctor, engines as engine_pages, events, fleet as fleet_pages, health, history,
+    live, logins, loops, names, proxy, settings as settings_pages, status, streams, vpn as vpn_pages,
 };
 use crate::http::auth::Gate;
 use crate::http::client::TrustedProxies;
@@ -39,8 +39,10 @@ use crate::http::edge::{Doors, edge};
 use crate::http::hosts::Hosts;
 use crate::http::key::Key;
 use crate::http::logins::Logins;
+use crate::http::panel;
 use crate::http::play::{getstream, hls};
 use crate::http::serve::{Server, bind, listen};
+use crate::http::status_page;
 use crate::http::surface::{Class, Pages, Surface};
 use crate::planes::custom::{Custom, Recipes};
 use crate::planes::evacuation;
@@ -84,6 +86,10 @@ pub struct App {
     pub recorder: Arc<Recorder>,
     /// What engines are made from.
     pub recipes: Option<Arc<Recipes>>,
+    /// Who knows the containers of our engines.
+    pub containers: engine_pages::Containers,
+    /// What the doctor looks at.
+    pub surgery: doctor::Surgery,
     /// What changes, for pages that stay open.
     pub live: Arc<Live>,
     /// The custom variant.
@@ -137,6 +143,7 @@ struct Parts {
     recorder: Arc<Recorder>,
     engines: Arc<Engines>,
     fleet: Option<Fleet>,
+    containers: engine_pages::Containers,
     tunnels: Vec<Arc<dyn Tunnel>>,
     recipes: Option<Arc<Recipes>>,
     custom: Arc<Custom>,
@@ -174,6 +181,7 @@ impl Parts {
             recorder,
             engines,
             fleet: None,
+            containers: engine_pages::Containers(None),
             tunnels: Vec::new(),
             recipes: None,
             custom,
@@ -194,6 +202,7 @@ impl Parts {
         recipes: Recipes,
         provisioner: Arc<dyn Provisioner>,
     ) -> FleetTask {
+        self.containers = engine_pages::Containers(Some(Arc::clone(&provisioner)));
         let recipe = recipes.current(&*self.custom.state().await);
         let floor = scaling::kept(&self.store, config.fleet.min_replicas).await;
         let (engines, observer) = (Arc::clone(&self.engines), Arc::clone(&self.recorder));
@@ -250,6 +259,8 @@ parts! {
     store: Store,
     vpns: Vpns,
     live: Arc<Live>,
+    containers: engine_pages::Containers,
+    surgery: doctor::Surgery,
     stop: CancellationToken,
     trusted: TrustedProxies,
     gate: Arc<Gate>,
@@ -284,6 +295,7 @@ impl App {
             recorder,
             engines,
             fleet,
+            containers,
             tunnels,
             recipes,
             custom,
@@ -310,6 +322,8 @@ impl App {
             engines,
             vpns,
             live,
+            containers,
+            surgery: doctor::Surgery::new(config),
             fleet,
             tunnels: tunnels.into(),
             reported,
@@ -350,7 +364,7 @@ impl App {
 /// Every page, with its description and with who may ask for it.
 pub fn surface() -> Surface<App> {
     Surface {
-        root: media_pages(),
+        root: media_pages().and(people_pages()),
         mirrored: guide_pages().and(channel_pages()).and(custom_pages()).and(setting_pages()),
         own: own_pages(),
     }
@@ -364,6 +378,17 @@ fn media_pages() -> Pages<App> {
         .page(Class::Media, routes!(hls::manifest, hls::head, hls::preflight))
         .page(Class::Media, routes!(hls::playlist, hls::playlist_preflight))
         .page(Class::Media, routes!(hls::segment, hls::segment_preflight))
+}
+
+/// The dashboard and the page without a script.
+fn people_pages() -> Pages<App> {
+    Pages::default()
+        .page(Class::Status, routes!(panel::enter_from_root))
+        .page(Class::Status, routes!(panel::enter))
+        .page(Class::Status, routes!(panel::index))
+        .page(Class::Status, routes!(panel::file))
+        .page(Class::Status, routes!(panel::asset))
+        .page(Class::Status, routes!(status_page::status))
 }
 
 /// Pages that the system which this replaces has, and their like.
@@ -447,6 +472,9 @@ fn own_pages() -> Pages<App> {
         .page(Class::Extended, routes!(logins::state))
         .page(Class::Login, routes!(logins::login))
         .page(Class::Operator, routes!(logins::logout))
+        .page(Class::Operator, routes!(doctor::examine))
+        .page(Class::Operator, routes!(engine_pages::drain, engine_pages::undrain))
+        .page(Class::Operator, routes!(engine_pages::logs))
         .page(Class::Operator, routes!(logins::list))
         .page(Class::Operator, routes!(logins::revoke))
         .page(Class::Operator, routes!(settings_pages::list, settings_pages::patch))

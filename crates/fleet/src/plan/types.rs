@@ -137,6 +137,8 @@ pub struct EngineView {
     pub recipe: String,
     /// It takes no new streams.
     pub cordoned: bool,
+    /// An operator wants another one in its place.
+    pub unwanted: bool,
 }
 
 /// Whether an engine can be used.

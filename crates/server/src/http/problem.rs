@@ -147,6 +147,8 @@ codes! {
         "The request asks for a name that could be a stranger's."
     TooManyViewers       "too_many_viewers"       TOO_MANY_REQUESTS
         "Too many viewers from this address."
+    ThrownOut            "thrown_out"             FORBIDDEN
+        "An operator has ended this stream for this address; it is let in again in a few seconds."
     TooManyRequests      "too_many_requests"      TOO_MANY_REQUESTS
         "Too many requests or connections from this address."
     HeadersTooLarge      "headers_too_large"      REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -381,6 +383,7 @@ impl From<&StartError> for Code {
             StartError::Recording => Self::InvalidParam,
             StartError::ServerFull | StartError::MemoryFull => Self::ServerFull,
             StartError::TooManyViewers => Self::TooManyViewers,
+            StartError::ThrownOut => Self::ThrownOut,
             StartError::Draining => Self::Draining,
         }
     }

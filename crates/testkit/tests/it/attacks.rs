@@ -128,9 +128,14 @@ impl Scene {
     async fn state(&self, names: &Names) -> State {
         let mut state = State::new();
         // Events go on for as long as somebody listens; they tell what the other pages tell.
+        // The doctor tells of this machine, which does not stand still; what people see is no JSON.
+        let for_people =
+            |path: &str| ["/", "/status", "/docs"].contains(&at_root(path)) || path.starts_with("/panel");
+        let restless = ["/metrics", "/api/v1/events/live", "/api/v1/doctor"];
         let is_page = |entry: &Entry| {
             let is_status = !matches!(entry.class, Class::Media | Class::Probe);
-            is_status && entry.method == "GET" && !["/metrics", "/api/v1/events/live"].contains(&&*entry.path)
+            let is_told = !restless.contains(&&*entry.path) && !for_people(&entry.path);
+            is_status && entry.method == "GET" && is_told
         };
         for Entry { path: route, .. } in surface().entries().into_iter().filter(is_page) {
             let path = names.fill(&route);

@@ -4,18 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use acemux_fleet::dispatch::Engines;
+use acemux_fleet::fleet::CommandError;
+use acemux_fleet::ident::ContainerId;
 use acemux_fleet::member::{Health, Member};
-use acemux_fleet::provisioner::Usage;
+use acemux_fleet::provisioner::{Provisioner, Usage};
 use acemux_fleet::spec::label;
 use acemux_relay::Relay;
 use acemux_relay::session::SessionSnapshot;
 use axum::Json;
 use axum::extract::{Path, State};
+use http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::proxy::ProxySession;
+use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::{fails, words};
 use crate::planes::origins::source_of;
@@ -169,6 +174,89 @@ pub async fn stats(
     let none = || Problem::new(Code::NotFound).with_detail("nothing is known yet of what this engine uses");
     usage.map(|usage| Json(engine_stats(&member, &usage))).ok_or_else(none)
 }
+
+/// `POST` and `DELETE` of `/api/v1/engines/{id}/drain`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Draining {
+    container_id: String,
+    /// Whether it is drained from now on.
+    drained: bool,
+    /// Streams that play on it at this moment; they go elsewhere.
+    streams: usize,
+}
+
+/// Has an engine's streams go elsewhere and lets no new ones in.
+///
+/// One of ours is replaced, and removed when it is idle.
+#[utoipa::path(
+    post, path = "/engines/{id}/drain", tag = "engines",
+    params(("id" = String, Path, description = "Its container's id, or its address")),
+    responses((status = 202, body = Draining), fails::NotFound)
+)]
+pub async fn drain(
+    operator: Operator,
+    State(engines): State<Arc<Engines>>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Draining>), Problem> {
+    Ok((StatusCode::ACCEPTED, set_drained(&operator, &engines, &id, true)?))
+}
+
+/// Uses an engine again that is drained.
+#[utoipa::path(
+    delete, path = "/engines/{id}/drain", tag = "engines",
+    params(("id" = String, Path, description = "Its container's id, or its address")),
+    responses((status = 200, body = Draining), fails::NotFound)
+)]
+pub async fn undrain(
+    operator: Operator,
+    State(engines): State<Arc<Engines>>,
+    Path(id): Path<String>,
+) -> Result<Json<Draining>, Problem> {
+    set_drained(&operator, &engines, &id, false)
+}
+
+fn set_drained(
+    operator: &Operator,
+    engines: &Engines,
+    id: &str,
+    drained: bool,
+) -> Result<Json<Draining>, Problem> {
+    let member = engines.find(id).ok_or_else(unknown)?;
+    operator.was(json!({ "engine": id, "drained": member.is_unwanted() }));
+    operator.made(json!({ "engine": id, "drained": drained }));
+    member.drain(drained);
+    Ok(Json(Draining { container_id: id.to_owned(), drained, streams: member.used() }))
+}
+
+/// `GET /api/v1/engines/{id}/logs`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EngineLog {
+    container_id: String,
+    /// Its last lines, oldest first. Words that could be secrets are not in them.
+    log: Vec<String>,
+}
+
+/// The last lines that an own engine has written.
+#[utoipa::path(
+    get, path = "/engines/{id}/logs", tag = "engines",
+    params(("id" = String, Path, description = "Its container's id")),
+    responses((status = 200, body = EngineLog), fails::Commanded)
+)]
+pub async fn logs(
+    _: Operator,
+    State(Containers(provisioner)): State<Containers>,
+    Path(id): Path<String>,
+) -> Result<Json<EngineLog>, Problem> {
+    let provisioner = provisioner.ok_or_else(unknown)?;
+    let container: ContainerId = id.parse().map_err(|_| unknown())?;
+    let seen = provisioner.post_mortem(&container).await;
+    let seen = seen.map_err(|error| super::fleet::problem(&CommandError::Docker(error)))?;
+    Ok(Json(EngineLog { container_id: id, log: seen.log }))
+}
+
+/// Who knows our containers; none where nobody creates engines.
+#[derive(Clone)]
+pub struct Containers(pub(crate) Option<Arc<dyn Provisioner>>);
 
 fn each_stats(engines: &Engines) -> impl Iterator<Item = EngineStats> {
     let all: Vec<_> = engines.all().iter().cloned().collect();

@@ -92,6 +92,14 @@ pub struct ProxySession {
     scan: Option<&'static str>,
     video_codec: Option<&'static str>,
     audio_codec: Option<&'static str>,
+    /// Its number in the PAT.
+    program: Option<u16>,
+    /// Its picture, or in radio its sound, is scrambled.
+    scrambled: bool,
+    /// Where its media time comes from: `pcr`, `time_stamps` or `arrival`.
+    clock: &'static str,
+    /// Tables that came with a wrong checksum.
+    wrong_checksums: u64,
     /// All of its elementary streams, in the order of the PMT.
     tracks: Vec<Track>,
 }
@@ -232,7 +240,9 @@ pub struct Kicked {
     kicked: u64,
 }
 
-/// Throws a viewer out; the stream and its other viewers go on.
+/// Throws a viewer out and keeps its address out of the stream for five seconds; the stream and its other viewers go on.
+///
+/// Players come straight back otherwise.
 #[utoipa::path(
     delete, path = "/proxy/viewers/{id}", tag = "sessions",
     params(("id" = u64, Path, description = "As the session's page of viewers has it")),
@@ -247,6 +257,9 @@ pub async fn kick(
     let unknown = || Problem::new(Code::NotFound).with_detail("no viewer has this id");
     let id: u64 = id.parse().map_err(|_| unknown())?;
     let watching = watching(&relay, &names, id);
+    if let Some((stream, viewer)) = relay.viewer(id) {
+        relay.keep_out(&stream, viewer.address.into());
+    }
     let kicked = Some(id).filter(|id| relay.kick(*id)).ok_or_else(unknown)?;
     operator.was(watching);
     Ok(Json(Kicked { kicked }))
@@ -357,6 +370,10 @@ impl ProxySession {
             scan: picture.map(|picture| picture.scan.as_str()),
             video_codec: session.format.video(),
             audio_codec: session.format.audio(),
+            program: (!session.format.streams.is_empty()).then_some(session.format.program),
+            scrambled: session.condition.is_scrambled,
+            clock: session.condition.clock.as_str(),
+            wrong_checksums: session.condition.wrong_checksums,
             tracks: tracks(session),
             arriving_bps: session.arriving.map(u64::from),
             runway_seconds: session.runway.map(|runway| runway.as_secs_f64()),

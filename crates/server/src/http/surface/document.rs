@@ -25,7 +25,7 @@ use crate::http::logins::COOKIE;
 use crate::http::problem::{CONTENT_TYPE_PROBLEM, Code, ProblemBody};
 
 /// What pages are about, in the order in which they are told.
-const TAGS: [(&str, &str); 14] = [
+const TAGS: [(&str, &str); 15] = [
     ("playback", "What players fetch: one address per channel, for any number of them."),
     ("sessions", "The streams that play, who watches them, and where they play."),
     ("streams", "The same in the shape of `/streams`, with streams that other programs run on our engines."),
@@ -39,6 +39,7 @@ const TAGS: [(&str, &str); 14] = [
     ("names", "What operators call viewers."),
     ("custom-variant", "The engine that an operator builds from parameters."),
     ("login", "A browser shows the key once and is known by a cookie from then on."),
+    ("dashboard", "What people open in a browser."),
     ("documentation", "This document."),
 ];
 

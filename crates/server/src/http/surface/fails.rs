@@ -47,7 +47,7 @@ sets! {
     /// A query names no channel, or not one.
     Selector = MissingId | InvalidId | AmbiguousId | DuplicateParam | BadEncoding | InvalidParam | SelectorDisabled;
     /// A stream does not start.
-    Start = LoopingStream | TooManyViewers | EngineError | EngineBadReply | NoEngine | NoPorts | ImageUnavailable
+    Start = LoopingStream | TooManyViewers | ThrownOut | EngineError | EngineBadReply | NoEngine | NoPorts | ImageUnavailable
         | VpnDown | ServerFull | Draining | StartTimeout;
     /// The fleet does not do what it is told.
     Commanded = NotFound | InvalidBody | NoPorts | ImageUnavailable | VpnDown | NoEngine;

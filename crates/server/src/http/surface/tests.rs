@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -75,6 +75,36 @@ fn no_link_that_only_rustdoc_follows_is_in_the_document() {
     let text = document().to_string();
     let links: Vec<&str> = text.split("[`").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert_eq!(links, Vec::<&str>::new());
+}
+
+/// The source files below a folder.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn pages_get_to_the_router_here_and_nowhere_else() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&source, &mut files);
+    let routes = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).unwrap();
+        [".route(", ".route_service(", ".nest(", ".nest_service(", "Router::new("]
+            .iter()
+            .any(|call| text.contains(call))
+    };
+    files.retain(routes);
+    let names: Vec<_> =
+        files.iter().map(|path| path.strip_prefix(&source).unwrap().to_str().unwrap()).collect();
+    let expected = BTreeSet::from(["http/surface/mod.rs", "http/surface/tests.rs"]);
+    assert_eq!(names.into_iter().collect::<BTreeSet<_>>(), expected);
 }
 
 #[test]
