@@ -414,9 +414,9 @@ async fn another_policy_counts_at_once_and_is_a_newer_word_than_an_earlier_scale
     service.has(1).await;
     assert_eq!(service.fleet.scale(3).await, Ok(3));
     service.has(3).await;
-    let policy = |min| acemux_fleet::plan::Policy { min, ..options(min).policy };
+    let policy = |min| Policy { min, ..options(min).policy };
     // What says nothing new of how many there are to be leaves the earlier word alone.
-    let same = acemux_fleet::plan::Policy { max: 9, ..policy(1) };
+    let same = Policy { max: 9, ..policy(1) };
     service.fleet.set_policy(same).await.expect("it is heard");
     service.until("the other cap", |snapshot| snapshot.max == 9 && snapshot.min == 3).await;
     service.fleet.set_policy(policy(2)).await.expect("it is heard");

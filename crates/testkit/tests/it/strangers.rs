@@ -201,7 +201,9 @@ async fn by_default_this_machine_has_no_right_of_its_own() {
     let with_key = format!("{host}X-API-KEY: {}\r\n", key.trim_end());
     let foreign = format!("{with_key}Origin: https://evil.example\r\n");
     for (method, path) in CHANGES.into_iter().filter(|(_, path)| *path != "/no/such/page") {
-        for prefix in ["", "/api/v1"] {
+        // What is there only is at no second place.
+        let places = if path.starts_with("/api/v1") { &[""][..] } else { &["", "/api/v1"] };
+        for prefix in places {
             let path = format!("{prefix}{path}");
             let without = ask(&app, method, &path, host, "").await;
             assert_eq!(without, (401, "missing_key".into()), "{method} {path}");

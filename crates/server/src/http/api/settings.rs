@@ -125,6 +125,7 @@ pub struct Import {
 pub struct ExportQuery {
     /// `json`, or `env` for lines of a `.env` file.
     #[serde(default)]
+    #[param(inline)]
     format: ExportFormat,
     /// Also what the environment, `.env`, `acemux.toml` and flags say.
     #[serde(default)]
