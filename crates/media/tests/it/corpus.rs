@@ -21,7 +21,7 @@ const MOST: usize = 40;
 /// Joins of each kind.
 const JOINS: usize = 5;
 /// How much of the stream after a join is decoded, in bytes.
-const DECODED: usize = 200_000;
+const DECODED: usize = 120_000;
 /// How much later than ffprobe's the first picture may be.
 const LATE: f64 = 0.1;
 
@@ -292,7 +292,7 @@ fn faults(row: Row) -> Vec<String> {
         let seen = from(&chunks(bare), 0);
         if let Some(seen) = &seen {
             // Where nothing can be decoded yet the clip says so too.
-            check(format!("cold join {n}"), seen, &complaints(&whole_units(beginning(bare))));
+            check(format!("cold join {n}"), seen, &complaints(&whole_units(bare)));
         }
         cold.push((n, seen.and_then(|seen| first_picture(&seen)), first_picture(bare)));
     }
