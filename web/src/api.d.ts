@@ -131,6 +131,108 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** To the dashboard. */
+        get: operations["getSlash"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/panel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** To the dashboard, whose relative addresses need the slash at the end. */
+        get: operations["getPanel"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/panel/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The dashboard. */
+        get: operations["getPanelSlash"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/panel/{file}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the dashboard has beside it: its picture and its manifest. */
+        get: operations["getPanelFile"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/panel/assets/{file}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the dashboard loads, by names that have a hash of what is in them. */
+        get: operations["getPanelAssetsFile"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What plays and what is wrong, on one page without a script. */
+        get: operations["getStatus"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/proxy/status": {
         parameters: {
             query?: never;
@@ -229,7 +331,10 @@ export interface paths {
         get?: never;
         put?: never;
         post?: never;
-        /** Throws a viewer out; the stream and its other viewers go on. */
+        /**
+         * Throws a viewer out and keeps its address out of the stream for five seconds; the stream and its other viewers go on.
+         * @description Players come straight back otherwise.
+         */
         delete: operations["deleteProxyViewersId"];
         options?: never;
         head?: never;
@@ -1027,6 +1132,64 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/doctor": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is wrong with this set-up, and how to mend it.
+         * @description Looks at Docker, VPNs, engines, the host and how we are reached. It takes seconds; each look has a deadline of its own.
+         */
+        get: operations["getDoctor"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/engines/{id}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Has an engine's streams go elsewhere and lets no new ones in.
+         * @description One of ours is replaced, and removed when it is idle.
+         */
+        post: operations["postEnginesIdDrain"];
+        /** Uses an engine again that is drained. */
+        delete: operations["deleteEnginesIdDrain"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/engines/{id}/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The last lines that an own engine has written. */
+        get: operations["getEnginesIdLogs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/logins": {
         parameters: {
             query?: never;
@@ -1308,6 +1471,14 @@ export interface components {
         Done: {
             message: string;
         };
+        /** @description `POST` and `DELETE` of `/api/v1/engines/{id}/drain`. */
+        Draining: {
+            container_id: string;
+            /** @description Whether it is drained from now on. */
+            drained: boolean;
+            /** @description Streams that play on it at this moment; they go elsewhere. */
+            streams: number;
+        };
         /** @description Body of `POST /events/stream_ended`. */
         EndedReport: {
             container_id?: string | null;
@@ -1341,6 +1512,12 @@ export interface components {
          * @enum {string}
          */
         EngineHealth: "unknown" | "healthy" | "unhealthy";
+        /** @description `GET /api/v1/engines/{id}/logs`. */
+        EngineLog: {
+            container_id: string;
+            /** @description Its last lines, oldest first. Words that could be secrets are not in them. */
+            log: string[];
+        };
         /** @description `ENGINE_PROXY`. */
         EngineProxy: {
             /** @description `socks5://host:port`. */
@@ -2012,7 +2189,7 @@ export interface components {
             request_id?: string;
         };
         /** @enum {string} */
-        ProblemCode: "missing_id" | "invalid_id" | "ambiguous_id" | "duplicate_param" | "bad_encoding" | "invalid_param" | "ambiguous_host" | "ambiguous_key" | "bad_framing" | "invalid_body" | "missing_key" | "wrong_key" | "short_key" | "no_key" | "selector_disabled" | "looping_stream" | "bad_origin" | "bad_token" | "forbidden_target" | "not_found" | "segment_gone" | "method_not_allowed" | "request_timeout" | "body_too_large" | "uri_too_long" | "unsupported_media_type" | "expectation_failed" | "bad_host" | "too_many_viewers" | "too_many_requests" | "headers_too_large" | "internal" | "engine_error" | "engine_bad_reply" | "no_engine" | "no_ports" | "image_unavailable" | "vpn_down" | "stream_full" | "server_full" | "draining" | "not_ready" | "start_timeout" | "storage_full";
+        ProblemCode: "missing_id" | "invalid_id" | "ambiguous_id" | "duplicate_param" | "bad_encoding" | "invalid_param" | "ambiguous_host" | "ambiguous_key" | "bad_framing" | "invalid_body" | "missing_key" | "wrong_key" | "short_key" | "no_key" | "selector_disabled" | "looping_stream" | "bad_origin" | "bad_token" | "forbidden_target" | "not_found" | "segment_gone" | "method_not_allowed" | "request_timeout" | "body_too_large" | "uri_too_long" | "unsupported_media_type" | "expectation_failed" | "bad_host" | "too_many_viewers" | "thrown_out" | "too_many_requests" | "headers_too_large" | "internal" | "engine_error" | "engine_bad_reply" | "no_engine" | "no_ports" | "image_unavailable" | "vpn_down" | "stream_full" | "server_full" | "draining" | "not_ready" | "start_timeout" | "storage_full";
         /** @description Body of `POST /provision/acestream`; all of it may be left out. */
         ProvisionRequest: {
             /**
@@ -2146,6 +2323,20 @@ export interface components {
             scan: components["schemas"]["Scan"] | null;
             video_codec: string | null;
             audio_codec: string | null;
+            /**
+             * Format: int32
+             * @description Its number in the PAT.
+             */
+            program: number | null;
+            /** @description Its picture, or in radio its sound, is scrambled. */
+            scrambled: boolean;
+            /** @description Where its media time comes from: `pcr`, `time_stamps` or `arrival`. */
+            clock: string;
+            /**
+             * Format: int64
+             * @description Tables that came with a wrong checksum.
+             */
+            wrong_checksums: number;
             /** @description All of its elementary streams, in the order of the PMT. */
             tracks: components["schemas"]["Track"][];
         };
@@ -2224,6 +2415,20 @@ export interface components {
             scan?: components["schemas"]["Scan"] | null;
             video_codec?: string | null;
             audio_codec?: string | null;
+            /**
+             * Format: int32
+             * @description Its number in the PAT.
+             */
+            program?: number | null;
+            /** @description Its picture, or in radio its sound, is scrambled. */
+            scrambled?: boolean;
+            /** @description Where its media time comes from: `pcr`, `time_stamps` or `arrival`. */
+            clock?: string;
+            /**
+             * Format: int64
+             * @description Tables that came with a wrong checksum.
+             */
+            wrong_checksums?: number;
             /** @description All of its elementary streams, in the order of the PMT. */
             tracks?: components["schemas"]["Track"][];
         } | null;
@@ -3312,15 +3517,16 @@ export interface components {
         /**
          * @description `selector_disabled`: This way to name a channel is switched off.
          *     `looping_stream`: The channel repeats itself and is blocked for a while.
+         *     `thrown_out`: An operator has ended this stream for this address; it is let in again in a few seconds.
          */
-        "selector_disabled.looping_stream": {
+        "selector_disabled.looping_stream.thrown_out": {
             headers: {
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {string} */
-                    code?: "selector_disabled" | "looping_stream";
+                    code?: "selector_disabled" | "looping_stream" | "thrown_out";
                 };
             };
         };
@@ -3510,7 +3716,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["missing_id.invalid_id.ambiguous_id.duplicate_param.bad_encoding.invalid_param.ambiguous_host.bad_framing"];
-            403: components["responses"]["selector_disabled.looping_stream"];
+            403: components["responses"]["selector_disabled.looping_stream.thrown_out"];
             413: components["responses"]["body_too_large"];
             414: components["responses"]["uri_too_long"];
             /** @description The recording is shorter; `Content-Range` has its length */
@@ -3626,7 +3832,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["missing_id.invalid_id.ambiguous_id.duplicate_param.bad_encoding.invalid_param.ambiguous_host.bad_framing"];
-            403: components["responses"]["selector_disabled.looping_stream"];
+            403: components["responses"]["selector_disabled.looping_stream.thrown_out"];
             413: components["responses"]["body_too_large"];
             414: components["responses"]["uri_too_long"];
             /** @description The recording is shorter; `Content-Range` has its length */
@@ -3742,7 +3948,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["missing_id.invalid_id.ambiguous_id.duplicate_param.bad_encoding.invalid_param.ambiguous_host.bad_framing"];
-            403: components["responses"]["selector_disabled.looping_stream"];
+            403: components["responses"]["selector_disabled.looping_stream.thrown_out"];
             413: components["responses"]["body_too_large"];
             414: components["responses"]["uri_too_long"];
             /** @description The recording is shorter; `Content-Range` has its length */
@@ -3849,7 +4055,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["missing_id.invalid_id.ambiguous_id.duplicate_param.bad_encoding.invalid_param.ambiguous_host.bad_framing"];
-            403: components["responses"]["selector_disabled.looping_stream"];
+            403: components["responses"]["selector_disabled.looping_stream.thrown_out"];
             413: components["responses"]["body_too_large"];
             414: components["responses"]["uri_too_long"];
             417: components["responses"]["expectation_failed"];
@@ -4046,6 +4252,202 @@ export interface operations {
             413: components["responses"]["body_too_large"];
             414: components["responses"]["uri_too_long"];
             417: components["responses"]["expectation_failed"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    getSlash: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description `Location` is relative, for proxies that put us under a path */
+            307: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.bad_framing"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    getPanel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description `Location` is relative, for proxies that put us under a path */
+            308: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.bad_framing"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    getPanelSlash: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
+            /** @description `If-None-Match` names it */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.bad_framing"];
+            404: components["responses"]["not_found"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    getPanelFile: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Its name */
+                file: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `If-None-Match` names it */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.bad_framing"];
+            404: components["responses"]["not_found"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    getPanelAssetsFile: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Its name, as the page has it */
+                file: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file; it never changes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `If-None-Match` names it */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.bad_framing"];
+            404: components["responses"]["not_found"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    getStatus: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description At most 3 KB; it asks to be loaded again every 10 s */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.bad_framing"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
             429: components["responses"]["too_many_requests"];
             431: components["responses"]["headers_too_large"];
             500: components["responses"]["internal"];
@@ -6022,6 +6424,146 @@ export interface operations {
             500: components["responses"]["internal"];
             503: components["responses"]["server_full"];
             507: components["responses"]["storage_full"];
+        };
+    };
+    getDoctor: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As `acemux doctor --json` prints it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": Record<string, never>;
+                };
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.ambiguous_key.bad_framing"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    postEnginesIdDrain: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Its container's id, or its address */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Draining"];
+                };
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            404: components["responses"]["not_found"];
+            408: components["responses"]["request_timeout"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    deleteEnginesIdDrain: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Its container's id, or its address */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Draining"];
+                };
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            404: components["responses"]["not_found"];
+            408: components["responses"]["request_timeout"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    getEnginesIdLogs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Its container's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EngineLog"];
+                };
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing.invalid_body"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            404: components["responses"]["not_found"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["no_engine.no_ports.image_unavailable.vpn_down.server_full"];
         };
     };
     getLogins: {

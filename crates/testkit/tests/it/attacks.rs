@@ -131,10 +131,10 @@ impl Scene {
         // The doctor tells of this machine, which does not stand still; what people see is no JSON.
         let for_people =
             |path: &str| ["/", "/status", "/docs"].contains(&at_root(path)) || path.starts_with("/panel");
-        let restless = ["/metrics", "/api/v1/events/live", "/api/v1/doctor"];
+        let restless = ["/metrics", "/events/live", "/doctor"];
         let is_page = |entry: &Entry| {
             let is_status = !matches!(entry.class, Class::Media | Class::Probe);
-            let is_told = !restless.contains(&&*entry.path) && !for_people(&entry.path);
+            let is_told = !restless.contains(&at_root(&entry.path)) && !for_people(&entry.path);
             is_status && entry.method == "GET" && is_told
         };
         for Entry { path: route, .. } in surface().entries().into_iter().filter(is_page) {
