@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::proxy::{ProxySession, Streams};
 use super::{engines, vpn};
-use crate::http::auth::Operator;
+use crate::http::auth::{Operator, Over};
 use crate::http::client::ClientInfo;
 use crate::http::problem::{Code, Problem};
 use crate::planes::live::{Entities, Kind, Listener, Live, News, Picture};
@@ -98,6 +98,7 @@ pub async fn live(
     let listening = Listening {
         listener: live.listen(known, client).map_err(crowded)?,
         watched: watched.map(|key| Watched { key, streams, told: Value::Null }),
+        over: operator.map(|operator| operator.over()).unwrap_or_default(),
         stop,
     };
     let begin = stream::once(async { Event::default().retry(RETRY).comment("acemux") });
@@ -115,6 +116,8 @@ fn watched(streams: &Streams, watch: &str) -> Result<StreamKey, Problem> {
 struct Listening {
     listener: Listener,
     watched: Option<Watched>,
+    /// When the operator who listens is none any more.
+    over: Over,
     stop: CancellationToken,
 }
 
@@ -126,9 +129,14 @@ struct Watched {
 }
 
 impl Listening {
-    /// `None` when the service stops, or when the client is too slow.
+    /// `None` when the service stops, when the client is too slow, or when the login is over by which it came.
     async fn next(&mut self) -> Option<Vec<Event>> {
-        let news = self.stop.run_until_cancelled(self.listener.next()).await.flatten()?;
+        let news = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            () = self.over.over() => None,
+            news = self.listener.next() => news,
+        }?;
         let viewers = match (&mut self.watched, news.kind) {
             (Some(watched), Kind::Snapshot | Kind::Patch) => watched.viewers(),
             _ => None,
