@@ -393,6 +393,7 @@ fn pages() -> Pages {
         .route("/streams", get(streams::list))
         .route("/streams/{id}", delete(streams::stop))
         .route("/streams/{id}/livepos", get(streams::position))
+        .route("/streams/{id}/stats", get(streams::stats))
         .route("/events/stream_started", post(streams::started))
         .route("/events/stream_ended", post(streams::ended))
         .route("/events", get(events::list))

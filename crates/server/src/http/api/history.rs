@@ -1,7 +1,8 @@
 //! `GET /api/v1/history`: what the service or one stream was like, out of memory.
 
 use acemux_relay::Relay;
-use acemux_relay::history::Span;
+use acemux_relay::history::{Figure, Span};
+use acemux_relay::meter::FIGURES;
 use acemux_relay::sampling::Series;
 use axum::Json;
 use axum::extract::{Query, State};
@@ -30,7 +31,7 @@ pub struct HistoryPage {
     points: Vec<HistoryPoint>,
 }
 
-/// One step: of each figure the smallest, the mean and the largest.
+/// One step: of each figure the smallest, the mean and the largest, or null when nothing is known of it.
 #[derive(Debug, Serialize)]
 pub struct HistoryPoint {
     /// When the step began.
@@ -63,15 +64,17 @@ pub async fn history(
     Ok(Json(series.into()))
 }
 
+/// Null where nothing was known.
+fn shown(Figure { min, mean, max }: Figure) -> Value {
+    if mean.is_nan() { Value::Null } else { json!({ "min": min, "mean": mean, "max": max }) }
+}
+
 impl From<Series> for HistoryPage {
     fn from(series: Series) -> Self {
         let names = series.figures;
-        let point = |(at, figures): (Timestamp, [acemux_relay::history::Figure; 4])| {
+        let point = |(at, figures): (Timestamp, [Figure; FIGURES])| {
             let figures = names.iter().zip(figures);
-            let figures = figures.map(|(name, figure)| {
-                let figure = json!({ "min": figure.min, "mean": figure.mean, "max": figure.max });
-                ((*name).to_owned(), figure)
-            });
+            let figures = figures.map(|(name, figure)| ((*name).to_owned(), shown(figure)));
             HistoryPoint { at, figures: figures.collect() }
         };
         Self { step_seconds: series.step.as_secs(), points: series.points.into_iter().map(point).collect() }
