@@ -10,6 +10,7 @@ use acemux_relay::{Relay, StreamKey};
 use axum::extract::{Query, State};
 use axum::response::sse::{Event, Sse};
 use futures_util::stream::{self, Stream, StreamExt as _};
+use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -87,7 +88,7 @@ pub async fn live(
     client: ClientInfo,
     Query(query): Query<LiveQuery>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+) -> Result<([(HeaderName, &'static str); 1], Sse<impl Stream<Item = Result<Event, Infallible>>>), Problem> {
     let watched = query.watch.as_deref().map(|watch| watched(&streams, watch)).transpose()?;
     if watched.is_some() && operator.is_none() {
         return Err(Code::MissingKey.into());
@@ -103,12 +104,15 @@ pub async fn live(
     };
     let begin = stream::once(async { Event::default().retry(RETRY).comment("acemux") });
     let news = stream::unfold(listening, async |mut listening| Some((listening.next().await?, listening)));
-    Ok(Sse::new(begin.chain(news.flat_map(stream::iter)).map(Ok)))
+    let news = Sse::new(begin.chain(news.flat_map(stream::iter)).map(Ok));
+    Ok(([(CACHE_CONTROL, "no-store")], news))
 }
 
 fn watched(streams: &Streams, watch: &str) -> Result<StreamKey, Problem> {
     let id = watch.strip_prefix("stream:");
-    let id = id.ok_or_else(|| Problem::new(Code::InvalidParam).with_detail("watch is stream:<id>"))?;
+    let id = id.ok_or_else(|| {
+        Problem::new(Code::InvalidParam).with_detail("watch is stream: and any form of its id")
+    })?;
     streams.find(id).map(|session| session.key)
 }
 
