@@ -19,6 +19,7 @@ mod hls;
 mod joins;
 mod limits;
 mod logins;
+mod markup;
 mod monitoring;
 mod news;
 mod open_engine;
