@@ -32,6 +32,7 @@ mod players_failover;
 mod proxy;
 mod recordings;
 mod runaways;
+mod security;
 mod sharing;
 mod soak;
 mod stagnation;

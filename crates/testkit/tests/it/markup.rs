@@ -22,6 +22,7 @@ const PROBE: &str = "<script>alert(1)</script>\u{1b}[2J\n\r\u{202e}\u{0}\u{9b}31
 /// As much of it as an HTTP header can hold.
 const HEADER: &str = "<script>alert(1)</script>\u{202e}\u{9b}31m\u{2028}\u{200b}\"';x";
 const FROM_THE_DAEMON: &str = "no such image <script>alert(1)</script>\u{1b}[2J\n\u{202e}\u{0}x";
+const KEY: &str = "a-key-of-twenty-signs";
 const NEVER_ASKED: [&str; 1] = ["/api/v1/events/live"];
 
 /// An engine that says it wherever it says anything. The second channel is a recording, the third one does not start.
@@ -75,7 +76,7 @@ impl Scene {
         let settings = [
             ("LOG_FORMAT", format),
             ("LOG_LEVEL", "debug"),
-            ("API_KEY", "a-key-of-twenty-signs"),
+            ("API_KEY", KEY),
             ("ENGINE_PROVISIONER", "docker"),
             ("DOCKER_HOST", daemon.host.as_str()),
             ("ENGINE_IMAGE", FAST),
@@ -120,7 +121,7 @@ async fn play(program: &Process, channel: &str) -> Reply {
 /// What an operator's programs write, and whoever guesses at addresses.
 async fn write(program: &Process, engine: &RawEngine) {
     let at = program.address;
-    let key = format!("X-API-KEY: a-key-of-twenty-signs\r\nUser-Agent: {HEADER}\r\n");
+    let key = format!("X-API-KEY: {KEY}\r\nUser-Agent: {HEADER}\r\n");
     let (host, port) = engine
         .address()
         .split_once(':')
@@ -140,7 +141,7 @@ async fn write(program: &Process, engine: &RawEngine) {
         ask(at, "POST", "/events/stream_started", &key, &report("<script>alert(1)</script>")).await.status,
         200
     );
-    let login = json!({ "key": "a-key-of-twenty-signs" });
+    let login = json!({ "key": KEY });
     assert_eq!(ask(at, "POST", "/api/v1/login", &key, &login).await.status, 204);
     let config = program.page("/custom-variant/config").await;
     let template = |name: &str| json!({ "name": name, "config": config });
@@ -179,55 +180,57 @@ fn assert_texts_are_plain(what: &str, value: &Value) -> bool {
     }
 }
 
-/// Every page there is, of things that exist. Pages on which it stands, as text.
-async fn assert_pages_are_inert(program: &Process) -> BTreeSet<String> {
-    let ask = async |path: &str| {
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nX-API-KEY: a-key-of-twenty-signs\r\n\r\n",
-            program.address
-        );
-        send(program.address, &request).await
-    };
-    let mut marked = BTreeSet::new();
-    for route in
-        App::routes().into_iter().chain(["/metrics".to_owned(), "/livez".to_owned(), "/readyz".to_owned()])
-    {
+/// One page as an operator gets it.
+pub(crate) struct Shown {
+    pub(crate) path: String,
+    pub(crate) text: String,
+    reply: Reply,
+}
+
+/// Every page there is but live events, of things that exist, asked for with this key.
+pub(crate) async fn every_page(program: &Process, key: &str) -> Vec<Shown> {
+    let mut shown = Vec::new();
+    let health = ["/metrics", "/livez", "/readyz"].map(str::to_owned);
+    for route in App::routes().into_iter().chain(health) {
         let path = route.replace("{id}", if route.contains("templates") { "2" } else { ID });
         if path.contains('{') || NEVER_ASKED.contains(&path.as_str()) {
             continue;
         }
-        let mut reply = ask(&path).await;
-        let kind = reply.header("content-type").unwrap_or_default().to_owned();
-        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{path}");
-        let policy = reply.header("content-security-policy").unwrap_or_default();
-        assert!(
-            policy.starts_with("default-src 'none'") || policy.starts_with("default-src 'self'"),
-            "{path}: {policy}"
-        );
+        let at = program.address;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nX-API-KEY: {key}\r\n\r\n");
+        let mut reply = send(at, &request).await;
         let body = within(Duration::from_secs(5), &path, reply.body()).await.0;
-        let text = std::str::from_utf8(&body).expect("text");
-        let is_marked = match kind.split(';').next().unwrap_or_default() {
-            "application/json" | "application/problem+json" => {
-                assert_texts_are_plain(&path, &serde_json::from_str(text).expect(&path))
-            }
-            "text/plain" => {
-                text.split('\n').for_each(|line| assert_plain(&path, line));
-                text.contains("<script>alert")
-            }
-            "text/html" => {
-                assert!(!text.contains("alert(1)"), "{path}");
-                false
-            }
-            _ => {
-                assert!(body.is_empty(), "{path} is {kind:?}");
-                false
-            }
-        };
-        if is_marked {
-            marked.insert(path);
+        shown.push(Shown { path, text: String::from_utf8(body).expect("text"), reply });
+    }
+    shown
+}
+
+/// As what it comes, and what is on it. Whether markup is, as text.
+fn assert_page_is_inert(page: &Shown) -> bool {
+    let Shown { path, text, reply } = page;
+    assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{path}");
+    let policy = reply.header("content-security-policy").unwrap_or_default();
+    let is_closed = policy.starts_with("default-src 'none'") || policy.starts_with("default-src 'self'");
+    assert!(is_closed, "{path}: {policy}");
+    let kind = reply.header("content-type").unwrap_or_default();
+    match kind.split(';').next().unwrap_or_default() {
+        "application/json" | "application/problem+json" => {
+            assert_texts_are_plain(path, &serde_json::from_str(text).expect(path))
+        }
+        "text/plain" => {
+            text.split('\n').for_each(|line| assert_plain(path, line));
+            text.contains("<script>alert")
+        }
+        // Ours, and nothing of others in it.
+        "text/html" => {
+            assert!(!text.contains("alert(1)"), "{path}");
+            false
+        }
+        _ => {
+            assert!(text.is_empty(), "{path} is {kind:?}");
+            false
         }
     }
-    marked
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,12 +239,14 @@ async fn what_others_write_is_text_on_every_page_in_every_line_and_in_every_even
         let scene = Scene::set(format).await;
         let program = &scene.program;
         until("the daemon's words are in the log", || program.log().contains("no such image")).await;
-        let marked = assert_pages_are_inert(program).await;
+        let pages = every_page(program, KEY).await;
+        let marked = pages.iter().filter(|page| assert_page_is_inert(page)).map(|page| page.path.as_str());
+        let marked: BTreeSet<&str> = marked.collect();
         for path in ["/events", "/streams", "/api/v1/logins", "/custom-variant/templates"] {
             assert!(marked.contains(path), "what was written on {path} is not there: {marked:?}");
         }
         let viewers = format!("/proxy/sessions/{ID}/viewers");
-        assert!(marked.contains(&viewers), "{marked:?}");
+        assert!(marked.contains(viewers.as_str()), "{marked:?}");
         assert!(!marked.contains("/metrics"));
 
         let (news, _unfinished) = scene.news.rsplit_once("\n\n").expect("whole events");
