@@ -24,7 +24,7 @@ const CODINGS: [Coding; 7] = [
 fuzz_target!(|input: &[u8]| {
     let pid = Pid::new(0x100);
     let language = Language::of(input);
-    let _private = Coding::of(0x06, input);
+    let _private = Coding::of(0x06, input, input);
     for coding in CODINGS {
         let stream = Elementary { pid, codec: coding.codec(), coding, language };
         let mut probe = Probe::default();

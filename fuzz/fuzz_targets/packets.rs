@@ -1,7 +1,7 @@
 //! Transport stream packets for the targets that read them.
 
 use acemux_media::ts::packet::{PACKET_LEN, Packet, SYNC_BYTE};
-use acemux_media::ts::psi::crc32;
+use acemux_media::ts::section::crc32;
 
 /// The table's stream.
 pub(crate) const PMT: u16 = 0x30;
@@ -22,10 +22,11 @@ pub(crate) fn packet(pid: u16, detail: u8, content: &[u8]) -> [u8; PACKET_LEN] {
     packet
 }
 
-/// A PAT, and a PMT of one video and one audio; `detail` chooses the video's codec and the counter.
+/// A PAT, and a PMT of one video and one audio; `detail` chooses the video's codec, what else is listed, and the counter.
 pub(crate) fn tables(detail: u8) -> [[u8; PACKET_LEN]; 2] {
     let video = [0x1b, 0x24, 0x02, 0x10, 0x06][usize::from(detail >> 4) % 5];
-    let pat = section(0, &[0, 1, 0xe0, 0x30]);
+    let others: &[u8] = if detail & 0x80 == 0 { &[] } else { &[0, 2, 0xe0, 0x11, 0, 3, 0xe0, 0x30] };
+    let pat = section(0, &[others, &[0, 1, 0xe0, 0x30]].concat());
     let pmt = section(2, &[0xe1, 0, 0xf0, 0, video, 0xe1, 0, 0xf0, 0, 0x0f, 0xe1, 1, 0xf0, 0]);
     let counter = detail & 0x0f;
     [packet(0, 0x10 | counter, &pat), packet(PMT, 0x10 | counter, &pmt)]

@@ -8,7 +8,7 @@ use std::fmt;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -31,6 +31,10 @@ const MAX_JSON: usize = 256 * 1024;
 const MAX_ERROR_TEXT: usize = 4 * 1024;
 /// Redirects followed from a playback URL to its media. Real engines have one or two (`/ace/r` to `/content`).
 const MAX_REDIRECTS: usize = 3;
+/// Length and first byte of a transport stream's packets, and in how many bytes three of them are found.
+const TS_PACKET: usize = 188;
+const TS_SYNC: u8 = 0x47;
+const ENOUGH_TO_TELL: usize = 4 * TS_PACKET;
 
 /// The player an engine believes to serve. Each playback has a fresh one: a player that starts a second channel loses
 /// its first, and a re-used one gets only what was left in the buffer.
@@ -232,12 +236,30 @@ impl Client {
         }
         answer.require_identity()?;
         if matches!(answer.media_type().as_str(), "text/html" | "application/json") {
-            return Err(EngineError::bad_reply(format!(
-                "a page instead of media: {}",
-                self.words(answer).await
-            )));
+            return self.media_called_page(answer).await;
         }
         Ok(Body::of(answer))
+    }
+
+    /// Some engines call whatever they send a page. What it is, its first bytes tell.
+    async fn media_called_page(&self, answer: Answer) -> Result<Body, EngineError> {
+        let mut body = answer.into_body();
+        let mut start = BytesMut::new();
+        let reading = async {
+            while start.len() < ENOUGH_TO_TELL
+                && let Some(Ok(piece)) = body.next().await
+            {
+                start.extend_from_slice(&piece);
+            }
+        };
+        // A page that does not come to its end is told by what came of it.
+        let _ = timeout(self.timings.query, reading).await;
+        // One that sends nothing yet is the caller's to judge, as one that never does.
+        if start.is_empty() || is_transport_stream(&start) {
+            return Ok(Body { start: start.freeze(), rest: body });
+        }
+        let words = clean(start.get(..MAX_ERROR_TEXT).unwrap_or(&start));
+        Err(EngineError::bad_reply(format!("a page instead of media: {words}")))
     }
 
     /// A JSON call with the usual deadline.
@@ -278,22 +300,29 @@ impl Client {
 }
 
 /// Media as it comes from the engine. Dropping it closes the connection; the session needs its stop all the same.
-pub struct Body(WireBody);
+pub struct Body {
+    /// What has been looked at already.
+    start: Bytes,
+    rest: WireBody,
+}
 
 impl Body {
     pub(crate) fn of(answer: Answer) -> Self {
-        Self(answer.into_body())
+        Self { start: Bytes::new(), rest: answer.into_body() }
     }
 
     /// The next bytes, `None` at the end. Never empty. Cancel safe. While nobody asks, nothing is read: the engine is
     /// held back by the socket.
     pub async fn next(&mut self) -> Option<Result<Bytes, EngineError>> {
-        self.0.next().await
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
     /// As [`Self::next`], for streams written by hand.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, EngineError>>> {
-        self.0.poll_next(cx)
+        if !self.start.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.start))));
+        }
+        self.rest.poll_next(cx)
     }
 }
 
@@ -301,6 +330,13 @@ impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Body").finish_non_exhaustive()
     }
+}
+
+/// Whether there are three packets, one behind the other, somewhere in it.
+fn is_transport_stream(start: &[u8]) -> bool {
+    start
+        .windows(2 * TS_PACKET + 1)
+        .any(|window| [0, TS_PACKET, 2 * TS_PACKET].iter().all(|at| window.get(*at) == Some(&TS_SYNC)))
 }
 
 fn start_target(by: StartBy, player: PlayerId) -> String {

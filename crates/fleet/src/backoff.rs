@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Time since the fleet began. Monotonic: a change of the wall clock changes nothing here.
 pub type Moment = Duration;
@@ -95,7 +96,8 @@ enum State {
 }
 
 /// What a breaker allows, in the words of the status pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = BreakerState)]
 #[serde(rename_all = "snake_case")]
 pub enum Position {
     /// Everything.

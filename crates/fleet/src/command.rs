@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use tokio::sync::oneshot;
+use utoipa::ToSchema;
 
 use crate::allowed::{Asked, Refused};
 use crate::ident::ContainerId;
@@ -21,7 +22,7 @@ pub(crate) enum Command {
 }
 
 /// An engine that an operator asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Provisioned {
     /// Full id.
     pub container_id: String,

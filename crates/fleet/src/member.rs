@@ -102,6 +102,8 @@ struct Load {
     /// Whether it has had a stream that may have left something behind.
     was_used: bool,
     door: Door,
+    /// An operator drains it.
+    is_unwanted: bool,
 }
 
 /// Whether new streams are let in.
@@ -194,7 +196,8 @@ impl Member {
         name: String,
     ) -> Self {
         let was_used = container.as_ref().is_some_and(|container| !container.is_new);
-        let load = Load { used: 0, idle_since: Instant::now(), was_used, door: Door::Open };
+        let load =
+            Load { used: 0, idle_since: Instant::now(), was_used, door: Door::Open, is_unwanted: false };
         let rule = container.as_ref().and_then(|container| container.runaway);
         Self {
             key,
@@ -306,6 +309,21 @@ impl Member {
         if load.door != Door::Closed {
             load.door = if is_cordoned { Door::Cordoned } else { Door::Open };
         }
+    }
+
+    /// An operator drains it, or has changed his mind: its streams go elsewhere and it gets no new ones. One of ours is
+    /// replaced and removed by the plan; one that somebody else runs stays, and is only left alone.
+    pub fn drain(&self, is_unwanted: bool) {
+        self.load.lock().is_unwanted = is_unwanted;
+        // Of ours the plan sees to it, which knows what else speaks for or against.
+        if self.container.is_none() {
+            self.cordon(is_unwanted);
+        }
+    }
+
+    /// Whether an operator drains it.
+    pub fn is_unwanted(&self) -> bool {
+        self.load.lock().is_unwanted
     }
 
     /// Closes it for ever, provided that it has no stream. False when it has one.

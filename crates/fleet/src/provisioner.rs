@@ -51,7 +51,7 @@ pub trait Provisioner: Send + Sync + 'static {
 
     /// One item whenever something may have changed about the container of this name. Ends when the connection to the
     /// daemon is lost.
-    fn vpn_changes(&self, name: &DockerName) -> BoxStream<'static, ()>;
+    fn vpn_changes(&self, name: &DockerName) -> BoxStream<'static, VpnChange>;
 
     /// Restarts the VPN container that has this id: the one thing that is ever done to a container which is not ours,
     /// because its operator named it for that. Success when it runs again.
@@ -168,6 +168,11 @@ impl VpnContainer {
         self.state == ContainerState::Running
     }
 
+    /// Whether it was started before a moment of the daemon's clock.
+    pub fn is_older_than(&self, at: Timestamp) -> bool {
+        self.started.parse::<Timestamp>().is_ok_and(|started| started < at)
+    }
+
     /// The network that it has had since its last start.
     pub fn namespace(&self) -> Namespace {
         Namespace::new(self.id.clone(), self.started.clone())
@@ -187,6 +192,19 @@ impl fmt::Debug for VpnContainer {
             .field("addresses", addresses)
             .finish_non_exhaustive()
     }
+}
+
+/// What was told of a VPN's container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VpnChange {
+    /// It has ended, or was sent a signal that ends it. It may be shown as running for as long as its grace lasts, and its
+    /// tunnel is taken down first.
+    Ending {
+        /// When, by the daemon's clock.
+        at: Timestamp,
+    },
+    /// Something else: look again.
+    Other,
 }
 
 /// Why a container ended.

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::backoff::{Breaker, Position};
 use crate::plan::{Demand, Plan};
 use crate::tunnel::{Health, TunnelName};
 
 /// What the fleet knew and meant to do when it last looked.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = FleetSnapshot)]
 pub struct Snapshot {
     /// When.
     pub at: Timestamp,
@@ -53,9 +55,10 @@ pub struct Snapshot {
 }
 
 /// One VPN.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TunnelNote {
     /// Its container's name as configured.
+    #[schema(value_type = String)]
     pub name: TunnelName,
     /// Its container's full id; `None` when there is none of this name.
     pub container: Option<String>,
@@ -64,6 +67,7 @@ pub struct TunnelNote {
     /// Since when its health is of this kind.
     pub since: Timestamp,
     /// Where engines inside are reached.
+    #[schema(value_type = Option<String>)]
     pub address: Option<IpAddr>,
     /// The port that its provider forwards to it.
     pub forwarded_port: Option<u16>,
@@ -76,7 +80,7 @@ pub struct TunnelNote {
 }
 
 /// Whether the daemon answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum DockerState {
     /// It has not been asked yet.
@@ -93,7 +97,7 @@ pub enum DockerState {
 }
 
 /// One own container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ContainerNote {
     /// Full id.
     pub id: String,
@@ -114,7 +118,7 @@ pub struct ContainerNote {
 }
 
 /// One breaker.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct BreakerNote {
     /// What it allows.
     pub state: Position,
@@ -133,7 +137,7 @@ pub struct BreakerNote {
 }
 
 /// Engines of another instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct StrangerNote {
     /// Their instance.
     pub instance: String,
@@ -144,7 +148,7 @@ pub struct StrangerNote {
 }
 
 /// Another service that uses our instance id: both take each other's engines for their own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RivalNote {
     /// The id.
     pub instance: String,
@@ -161,7 +165,7 @@ impl fmt::Display for RivalNote {
 }
 
 /// An engine that failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FailureNote {
     /// When.
     pub at: Timestamp,
@@ -174,7 +178,7 @@ pub struct FailureNote {
 }
 
 /// A rolling replacement.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Rollout {
     /// When it was asked for.
     pub began: Option<Timestamp>,

@@ -388,6 +388,7 @@ impl Model {
                 runaway: None,
                 recipe: self.policy.recipe.clone(),
                 cordoned: false,
+                unwanted: false,
             };
             let port = creation.port;
             self.engines.push(Engine { view, ready_at, leaves_at: None, is_sound: false, purpose, port });
@@ -858,6 +859,7 @@ fn ready(place: usize) -> EngineView {
         runaway: None,
         recipe: "a".into(),
         cordoned: false,
+        unwanted: false,
     }
 }
 
@@ -973,6 +975,19 @@ fn an_idle_engine_that_is_old_fat_or_a_runaway_goes_when_its_replacement_is_read
         let busy = EngineView { used: 1, idle_since: None, ..tired };
         assert!(decided(&policy, &[busy, ready(2)]).is_empty(), "in use, it stays");
     }
+}
+
+#[test]
+fn an_engine_that_an_operator_drains_is_left_at_once_and_goes_when_it_is_idle_and_replaced() {
+    let policy = policy(2, 4, 0, 1);
+    let drained = EngineView { unwanted: true, used: 1, idle_since: None, ..ready(1) };
+    assert_eq!(decided(&policy, &[drained.clone(), ready(2)]), ["cordon 1", "create 3"]);
+    let cordoned = EngineView { cordoned: true, ..drained };
+    assert!(decided(&policy, &[cordoned.clone(), ready(2), ready(3)]).is_empty(), "in use, it stays");
+    let idle = EngineView { used: 0, idle_since: Some(s(990)), ..cordoned.clone() };
+    assert_eq!(decided(&policy, &[idle, ready(2), ready(3)]), ["remove 1"]);
+    let taken_back = EngineView { unwanted: false, ..cordoned };
+    assert_eq!(decided(&policy, &[taken_back, ready(2)]), ["uncordon 1"]);
 }
 
 #[test]

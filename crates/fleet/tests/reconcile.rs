@@ -13,7 +13,7 @@ use acemux_fleet::ident::{ContainerId, DockerName};
 use acemux_fleet::plan::{Hold, Policy};
 use acemux_fleet::profile::{ArmTags, Profile, Variant};
 use acemux_fleet::provisioner::{
-    Container, ContainerState, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage,
+    Container, ContainerState, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage, VpnChange,
     VpnContainer,
 };
 use acemux_fleet::recipe::{Reach, Recipe};
@@ -231,7 +231,7 @@ impl Provisioner for FakeDaemon {
         after(|| Ok(vpn))
     }
 
-    fn vpn_changes(&self, _name: &DockerName) -> BoxStream<'static, ()> {
+    fn vpn_changes(&self, _name: &DockerName) -> BoxStream<'static, VpnChange> {
         stream::pending().boxed()
     }
 

@@ -10,7 +10,7 @@ use acemux_fleet::dispatch::{DispatchOptions, Engines, Outlook};
 use acemux_fleet::ident::{ContainerId, DockerName};
 use acemux_fleet::provisioner::{
     Check, Container, ContainerState, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage,
-    VpnContainer,
+    VpnChange, VpnContainer,
 };
 use acemux_fleet::proxy::Proxy;
 use acemux_fleet::spec::EngineSpec;
@@ -23,12 +23,13 @@ use acemux_sim::{GluetunOptions, SimGluetun};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// No test waits longer for anything.
@@ -38,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 struct FakeDaemon {
     vpn: Arc<Mutex<Option<VpnContainer>>>,
-    changed: watch::Sender<()>,
+    changed: watch::Sender<VpnChange>,
     /// Never answers.
     hangs: watch::Sender<bool>,
 }
@@ -58,7 +59,7 @@ impl FakeDaemon {
         };
         Self {
             vpn: Arc::new(Mutex::new(Some(vpn))),
-            changed: watch::Sender::new(()),
+            changed: watch::Sender::new(VpnChange::Other),
             hangs: watch::Sender::new(false),
         }
     }
@@ -66,12 +67,12 @@ impl FakeDaemon {
     /// Something happens to the container, and the daemon says that something has.
     fn change(&self, change: impl FnOnce(&mut VpnContainer)) {
         change(self.vpn.lock().as_mut().expect("a container"));
-        self.changed.send_replace(());
+        self.changed.send_replace(VpnChange::Other);
     }
 
     fn remove(&self) {
         *self.vpn.lock() = None;
-        self.changed.send_replace(());
+        self.changed.send_replace(VpnChange::Other);
     }
 }
 
@@ -133,9 +134,14 @@ impl Provisioner for FakeDaemon {
         .boxed()
     }
 
-    fn vpn_changes(&self, _name: &DockerName) -> BoxStream<'static, ()> {
+    fn vpn_changes(&self, _name: &DockerName) -> BoxStream<'static, VpnChange> {
         let told = self.changed.subscribe();
-        stream::unfold(told, |mut told| async move { told.changed().await.ok().map(|()| ((), told)) }).boxed()
+        stream::unfold(told, |mut told| async move {
+            told.changed().await.ok()?;
+            let change = *told.borrow_and_update();
+            Some((change, told))
+        })
+        .boxed()
     }
 
     fn restart_vpn<'a>(&'a self, _id: &'a ContainerId) -> BoxFuture<'a, Result<(), ProvisionError>> {
@@ -168,6 +174,11 @@ impl Watched {
 
     async fn is(&mut self, health: &str) -> Report {
         self.until(health, |report| report.health.as_str() == health).await
+    }
+
+    /// Whether this is so at a moment of the next seconds.
+    async fn becomes(&mut self, seconds: u64, holds: impl FnMut(&Report) -> bool) -> bool {
+        timeout(Duration::from_secs(seconds), self.reports.wait_for(holds)).await.is_ok()
     }
 
     async fn stop(mut self) {
@@ -446,6 +457,32 @@ async fn a_paused_removed_or_restarted_container_is_down_at_once_and_comes_back(
     rig.daemon.remove();
     let report = watched.is("down").await;
     assert_eq!((report.container, report.health.why()), (None, Some("its container does not exist")));
+    watched.stop().await;
+}
+
+/// `docker stop` and `restart` give it ten seconds, in which it still runs and its last check was green.
+#[tokio::test]
+async fn a_container_that_is_told_to_end_is_down_before_it_has_ended() {
+    let rig = Rig::new(Generation::V3_41, Some(Check::Healthy)).await;
+    let mut watched = rig.watched();
+    watched.is("up").await;
+    // The daemon answers nothing more while it ends the container.
+    rig.daemon.hangs.send_replace(true);
+    sleep(Duration::from_millis(200)).await;
+    let began = Instant::now();
+    rig.daemon.changed.send_replace(VpnChange::Ending { at: Timestamp::now() });
+    let report = watched.is("down").await;
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert_eq!(report.health.why(), Some("its container is ending"));
+    rig.daemon.hangs.send_replace(false);
+    let is_up_again = watched.becomes(7, |report| report.health == Health::Up).await;
+    assert!(!is_up_again, "it is ending, and good looks do not change that");
+    // Another life is not the one that was told, also when the news comes late.
+    let ended = Timestamp::now();
+    rig.daemon.change(|vpn| vpn.started = Timestamp::now().to_string());
+    watched.is("up").await;
+    rig.daemon.changed.send_replace(VpnChange::Ending { at: ended });
+    assert!(!watched.becomes(1, |report| report.health != Health::Up).await, "that was its last life");
     watched.stop().await;
 }
 

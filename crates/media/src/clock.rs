@@ -1,7 +1,12 @@
 //! Media time: what the stream's own clock says, made monotonic.
+//!
+//! The clock is the PCR. Where it stands still, goes somewhere else or never was, the time stamps of picture and sound say
+//! how far the stream is, and where there are none of these either, the time at which its packets come.
 
 use std::fmt;
 use std::time::Duration;
+
+use crate::ts::packet::Pid;
 
 /// Ticks per second of the program clock.
 const HZ: u64 = 27_000_000;
@@ -9,6 +14,12 @@ const HZ: u64 = 27_000_000;
 const WRAP: u64 = (1 << 33) * 300;
 /// A larger step is a jump, not progress. The standard asks for a value every 100 ms; starved swarms skip seconds.
 const LARGEST_STEP: Duration = Duration::from_secs(10);
+/// So far time stamps may get while a clock does not move, before it is no clock any more.
+const STANDSTILL: Duration = Duration::from_secs(1);
+/// So far pictures may go back when only the time of showing is written down.
+const REORDERED: Duration = Duration::from_secs(2);
+/// Streams whose time stamps are read.
+const MOST_STAMPED: usize = 8;
 /// Time over which the bit rate is measured.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
 
@@ -68,16 +79,76 @@ impl fmt::Display for Bitrate {
     }
 }
 
+/// Media time and arrival time of the same packet, both since the stream began.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moment {
+    /// By the stream.
+    pub media: Duration,
+    /// By us.
+    pub arrival: Duration,
+}
+
+impl Moment {
+    /// The longer of both: a stream that comes faster than it plays has had its time as well as one that stands still.
+    pub fn since(self, earlier: Self) -> Duration {
+        let media = self.media.saturating_sub(earlier.media);
+        media.max(self.arrival.saturating_sub(earlier.arrival))
+    }
+}
+
+/// Where media time comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClockSource {
+    /// When packets come.
+    #[default]
+    Arrival,
+    /// The program's clock.
+    Pcr,
+    /// The time stamps of this stream.
+    Stamps(Pid),
+}
+
+impl ClockSource {
+    /// Name on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Arrival => "arrival",
+            Self::Pcr => "pcr",
+            Self::Stamps(_) => "time_stamps",
+        }
+    }
+}
+
 /// Turns clock values into a media time that only grows.
 ///
-/// A wrap is progress. A jump, forward or back, adds no more than the time that really passed. Until the first value,
-/// and for streams without any, media time is arrival time.
+/// A wrap is progress. A jump, forward or back, adds no more than the time that really passed.
 #[derive(Clone, Debug, Default)]
 pub struct MediaClock {
     media: Duration,
-    last: Option<(Pcr, Duration)>,
     arrival: Duration,
+    source: ClockSource,
+    /// The last value of the program's clock that moved, and when it came.
+    pcr: Option<Reading>,
+    stamps: Vec<Stamps>,
+    /// When picture or sound last came, and what arrival alone has added, while there is no other clock.
+    payload_at: Option<Duration>,
+    by_arrival: Duration,
     rate: RateMeter,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    value: Pcr,
+    at: Duration,
+}
+
+/// Time stamps of one stream.
+#[derive(Clone, Copy, Debug)]
+struct Stamps {
+    pid: Pid,
+    latest: Reading,
+    /// What media time has come to.
+    counted: Pcr,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -89,36 +160,118 @@ struct RateMeter {
 
 impl MediaClock {
     /// `bytes` more of the stream have come at `arrival`.
+    #[inline]
     pub fn bytes(&mut self, bytes: usize, arrival: Duration) {
-        if self.last.is_none() {
-            self.media += arrival.saturating_sub(self.arrival);
-        }
         self.arrival = self.arrival.max(arrival);
         self.rate.bytes += bytes as u64;
     }
 
-    /// The stream's clock says `pcr`. With `jump` the stream announces that it does not continue.
-    pub fn tick(&mut self, pcr: Pcr, jump: bool) {
-        if let Some((last, at)) = self.last {
-            let step = pcr.since(last);
-            let waited = self.arrival.saturating_sub(at);
-            if jump || step > LARGEST_STEP {
-                self.media += waited.min(LARGEST_STEP);
-                self.rate.forget();
-            } else {
-                self.media += step;
-                self.rate.advance(step);
-            }
-        } else {
-            // What came before the first value belongs to no measured time.
-            self.rate.forget();
+    /// A piece of a picture or of sound has come: progress, where nothing says how much.
+    pub fn payload(&mut self) {
+        if let Some(last) = self.payload_at.replace(self.arrival) {
+            let waited = self.arrival.saturating_sub(last);
+            self.media += waited;
+            self.by_arrival += waited;
         }
-        self.last = Some((pcr, self.arrival));
+    }
+
+    /// The program's clock says `value`. With `jump` the stream announces that it does not continue. True when media time
+    /// comes from it; one that stands still is no clock.
+    pub fn tick(&mut self, value: Pcr, jump: bool) -> bool {
+        let now = Reading { value, at: self.arrival };
+        let Some(last) = self.pcr else {
+            // What came before the first value belongs to no measured time.
+            self.pcr = Some(now);
+            self.follow_pcr();
+            return true;
+        };
+        if value == last.value {
+            return false;
+        }
+        self.pcr = Some(now);
+        let step = value.since(last.value);
+        let is_jump = jump || step > LARGEST_STEP;
+        if let ClockSource::Stamps(_) = self.source {
+            // It is back when it goes on, and what was until then has been counted.
+            if !is_jump && step <= STANDSTILL {
+                self.follow_pcr();
+            }
+            return self.source == ClockSource::Pcr;
+        }
+        if is_jump {
+            self.jump(last.at);
+        } else {
+            self.advance(step);
+        }
+        self.count_stamps();
+        true
+    }
+
+    /// A picture or sound of the stream `pid` is to be decoded at `value`. True when media time comes from that.
+    pub fn stamp(&mut self, pid: Pid, value: Pcr) -> bool {
+        let now = Reading { value, at: self.arrival };
+        let Some(stamps) = self.stamps.iter_mut().find(|stamps| stamps.pid == pid) else {
+            if self.stamps.len() < MOST_STAMPED {
+                self.stamps.push(Stamps { pid, latest: now, counted: value });
+            }
+            return false;
+        };
+        let (last, ahead) = (stamps.latest, value.since(stamps.latest.value));
+        if ahead > LARGEST_STEP {
+            // Pictures come in the order of decoding, but not every multiplexer writes down when that is.
+            if last.value.since(value) < REORDERED {
+                return false;
+            }
+            (stamps.latest, stamps.counted) = (now, value);
+            if self.source == ClockSource::Stamps(pid) {
+                self.jump(last.at);
+                self.count_stamps();
+            }
+            return self.source == ClockSource::Stamps(pid);
+        }
+        stamps.latest = now;
+        let uncounted = value.since(stamps.counted);
+        let leads = self.source == ClockSource::Stamps(pid);
+        if !leads && uncounted <= STANDSTILL {
+            return false;
+        }
+        let known = if leads { Duration::ZERO } else { std::mem::take(&mut self.by_arrival) };
+        self.source = ClockSource::Stamps(pid);
+        self.advance(uncounted.min(LARGEST_STEP).saturating_sub(known));
+        self.count_stamps();
+        true
+    }
+
+    fn advance(&mut self, step: Duration) {
+        self.media += step;
+        self.rate.advance(step);
+    }
+
+    /// So much time has really passed since the last value.
+    fn jump(&mut self, last: Duration) {
+        self.media += self.arrival.saturating_sub(last).min(LARGEST_STEP);
+        self.rate.forget();
+    }
+
+    fn follow_pcr(&mut self) {
+        self.source = ClockSource::Pcr;
+        self.rate.forget();
+        self.count_stamps();
+    }
+
+    /// Media time has come as far as all time stamps.
+    fn count_stamps(&mut self) {
+        self.by_arrival = Duration::ZERO;
+        for stamps in &mut self.stamps {
+            stamps.counted = stamps.latest.value;
+        }
     }
 
     /// Another source follows: its clock has nothing to do with the last one's.
     pub fn restart(&mut self) {
-        self.last = None;
+        (self.source, self.pcr) = (ClockSource::Arrival, None);
+        (self.payload_at, self.by_arrival) = (None, Duration::ZERO);
+        self.stamps.clear();
         self.rate.forget();
     }
 
@@ -129,8 +282,14 @@ impl MediaClock {
     }
 
     /// Media time since the stream began.
+    #[inline]
     pub fn media_time(&self) -> Duration {
         self.media
+    }
+
+    /// Where it comes from.
+    pub fn source(&self) -> ClockSource {
+        self.source
     }
 
     /// Measured over about two seconds of the stream's own clock.
@@ -183,11 +342,80 @@ mod tests {
     }
 
     #[test]
-    fn without_a_clock_media_time_is_arrival_time() {
+    fn without_any_clock_media_time_is_that_in_which_packets_come() {
         let mut clock = MediaClock::default();
-        clock.bytes(188, SECOND);
-        clock.bytes(188, 3 * SECOND);
-        assert_eq!(clock.media_time(), 3 * SECOND);
+        for second in [5, 6, 8] {
+            clock.bytes(188, second * SECOND);
+            clock.payload();
+        }
+        assert_eq!((clock.media_time(), clock.source()), (3 * SECOND, ClockSource::Arrival));
+    }
+
+    const VIDEO: Pid = Pid::new(0x100);
+    const SOUND: Pid = Pid::new(0x101);
+
+    /// Ten seconds of a stream whose clock goes on as `pcr` says, and whose pictures and sounds do not stop. Media time at
+    /// its end.
+    fn with_pcr(clock: &mut MediaClock, from: u64, pcr: impl Fn(u64) -> Option<u64>) -> Duration {
+        for frame in from * 25..(from + 10) * 25 {
+            let at = frame * HZ / 25;
+            clock.bytes(188, Duration::from_millis(frame * 40));
+            if let Some(ticks) = pcr(at) {
+                clock.tick(Pcr::from_ticks(ticks), false);
+            }
+            // Sound is written earlier than the picture of its time.
+            clock.stamp(VIDEO, Pcr::from_ticks(at + HZ));
+            clock.stamp(SOUND, Pcr::from_ticks(at + 3 * HZ));
+        }
+        clock.media_time()
+    }
+
+    #[test]
+    fn a_clock_that_stops_freezes_or_never_was_is_replaced_by_the_time_stamps() {
+        let tenth = Duration::from_millis(100);
+        for what in ["it stops", "it freezes", "it goes on", "it is another one"] {
+            let pcr = |at: u64| match what {
+                "it stops" => None,
+                "it freezes" => Some(10 * HZ),
+                "it goes on" => Some(at),
+                _ => Some(at + 2000 * HZ),
+            };
+            let mut clock = MediaClock::default();
+            let began = with_pcr(&mut clock, 0, Some);
+            assert!(began.abs_diff(10 * SECOND) < tenth, "{began:?}");
+            let media = with_pcr(&mut clock, 10, pcr);
+            assert!(media.abs_diff(20 * SECOND) < tenth, "{what}: {media:?}");
+            let media = with_pcr(&mut clock, 20, Some);
+            assert!(media.abs_diff(30 * SECOND) < tenth, "{what}, and then it is back: {media:?}");
+            assert_eq!(clock.source(), ClockSource::Pcr, "{what}");
+        }
+        let mut clock = MediaClock::default();
+        let media = with_pcr(&mut clock, 0, |_| None);
+        assert!(media.abs_diff(10 * SECOND) < tenth, "never a clock: {media:?}");
+    }
+
+    #[test]
+    fn time_stamps_that_stand_still_or_go_back_are_no_progress() {
+        let mut clock = MediaClock::default();
+        with_pcr(&mut clock, 0, |_| None);
+        let before = clock.media_time();
+        for frame in 0..50 {
+            clock.stamp(VIDEO, Pcr::from_ticks(10 * HZ + HZ / 25 * 24));
+            clock.stamp(SOUND, Pcr::from_ticks(12 * HZ - frame * HZ / 50));
+        }
+        assert_eq!(clock.media_time(), before);
+    }
+
+    #[test]
+    fn sound_alone_is_progress() {
+        let mut clock = MediaClock::default();
+        with_pcr(&mut clock, 0, |_| None);
+        let before = clock.media_time();
+        for frame in 0..250 {
+            clock.stamp(SOUND, Pcr::from_ticks(13 * HZ + frame * HZ / 25));
+        }
+        let played = clock.media_time().saturating_sub(before);
+        assert!(played.abs_diff(10 * SECOND) < Duration::from_millis(100), "{played:?}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::chunk::Chunk;
 use crate::clock::Pcr;
 use crate::ts::align::Aligner;
 use crate::ts::packet::{PACKET_LEN, Packet, Pid};
+use crate::ts::pes::decoding_time;
 
 /// So many packets in a row must agree before the rest of the past is believed to be the same. Where the past ends
 /// earlier, the clock packet and what is left must do.
@@ -106,11 +107,17 @@ impl Past {
         Self { runs, clock }
     }
 
-    /// Whether the packet that carries this chunk's clock value was sent already.
+    /// Whether the packet that says when this chunk is to be played was sent already.
     pub fn holds(&self, chunk: &Chunk) -> bool {
-        let Some(pcr) = chunk.pcr else { return false };
-        let clock = packets(&chunk.bytes).find(|packet| packet.pcr() == Some(pcr));
-        clock.is_some_and(|packet| matches!(self.find(packet, pcr), Found::Here(_)))
+        if let Some(pcr) = chunk.pcr {
+            let clock = packets(&chunk.bytes).find(|packet| packet.pcr() == Some(pcr));
+            return clock.is_some_and(|packet| matches!(self.find(packet, pcr), Found::Here(_)));
+        }
+        let is_stamped = |packet: &Packet<'_>| {
+            packet.starts_unit() && decoding_time(packet.payload()) == chunk.time && chunk.time.is_some()
+        };
+        let stamped = packets(&chunk.bytes).find(is_stamped);
+        stamped.is_some_and(|packet| self.runs.iter().any(|run| run.position(packet).is_some()))
     }
 
     /// The clock packet whose value is nearest below `pcr` is in the run to begin with.

@@ -1,7 +1,7 @@
 //! What the bytes mean: MPEG transport streams, as far as a relay must understand them.
 //!
 //! ```text
-//!  bytes as they come ─► align (188, 0x47) ─► index (PAT/PMT, PCR, start points) ─► Chunk, Chunk, Chunk …
+//!  bytes as they come ─► align (188, 0x47) ─► index (programme, clock, start points) ─► Chunk, Chunk, Chunk …
 //!                        chunk::Chunker, the one place that does all three, copying once
 //!
 //!  Chunk, Chunk, Chunk … ─► hls::Segmenter ─► Segment, Segment … ─► hls::Playlist, for players that fetch pieces
@@ -13,6 +13,7 @@
 pub mod chunk;
 pub mod clock;
 pub mod continuation;
+mod cutter;
 pub mod format;
 pub mod hls;
 pub mod starts;

@@ -1,21 +1,23 @@
 //! Which packets begin a place where a player may start.
 //!
-//! In order of trust: the random access flag; the elementary stream itself; for radio, and while the picture is away, any
-//! audio frame; and when nothing of that is found in five seconds or the video is scrambled, the beginning of any access
-//! unit: a channel without flags must play, not time out.
+//! In order of trust: the video itself, read in [`pictures`]; the random access flag, where the video cannot be read; for
+//! radio, and while the picture is away, any audio frame; and when nothing of that is found in five seconds or the video is
+//! scrambled, the beginning of any access unit: a channel without flags must play, not time out.
+
+mod pictures;
 
 use std::time::Duration;
 
+use self::pictures::{Pictures, Seen};
+use crate::clock::Moment;
+use crate::format::Picture;
 use crate::ts::packet::{Packet, Pid};
 use crate::ts::psi::{Codec, Elementary, Program};
-use crate::ts::start::{Kind, UnitScan, behind_pes_header};
 
 /// Media without any start point after which the next access unit has to do.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The same once the stream has shown that it has some: no encoder's key frames are further apart.
 const LONGEST_GROUP: Duration = Duration::from_secs(30);
-/// While flags come at least this often the elementary stream is not read.
-const FLAGS_TRUSTED: Duration = Duration::from_secs(10);
 /// So many access units of other streams without a packet of the leading one mean that it is away, and not that the source
 /// has been silent.
 const UNITS_WITHOUT: u32 = 8;
@@ -26,9 +28,9 @@ const MAKESHIFT_SPACING: Duration = Duration::from_secs(2);
 /// Why a decoder can start at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StartKind {
-    /// The multiplexer says so.
+    /// The multiplexer says so, and the video nothing else.
     RandomAccess,
-    /// The video does: IDR, recovery point, IRAP or sequence header.
+    /// The video alone does: IDR, recovery point, IRAP or sequence header.
     Intra,
     /// It is audio, which starts anywhere.
     Audio,
@@ -46,7 +48,7 @@ pub(crate) enum Mark {
     /// One may begin with it; later packets tell.
     Candidate,
     /// The last candidate is one.
-    Confirmed,
+    Confirmed(StartKind),
     /// The last candidate is none.
     Rejected,
 }
@@ -76,28 +78,11 @@ pub(crate) struct StartFinder {
     /// Its longest pause so far: a picture every ten seconds is one.
     longest_pause: Duration,
     streams: Vec<Place>,
-    scan: Option<UnitScan>,
-    /// A packet without payload has flagged the access unit to come.
-    flagged: bool,
+    pictures: Pictures,
     begun: Option<Moment>,
-    last_flag: Option<Duration>,
     last_start: Option<Duration>,
     /// The last start point that the stream itself has.
     last_real: Option<Duration>,
-}
-
-/// Media time and arrival time of the same packet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
-    pub(crate) media: Duration,
-    pub(crate) arrival: Duration,
-}
-
-impl Moment {
-    fn since(self, earlier: Self) -> Duration {
-        let media = self.media.saturating_sub(earlier.media);
-        media.max(self.arrival.saturating_sub(earlier.arrival))
-    }
 }
 
 /// Access units of other streams.
@@ -110,9 +95,10 @@ struct Without {
 impl StartFinder {
     /// The programme has changed.
     pub(crate) fn set_program(&mut self, program: &Program) {
-        let leading = program.video().or_else(|| program.audio()).map(Place::from);
+        let leading = program.leading().map(Place::from);
         if leading != self.leading {
-            *self = Self { leading, ..Self::default() };
+            let pictures = Pictures::of(leading.map_or(Codec::Other, |leading| leading.codec));
+            *self = Self { leading, pictures, ..Self::default() };
         }
         self.streams = program.streams.iter().copied().map(Place::from).collect();
     }
@@ -121,20 +107,34 @@ impl StartFinder {
     pub(crate) fn mark(&mut self, packet: Packet<'_>, now: Moment) -> Mark {
         self.begun.get_or_insert(now);
         let mark = self.judge(packet, now);
-        if let Mark::Begins(StartKind::RandomAccess | StartKind::Intra | StartKind::Audio) | Mark::Confirmed =
-            mark
-        {
-            self.last_real = Some(now.media);
-        }
-        if let Mark::Begins(_) | Mark::Confirmed = mark {
+        if let Mark::Begins(kind) | Mark::Confirmed(kind) = mark {
             self.last_start = Some(now.media);
+            if kind != StartKind::Unindexed {
+                self.last_real = Some(now.media);
+            }
         }
         mark
     }
 
     /// The last candidate is not waited for any longer.
     pub(crate) fn give_up(&mut self) {
-        self.scan = None;
+        let _was_unclear = self.pictures.give_up();
+    }
+
+    /// Whether a candidate may turn out to be a start point far behind its beginning.
+    pub(crate) fn reads_everything(&self) -> bool {
+        self.pictures.reads_everything()
+    }
+
+    /// The parameter sets that a decoder must be given at the start point found last, with the number of their stream, if
+    /// the start point does not bring its own.
+    pub(crate) fn missing_sets(&self) -> Option<(Pid, &[u8])> {
+        Some((self.leading?.pid, self.pictures.missing_sets()?))
+    }
+
+    /// How large the pictures are, as the last parameter sets say.
+    pub(crate) fn picture(&self) -> Option<Picture> {
+        self.pictures.picture()
     }
 
     fn judge(&mut self, packet: Packet<'_>, now: Moment) -> Mark {
@@ -148,7 +148,7 @@ impl StartFinder {
             }
             return match leading.codec {
                 Codec::Audio => self.audio(packet, now),
-                codec => self.video(packet, codec, now),
+                _ => self.video(packet, now),
             };
         }
         let other = self.streams.iter().copied().find(|stream| stream.pid == pid);
@@ -176,49 +176,26 @@ impl StartFinder {
         }
     }
 
-    fn video(&mut self, packet: Packet<'_>, codec: Codec, now: Moment) -> Mark {
-        self.flagged |= packet.is_random_access() && !packet.has_payload();
-        if !packet.starts_unit() {
-            return self.scan_on(packet);
+    fn video(&mut self, packet: Packet<'_>, now: Moment) -> Mark {
+        if packet.is_scrambled() && packet.starts_unit() {
+            let otherwise = if self.pictures.give_up() { Mark::Rejected } else { Mark::Plain };
+            let mark = self.spaced(StartKind::Unindexed, MAKESHIFT_SPACING, now);
+            return Some(mark).filter(|mark| *mark != Mark::Plain).unwrap_or(otherwise);
         }
-        let abandoned = self.scan.take().is_some();
-        let mark = self.video_unit(packet, codec, now);
-        if abandoned && mark == Mark::Plain { Mark::Rejected } else { mark }
-    }
-
-    fn video_unit(&mut self, packet: Packet<'_>, codec: Codec, now: Moment) -> Mark {
-        if std::mem::take(&mut self.flagged) || packet.is_random_access() {
-            self.last_flag = Some(now.media);
-            return Mark::Begins(StartKind::RandomAccess);
-        }
-        if self.last_flag.is_some_and(|flag| now.media.saturating_sub(flag) < FLAGS_TRUSTED) {
-            return Mark::Plain;
-        }
-        if packet.is_scrambled() {
-            return self.spaced(StartKind::Unindexed, MAKESHIFT_SPACING, now);
-        }
-        let mut scan = UnitScan::new(codec);
-        match scan.read(behind_pes_header(packet.payload())) {
-            Kind::Start => Mark::Begins(StartKind::Intra),
-            Kind::Inner => self.makeshift(now),
-            Kind::Unclear => {
-                // Read on even when any unit will do: a real start point ends that.
-                self.scan = Some(scan);
-                Some(self.makeshift(now)).filter(|mark| *mark != Mark::Plain).unwrap_or(Mark::Candidate)
-            }
+        match self.pictures.take(packet, now.media) {
+            Seen::Nothing => Mark::Plain,
+            Seen::Begins(kind) => Mark::Begins(kind),
+            // Read on even when any unit will do: a real start point ends that.
+            Seen::Unclear => self.makeshift_or(Mark::Candidate, now),
+            Seen::Inner { after_candidate: true } => self.makeshift_or(Mark::Rejected, now),
+            Seen::Inner { after_candidate: false } => self.makeshift(now),
+            Seen::Confirmed(kind) => Mark::Confirmed(kind),
+            Seen::Rejected => Mark::Rejected,
         }
     }
 
-    fn scan_on(&mut self, packet: Packet<'_>) -> Mark {
-        let verdict = self.scan.as_mut().map_or(Kind::Unclear, |scan| scan.read(packet.payload()));
-        if verdict != Kind::Unclear {
-            self.scan = None;
-        }
-        match verdict {
-            Kind::Unclear => Mark::Plain,
-            Kind::Inner => Mark::Rejected,
-            Kind::Start => Mark::Confirmed,
-        }
+    fn makeshift_or(&self, otherwise: Mark, now: Moment) -> Mark {
+        Some(self.makeshift(now)).filter(|mark| *mark != Mark::Plain).unwrap_or(otherwise)
     }
 
     fn audio(&self, packet: Packet<'_>, now: Moment) -> Mark {

@@ -17,12 +17,8 @@ const READERS: usize = 1000;
 fn chunk(media: u64) -> Chunk {
     let point = StartPoint::new(StartKind::RandomAccess, Bytes::new(), Bytes::new());
     Chunk {
-        seq: 0,
-        bytes: Bytes::from(vec![0; 65_424]),
         start: media.is_multiple_of(32).then(|| Arc::new(point)),
-        media: Duration::from_millis(media * 65),
-        pcr: None,
-        jump: false,
+        ..Chunk::plain(Bytes::from(vec![0; 65_424]), Duration::from_millis(media * 65))
     }
 }
 

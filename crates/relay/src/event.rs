@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use acemux_media::format::Format;
+
 use crate::admission::AddressGroup;
 use crate::origin::{SourceId, Stage};
 use crate::relay::StreamKey;
@@ -103,6 +105,13 @@ pub enum Event<'a> {
         key: &'a StreamKey,
         /// The source.
         source: Option<&'a SourceId>,
+    },
+    /// The broadcaster sends other streams, other codecs or pictures of another size than before.
+    FormatChanged {
+        /// The channel.
+        key: &'a StreamKey,
+        /// What it is now, as far as it has shown it.
+        format: &'a Format,
     },
     /// Media comes again.
     Recovered {

@@ -24,6 +24,7 @@
 //!   connection.
 
 pub mod admission;
+pub mod bars;
 pub mod budget;
 pub mod event;
 pub mod history;

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use acemux_media::chunk::Awaited;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
@@ -292,6 +293,8 @@ pub struct Standing {
     pub is_doubtful: bool,
     /// A source that is waited for shows that media is on its way.
     pub is_loading: bool,
+    /// What its bytes lack before there is anything to play.
+    pub awaited: Option<Awaited>,
 }
 
 impl Progress {
@@ -321,7 +324,13 @@ impl Progress {
     pub fn standing(&self) -> Standing {
         let course = self.0.lock();
         let stage = course.entered.last().map_or(Stage::Slot, |(stage, _)| *stage);
-        Standing { stage, called: course.called, is_doubtful: course.is_doubtful, is_loading: false }
+        Standing {
+            stage,
+            called: course.called,
+            is_doubtful: course.is_doubtful,
+            is_loading: false,
+            awaited: None,
+        }
     }
 
     /// It is this source that is asked.

@@ -13,7 +13,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Admission, Refusal, Seat};
+use crate::admission::{AddressGroup, Admission, Refusal, Seat};
+use crate::bars::Bars;
 use crate::budget::{Budget, Lease};
 use crate::event::{Event, Observer};
 use crate::history::Span;
@@ -100,6 +101,7 @@ pub(crate) struct Inner {
     observer: Arc<dyn Observer>,
     budget: Arc<Budget>,
     admission: Arc<Admission>,
+    bars: Bars,
     sessions: Mutex<HashMap<StreamKey, Arc<Shared>>>,
     pub(crate) tasks: TaskTracker,
     pub(crate) hls: Tokens,
@@ -148,6 +150,7 @@ impl Relay {
             sampling: Sampling::new(Instant::now()),
             sessions: Mutex::default(),
             tasks: TaskTracker::new(),
+            bars: Bars::default(),
             hls: Tokens::default(),
             next_viewer: AtomicU64::new(1),
             waiting: AtomicUsize::new(0),
@@ -220,6 +223,11 @@ impl Relay {
     /// False when no viewer has this number.
     pub fn kick(&self, viewer: u64) -> bool {
         self.inner.distinct().iter().any(|shared| shared.kick(ViewerId(viewer)))
+    }
+
+    /// Keeps a client out of a stream for [`crate::bars::BAR`]. Who watches it stays.
+    pub fn keep_out(&self, key: &StreamKey, client: AddressGroup) {
+        self.inner.bars.add(key, client);
     }
 
     /// Every source that a stream plays on, once.
@@ -315,6 +323,11 @@ impl Inner {
             return Err(StartError::Draining);
         }
         let known = sessions.get(key).cloned();
+        // A stream may have been asked for by another of its names.
+        let named = [Some(key.clone()), known.as_ref().map(|shared| shared.key())];
+        if named.iter().flatten().any(|key| self.bars.keep_out(key, info.address.into())) {
+            return Err(StartError::ThrownOut);
+        }
         let (shared, begun) = if let Some(shared) = known {
             (shared, None)
         } else {
@@ -367,9 +380,11 @@ impl Inner {
                 Err(guard) => Box::pin(self.seat_later(guard, deadline)).await,
             },
             Some(Phase::Ended(reason)) => after_the_end(reason, shared.key()),
-            Some(Phase::Opening) | None => {
-                Err(StartError::Timeout { stage: Stage::Slot, waited: self.config.timings.start_budget })
-            }
+            Some(Phase::Opening) | None => Err(StartError::Timeout {
+                stage: Stage::Slot,
+                awaited: None,
+                waited: self.config.timings.start_budget,
+            }),
         }
     }
 
@@ -409,7 +424,8 @@ impl Inner {
         }
         // Whoever asks next begins it anew, unless there is somebody for whom it plays.
         shared.end_if_nobody_plays();
-        Err(StartError::Timeout { stage: Stage::Keyframe, waited: self.config.timings.start_budget })
+        let waited = self.config.timings.start_budget;
+        Err(StartError::Timeout { stage: Stage::Keyframe, awaited: None, waited })
     }
 
     /// Takes a session out of the table. With `if_unwatched` only when nobody watches or waits; a viewer cannot come

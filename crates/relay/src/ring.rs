@@ -442,12 +442,8 @@ mod tests {
         let name = |what: &str| Bytes::from(format!("{what} {media}"));
         let point = StartPoint::new(StartKind::RandomAccess, name("join"), name("skip"));
         Chunk {
-            seq: 0,
-            bytes: Bytes::from(vec![0; bytes]),
             start: start.then(|| Arc::new(point)),
-            media: Duration::from_secs(media),
-            pcr: None,
-            jump: false,
+            ..Chunk::plain(Bytes::from(vec![0; bytes]), Duration::from_secs(media))
         }
     }
 
@@ -712,12 +708,8 @@ mod loom_tests {
     fn chunk(media: u64) -> Chunk {
         let point = StartPoint::new(StartKind::RandomAccess, Bytes::new(), Bytes::new());
         Chunk {
-            seq: 0,
-            bytes: Bytes::from_static(&[0; 10]),
             start: Some(Arc::new(point)),
-            media: Duration::from_secs(media),
-            pcr: None,
-            jump: false,
+            ..Chunk::plain(Bytes::from_static(&[0; 10]), Duration::from_secs(media))
         }
     }
 

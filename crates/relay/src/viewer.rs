@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future as _;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -13,7 +15,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::admission::{AddressGroup, Seat};
 use crate::event::Event;
@@ -453,6 +455,8 @@ pub struct Viewer {
     guard: ViewerGuard,
     cursor: Cursor,
     prelude: Option<Bytes>,
+    /// When it is not waited any longer for a place to go on, while there is none.
+    until: Option<Pin<Box<Sleep>>>,
 }
 
 impl Viewer {
@@ -463,7 +467,7 @@ impl Viewer {
             viewer: guard.record.id,
             waited: guard.record.asked.elapsed(),
         });
-        Self { guard, cursor, prelude: Some(prelude) }
+        Self { guard, cursor, prelude: Some(prelude), until: None }
     }
 
     /// The viewer.
@@ -490,7 +494,12 @@ impl Viewer {
         if let Some(prelude) = self.prelude.take().filter(|prelude| !prelude.is_empty()) {
             return Poll::Ready(Ok(self.hand_over(prelude)));
         }
-        self.cursor.poll_next(context).map(|read| match read {
+        let read = self.cursor.poll_next(context);
+        if read.is_pending() && !self.cursor.has_start() {
+            return self.poll_patience(context).map(|()| Err(self.ends(EndReason::Unjoinable)));
+        }
+        self.until = None;
+        read.map(|read| match read {
             Read::Chunk(chunk) => {
                 self.guard.record.next_chunk.store(chunk.seq + 1, Ordering::Relaxed);
                 let reached = u64::try_from(chunk.media.as_millis()).unwrap_or(NOT_YET);
@@ -498,11 +507,19 @@ impl Viewer {
                 Ok(self.hand_over(chunk.bytes))
             }
             Read::Lagged { skipped, prelude } => Ok(self.skipped(skipped, prelude)),
-            Read::End(reason) => {
-                self.guard.leaves(LeaveReason::StreamOver);
-                Err(reason)
-            }
+            Read::End(reason) => Err(self.ends(reason)),
         })
+    }
+
+    /// It has lagged out of a ring that holds no place to go on. What a start may take, that may take.
+    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let patience = self.guard.relay.config.timings.start_budget;
+        self.until.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(context)
+    }
+
+    fn ends(&self, reason: EndReason) -> EndReason {
+        self.guard.leaves(LeaveReason::StreamOver);
+        reason
     }
 
     fn hand_over(&self, bytes: Bytes) -> Bytes {

@@ -552,13 +552,152 @@ async fn who_finds_no_place_to_begin_is_told_so_in_time_and_who_watches_stays() 
     watching.spawn(async move { while next(&mut viewer).await.is_ok() {} });
     let began = Instant::now();
     let error = join(&relay, "a").await.err();
-    assert_eq!(error, Some(StartError::Timeout { stage: Stage::Keyframe, waited: Duration::from_secs(30) }));
+    assert_eq!(
+        error,
+        Some(StartError::Timeout { stage: Stage::Keyframe, awaited: None, waited: Duration::from_secs(30) })
+    );
     assert_eq!(began.elapsed().as_secs(), 30);
     let pieces = join_hls(&relay, somebody("a")).await.err();
     assert_eq!(pieces, error, "whoever fetches pieces is told the same");
     assert!(watching.try_join_next().is_none(), "the first one goes on");
     assert_eq!(relay.watching(&StreamKey::new("a"))[0].skips, 0);
     assert_eq!((script.opened(), relay.waiting()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_falls_out_of_a_ring_that_has_no_place_to_go_on_is_let_go_in_time() {
+    let script = Arc::new(Script::default());
+    becomes_a_bare_clock(&script, 700);
+    let config = RelayConfig { ring_bytes: 4 << 20, ..config() };
+    let relay = Relay::new(config, Arc::new(Scripted(Arc::clone(&script))), Arc::new(()));
+    let mut slow = join(&relay, "a").await.expect("it plays");
+    let mut quick = join(&relay, "a").await.expect("it plays");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(20) {
+        next(&mut quick).await.expect("the clock goes on");
+    }
+    let quick = tokio::spawn(async move { while next(&mut quick).await.is_ok() {} });
+    next(&mut slow).await.expect("its tables");
+    let began = Instant::now();
+    assert_eq!(next(&mut slow).await.err().as_deref(), Some("unjoinable"));
+    assert_eq!(began.elapsed().as_secs(), 30);
+    assert!(!quick.is_finished(), "who keeps up stays");
+}
+
+/// The clip at its own speed, each packet behind the second second changed.
+fn plays_changed(script: &Script, change: impl Fn(&mut [u8]) + Send + 'static) {
+    script.then(move |_| {
+        let mut clip = clip().to_vec();
+        let behind = clip.len() / 5 / PACKET * PACKET;
+        clip[behind..].chunks_mut(PACKET).for_each(change);
+        let pieces: Vec<Bytes> = clip.chunks(PIECE).map(Bytes::copy_from_slice).collect();
+        let media = stream::iter(pieces).then(|piece| async {
+            sleep(Duration::from_millis(75)).await;
+            Ok(piece)
+        });
+        let media = media.chain(stream::pending()).boxed();
+        let (source, report) = (place("one"), Arc::new(Silent));
+        let key = StreamKey::new("a");
+        let upstream = Upstream { key, source, media, report, evidence: Arc::new(()), recording: None };
+        async move { Ok(upstream) }.boxed()
+    });
+}
+
+fn has_clock(packet: &[u8]) -> bool {
+    packet[3] & 0x20 != 0 && packet[4] > 6 && packet[5] & 0x10 != 0
+}
+
+fn without_clock(packet: &mut [u8]) {
+    if has_clock(packet) {
+        packet[5] &= !0x10;
+        packet[6..12].fill(0xff);
+    }
+}
+
+fn with_clock_that_stands_still(packet: &mut [u8]) {
+    if has_clock(packet) {
+        packet[6..12].copy_from_slice(&[0, 1, 0, 0, 0x7e, 0]);
+    }
+}
+
+/// Neither the clock nor a time stamp moves.
+fn without_any_time(packet: &mut [u8]) {
+    with_clock_that_stands_still(packet);
+    let begin = if packet[3] & 0x20 != 0 { 5 + usize::from(packet[4]) } else { 4 };
+    let begins_unit = packet[1] & 0x40 != 0 && packet.get(begin..begin + 3) == Some(&[0, 0, 1]);
+    if begins_unit && begin + 19 < PACKET {
+        let stamps = [0x21, 0, 9, 0, 1, 0x11, 0, 9, 0, 1];
+        let length = match packet[begin + 7] >> 6 {
+            2 => 5,
+            3 => 10,
+            _ => 0,
+        };
+        packet[begin + 9..begin + 9 + length].copy_from_slice(&stamps[..length]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_stumbles_costs_nobody_anything_and_media_that_stands_still_is_a_stall() {
+    let changes: [(&str, fn(&mut [u8]), bool); 4] = [
+        ("as it is", |_| {}, false),
+        ("the clock stops", without_clock, false),
+        ("the clock freezes", with_clock_that_stands_still, false),
+        ("no time moves", without_any_time, true),
+    ];
+    for (what, change, is_a_stall) in changes {
+        let script = Arc::new(Script::default());
+        plays_changed(&script, change);
+        let relay = relay(&script);
+        let mut viewer = join(&relay, "a").await.expect("it plays");
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(9) {
+            next(&mut viewer).await.expect("it goes on");
+        }
+        assert_eq!(script.opened() > 1, is_a_stall, "{what}");
+        let media = relay.sessions()[0].media;
+        assert_eq!(media < Duration::from_secs(7), is_a_stall, "{what}: {media:?}");
+    }
+}
+
+/// Remembers formats.
+#[derive(Default)]
+struct Formats(Mutex<Vec<(Option<u32>, usize)>>);
+
+impl Observer for Formats {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::FormatChanged { format, .. } = event {
+            self.0.lock().push((format.picture().map(|picture| picture.width), format.streams.len()));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_format_in_mid_stream_is_told_once() {
+    let script = Arc::new(Script::default());
+    script.then(|_| {
+        let second = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim/clips/open-gop.ts");
+        let second = std::fs::read(second).expect("the clip is in the repository");
+        let bytes = [&clip()[..], &second].concat();
+        let pieces: Vec<Bytes> = bytes.chunks(PIECE).map(Bytes::copy_from_slice).collect();
+        let media = stream::iter(pieces).then(|piece| async {
+            sleep(Duration::from_millis(75)).await;
+            Ok(piece)
+        });
+        let media = media.chain(stream::pending()).boxed();
+        let (source, report) = (place("one"), Arc::new(Silent));
+        let key = StreamKey::new("a");
+        let upstream = Upstream { key, source, media, report, evidence: Arc::new(()), recording: None };
+        async move { Ok(upstream) }.boxed()
+    });
+    let formats = Arc::new(Formats::default());
+    let origin = Arc::new(Scripted(Arc::clone(&script)));
+    let relay = Relay::new(config(), origin, Arc::<Formats>::clone(&formats));
+    let mut viewer = join(&relay, "a").await.expect("it plays");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(12) {
+        next(&mut viewer).await.expect("it goes on");
+    }
+    assert_eq!(*formats.0.lock(), [(Some(320), 2)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,16 +23,16 @@ use acemux_store::{OpenError, Store, StoreError};
 use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, delete, get, patch, post};
 use futures_util::future::{BoxFuture, join_all};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::routes;
 
 use crate::config::Config;
 use crate::http::api::{
-    channels, custom as custom_pages, engines as engine_pages, events, fleet as fleet_pages, health, history,
+    channels, custom, docs, doctor, engines as engine_pages, events, fleet as fleet_pages, health, history,
     live, logins, loops, proxy, status, streams, vpn as vpn_pages,
 };
 use crate::http::auth::Gate;
@@ -41,8 +41,11 @@ use crate::http::edge::{Doors, edge};
 use crate::http::hosts::Hosts;
 use crate::http::key::Key;
 use crate::http::logins::Logins;
+use crate::http::panel;
 use crate::http::play::{getstream, hls};
 use crate::http::serve::{ServeOptions, Server, bind, listen};
+use crate::http::status_page;
+use crate::http::surface::{Class, Pages, Surface};
 use crate::planes::custom::{Custom, Recipes};
 use crate::planes::evacuation;
 use crate::planes::live::Live;
@@ -81,6 +84,10 @@ pub struct App {
     pub recorder: Arc<Recorder>,
     /// What engines are made from.
     pub recipes: Option<Arc<Recipes>>,
+    /// Who knows the containers of our engines.
+    pub containers: engine_pages::Containers,
+    /// What the doctor looks at.
+    pub surgery: doctor::Surgery,
     /// What changes, for pages that stay open.
     pub live: Arc<Live>,
     /// The custom variant.
@@ -97,6 +104,8 @@ pub struct App {
     pub began: Instant,
     /// Settings that pages show.
     pub settings: Arc<status::Shown>,
+    /// What is said of all pages.
+    pub described: docs::Described,
     trusted: TrustedProxies,
     gate: Arc<Gate>,
     hosts: Hosts,
@@ -130,6 +139,7 @@ struct Parts {
     recorder: Arc<Recorder>,
     engines: Arc<Engines>,
     fleet: Option<Fleet>,
+    containers: engine_pages::Containers,
     tunnels: Vec<Arc<dyn Tunnel>>,
     recipes: Option<Arc<Recipes>>,
     custom: Arc<Custom>,
@@ -161,6 +171,7 @@ impl Parts {
             recorder,
             engines,
             fleet: None,
+            containers: engine_pages::Containers(None),
             tunnels: Vec::new(),
             recipes: None,
             custom,
@@ -179,6 +190,7 @@ impl Parts {
         recipes: Recipes,
         provisioner: Arc<dyn Provisioner>,
     ) -> FleetTask {
+        self.containers = engine_pages::Containers(Some(Arc::clone(&provisioner)));
         let recipe = recipes.current(&*self.custom.state().await);
         let floor = scaling::kept(&self.store, config.fleet.min_replicas).await;
         let (engines, observer) = (Arc::clone(&self.engines), Arc::clone(&self.recorder));
@@ -235,9 +247,12 @@ parts! {
     store: Store,
     vpns: Vpns,
     live: Arc<Live>,
+    containers: engine_pages::Containers,
+    surgery: doctor::Surgery,
     stop: CancellationToken,
     trusted: TrustedProxies,
     gate: Arc<Gate>,
+    described: docs::Described,
 }
 
 /// The same for pages that look at much at once.
@@ -266,6 +281,7 @@ impl App {
             recorder,
             engines,
             fleet,
+            containers,
             tunnels,
             recipes,
             custom,
@@ -291,6 +307,8 @@ impl App {
             engines,
             vpns,
             live,
+            containers,
+            surgery: doctor::Surgery::new(config),
             fleet,
             tunnels: tunnels.into(),
             reported,
@@ -304,6 +322,7 @@ impl App {
             outages: Arc::default(),
             began,
             settings,
+            described: docs::Described::new(|| surface().document()),
             trusted,
             gate: Arc::new(gate),
             hosts: Hosts::new(&config.allowed_hosts),
@@ -312,115 +331,130 @@ impl App {
 
     /// Every page.
     pub fn router(&self) -> Router {
-        let stream = || get(getstream::play).head(getstream::head).options(getstream::preflight);
         // Around the pages of both places, so that no page that changes something can forget it.
         let watched = from_fn_with_state(self.clone(), audit::watch);
         let renewing = from_fn_with_state(self.clone(), logins::renew);
-        let pages = pages().router.route_layer(watched.clone()).route_layer(renewing.clone());
-        let router = Router::new()
-            .route("/ace/getstream", stream())
-            .route("/ace/getstream/", stream())
-            .route("/ace/getstream.ts", stream())
-            .route("/ace/manifest.m3u8", get(hls::manifest).head(hls::head).options(hls::preflight))
-            .route("/ace/hls/{token}/index.m3u8", get(hls::playlist).options(hls::preflight))
-            .route("/ace/hls/{token}/{segment}", get(hls::segment).options(hls::preflight))
-            .route("/livez", get(health::livez))
-            .route("/readyz", get(health::readyz))
-            .route("/metrics", get(health::metrics))
-            .merge(pages.clone())
-            .nest("/api/v1", own_pages().router.route_layer(watched).route_layer(renewing).merge(pages))
-            .with_state(self.clone());
+        let within = |pages: Pages<Self>| {
+            pages.within(|router| router.route_layer(watched.clone()).route_layer(renewing.clone()))
+        };
+        let Surface { root, mirrored, own } = surface();
+        let surface = Surface { root, mirrored: within(mirrored), own: within(own) };
+        let router = surface.router().with_state(self.clone());
         let (trusted, hosts, gate) = (self.trusted.clone(), self.hosts.clone(), Arc::clone(&self.gate));
         edge(router, Doors { trusted, hosts, gate })
     }
+}
 
-    /// The routes of all pages, as they are written, for tests that ask each one.
-    pub fn routes() -> Vec<String> {
-        let mirrored =
-            pages().routes.into_iter().flat_map(|route| [route.to_owned(), format!("/api/v1{route}")]);
-        mirrored.chain(own_pages().routes.into_iter().map(|route| format!("/api/v1{route}"))).collect()
+/// Every page, with its description and with who may ask for it.
+pub fn surface() -> Surface<App> {
+    Surface {
+        root: media_pages().and(people_pages()),
+        mirrored: guide_pages().and(channel_pages()).and(custom_pages()),
+        own: own_pages(),
     }
 }
 
-/// Pages, and a list of their routes, which a router does not tell.
-#[derive(Default)]
-struct Pages {
-    router: Router<App>,
-    routes: Vec<&'static str>,
+/// What players fetch.
+fn media_pages() -> Pages<App> {
+    let streams = routes!(getstream::play, getstream::head, getstream::preflight);
+    Pages::default()
+        .page_also_at(Class::Media, ["/ace/getstream/", "/ace/getstream.ts"], streams)
+        .page(Class::Media, routes!(hls::manifest, hls::head, hls::preflight))
+        .page(Class::Media, routes!(hls::playlist, hls::playlist_preflight))
+        .page(Class::Media, routes!(hls::segment, hls::segment_preflight))
 }
 
-impl Pages {
-    fn route(mut self, route: &'static str, methods: MethodRouter<App>) -> Self {
-        self.routes.push(route);
-        Self { router: self.router.route(route, methods), ..self }
-    }
+/// The dashboard and the page without a script.
+fn people_pages() -> Pages<App> {
+    Pages::default()
+        .page(Class::Status, routes!(panel::enter_from_root))
+        .page(Class::Status, routes!(panel::enter))
+        .page(Class::Status, routes!(panel::index))
+        .page(Class::Status, routes!(panel::file))
+        .page(Class::Status, routes!(panel::asset))
+        .page(Class::Status, routes!(status_page::status))
+}
+
+/// Pages that the system which this replaces has, and their like.
+fn guide_pages() -> Pages<App> {
+    Pages::default()
+        .page(Class::Status, routes!(proxy::status))
+        .page(Class::Status, routes!(proxy::sessions))
+        .page(Class::Status, routes!(proxy::session))
+        .page(Class::Operator, routes!(proxy::viewers))
+        .page(Class::Operator, routes!(proxy::relocate))
+        .page(Class::Operator, routes!(proxy::kick))
+        .page(Class::Status, routes!(engine_pages::list))
+        .page(Class::Status, routes!(engine_pages::all_stats))
+        .page(Class::Status, routes!(engine_pages::total_stats))
+        .page(Class::Status, routes!(engine_pages::one))
+        .page(Class::Status, routes!(engine_pages::stats))
+        .page(Class::Operator, routes!(fleet_pages::provision))
+        .page(Class::Operator, routes!(fleet_pages::scale))
+        .page(Class::Operator, routes!(fleet_pages::remove, fleet_pages::container))
+        .page(Class::Status, routes!(status::orchestrator))
+        .page(Class::Status, routes!(vpn_pages::status))
+        .page(Class::Status, routes!(vpn_pages::public_ip))
+        .page(Class::Probe, routes!(health::livez))
+        .page(Class::Probe, routes!(health::readyz))
+        .page(Class::Status, routes!(health::health))
+        .page(Class::Status, routes!(health::metrics))
+        .page(Class::Status, routes!(status::health))
+        .page(Class::Operator, routes!(status::reset_breakers))
+        .page(Class::Status, routes!(streams::list))
+        .page(Class::Operator, routes!(streams::stop))
+        .page(Class::Status, routes!(streams::position))
+        .page(Class::Status, routes!(streams::stats))
+        .page(Class::Operator, routes!(streams::started))
+        .page(Class::Operator, routes!(streams::ended))
+        .page(Class::Extended, routes!(events::list))
+        .page(Class::Status, routes!(events::stats))
+        .page(Class::Operator, routes!(events::cleanup))
+        .page(Class::Status, routes!(docs::openapi))
+        .page(Class::Status, routes!(docs::docs))
+}
+
+fn channel_pages() -> Pages<App> {
+    Pages::default()
+        .page(Class::Status, routes!(loops::list))
+        .page(Class::Operator, routes!(loops::clear_all))
+        .page(Class::Operator, routes!(loops::clear))
+        .page(Class::Status, routes!(loops::config))
+        .page(Class::Operator, routes!(loops::configure))
+}
+
+fn custom_pages() -> Pages<App> {
+    Pages::default()
+        .page(Class::Status, routes!(custom::platform))
+        .page(Class::Status, routes!(custom::config))
+        .page(Class::Operator, routes!(custom::save_config))
+        .page(Class::Operator, routes!(custom::reprovision))
+        .page(Class::Status, routes!(custom::reprovision_status))
+        .page(Class::Status, routes!(custom::templates))
+        .page(Class::Status, routes!(custom::template))
+        .page(Class::Operator, routes!(custom::save_template, custom::delete_template))
+        .page(Class::Operator, routes!(custom::rename_template))
+        .page(Class::Operator, routes!(custom::activate_template))
+        .page(Class::Operator, routes!(custom::export_template))
+        .page(Class::Operator, routes!(custom::import_template))
 }
 
 /// Pages that the system which this replaces does not have. They are under `/api/v1` only.
-fn own_pages() -> Pages {
+fn own_pages() -> Pages<App> {
     Pages::default()
-        .route("/plan", get(fleet_pages::plan))
-        .route("/history", get(history::history))
-        .route("/events/live", get(live::live))
-        .route("/login", get(logins::state).post(logins::login))
-        .route("/logout", post(logins::logout))
-        .route("/logins", get(logins::list))
-        .route("/logins/{id}", delete(logins::revoke))
-        .route("/channels/identities/{id}", get(channels::identity).delete(channels::forget))
-}
-
-fn pages() -> Pages {
-    let pages = Pages::default()
-        .route("/proxy/status", get(proxy::status))
-        .route("/proxy/sessions", get(proxy::sessions))
-        .route("/proxy/sessions/{id}", get(proxy::session))
-        .route("/proxy/sessions/{id}/viewers", get(proxy::viewers))
-        .route("/proxy/sessions/{id}/move", post(proxy::relocate))
-        .route("/proxy/viewers/{id}", delete(proxy::kick))
-        .route("/engines", get(engine_pages::list))
-        .route("/engines/stats/all", get(engine_pages::all_stats))
-        .route("/engines/stats/total", get(engine_pages::total_stats))
-        .route("/engines/{id}", get(engine_pages::one))
-        .route("/engines/{id}/stats", get(engine_pages::stats))
-        .route("/provision/acestream", post(fleet_pages::provision))
-        .route("/scale/{engines}", post(fleet_pages::scale))
-        .route("/containers/{id}", delete(fleet_pages::remove).get(fleet_pages::container))
-        .route("/orchestrator/status", get(status::orchestrator))
-        .route("/vpn/status", get(vpn_pages::status))
-        .route("/vpn/publicip", get(vpn_pages::public_ip))
-        .route("/health/status", get(status::health))
-        .route("/health/circuit-breaker/reset", post(status::reset_breakers))
-        .route("/streams", get(streams::list))
-        .route("/streams/{id}", delete(streams::stop))
-        .route("/streams/{id}/livepos", get(streams::position))
-        .route("/streams/{id}/stats", get(streams::stats))
-        .route("/events/stream_started", post(streams::started))
-        .route("/events/stream_ended", post(streams::ended))
-        .route("/events", get(events::list))
-        .route("/events/stats", get(events::stats))
-        .route("/events/cleanup", post(events::cleanup))
-        .route("/looping-streams", get(loops::list))
-        .route("/looping-streams/clear", post(loops::clear_all))
-        .route("/looping-streams/{id}", delete(loops::clear))
-        .route("/stream-loop-detection/config", get(loops::config).post(loops::configure))
-        .route("/health", get(health::health));
-    with_custom(pages)
-}
-
-fn with_custom(pages: Pages) -> Pages {
-    let template =
-        get(custom_pages::template).post(custom_pages::save_template).delete(custom_pages::delete_template);
-    pages
-        .route("/custom-variant/platform", get(custom_pages::platform))
-        .route("/custom-variant/config", get(custom_pages::config).post(custom_pages::save_config))
-        .route("/custom-variant/reprovision", post(custom_pages::reprovision))
-        .route("/custom-variant/reprovision/status", get(custom_pages::reprovision_status))
-        .route("/custom-variant/templates", get(custom_pages::templates))
-        .route("/custom-variant/templates/{slot}", template)
-        .route("/custom-variant/templates/{slot}/rename", patch(custom_pages::rename_template))
-        .route("/custom-variant/templates/{slot}/activate", post(custom_pages::activate_template))
-        .route("/custom-variant/templates/{slot}/export", get(custom_pages::export_template))
-        .route("/custom-variant/templates/{slot}/import", post(custom_pages::import_template))
+        .page(Class::Status, routes!(fleet_pages::plan))
+        .page(Class::Status, routes!(history::history))
+        .page(Class::Extended, routes!(live::live))
+        .page(Class::Extended, routes!(logins::state))
+        .page(Class::Login, routes!(logins::login))
+        .page(Class::Operator, routes!(logins::logout))
+        .page(Class::Operator, routes!(doctor::examine))
+        .page(Class::Operator, routes!(engine_pages::drain, engine_pages::undrain))
+        .page(Class::Operator, routes!(engine_pages::logs))
+        .page(Class::Operator, routes!(logins::list))
+        .page(Class::Operator, routes!(logins::revoke))
+        .page(Class::Status, routes!(channels::identity))
+        .page(Class::Operator, routes!(channels::forget))
 }
 
 /// Each tunnel looks at its container; without any there is nothing to do until the stop.

@@ -84,6 +84,8 @@ pub enum Command {
     },
     /// Print the API key that is in force, and to standard error where it lies
     Key(ServeFlags),
+    /// Print what the HTTP pages are, as OpenAPI
+    Openapi,
     /// Ask the running service whether it lives; for container health checks
     Healthcheck(ServeFlags),
     /// Run a simulated engine alone

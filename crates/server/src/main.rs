@@ -5,9 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use acemux_server::app::{BuildError, Service};
+use acemux_server::app::{self, BuildError, Service};
 use acemux_server::cli::{Cli, Command, ConfigAction, EnginesAction, Exit, ServeFlags, Sim};
 use acemux_server::config::{Config, ListenHost, Problems, Written, show, show_json};
+use acemux_server::http::api::docs;
 use acemux_server::http::key::Key;
 use acemux_server::http::limits::{self, Shares};
 use acemux_server::own_engines::{self, Chosen, Told};
@@ -54,6 +55,7 @@ fn run(cli: Cli) -> Exit {
         Command::Config { action: ConfigAction::Check(flags) } => check(&flags),
         Command::Config { action: ConfigAction::Show { json, flags } } => show_config(&flags, json),
         Command::Key(flags) => print_key(&flags),
+        Command::Openapi => print_openapi(),
         Command::Healthcheck(flags) => healthcheck(&flags),
         Command::Sim { what: Sim::Engine(flags) } => simulate(flags.into(), Duration::ZERO),
         Command::Sim { what: Sim::Gluetun(flags) } => simulate_gluetun(flags.into()),
@@ -233,6 +235,13 @@ fn show_config(flags: &ServeFlags, json: bool) -> Exit {
 }
 
 /// The key alone on standard output, for `"$(acemux key)"`. Only reads, so it works beside the service.
+fn print_openapi() -> Exit {
+    let document = docs::text(&app::surface().document());
+    // Whoever reads only the beginning of it has what they want.
+    let _written = std::io::stdout().write_all(document.as_bytes());
+    Exit::Success
+}
+
 fn print_key(flags: &ServeFlags) -> Exit {
     let config = match load(flags) {
         Ok((config, _)) => config,

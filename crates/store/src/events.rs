@@ -8,6 +8,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{Connection, Row, Transaction, named_params, params};
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::column::{self, At, Document, Json};
 use crate::store::{Store, StoreError};
@@ -39,7 +40,7 @@ const LONGEST_DETAILS: usize = 8 * 1024;
 pub const AUDIT: &str = "audit";
 
 /// What an event is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
     /// An engine.
@@ -76,7 +77,7 @@ pub struct NewEvent {
 }
 
 /// An event of the log. Serializes as the API shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Event {
     /// Grows with every event, also over restarts.
     pub id: i64,
@@ -91,6 +92,7 @@ pub struct Event {
     /// The same for people.
     pub message: String,
     /// What else is known.
+    #[schema(value_type = Object)]
     pub details: Value,
     /// The container concerned.
     pub container_id: Option<String>,
@@ -123,11 +125,12 @@ pub struct EventQuery {
 }
 
 /// The log in numbers. Serializes as the API shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EventStats {
     /// Events in the log.
     pub total: u64,
     /// Of each kind, all five of them.
+    #[schema(value_type = BTreeMap<String, u64>)]
     pub by_type: BTreeMap<EventKind, u64>,
     /// The earliest.
     pub oldest: Option<Timestamp>,

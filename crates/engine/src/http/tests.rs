@@ -306,6 +306,20 @@ async fn an_empty_stream_is_the_callers_to_judge() {
 }
 
 #[tokio::test]
+async fn a_transport_stream_is_media_whatever_it_is_called() {
+    let stream = format!("G{}", "x".repeat(187)).repeat(40);
+    for kind in
+        ["Content-Type: text/html\r\n", "Content-Type: application/json\r\n", "Content-Type: x\r\n", ""]
+    {
+        for before in ["", "yyy"] {
+            let sent = format!("{before}{stream}");
+            let (bytes, error) = media_of(&format!("HTTP/1.1 200 OK\r\n{kind}\r\n{sent}")).await;
+            assert!(error.is_none() && bytes == sent.as_bytes(), "{kind:?}: {error:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_media_is_a_bad_reply() {
     for (answer, words) in [
         (ok("text/html; charset=utf-8", "<html><p>Router login"), "Router login"),

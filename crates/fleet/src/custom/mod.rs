@@ -23,6 +23,7 @@ use std::fmt;
 
 use acemux_engine::text;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use self::memory::MemoryLimit;
 use self::parameters::{Accepts, DEFAULTS};
@@ -41,7 +42,8 @@ const LONGEST_UNUSED: usize = 1024;
 const HIDDEN: &str = "***";
 
 /// The custom variant as it is written: the shape of the reference's file and of its pages.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = VariantConfig)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
     /// Whether it is used in place of `ENGINE_VARIANT`.
@@ -52,7 +54,7 @@ pub struct Document {
     /// Release of the ARM images; the other has one only.
     #[serde(default)]
     pub arm_version: ArmVersion,
-    /// As in [`MemoryLimit`]; nothing or an empty text leaves it to `ENGINE_MEMORY_LIMIT`.
+    /// Digits and perhaps `b`, `k`, `m` or `g`; nothing or an empty text leaves it to `ENGINE_MEMORY_LIMIT`.
     #[serde(default)]
     pub memory_limit: Option<String>,
     /// In the order in which engines get them.
@@ -66,11 +68,13 @@ pub struct Document {
     pub torrent_folder_host_path: Option<String>,
     /// Kept for pages that show it; without a mount it means nothing.
     #[serde(default = "container_path")]
+    #[schema(pattern = "^/")]
     pub torrent_folder_container_path: String,
 }
 
 /// One parameter of a document.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = VariantParameter)]
 #[serde(deny_unknown_fields)]
 pub struct Parameter {
     /// The flag itself, as in `--live-buffer`.
@@ -79,6 +83,7 @@ pub struct Parameter {
     #[serde(rename = "type")]
     pub kind: Kind,
     /// Its value.
+    #[schema(value_type = ParameterValue)]
     pub value: Value,
     /// Whether engines get it.
     #[serde(default = "on")]
@@ -86,7 +91,8 @@ pub struct Parameter {
 }
 
 /// What kind of value a parameter has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ParameterKind)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Given or not given.
@@ -102,7 +108,8 @@ pub enum Kind {
 }
 
 /// The value of a parameter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ParameterValue)]
 #[serde(untagged, expecting = "a value is true, false, a whole number or a text")]
 pub enum Value {
     /// Of a flag.
@@ -113,8 +120,11 @@ pub enum Value {
     Text(Cow<'static, str>),
 }
 
+/// By its own name: `Value` is any JSON to utoipa.
+type ParameterValue = Value;
+
 /// Release of the ARM images.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum ArmVersion {
     /// 3.2.13.
     #[default]

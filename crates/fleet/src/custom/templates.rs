@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use acemux_engine::text;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::problem::Problems;
 use super::{CustomVariant, Document};
@@ -20,7 +21,8 @@ const LONGEST_NAME: usize = 64;
 const LONGEST_IMPORT: usize = 64 * 1024;
 
 /// A place for a template, 1 to 10.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[schema(minimum = 1, maximum = 10)]
 #[serde(try_from = "u8")]
 pub struct TemplateId(u8);
 
@@ -36,7 +38,8 @@ pub struct Template<'a> {
 }
 
 /// All places, as the page of templates has them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = TemplateList)]
 pub struct Listing {
     /// Ten of them.
     pub templates: Vec<Listed>,
@@ -45,7 +48,8 @@ pub struct Listing {
 }
 
 /// One place in the list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = TemplateNote)]
 pub struct Listed {
     /// The place.
     pub slot_id: TemplateId,

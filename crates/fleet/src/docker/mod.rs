@@ -15,11 +15,12 @@ mod read;
 mod vpn;
 
 use std::collections::{BTreeSet, HashMap};
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::ContainerSummary;
+use bollard::models::{ContainerSummary, EventMessage};
 use bollard::query_parameters::{
     CreateContainerOptions, EventsOptions, InspectContainerOptions, ListContainersOptions, LogsOptions,
     RemoveContainerOptions, StartContainerOptions, StatsOptions, StopContainerOptions,
@@ -38,7 +39,7 @@ use self::vpn::Joined;
 use crate::ident::{ContainerId, DockerName, InstanceId};
 use crate::plan::NAME_PREFIX;
 use crate::provisioner::{
-    Container, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage, VpnContainer,
+    Container, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage, VpnChange, VpnContainer,
 };
 use crate::spec::{EngineSpec, label};
 
@@ -327,21 +328,24 @@ impl Docker {
         self.call(LOGS, read).await.unwrap_or_default()
     }
 
-    /// What happens to containers that this filter lets through.
-    fn changes_by(&self, filter: (String, Vec<String>)) -> BoxStream<'static, ()> {
+    /// What happens to containers that this filter lets through; what has piled up since the last look is one item.
+    fn changes_by(&self, filter: (String, Vec<String>)) -> BoxStream<'static, Vec<EventMessage>> {
         let docker = self.clone();
         let events =
             async move { docker.event_stream(filter).await.unwrap_or_else(|| stream::empty().boxed()) };
         stream::once(events).flatten().boxed()
     }
 
-    async fn event_stream(self, filter: (String, Vec<String>)) -> Option<BoxStream<'static, ()>> {
+    async fn event_stream(
+        self,
+        filter: (String, Vec<String>),
+    ) -> Option<BoxStream<'static, Vec<EventMessage>>> {
         let filters = HashMap::from([("type".to_owned(), vec!["container".to_owned()]), filter]);
         let client = self.client().await.ok()?;
         let options = EventsOptions { filters: Some(filters), ..EventsOptions::default() };
-        let events = client.events(Some(options)).take_while(|event| std::future::ready(event.is_ok()));
-        // What has piled up since the last look is one change.
-        Some(events.ready_chunks(EVENTS_AT_ONCE).map(|_| ()).boxed())
+        let events = client.events(Some(options));
+        let events = events.take_while(|event| ready(event.is_ok())).filter_map(|event| ready(event.ok()));
+        Some(events.ready_chunks(EVENTS_AT_ONCE).boxed())
     }
 }
 
@@ -398,7 +402,8 @@ impl Provisioner for Docker {
     }
 
     fn changes(&self) -> BoxStream<'static, ()> {
-        self.changes_by(("label".to_owned(), vec![format!("{}={}", label::INSTANCE, self.0.instance)]))
+        let filter = ("label".to_owned(), vec![format!("{}={}", label::INSTANCE, self.0.instance)]);
+        self.changes_by(filter).map(|_| ()).boxed()
     }
 
     fn usage(&self, id: &ContainerId) -> BoxStream<'static, Usage> {
@@ -408,7 +413,7 @@ impl Provisioner for Docker {
             let options = StatsOptions { stream: true, one_shot: false };
             let stats = client.stats(id.as_str(), Some(options));
             stats
-                .take_while(|stat| std::future::ready(stat.is_ok()))
+                .take_while(|stat| ready(stat.is_ok()))
                 .filter_map(|stat| async { Some(read::usage(&stat.ok()?)) })
                 .boxed()
         };
@@ -422,9 +427,10 @@ impl Provisioner for Docker {
         self.look_at_vpn(name).boxed()
     }
 
-    fn vpn_changes(&self, name: &DockerName) -> BoxStream<'static, ()> {
+    fn vpn_changes(&self, name: &DockerName) -> BoxStream<'static, VpnChange> {
         let filter = ("container".to_owned(), vec![name.as_str().to_owned()]);
-        self.changes_by(filter)
+        let name = name.clone();
+        self.changes_by(filter).filter_map(move |events| ready(vpn::change(&name, &events))).boxed()
     }
 
     fn restart_vpn<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), ProvisionError>> {

@@ -6,19 +6,23 @@ use std::time::Duration;
 
 use bollard::Docker as Client;
 use bollard::models::{
-    ContainerInspectResponse, EndpointSettings, Health, HealthStatusEnum, NetworkSettings,
+    ContainerInspectResponse, EndpointSettings, EventMessage, Health, HealthStatusEnum, NetworkSettings,
 };
 use bollard::query_parameters::{InspectContainerOptions, RestartContainerOptions};
+use jiff::Timestamp;
 
 use super::read::{clean, id, state_of};
 use super::{Docker, INSPECT};
 use crate::ident::{ContainerId, DockerName};
-use crate::provisioner::{Check, ProvisionError, VpnContainer};
+use crate::provisioner::{Check, ProvisionError, VpnChange, VpnContainer};
 
 /// Longest restart: a VPN takes back its firewall and routes before it ends.
 const RESTART: Duration = Duration::from_secs(30);
 /// Time a VPN has to end by itself before it is killed.
 const STOP_SECONDS: i32 = 10;
+/// SIGINT, SIGQUIT, SIGKILL and SIGTERM, as the daemon writes them: what programs end at. Others have a meaning of the
+/// program's own.
+const ENDING: [&str; 4] = ["2", "3", "9", "15"];
 
 impl Docker {
     pub(super) async fn look_at_vpn(
@@ -45,6 +49,34 @@ impl Docker {
         };
         Ok(self.call(RESTART, restart).await?)
     }
+}
+
+/// What these events come to for the container of this name; `None` when they are all of others: the daemon's own filter
+/// takes `gluetun2` for `gluetun`, too.
+///
+/// It tells of `docker stop`, `restart` and `rm --force` when it sends the signal, and shows the container as running until
+/// it has ended and been tidied up, ten seconds later and more.
+pub(super) fn change(name: &DockerName, events: &[EventMessage]) -> Option<VpnChange> {
+    let of_it = events.iter().filter(|event| attribute(event, "name") == Some(name.as_str()));
+    of_it.fold(None, |change, event| match event.action.as_deref() {
+        Some("die") => Some(ending(event)),
+        Some("kill") if attribute(event, "signal").is_some_and(|signal| ENDING.contains(&signal)) => {
+            Some(ending(event))
+        }
+        // What has followed is seen by looking.
+        Some("start" | "destroy") => Some(VpnChange::Other),
+        // Health checks and the like go on meanwhile.
+        _ => change.or(Some(VpnChange::Other)),
+    })
+}
+
+fn ending(event: &EventMessage) -> VpnChange {
+    let at = event.time_nano.and_then(|time| Timestamp::from_nanosecond(time.into()).ok());
+    at.map_or(VpnChange::Other, |at| VpnChange::Ending { at })
+}
+
+fn attribute<'a>(event: &'a EventMessage, key: &str) -> Option<&'a str> {
+    event.actor.as_ref()?.attributes.as_ref()?.get(key).map(String::as_str)
 }
 
 /// The networks that this process is in. One failed look at ourselves moves no engine to another address.
@@ -167,6 +199,32 @@ mod tests {
         let mut paused = inspected();
         paused.state.as_mut().unwrap().status = Some(bollard::models::ContainerStateStatusEnum::PAUSED);
         assert!(!read(paused, &[]).unwrap().is_running());
+    }
+
+    #[test]
+    fn a_signal_that_ends_it_is_told_apart_from_others_and_from_those_of_other_containers() {
+        let event = |name: &str, action: &str, signal: &str| -> EventMessage {
+            let actor = json!({ "Attributes": { "name": name, "signal": signal } });
+            serde_json::from_value(
+                json!({ "Action": action, "Actor": actor, "timeNano": 1_795_935_236_000_000_000_i64 }),
+            )
+            .unwrap()
+        };
+        let ours = |action: &str, signal: &str| event("gluetun", action, signal);
+        let of = |events: &[EventMessage]| change(&"gluetun".parse().unwrap(), events);
+        let ends = Some(VpnChange::Ending { at: Timestamp::from_second(1_795_935_236).unwrap() });
+        let other = Some(VpnChange::Other);
+        for signal in ["15", "9", "2", "3"] {
+            assert_eq!(of(&[ours("kill", signal)]), ends, "{signal}");
+        }
+        assert_eq!(of(&[ours("kill", "1")]), other, "it reads its settings anew");
+        assert_eq!(of(&[ours("pause", "")]), other);
+        assert_eq!(of(&[ours("kill", "15"), ours("die", "")]), ends);
+        assert_eq!(of(&[ours("die", "")]), ends, "by itself");
+        assert_eq!(of(&[ours("kill", "15"), ours("exec_die", "")]), ends);
+        assert_eq!(of(&[ours("kill", "15"), ours("die", ""), ours("start", "")]), other);
+        assert_eq!(of(&[event("gluetun2", "kill", "15")]), None);
+        assert_eq!(of(&[event("gluetun2", "kill", "15"), ours("top", "")]), other);
     }
 
     #[test]

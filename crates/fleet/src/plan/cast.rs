@@ -123,7 +123,9 @@ fn ready_role(policy: &Policy, world: &World<'_>, engine: &EngineView) -> Role {
     let may_go = engine.used == 0 && may_be_weeded(world, engine);
     let is_old = policy.max_age.is_some_and(|limit| age > limit);
     let is_fat = policy.max_memory.is_some_and(|limit| engine.memory.is_some_and(|used| used > limit));
-    if engine.recipe != policy.recipe {
+    if engine.unwanted {
+        Role::Replaceable(Reason::Asked)
+    } else if engine.recipe != policy.recipe {
         Role::Replaceable(Reason::Outdated)
     } else if !may_go {
         Role::Serving

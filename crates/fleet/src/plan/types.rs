@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::backoff::{Breaker, Moment, Places};
 use crate::ident::ContainerId;
@@ -136,6 +137,8 @@ pub struct EngineView {
     pub recipe: String,
     /// It takes no new streams.
     pub cordoned: bool,
+    /// An operator wants another one in its place.
+    pub unwanted: bool,
 }
 
 /// Whether an engine can be used.
@@ -170,7 +173,7 @@ pub enum Standing {
 }
 
 /// A creation, completely decided.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Creation {
     /// The place it fills.
     pub place: usize,
@@ -179,6 +182,7 @@ pub struct Creation {
     /// Its port.
     pub port: u16,
     /// What it reaches the world through.
+    #[schema(value_type = String)]
     pub tunnel: TunnelName,
     /// The network that it joins; none for the host's own way out.
     #[serde(skip)]
@@ -188,7 +192,7 @@ pub struct Creation {
 }
 
 /// What streams ask for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Demand {
     /// Streams that wait for a slot.
     pub waiting: usize,
@@ -216,7 +220,7 @@ pub struct Memory {
 }
 
 /// What to do next.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Plan {
     /// Engines wanted in all.
     pub wanted: usize,
@@ -229,7 +233,7 @@ pub struct Plan {
 }
 
 /// One change, completely decided.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
     /// Create an engine.
@@ -246,6 +250,7 @@ pub enum Action {
     Cordon {
         /// Which.
         #[serde(serialize_with = "full_id")]
+        #[schema(value_type = String)]
         id: ContainerId,
         /// Why.
         reason: Reason,
@@ -254,6 +259,7 @@ pub enum Action {
     Uncordon {
         /// Which.
         #[serde(serialize_with = "full_id")]
+        #[schema(value_type = String)]
         id: ContainerId,
         /// Why.
         reason: Reason,
@@ -262,6 +268,7 @@ pub enum Action {
     Remove {
         /// Which.
         #[serde(serialize_with = "full_id")]
+        #[schema(value_type = String)]
         id: ContainerId,
         /// The place that it fills.
         place: usize,
@@ -271,9 +278,11 @@ pub enum Action {
     /// Restart a VPN's container, which does not come back by itself.
     RestartVpn {
         /// Which.
+        #[schema(value_type = String)]
         tunnel: TunnelName,
         /// Its container.
         #[serde(serialize_with = "full_id")]
+        #[schema(value_type = String)]
         id: ContainerId,
         /// Why.
         reason: Reason,
@@ -281,7 +290,7 @@ pub enum Action {
 }
 
 /// Whether an engine adds to the fleet or takes another one's place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// More engines.
@@ -291,7 +300,7 @@ pub enum Purpose {
 }
 
 /// Why something is done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum Reason {
     /// Fewer than `MIN_REPLICAS`.
@@ -349,21 +358,25 @@ pub enum Reason {
     /// It runs past its VPN, where everybody sees the host's address.
     OutsideTunnel {
         /// Where it should be.
+        #[schema(value_type = String)]
         tunnel: TunnelName,
     },
     /// It is behind a VPN that is in the settings no more.
     FormerTunnel {
         /// Which.
+        #[schema(value_type = String)]
         tunnel: TunnelName,
     },
     /// Its VPN's container was restarted or made anew: the network that it is in leads nowhere any more.
     NamespaceGone {
         /// Of which VPN.
+        #[schema(value_type = String)]
         tunnel: TunnelName,
     },
     /// Its VPN does not work.
     TunnelDown {
         /// Which.
+        #[schema(value_type = String)]
         tunnel: TunnelName,
         /// What shows it.
         why: String,
@@ -376,6 +389,7 @@ pub enum Reason {
     /// Its VPN has more engines than another one that works.
     Unbalanced {
         /// The other one.
+        #[schema(value_type = String)]
         fewer: TunnelName,
     },
     /// The VPN has been down for `VPN_UNHEALTHY_RESTART_TIMEOUT_S`.
@@ -494,7 +508,7 @@ impl fmt::Display for Reason {
 }
 
 /// Why something that is wanted must wait.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum Hold {
     /// `MAX_REPLICAS` exist.

@@ -108,7 +108,8 @@ impl Reconciler {
             memory: member.as_ref().and_then(|member| member.knowledge().usage).map(|usage| usage.memory),
             runaway: member.as_ref().and_then(|member| member.runs_away()).map(|runaway| runaway.mbits()),
             recipe: container.labels.get(label::RECIPE).cloned().unwrap_or_default(),
-            cordoned: member.is_some_and(|member| member.is_cordoned()),
+            cordoned: member.as_ref().is_some_and(|member| member.is_cordoned()),
+            unwanted: member.is_some_and(|member| member.is_unwanted()),
         }
     }
 

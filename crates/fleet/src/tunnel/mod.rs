@@ -25,6 +25,7 @@ use serde::{Serialize, Serializer};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use self::exit::Exit;
 use crate::ident::{ContainerId, DockerName, InvalidName};
@@ -113,7 +114,8 @@ impl FromStr for Namespace {
 }
 
 /// What evidence shows of a tunnel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = TunnelHealth)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Health {
     /// Traffic passes, as far as anybody can tell.

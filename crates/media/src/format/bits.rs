@@ -7,28 +7,28 @@ use bitstream_io::{BigEndian, BitRead, BitReader};
 const MOST_ZEROS: u32 = 31;
 
 /// Reads bit by bit, the highest first.
-pub(super) struct Bits<'a>(BitReader<&'a [u8], BigEndian>);
+pub(crate) struct Bits<'a>(BitReader<&'a [u8], BigEndian>);
 
 impl<'a> Bits<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(BitReader::new(bytes))
     }
 
-    pub(super) fn flag(&mut self) -> Option<bool> {
+    pub(crate) fn flag(&mut self) -> Option<bool> {
         self.0.read_bit().ok()
     }
 
     /// A number of `count` bits, at most 32.
-    pub(super) fn number(&mut self, count: u32) -> Option<u32> {
+    pub(crate) fn number(&mut self, count: u32) -> Option<u32> {
         self.0.read_var(count).ok()
     }
 
-    pub(super) fn skip(&mut self, count: u32) -> Option<()> {
+    pub(crate) fn skip(&mut self, count: u32) -> Option<()> {
         self.0.skip(count).ok()
     }
 
     /// Exp-Golomb without sign.
-    pub(super) fn golomb(&mut self) -> Option<u32> {
+    pub(crate) fn golomb(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while !self.flag()? {
             zeros += 1;
@@ -41,24 +41,24 @@ impl<'a> Bits<'a> {
     }
 
     /// Exp-Golomb without sign, a count that may not be larger than `most`.
-    pub(super) fn count(&mut self, most: u32) -> Option<u32> {
+    pub(crate) fn count(&mut self, most: u32) -> Option<u32> {
         self.golomb().filter(|count| *count <= most)
     }
 
     /// So many Exp-Golomb numbers that mean nothing here. With and without sign they are equally long.
-    pub(super) fn skip_golombs(&mut self, count: u32) -> Option<()> {
+    pub(crate) fn skip_golombs(&mut self, count: u32) -> Option<()> {
         (0..count).try_for_each(|_| self.golomb().map(|_| ()))
     }
 
     /// Exp-Golomb with sign.
-    pub(super) fn signed(&mut self) -> Option<i64> {
+    pub(crate) fn signed(&mut self) -> Option<i64> {
         let code = i64::from(self.golomb()?);
         Some(if code % 2 == 0 { -(code / 2) } else { code / 2 + 1 })
     }
 }
 
 /// The content of a unit: without the 3 behind two zeros, which only keeps them from looking like a start code.
-pub(super) fn unescaped(unit: &[u8]) -> Vec<u8> {
+pub(crate) fn unescaped(unit: &[u8]) -> Vec<u8> {
     let mut content = Vec::with_capacity(unit.len());
     let mut zeros = 0;
     for byte in unit {

@@ -9,7 +9,7 @@
 //!
 //! Everything here is told and nothing is trusted: whatever the bytes are, the figures are plausible or absent.
 
-mod bits;
+pub(crate) mod bits;
 mod h264;
 mod hevc;
 mod mpeg2;
@@ -130,6 +130,17 @@ impl Picture {
             rate,
             scan,
         })
+    }
+}
+
+/// What a unit says of its pictures, if it is the set that does.
+pub(crate) fn picture_of(codec: Codec, unit: &[u8]) -> Option<Picture> {
+    let first = *unit.first()?;
+    match codec {
+        Codec::H264 if first & 0x1f == 7 => h264::picture(unit),
+        Codec::Hevc if (first >> 1) & 0x3f == 33 => hevc::picture(unit),
+        Codec::Mpeg2Video if first == 0xb3 => mpeg2::picture(unit),
+        _ => None,
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::{Details, Format, StreamFormat, h264, hevc, mpeg2, sound};
 use crate::ts::descriptors::Coding;
 use crate::ts::packet::{Packet, Pid};
+use crate::ts::pes::behind_pes_header;
 use crate::ts::psi::{Codec, Elementary, Program};
-use crate::ts::start::behind_pes_header;
 
 /// Start points that follow sooner are not looked at: some streams flag every picture as one.
 const SPACING: Duration = Duration::from_secs(1);

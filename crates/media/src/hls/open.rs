@@ -26,9 +26,10 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// Will begin with `first`, which is still to be appended, behind `tables`.
+    /// Will begin with `first`, which is still to be appended, behind what its start point needs, or `tables`.
     pub(super) fn new(first: &Chunk, tables: Bytes, discontinuity: bool) -> Self {
         let start = first.start.as_ref().map(|start| start.kind());
+        let tables = first.start.as_ref().map_or(tables, |start| start.join_prelude());
         Self { discontinuity, began: first.media, start, size: tables.len(), tables, chunks: Vec::new() }
     }
 
@@ -86,5 +87,5 @@ fn running_into(tables: &[u8], chunks: &[Chunk]) -> Bytes {
     pids.dedup();
     let next: Vec<(Pid, u8)> = pids.into_iter().filter_map(first_of).collect();
     let association = packets(tables).take_while(|packet| packet.pid() == Pid::PAT).count() * PACKET_LEN;
-    Before { tables: tables.split_at(association), next: &next }.join()
+    Before { tables: tables.split_at(association), sets: &[], next: &next }.join()
 }

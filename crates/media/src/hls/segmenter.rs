@@ -2,7 +2,7 @@
 //!
 //! At start points, so that a player can join with any segment. Where start points are too far apart it is cut without
 //! one, because the longest segment is a promise to every player that must not be broken later (RFC 8216 §4.3.3.1). A
-//! jump ends a segment at once, however short it is.
+//! jump or another format ends a segment at once, however short it is.
 
 use std::time::Duration;
 
@@ -112,7 +112,9 @@ impl Segmenter {
         if is_stuffing(&chunk.bytes) {
             return false;
         }
-        if self.clock_jumps(chunk) || self.leaves_a_hole(chunk) {
+        if chunk.new_format {
+            self.another_format(chunk.media, out);
+        } else if self.clock_jumps(chunk) || self.leaves_a_hole(chunk) {
             self.interrupt(chunk.media, out);
         }
         self.cut_before(chunk, out);
@@ -150,6 +152,12 @@ impl Segmenter {
         self.last = None;
     }
 
+    /// No segment mixes two: what is left of the old one, and comes of the new one before a start point, belongs to neither.
+    fn another_format(&mut self, next: Duration, out: &mut Vec<Segment>) {
+        self.interrupt(next, out);
+        self.seeking = true;
+    }
+
     fn cut_before(&mut self, chunk: &Chunk, out: &mut Vec<Segment>) {
         if let Some(last) = self.split_off_last(chunk, out) {
             self.append(&last);
@@ -184,7 +192,7 @@ impl Segmenter {
             self.clock = Some(Tick { pcr, media: chunk.media });
         }
         if let Some(start) = &chunk.start {
-            self.tables = start.join_prelude();
+            self.tables = start.tables();
             self.seeking = false;
         }
         if let Some(last) = self.last.replace(chunk.media) {

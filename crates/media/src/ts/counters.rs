@@ -9,6 +9,8 @@ const UNKNOWN: u8 = 0xff;
 #[derive(Clone, Debug)]
 pub struct Counters {
     last: Box<[u8; Pid::COUNT]>,
+    /// Those of which there is one.
+    seen: Vec<Pid>,
 }
 
 /// How a packet follows the one before it.
@@ -24,7 +26,7 @@ pub enum Follows {
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { last: Box::new([UNKNOWN; Pid::COUNT]) }
+        Self { last: Box::new([UNKNOWN; Pid::COUNT]), seen: Vec::new() }
     }
 }
 
@@ -43,7 +45,10 @@ impl Counters {
         // A packet may be sent twice; the second has the counter of the first.
         let expected = now == following(before) || now == before;
         match before {
-            UNKNOWN => Follows::First,
+            UNKNOWN => {
+                self.seen.push(packet.pid());
+                Follows::First
+            }
             _ if expected || packet.is_discontinuity() || !packet.has_payload() => Follows::Well,
             _ => Follows::Badly,
         }
@@ -54,10 +59,9 @@ impl Counters {
         self.last.get(pid.index()).copied().filter(|last| *last != UNKNOWN).map(following)
     }
 
-    /// Every stream that has been seen, and [`Self::next`] of it, in the order of their numbers.
+    /// Every stream that has been seen, and [`Self::next`] of it, in the order of their first packets.
     pub fn seen(&self) -> impl Iterator<Item = (Pid, u8)> {
-        let known = (0_u16..).zip(self.last.iter()).filter(|(_, last)| **last != UNKNOWN);
-        known.map(|(pid, last)| (Pid::new(pid), following(*last)))
+        self.seen.iter().filter_map(|pid| Some((*pid, self.next(*pid)?)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A tiny multiplexer: one programme with video and audio, as much of it as a test needs.
 
 use acemux_media::ts::packet::{PACKET_LEN, Packet, Pid};
-use acemux_media::ts::psi::crc32;
+use acemux_media::ts::section::crc32;
 
 pub(crate) const SERVICE: u16 = 0x11;
 pub(crate) const PMT: u16 = 0x30;
@@ -11,6 +11,11 @@ pub(crate) const CLOCK: u16 = 0x102;
 
 /// Everything that jumps when the stream does.
 pub(crate) const ALL: [u16; 6] = [0, SERVICE, PMT, VIDEO, AUDIO, CLOCK];
+
+/// Parameter sets, a picture that needs no other, and one that does.
+const SETS: &[u8] = &[0, 0, 1, 0x67, 1, 0, 0, 1, 0x68, 1];
+const KEY: &[u8] = &[0, 0, 1, 0x65, 0x88];
+const INNER: &[u8] = &[0, 0, 1, 0x61, 0x98];
 
 /// Packets between two key frames.
 pub(crate) const GOP: usize = 100;
@@ -81,21 +86,23 @@ impl Mux {
     fn next(&mut self) -> [u8; PACKET_LEN] {
         let place = self.packets % GOP;
         self.packets += 1;
-        let slice = if self.style.inner_only { 0x61 } else { 0x65 };
+        let slice = if self.style.inner_only { INNER } else { KEY };
         match place {
             0 => self.packet(0, 0x40, None, &table(&pat(self.pmt_pid(), self.style.another_first))[0]),
             1 => self.packet(self.pmt_pid(), 0x40, None, &table(&pmt(self.style.long_table))[0]),
-            2 if self.style.late => self.video(&[0, 0, 1, 0x09, 0xf0, 0, 0, 1, 0x67, 1], self.style.flags),
-            2 => self.video(&[0, 0, 1, 0x67, 1, 0, 0, 1, slice, 1], self.style.flags),
+            2 if self.style.late => {
+                self.video(&[&[0, 0, 1, 0x09, 0xf0][..], SETS].concat(), self.style.flags)
+            }
+            2 => self.video(&[SETS, slice].concat(), self.style.flags),
             3 if self.style.long_table => self.packet(self.pmt_pid(), 0, None, &table(&pmt(true))[1]),
             4 => self.packet(SERVICE, 0x40, None, &[0xff; 184]),
             5 => self.packet(AUDIO, 0x40, None, &[0, 0, 1, 0xc0, 0, 0]),
             n if n % 10 == 6 => self.clock(),
-            7 if self.style.late => self.packet(VIDEO, 0, None, &[0, 0, 1, slice, 1]),
+            7 if self.style.late => self.packet(VIDEO, 0, None, slice),
             n if n % 20 == 0 && self.style.no_video => self.packet(AUDIO, 0x40, None, &[0, 0, 1, 0xc0, 0, 0]),
             n if n % 20 == 0 && self.style.late => self.video(&[0, 0, 1, 0x09, 0xf0], false),
-            n if n % 20 == 0 => self.video(&[0, 0, 1, 0x41, 1], false),
-            n if n % 20 == 1 && self.style.late => self.packet(VIDEO, 0, None, &[0, 0, 1, 0x41, 1]),
+            n if n % 20 == 0 => self.video(INNER, false),
+            n if n % 20 == 1 && self.style.late => self.packet(VIDEO, 0, None, INNER),
             n if n % 5 == 0 => self.packet(AUDIO, 0x40, None, &[0, 0, 1, 0xc0, 0, 0]),
             _ if self.style.no_video => self.packet(0x1fff, 0, None, &[0xff; 184]),
             _ => self.packet(VIDEO, 0, None, &[0xaa; 184]),

@@ -1,9 +1,10 @@
 //! Our view of real streams against that of the `mpeg2ts` crate.
 
-use acemux_media::clock::Pcr;
+use acemux_media::clock::{Moment, Pcr};
 use acemux_media::ts::packet::{PACKET_LEN, Packet};
-use acemux_media::ts::psi::{Codec, Tables};
-use acemux_media::ts::start::behind_pes_header;
+use acemux_media::ts::pes::behind_pes_header;
+use acemux_media::ts::programs::Tables;
+use acemux_media::ts::psi::Codec;
 use mpeg2ts::es::StreamType;
 use mpeg2ts::ts::payload::{Pat, Pmt};
 use mpeg2ts::ts::{ReadTsPacket as _, TsPacket, TsPacketReader, TsPayload};
@@ -67,7 +68,7 @@ fn both_readers_see_the_same_packets_and_programmes() {
         for (n, packet) in bytes.chunks(PACKET_LEN).enumerate() {
             let at = format!("{name}, packet {n}");
             let ours = Packet::parse(packet).expect("a clip is whole packets");
-            tables.take(ours);
+            tables.take(ours, Moment::default());
             let Ok(theirs) = reader.read_ts_packet() else {
                 // It refuses tables it does not know, here the service description; ours passes them on unread.
                 assert_eq!(ours.pid().get(), 0x11, "{at}");

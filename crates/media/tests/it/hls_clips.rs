@@ -5,10 +5,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use acemux_media::chunk::Chunker;
+use acemux_media::clock::Moment;
 use acemux_media::hls::{Playlist, PlaylistLimits, Segment, SegmentLimits};
 use acemux_media::starts::StartKind;
 use acemux_media::ts::packet::{Packet, Pid};
-use acemux_media::ts::psi::Tables;
+use acemux_media::ts::programs::Tables;
 
 use crate::builder::strict;
 use crate::clips::{LIMITS, chunks, clip, path, without_flags};
@@ -27,7 +28,8 @@ fn first_behind_tables(segment: &Segment) -> Vec<u8> {
     let packets = || bytes.chunks(188).map(|packet| Packet::parse(packet).expect("a packet"));
     assert_eq!(packets().next().map(Packet::pid), Some(Pid::PAT));
     let mut tables = Tables::default();
-    let used = packets().position(|packet| tables.take(packet) && tables.program().is_some());
+    let used =
+        packets().position(|packet| tables.take(packet, Moment::default()) && tables.program().is_some());
     let used = used.expect("PAT and PMT come first") + 1;
     assert_eq!(used * 188, segment.parts[0].len(), "and nothing else before them");
     bytes[used * 188..][..188].to_vec()

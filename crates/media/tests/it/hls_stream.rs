@@ -60,7 +60,7 @@ impl Stream {
 
     fn add(&mut self, bytes: Bytes, start: Option<Arc<StartPoint>>, pcr: Option<Pcr>, jump: bool) {
         let (seq, media) = (self.chunks.len() as u64, Duration::from_millis(self.media));
-        self.chunks.push(Chunk { seq, bytes, start, media, pcr, jump });
+        self.chunks.push(Chunk { seq, start, pcr, time: pcr, jump, ..Chunk::plain(bytes, media) });
     }
 
     /// All of it, cut with the default limits.

@@ -1,9 +1,11 @@
 //! The crate on synthetic streams, on arbitrary bytes, on real clips, and against other readers of the formats.
 
+mod broadcasters;
 mod builder;
 mod chunker;
 mod clips;
 mod continuation;
+mod corpus;
 mod differential;
 mod format;
 mod hls_clips;
@@ -14,3 +16,4 @@ mod hls_rules;
 mod hls_segments;
 mod hls_stream;
 mod hls_validator;
+mod remux;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use acemux_media::chunk::{Chunk, ChunkLimits, Chunker, Verdict};
+use acemux_media::chunk::{Awaited, Chunk, ChunkLimits, Chunker, Condition, Verdict};
 use acemux_media::clock::Bitrate;
 use acemux_media::format::Format;
 use tokio::time::Instant;
@@ -118,6 +118,16 @@ impl Ingest {
     /// By the stream's own clock.
     pub fn bitrate(&self) -> Option<Bitrate> {
         self.chunker.bitrate()
+    }
+
+    /// How the stream is.
+    pub fn condition(&self) -> Condition {
+        self.chunker.condition()
+    }
+
+    /// What is waited for, as long as nothing can be played.
+    pub fn awaited(&self) -> Awaited {
+        self.chunker.awaited()
     }
 
     /// What the stream is, as far as it has shown it.

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use acemux_media::chunk::{Awaited, Condition};
 use acemux_media::clock::Bitrate;
 use acemux_media::format::Format;
 use jiff::Timestamp;
@@ -119,10 +120,12 @@ pub enum StartError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The time for a start (`EMPTY_STREAM_TIMEOUT`) was over.
-    #[error("no playable data in {} s, waited longest for: {}", waited.as_secs(), describe(*stage))]
+    #[error("no playable data in {} s, waited longest for: {}", waited.as_secs(), describe(*stage, *awaited))]
     Timeout {
         /// Where it was stuck.
         stage: Stage,
+        /// What the bytes lacked that came.
+        awaited: Option<Awaited>,
         /// The whole budget.
         waited: Duration,
     },
@@ -135,6 +138,9 @@ pub enum StartError {
     /// `MAX_VIEWERS_PER_IP` are watching from this address.
     #[error("as many viewers as MAX_VIEWERS_PER_IP allows are watching from this address")]
     TooManyViewers,
+    /// An operator has thrown a viewer of this address out of the stream just now.
+    #[error("an operator has ended this stream for this address")]
+    ThrownOut,
     /// It is no broadcast, so it is not cut into pieces.
     #[error("this is a recording: it is played at /ace/getstream, where it can be sought in")]
     Recording,
@@ -146,12 +152,12 @@ pub enum StartError {
     Gone,
 }
 
-fn describe(stage: Stage) -> &'static str {
+fn describe(stage: Stage, awaited: Option<Awaited>) -> String {
     match stage {
-        Stage::Slot => "a free engine",
-        Stage::Call => "the engine's answer to the start call",
-        Stage::FirstByte => "the first byte",
-        Stage::Keyframe => "a place to start decoding",
+        Stage::Slot => "a free engine".to_owned(),
+        Stage::Call => "the engine's answer to the start call".to_owned(),
+        Stage::FirstByte => "the first byte".to_owned(),
+        Stage::Keyframe => awaited.unwrap_or(Awaited::StartPoint).to_string(),
     }
 }
 
@@ -239,6 +245,7 @@ struct Facts {
     started: Option<Timestamp>,
     lingering_since: Option<Instant>,
     format: Arc<Format>,
+    condition: Condition,
     /// How far its start is.
     progress: Option<Progress>,
     gap: Option<(Cause, Instant)>,
@@ -282,6 +289,8 @@ pub struct SessionSnapshot {
     pub full_runway: Duration,
     /// What it is; nothing in it before its first tables.
     pub format: Arc<Format>,
+    /// How it is.
+    pub condition: Condition,
     /// What its start waits for, or waited for last.
     pub stage: Stage,
     /// Since the first viewer asked.
@@ -315,6 +324,7 @@ impl Shared {
             started: None,
             lingering_since: None,
             format: Arc::default(),
+            condition: Condition::default(),
             progress: None,
             gap: None,
             troubles: Troubles::default(),
@@ -439,6 +449,11 @@ impl Shared {
         self.facts.lock().format = format;
     }
 
+    /// It has changed in how it is.
+    pub(crate) fn is_like(&self, condition: Condition) {
+        self.facts.lock().condition = condition;
+    }
+
     fn stats(&self) -> Option<SourceStats> {
         let report = self.facts.lock().report.clone();
         report.and_then(|report| report.stats())
@@ -516,6 +531,7 @@ impl Shared {
             runway,
             full_runway,
             format: Arc::clone(&facts.format),
+            condition: facts.condition,
             stage: facts.progress.as_ref().map_or(Stage::Slot, Progress::stage),
             age: self.opened.elapsed(),
             gap: facts.gap.map(|(cause, since)| (cause, since.elapsed())),

@@ -43,8 +43,9 @@ impl Opening {
 
     pub(super) fn tick(&mut self, timings: &Timings, standing: Standing, now: Instant) -> Order {
         if self.since + timings.start_budget <= now {
-            let (stage, waited) = (standing.stage, timings.start_budget);
-            let error = self.failure.clone().map_or(StartError::Timeout { stage, waited }, StartError::from);
+            let Standing { stage, awaited, .. } = standing;
+            let timeout = StartError::Timeout { stage, awaited, waited: timings.start_budget };
+            let error = self.failure.clone().map_or(timeout, StartError::from);
             return Order::End { reason: EndReason::NotStarted(error), if_unwatched: false };
         }
         let is_said = self.hedge.had_no_room();

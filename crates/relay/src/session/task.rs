@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use acemux_media::chunk::Chunk;
+use acemux_media::chunk::{Chunk, Condition};
 use acemux_media::format::Format;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -57,8 +57,9 @@ pub(crate) struct Task {
     interrupted_at: Option<Instant>,
     /// How the source that is to heal the gap goes on.
     healing: Healed,
-    /// What the stream was last said to be.
+    /// What the stream was last said to be, and to be like.
     format: Arc<Format>,
+    condition: Condition,
     /// Why another source is wanted, as was last said.
     cause: Option<Cause>,
     /// What was last said to be wrong.
@@ -110,6 +111,7 @@ impl Task {
             interrupted_at: None,
             healing: Healed::ByItself,
             format: Arc::default(),
+            condition: Condition::default(),
             cause: None,
             told: None,
             producer: Some(producer),
@@ -259,14 +261,7 @@ impl Task {
     fn stuff(&mut self, now: Instant) {
         let media = self.ingest.media_time();
         let packets = self.stuffing.take(now);
-        self.publish(packets.map(|bytes| Chunk {
-            seq: 0,
-            bytes,
-            start: None,
-            media,
-            pcr: None,
-            jump: false,
-        }));
+        self.publish(packets.map(|bytes| Chunk::plain(bytes, media)));
     }
 
     fn apply(&mut self, step: Step) -> Order {
@@ -290,10 +285,18 @@ impl Task {
             State::Opening(_) => self.current.as_ref().or(challenger),
             _ => challenger,
         };
-        let unasked = Standing { stage: Stage::Slot, called: None, is_doubtful: false, is_loading: false };
+        let unasked = Standing {
+            stage: Stage::Slot,
+            called: None,
+            is_doubtful: false,
+            is_loading: false,
+            awaited: None,
+        };
         let standing = waited_for.map_or(unasked, |attempt| attempt.progress.standing());
         let mut attempts = self.challengers.iter().map(|challenger| &challenger.attempt).chain(waited_for);
-        Standing { is_loading: attempts.any(Attempt::is_loading), ..standing }
+        let is_reading = standing.stage == Stage::Keyframe && self.current.is_some();
+        let awaited = is_reading.then(|| self.ingest.awaited());
+        Standing { is_loading: attempts.any(Attempt::is_loading), awaited, ..standing }
     }
 
     fn execute(&mut self, order: Order) -> ControlFlow<EndReason> {

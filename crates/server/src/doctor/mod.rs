@@ -45,6 +45,12 @@ pub async fn examine(loaded: Result<(Config, Written), Problems>) -> Report {
     Report::new(findings)
 }
 
+/// The same without the settings, which a service that runs has accepted.
+pub async fn look_around(config: &Config) -> Report {
+    // It holds all checks at once.
+    Report::new(Box::pin(look(config, &Real::new(config))).await)
+}
+
 /// Everything but the settings themselves, in the order in which people mend it.
 async fn look(config: &Config, probes: &impl Probes) -> Vec<report::Finding> {
     let (docker, engines, listen, host) = tokio::join!(

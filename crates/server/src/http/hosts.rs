@@ -13,6 +13,7 @@ use http::{Request, Version};
 
 use crate::http::problem::{Code, Problem};
 use crate::http::site::{self, Site};
+use crate::http::surface::MIRROR;
 
 /// Ends of names that nobody can register (RFC 6762, RFC 8375, and what routers and companies use at home).
 const PRIVATE: [&str; 6] = [".local", ".lan", ".home", ".internal", ".localdomain", ".home.arpa"];
@@ -76,7 +77,7 @@ fn is_private(host: &str) -> bool {
 
 /// Media, and whether we are there.
 fn is_for_everybody(path: &str) -> bool {
-    path.starts_with("/ace/") || matches!(path, "/livez" | "/readyz")
+    path.starts_with("/ace/") || matches!(path.strip_prefix(MIRROR).unwrap_or(path), "/livez" | "/readyz")
 }
 
 fn unknown() -> Problem {

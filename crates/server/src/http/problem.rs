@@ -8,6 +8,7 @@
 //! A [`Problem`] becomes a complete response by itself. The edge ([`crate::http::edge`]) then adds what only it
 //! knows: the id of the request, and that pages under `/ace/` are readable from any origin.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// The media type of every error body (RFC 9457).
 pub const CONTENT_TYPE_PROBLEM: &str = "application/problem+json";
@@ -55,6 +58,26 @@ macro_rules! codes {
             pub const fn detail(self) -> &'static str {
                 match self { $(Code::$code => $detail,)+ }
             }
+        }
+
+        /// Each code as a type, for the descriptions of pages ([`crate::http::surface::fails`]).
+        pub mod fails {
+            use std::collections::BTreeMap;
+
+            use utoipa::IntoResponses;
+            use utoipa::openapi::{RefOr, Response};
+
+            $(
+                #[doc = $detail]
+                #[derive(Debug)]
+                pub struct $code;
+
+                impl IntoResponses for $code {
+                    fn responses() -> BTreeMap<String, RefOr<Response>> {
+                        crate::http::surface::fails::with(&[super::Code::$code])
+                    }
+                }
+            )+
         }
     };
 }
@@ -118,6 +141,8 @@ codes! {
         "The request asks for a name that could be a stranger's."
     TooManyViewers       "too_many_viewers"       TOO_MANY_REQUESTS
         "Too many viewers from this address."
+    ThrownOut            "thrown_out"             FORBIDDEN
+        "An operator has ended this stream for this address; it is let in again in a few seconds."
     TooManyRequests      "too_many_requests"      TOO_MANY_REQUESTS
         "Too many requests or connections from this address."
     HeadersTooLarge      "headers_too_large"      REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -157,7 +182,7 @@ impl Code {
     }
 
     /// What a start can fail with: what `From<&StartError>` gives.
-    pub(crate) const OF_STARTS: [Self; 11] = [
+    pub(crate) const OF_STARTS: [Self; 12] = [
         Self::NoEngine,
         Self::NoPorts,
         Self::ImageUnavailable,
@@ -168,6 +193,7 @@ impl Code {
         Self::StartTimeout,
         Self::InvalidParam,
         Self::TooManyViewers,
+        Self::ThrownOut,
         Self::Draining,
     ];
 
@@ -296,13 +322,36 @@ impl IntoResponse for Problem {
     }
 }
 
-#[derive(Serialize)]
-struct ProblemBody<'a> {
+/// Every error.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody<'a> {
+    /// What is wrong, in one line of at most 200 characters.
+    #[schema(max_length = 200)]
     detail: &'a str,
+    /// The stable word for it.
+    #[schema(value_type = Code)]
     code: &'a str,
+    /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// The same as in `X-Request-Id`: 16 hexadecimal digits, by which the log has the request.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     request_id: Option<String>,
+}
+
+impl PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        let words = Self::ALL.iter().map(|code| code.as_str());
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).into()
+    }
+}
+
+impl ToSchema for Code {
+    fn name() -> Cow<'static, str> {
+        "ProblemCode".into()
+    }
 }
 
 /// 1–3 s, so that the players of one household that were refused together do not come back together.
@@ -332,6 +381,7 @@ impl From<&StartError> for Code {
             StartError::Recording => Self::InvalidParam,
             StartError::ServerFull | StartError::MemoryFull => Self::ServerFull,
             StartError::TooManyViewers => Self::TooManyViewers,
+            StartError::ThrownOut => Self::ThrownOut,
             StartError::Draining => Self::Draining,
         }
     }
@@ -382,10 +432,11 @@ mod tests {
             OpenError::BadReply { detail, source_id },
         ]);
         let all = opens.map(StartError::Open).chain([
-            StartError::Timeout { stage: Stage::Slot, waited: Duration::ZERO },
+            StartError::Timeout { stage: Stage::Slot, waited: Duration::ZERO, awaited: None },
             StartError::ServerFull,
             StartError::MemoryFull,
             StartError::TooManyViewers,
+            StartError::ThrownOut,
             StartError::Recording,
             StartError::Draining,
             StartError::Gone,

@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::http::client::ClientInfo;
+use crate::http::surface::MIRROR;
 use crate::record::recorder::Recorder;
 
 /// Under which the entries stand in the log, whatever `LOG_LEVEL` is.
@@ -29,9 +30,6 @@ const LONGEST_STATE: usize = 3_000;
 
 /// Longest path in an entry, in characters.
 const LONGEST_PATH: usize = 200;
-
-/// Where the pages are mirrored; an action is the same one there.
-const MIRROR: &str = "/api/v1";
 
 /// How somebody became an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

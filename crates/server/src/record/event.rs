@@ -201,6 +201,20 @@ pub(super) fn of_stream<'a>(event: &StreamEvent<'a>, metrics: &Metrics) -> Optio
                 .of(key)
                 .on(source)
         }
+        StreamEvent::FormatChanged { key, format } => {
+            let (video, audio) = (format.video(), format.audio());
+            let size = format.picture().map(|picture| format!("{}x{}", picture.width, picture.height));
+            told!(
+                STREAMS,
+                INFO,
+                Stream,
+                "format_changed",
+                [video, audio,],
+                "the broadcast has another format now"
+            )
+            .of(key)
+            .with(json!({ "video": video, "audio": audio, "resolution": size }))
+        }
         StreamEvent::Recovered { key, source, gap, healed } => {
             let (gap_ms, healed) = (millis(gap), healed.as_str());
             sessions.recovered(healed, gap);

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use acemux_server::app::App;
+use acemux_server::app::surface;
+use acemux_server::http::surface::{Class, Entry};
 use acemux_sim::{ContentHash, Fault, Target};
 use acemux_testkit::app::{Setup, TestApp, until, within};
 use acemux_testkit::docker::FAST;
@@ -126,12 +127,18 @@ impl Scene {
     async fn state(&self, names: &Names) -> State {
         let mut state = State::new();
         // Events go on for as long as somebody listens; they tell what the other pages tell.
-        for route in App::routes().into_iter().filter(|route| !route.ends_with("/events/live")) {
+        // The doctor tells of this machine, which does not stand still; what people see is no JSON.
+        let for_people = |path: &str| path == "/" || path == "/status" || path.starts_with("/panel");
+        let restless = ["/metrics", "/api/v1/events/live", "/api/v1/doctor"];
+        let is_page = |entry: &Entry| {
+            let is_status = !matches!(entry.class, Class::Media | Class::Probe);
+            let is_told = !restless.contains(&&*entry.path) && !for_people(&entry.path);
+            is_status && entry.method == "GET" && is_told
+        };
+        for Entry { path: route, .. } in surface().entries().into_iter().filter(is_page) {
             let path = names.fill(&route);
             let mut reply = get(self.app.address(), &format!("{path}?limit=1000")).await;
-            if reply.status != 405 {
-                flatten(&route, &reply.json().await, &mut state);
-            }
+            flatten(&route, &reply.json().await, &mut state);
         }
         let calls = [Call::Create, Call::Start, Call::Stop, Call::Remove, Call::Pull];
         let calls = calls.map(|call| self.daemon.calls(call));
@@ -182,7 +189,7 @@ impl Scene {
             }
             _ => ("", json!({})),
         };
-        let all = changes(&self.app).await.into_iter().map(|(method, route, _)| {
+        let all = changes().into_iter().map(|(method, route, _)| {
             let (query, body) = with(&method, &route);
             json!({ "method": method, "path": names.fill(&route), "query": query, "body": body })
         });

@@ -83,7 +83,7 @@ fn missing_key() -> (u16, Value) {
 async fn through_proxies_that_were_told_nothing_everybody_watches_and_nobody_is_the_operator() {
     let (app, _folder) = app("off").await;
     let Some(fronts) = Fronts::of(&app).await else { return };
-    let changes = changes(&app).await;
+    let changes = changes();
     assert!(changes.len() >= 37, "{changes:?}");
     let mut through = JoinSet::new();
     for (name, at) in fronts.all() {
@@ -125,7 +125,7 @@ async fn through_proxies_that_were_told_nothing_everybody_watches_and_nobody_is_
 async fn where_this_machine_needs_no_key_a_proxy_is_told_by_what_it_leaves_in_the_request() {
     let (app, _folder) = app("loopback").await;
     let Some(fronts) = Fronts::of(&app).await else { return };
-    let changes = changes(&app).await;
+    let changes = changes();
     let (http, tcp) = (fronts.of_kind(Kind::HaProxy("http")), fronts.of_kind(Kind::HaProxy("tcp")));
     let passing = [http, tcp, fronts.forward.address()];
     // Whoever asks as people do, by the name or address of the machine.

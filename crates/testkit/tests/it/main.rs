@@ -26,6 +26,7 @@ mod open_engine;
 mod operator;
 mod outpace;
 mod pages;
+mod panel;
 mod places;
 mod players;
 mod players_failover;

@@ -145,6 +145,14 @@ async fn a_viewer_that_is_thrown_out_goes_at_once_and_the_others_go_on() {
     let end = goes.watch(Duration::from_secs(5)).await;
     assert!(end.is_some_and(|end| end != BodyEnd::Clean), "{end:?}: a player must notice");
     until("its place is free", || app.app.relay.viewers() == 1).await;
+    let mut back = get(app.address(), &crate::stream(ID)).await;
+    assert_eq!(
+        (back.status, back.json().await["code"].as_str()),
+        (403, Some("thrown_out")),
+        "not straight back"
+    );
+    let other = StrictViewer::open(app.address(), &crate::id(3)).await;
+    drop(other);
     stays.watch(Duration::from_millis(500)).await;
     stays.assert_perfect();
     for unknown in [id.to_string(), "0".into(), "-1".into(), "x".into()] {

@@ -50,7 +50,7 @@ async fn run(program: &str, arguments: &str) -> Option<Played> {
 }
 
 /// Where everything must be there it is a failure that something is not.
-fn is_missing<T>(what: &str) -> Option<T> {
+pub(crate) fn is_missing<T>(what: &str) -> Option<T> {
     let must = std::env::var("NEXTEST_PROFILE").is_ok_and(|profile| profile == "ci");
     assert!(!must, "{what} is not installed");
     println!("skipped: {what} is not installed");

@@ -177,10 +177,9 @@ async fn slots_that_become_free_go_to_two_addresses_in_turns() {
                 .await;
         // The first address has asked for all of its channels before the second one asks for its first.
         let crowd = (0..12).map(|n| {
-            let pause = Duration::from_millis(8) * u32::try_from(n).expect("small");
             let (app, homes) = (&app, &homes);
             async move {
-                sleep(pause).await;
+                until("all before it wait", || app.app.relay.waiting() == n).await;
                 homes.ask(app, n / 6, &stream(&id(7_800 + n))).await
             }
         });
@@ -236,9 +235,8 @@ fn served(app: &TestApp) -> Vec<usize> {
     starts.iter().filter_map(|start| number(start.requested.as_deref()?)).collect()
 }
 
-/// In order, but for those that were let in at the same moment: there are three slots.
-#[track_caller]
 /// In the order of asking, but for requests a few milliseconds apart, whose order on the way in is nobody's promise.
+#[track_caller]
 fn assert_in_order(served: &[usize]) {
     let mut sorted = served.to_vec();
     sorted.sort_unstable();

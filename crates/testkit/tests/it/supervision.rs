@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use acemux_fleet::ident::{ContainerId, DockerName};
 use acemux_fleet::provisioner::{
-    Container, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage, VpnContainer,
+    Container, Daemon, Neighbours, PostMortem, ProvisionError, Provisioner, Usage, VpnChange, VpnContainer,
 };
 use acemux_fleet::spec::EngineSpec;
 use acemux_server::app::Service;
@@ -147,7 +147,7 @@ impl Provisioner for Panicking {
         Box::pin(pending())
     }
 
-    fn vpn_changes(&self, _: &DockerName) -> BoxStream<'static, ()> {
+    fn vpn_changes(&self, _: &DockerName) -> BoxStream<'static, VpnChange> {
         Box::pin(stream::pending())
     }
 

@@ -15,7 +15,7 @@ use super::Settings;
 use super::advice::{self, Failure};
 use super::auth::{self, Credentials};
 use super::client::{Answer, Client};
-use super::health::{self, Control, Evidence, Judge, Shown, Witnesses};
+use super::health::{self, Control, Evidence, Judge, Shown, Sign, Witnesses};
 use super::port::Forwarded;
 use super::provider;
 use super::reply::{LoopStatus, Place};
@@ -39,6 +39,8 @@ const ASKED_AT_LEAST: Duration = Duration::from_secs(30);
 /// How long an address is believed that is not told again: a VPN that reconnects has another one, and an old one proves
 /// nothing.
 const PLACE_LASTS: Duration = Duration::from_mins(1);
+/// What runs for so long after it was told to end has decided otherwise. Docker's own grace is 10 s.
+const ENDING_LASTS: Duration = Duration::from_secs(20);
 /// More than acknowledgements and keep-alives: 64 kbit/s, the least that a radio stream has.
 const RECEIVING: f64 = 8_000.0;
 
@@ -183,6 +185,10 @@ async fn our_address(address: IpAddr) -> Option<IpAddr> {
     socket.local_addr().ok().map(|local| local.ip())
 }
 
+fn ending() -> Sign {
+    Sign::Dead("its container is ending".to_owned())
+}
+
 /// What is known from look to look.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -197,6 +203,8 @@ pub(super) struct Memory {
     status: Option<LoopStatus>,
     asked_all: Option<Instant>,
     received: Option<(Instant, u64)>,
+    /// The network whose container was told to end, and when.
+    ending: Option<(Namespace, Instant)>,
     /// Routes that are closed to us.
     closed: Vec<&'static str>,
 }
@@ -214,6 +222,7 @@ impl Memory {
             status: None,
             asked_all: None,
             received: None,
+            ending: None,
             closed: Vec::new(),
         }
     }
@@ -246,7 +255,10 @@ impl Memory {
         let Found { container, credentials, told, witnesses, received, unreached } = found;
         let shown = self.take_container(container, now);
         let control = self.take_told(told, now);
-        self.judge.see(health::sign(&Evidence { container: shown, control, engines: witnesses }), now);
+        let sign = health::sign(&Evidence { container: shown, control, engines: witnesses });
+        // What still runs then, and looks well, is what its grace is for.
+        let is_ending = self.is_ending(now) && !matches!(sign, Sign::Dead(_));
+        self.judge.see(if is_ending { ending() } else { sign }, now);
         self.take_received(received, now);
         Report {
             health: self.judge.health().clone(),
@@ -255,6 +267,22 @@ impl Memory {
             forwarded: self.forwarded.port(),
             exit: self.exit(&credentials, unreached, now),
         }
+    }
+
+    /// Its container was told to end: its tunnel goes first, and engines inside have no network from now on.
+    /// Unless it has been started again since.
+    pub(super) fn told_to_end(&mut self, at: Timestamp, now: Instant) -> &Judge {
+        let known = self.container.as_ref().filter(|container| container.is_running());
+        if let Some(container) = known.filter(|container| container.is_older_than(at)) {
+            self.ending = Some((container.namespace(), now));
+            self.judge.see(ending(), now);
+        }
+        &self.judge
+    }
+
+    fn is_ending(&self, now: Instant) -> bool {
+        let ending = self.ending.as_ref().filter(|(_, told)| now.duration_since(*told) < ENDING_LASTS);
+        ending.is_some_and(|(namespace, _)| self.namespace.as_ref() == Some(namespace))
     }
 
     /// Another network is another life: what was known of the last one is forgotten, and engines in it are dead.
@@ -269,7 +297,7 @@ impl Memory {
         if let (Some(before), Some(now_there)) = (&self.namespace, &namespace)
             && before != now_there
         {
-            self.judge.see(health::Sign::Dead("its container was started anew".to_owned()), now);
+            self.judge.see(Sign::Dead("its container was started anew".to_owned()), now);
             self.forget_exit();
         }
         // What does not run has no exit.

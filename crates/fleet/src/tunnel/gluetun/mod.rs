@@ -23,9 +23,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, Fuse};
 use futures_util::{FutureExt as _, StreamExt as _};
+use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::auth::Credentials;
@@ -33,7 +35,7 @@ use self::look::{Found, Look, Memory};
 use super::{Report, Tunnel, TunnelName};
 use crate::dispatch::Engines;
 use crate::ident::DockerName;
-use crate::provisioner::Provisioner;
+use crate::provisioner::{Provisioner, VpnChange};
 
 /// Time between two looks while something is wrong.
 const HURRIED: Duration = Duration::from_secs(1);
@@ -87,25 +89,38 @@ impl Gluetun {
 
     async fn run(&self) {
         let mut memory = Memory::new(Instant::now());
-        let mut changes = self.provisioner.vpn_changes(&self.container);
+        let mut changes = self.changes();
         loop {
             let began = Instant::now();
-            self.look(&mut memory).await;
+            // The daemon is slow while a container ends: looking must not keep the news waiting.
+            tokio::select! {
+                found = self.look(&memory) => self.conclude(&mut memory, found),
+                at = changes.ending() => {
+                    self.end(&mut memory, at);
+                    continue;
+                }
+            }
             let pause = if memory.is_in_doubt() { HURRIED } else { self.settings.interval };
             tokio::select! {
-                () = tokio::time::sleep_until(began + pause.min(self.settings.interval)) => {}
-                change = changes.next() => if change.is_some() {
-                    sleep(GATHERED).await;
-                } else {
-                    sleep(RECONNECT).await;
-                    changes = self.provisioner.vpn_changes(&self.container);
+                () = sleep_until(began + pause.min(self.settings.interval)) => {}
+                change = changes.next() => match change {
+                    Some(VpnChange::Ending { at }) => self.end(&mut memory, at),
+                    Some(VpnChange::Other) => sleep(GATHERED).await,
+                    None => {
+                        sleep(RECONNECT).await;
+                        changes = self.changes();
+                    }
                 },
             }
         }
     }
 
-    /// Looks and publishes. A look that takes too long has found nothing, and no verdict outlives what it was made from.
-    async fn look(&self, memory: &mut Memory) {
+    fn changes(&self) -> Changes {
+        Changes { stream: self.provisioner.vpn_changes(&self.container).fuse(), is_owed: false }
+    }
+
+    /// A look that takes too long has found nothing.
+    async fn look(&self, memory: &Memory) -> Found {
         let look = Look {
             name: &self.container,
             settings: &self.settings,
@@ -113,7 +128,11 @@ impl Gluetun {
             inside: self.engines.inside(&self.name),
         };
         let found = timeout(LONGEST_LOOK, look.take(memory, Instant::now())).await;
-        let found = found.unwrap_or_else(|_| Found::nothing(memory, &self.settings));
+        found.unwrap_or_else(|_| Found::nothing(memory, &self.settings))
+    }
+
+    /// Publishes what a look has found: no verdict outlives what it was made from.
+    fn conclude(&self, memory: &mut Memory, found: Found) {
         let report = memory.judge(found, Instant::now());
         self.reports.send_if_modified(|published| {
             // That it was looked at once more wakes nobody.
@@ -122,6 +141,41 @@ impl Gluetun {
             *published = report;
             is_news
         });
+    }
+
+    /// What was told counts before what is shown: engines inside may have no network already.
+    fn end(&self, memory: &mut Memory, at: Timestamp) {
+        let judge = memory.told_to_end(at, Instant::now());
+        self.reports
+            .send_modify(|report| (report.health, report.since) = (judge.health().clone(), judge.since()));
+    }
+}
+
+/// What the daemon tells of the container.
+struct Changes {
+    stream: Fuse<BoxStream<'static, VpnChange>>,
+    /// Something was told during a look and may not be in what that has found.
+    is_owed: bool,
+}
+
+impl Changes {
+    /// The next change. `None`: the daemon is to be asked for them again.
+    async fn next(&mut self) -> Option<VpnChange> {
+        if std::mem::take(&mut self.is_owed) {
+            return Some(VpnChange::Other);
+        }
+        self.stream.next().await
+    }
+
+    /// When the container ends; what else changes meanwhile is owed.
+    async fn ending(&mut self) -> Timestamp {
+        loop {
+            match self.stream.next().await {
+                Some(VpnChange::Ending { at }) => return at,
+                Some(VpnChange::Other) => self.is_owed = true,
+                None => std::future::pending().await,
+            }
+        }
     }
 }
 

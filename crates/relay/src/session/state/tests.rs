@@ -24,8 +24,13 @@ struct Bench {
 impl Bench {
     fn opening() -> Self {
         let now = Instant::now();
-        let standing =
-            Standing { stage: Stage::FirstByte, called: Some(now), is_doubtful: false, is_loading: false };
+        let standing = Standing {
+            stage: Stage::FirstByte,
+            called: Some(now),
+            is_doubtful: false,
+            is_loading: false,
+            awaited: None,
+        };
         let machine = Machine::new(TIMINGS, now, now);
         let mut bench = Self { machine, now, media: Duration::ZERO, standing };
         bench.takes(Step::Viewers(1));
@@ -54,7 +59,7 @@ impl Bench {
     /// From now on another source is asked, at this stage.
     fn asks(&mut self, stage: Stage) {
         let called = (stage != Stage::Slot).then_some(self.now);
-        self.standing = Standing { stage, called, is_doubtful: false, is_loading: false };
+        self.standing = Standing { stage, called, is_doubtful: false, is_loading: false, awaited: None };
     }
 
     /// The source `a` has begun to play.
@@ -128,7 +133,10 @@ fn after_twelve_silent_seconds_a_second_engine_is_asked_beside_the_first_and_onl
     let Order::End { reason: EndReason::NotStarted(error), .. } = bench.after(Duration::from_secs(1)) else {
         panic!("the budget is over");
     };
-    assert_eq!(error, StartError::Timeout { stage: Stage::FirstByte, waited: TIMINGS.start_budget });
+    assert_eq!(
+        error,
+        StartError::Timeout { stage: Stage::FirstByte, awaited: None, waited: TIMINGS.start_budget }
+    );
 }
 
 #[test]

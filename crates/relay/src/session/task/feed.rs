@@ -68,10 +68,14 @@ impl Task {
         for chunk in &chunks {
             self.look_for_repeats(chunk);
         }
+        let is_another = chunks.iter().any(|chunk| chunk.new_format);
         let published = self.publish(chunks);
         if published {
             self.delivered();
             self.show();
+        }
+        if is_another {
+            self.relay.observe(&Event::FormatChanged { key: &self.shared.key(), format: &self.format });
         }
         if published && !self.repeats.is_repeating() {
             self.stuffing.reached(self.ingest.media_time(), Instant::now());
@@ -86,12 +90,16 @@ impl Task {
             self.format = Arc::clone(self.ingest.format());
             self.shared.is(Arc::clone(&self.format));
         }
+        if self.condition != self.ingest.condition() {
+            self.condition = self.ingest.condition();
+            self.shared.is_like(self.condition);
+        }
     }
 
     fn look_for_repeats(&mut self, chunk: &Chunk) {
-        let Some(pcr) = chunk.pcr else { return };
+        let Some(time) = chunk.time else { return };
         let ring = &self.shared.ring;
-        if self.repeats.look(pcr, || Past::new(ring.held()).holds(chunk)) == Seen::Begins {
+        if self.repeats.look(time, || Past::new(ring.held()).holds(chunk)) == Seen::Begins {
             let source = self.current.as_ref().and_then(Attempt::source);
             self.relay.observe(&Event::Repeats { key: &self.shared.key(), source: source.as_ref() });
         }

@@ -6,37 +6,57 @@ use acemux_engine::{ContentId, Hash, Record, StartBy};
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::{fails, words};
 use crate::planes::origins::EngineOrigin;
 use crate::record::archive::form_of;
 
 /// `GET /api/v1/channels/identities/{id}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChannelIdentity)]
 pub struct Identity {
     /// What was asked for, 40 hex digits.
     id: String,
     /// The infohash that it stands for; the same when it is one, null when nobody has said.
     infohash: Option<String>,
     /// Who has said so: `look_up` (an engine was asked) or `start` (a start by this name delivered).
+    #[schema(value_type = Option<words::IdentityWitness>)]
     witness: Option<&'static str>,
     /// Content ids that lead to this infohash.
     content_ids: Vec<String>,
     /// By which name it last played, by the engines' family.
+    #[schema(value_type = BTreeMap<String, Name>)]
     delivered: BTreeMap<&'static str, Name>,
 }
 
 /// One name of a channel.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChannelName)]
 pub struct Name {
-    /// `content_id` or `infohash`.
+    #[schema(value_type = words::NameForm)]
     form: &'static str,
     hash: String,
 }
 
+/// `DELETE /api/v1/channels/identities/{id}`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChannelForgotten)]
+pub struct Forgotten {
+    /// 40 hex digits.
+    forgotten: String,
+}
+
 /// What is known of it.
+#[utoipa::path(
+    get, path = "/channels/identities/{id}", tag = "channels",
+    params(("id" = String, Path, description = "Any form of the channel's id",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
+    responses((status = 200, body = Identity), fails::NotFound)
+)]
 pub async fn identity(
     State(origin): State<EngineOrigin>,
     Path(id): Path<String>,
@@ -46,16 +66,22 @@ pub async fn identity(
 }
 
 /// Forgets the channel: its names, and by which it has played. Streams that play go on.
+#[utoipa::path(
+    delete, path = "/channels/identities/{id}", tag = "channels",
+    params(("id" = String, Path, description = "Any form of the channel's id",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
+    responses((status = 200, body = Forgotten), fails::NotFound)
+)]
 pub async fn forget(
     operator: Operator,
     State(origin): State<EngineOrigin>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Forgotten>, Problem> {
     let hash = hash_in(&id)?;
     let record = origin.identity(hash).ok_or_else(unknown)?;
     operator.was(json!(Identity::of(hash, &record)));
     origin.forget(hash);
-    Ok(Json(json!({ "forgotten": hash.to_string() })))
+    Ok(Json(Forgotten { forgotten: hash.to_string() }))
 }
 
 fn hash_in(id: &str) -> Result<Hash, Problem> {

@@ -4,23 +4,30 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use acemux_fleet::dispatch::Engines;
+use acemux_fleet::fleet::CommandError;
+use acemux_fleet::ident::ContainerId;
 use acemux_fleet::member::{Health, Member};
-use acemux_fleet::provisioner::Usage;
+use acemux_fleet::provisioner::{Provisioner, Usage};
 use acemux_fleet::spec::label;
 use acemux_relay::Relay;
 use acemux_relay::session::SessionSnapshot;
 use axum::Json;
 use axum::extract::{Path, State};
+use http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
 
 use super::proxy::ProxySession;
+use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::{fails, words};
 use crate::planes::origins::source_of;
 use crate::planes::vpn::Vpns;
 
 /// One engine. The first 16 keys are the reference's, in its order; the rest is ours.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EngineState {
     container_id: String,
     container_name: String,
@@ -31,9 +38,10 @@ pub struct EngineState {
     first_seen: Timestamp,
     last_seen: Option<Timestamp>,
     streams: Vec<String>,
+    #[schema(value_type = words::EngineHealth)]
     health_status: &'static str,
-    /// What streams have shown of it: `full`, `noted` (a start hung lately), `suspected` (one start at a time), `ejected`,
-    /// `on_trial` (one start, with another engine beside it).
+    /// What streams have shown of it.
+    #[schema(value_type = words::EngineTrust)]
     trust: &'static str,
     /// Why, in one line; null when nothing is held against it.
     trust_reason: Option<&'static str>,
@@ -52,13 +60,14 @@ pub struct EngineState {
 }
 
 /// `GET /engines/{id}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EngineDetail {
     engine: EngineState,
     streams: Vec<ProxySession>,
 }
 
 /// Every engine, by port.
+#[utoipa::path(get, path = "/engines", tag = "engines", responses((status = 200, body = Vec<EngineState>)))]
 pub async fn list(State(relay): State<Relay>, State(engines): State<Arc<Engines>>) -> Json<Vec<EngineState>> {
     Json(states(&engines, &relay.sessions()))
 }
@@ -77,6 +86,11 @@ impl EngineState {
 }
 
 /// One engine and its streams.
+#[utoipa::path(
+    get, path = "/engines/{id}", tag = "engines",
+    params(("id" = String, Path, description = "Its container's id, or `host:port` of an engine that somebody else runs")),
+    responses((status = 200, body = EngineDetail), fails::NotFound)
+)]
 pub async fn one(
     State(engines): State<Arc<Engines>>,
     State(relay): State<Relay>,
@@ -93,13 +107,15 @@ pub async fn one(
 }
 
 /// What one engine's container uses.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EngineStats {
     container_id: String,
     /// 100 is one core; two decimals.
     cpu_percent: f64,
+    /// Bytes without the page cache.
     memory_usage: u64,
     memory_limit: u64,
+    /// Of its limit; two decimals.
     memory_percent: f64,
     network_rx_bytes: u64,
     network_tx_bytes: u64,
@@ -108,7 +124,7 @@ pub struct EngineStats {
 }
 
 /// What all engines' containers use together.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub struct TotalStats {
     total_cpu_percent: f64,
     total_memory_usage: u64,
@@ -120,11 +136,16 @@ pub struct TotalStats {
 }
 
 /// By engine. Engines that somebody else runs, and new ones whose first figures have not come, are not in it.
+#[utoipa::path(
+    get, path = "/engines/stats/all", tag = "engines",
+    responses((status = 200, description = "By the engine's id", body = BTreeMap<String, EngineStats>))
+)]
 pub async fn all_stats(State(engines): State<Arc<Engines>>) -> Json<BTreeMap<String, EngineStats>> {
     Json(each_stats(&engines).map(|stats| (stats.container_id.clone(), stats)).collect())
 }
 
 /// Together.
+#[utoipa::path(get, path = "/engines/stats/total", tag = "engines", responses((status = 200, body = TotalStats)))]
 pub async fn total_stats(State(engines): State<Arc<Engines>>) -> Json<TotalStats> {
     let total = each_stats(&engines).fold(TotalStats::default(), |total, one| TotalStats {
         total_cpu_percent: two_decimals(total.total_cpu_percent + one.cpu_percent),
@@ -139,6 +160,11 @@ pub async fn total_stats(State(engines): State<Arc<Engines>>) -> Json<TotalStats
 }
 
 /// One engine's.
+#[utoipa::path(
+    get, path = "/engines/{id}/stats", tag = "engines",
+    params(("id" = String, Path, description = "Its container's id, or `host:port` of an engine that somebody else runs")),
+    responses((status = 200, body = EngineStats), fails::NotFound)
+)]
 pub async fn stats(
     State(engines): State<Arc<Engines>>,
     Path(id): Path<String>,
@@ -148,6 +174,89 @@ pub async fn stats(
     let none = || Problem::new(Code::NotFound).with_detail("nothing is known yet of what this engine uses");
     usage.map(|usage| Json(engine_stats(&member, &usage))).ok_or_else(none)
 }
+
+/// `POST` and `DELETE` of `/api/v1/engines/{id}/drain`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Draining {
+    container_id: String,
+    /// Whether it is drained from now on.
+    drained: bool,
+    /// Streams that play on it at this moment; they go elsewhere.
+    streams: usize,
+}
+
+/// Has an engine's streams go elsewhere and lets no new ones in.
+///
+/// One of ours is replaced, and removed when it is idle.
+#[utoipa::path(
+    post, path = "/engines/{id}/drain", tag = "engines",
+    params(("id" = String, Path, description = "Its container's id, or its address")),
+    responses((status = 202, body = Draining), fails::NotFound)
+)]
+pub async fn drain(
+    operator: Operator,
+    State(engines): State<Arc<Engines>>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Draining>), Problem> {
+    Ok((StatusCode::ACCEPTED, set_drained(&operator, &engines, &id, true)?))
+}
+
+/// Uses an engine again that is drained.
+#[utoipa::path(
+    delete, path = "/engines/{id}/drain", tag = "engines",
+    params(("id" = String, Path, description = "Its container's id, or its address")),
+    responses((status = 200, body = Draining), fails::NotFound)
+)]
+pub async fn undrain(
+    operator: Operator,
+    State(engines): State<Arc<Engines>>,
+    Path(id): Path<String>,
+) -> Result<Json<Draining>, Problem> {
+    set_drained(&operator, &engines, &id, false)
+}
+
+fn set_drained(
+    operator: &Operator,
+    engines: &Engines,
+    id: &str,
+    drained: bool,
+) -> Result<Json<Draining>, Problem> {
+    let member = engines.find(id).ok_or_else(unknown)?;
+    operator.was(json!({ "engine": id, "drained": member.is_unwanted() }));
+    operator.made(json!({ "engine": id, "drained": drained }));
+    member.drain(drained);
+    Ok(Json(Draining { container_id: id.to_owned(), drained, streams: member.used() }))
+}
+
+/// `GET /api/v1/engines/{id}/logs`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EngineLog {
+    container_id: String,
+    /// Its last lines, oldest first. Words that could be secrets are not in them.
+    log: Vec<String>,
+}
+
+/// The last lines that an own engine has written.
+#[utoipa::path(
+    get, path = "/engines/{id}/logs", tag = "engines",
+    params(("id" = String, Path, description = "Its container's id")),
+    responses((status = 200, body = EngineLog), fails::Commanded)
+)]
+pub async fn logs(
+    _: Operator,
+    State(Containers(provisioner)): State<Containers>,
+    Path(id): Path<String>,
+) -> Result<Json<EngineLog>, Problem> {
+    let provisioner = provisioner.ok_or_else(unknown)?;
+    let container: ContainerId = id.parse().map_err(|_| unknown())?;
+    let seen = provisioner.post_mortem(&container).await;
+    let seen = seen.map_err(|error| super::fleet::problem(&CommandError::Docker(error)))?;
+    Ok(Json(EngineLog { container_id: id, log: seen.log }))
+}
+
+/// Who knows our containers; none where nobody creates engines.
+#[derive(Clone)]
+pub struct Containers(pub(crate) Option<Arc<dyn Provisioner>>);
 
 fn each_stats(engines: &Engines) -> impl Iterator<Item = EngineStats> {
     let all: Vec<_> = engines.all().iter().cloned().collect();

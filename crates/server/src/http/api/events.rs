@@ -10,9 +10,11 @@ use axum::extract::{Query, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::fails;
 
 /// Most events of one answer.
 const MOST: usize = 1_000;
@@ -24,31 +26,50 @@ const USUAL_DAYS: u32 = 30;
 const MOST_DAYS: u32 = 3_650;
 
 /// Query of `GET /events`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct ListQuery {
+    /// Most events of the answer.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
+    /// So many of the newest are passed over.
+    #[param(minimum = 0, default = 0)]
     offset: Option<usize>,
+    /// `engine`, `stream`, `vpn`, `health` or `system`; with another word the answer is empty.
     event_type: Option<String>,
+    /// One word, such as `started`.
     category: Option<String>,
+    /// About this engine.
     container_id: Option<String>,
+    /// About this stream.
     stream_id: Option<String>,
+    /// Not before.
     since: Option<Timestamp>,
 }
 
 /// Query of `POST /events/cleanup`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct CleanupQuery {
+    /// Older ones go, in days.
+    #[param(minimum = 1, maximum = 3650, default = 30)]
     max_age_days: Option<u32>,
 }
 
 /// What a cleanup did.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EventsCleaned)]
 pub struct Cleaned {
     deleted: u64,
     message: &'static str,
 }
 
 /// Events that match all that is asked for. The audit, which tells who people are, is for the operator only.
+#[utoipa::path(
+    get, path = "/events", tag = "events",
+    params(ListQuery),
+    responses((status = 200, body = Vec<Event>), fails::Stored)
+)]
 pub async fn list(
     State(store): State<Store>,
     operator: Option<Operator>,
@@ -72,11 +93,17 @@ pub async fn list(
 }
 
 /// How many there are of each kind.
+#[utoipa::path(get, path = "/events/stats", tag = "events", responses((status = 200, body = EventStats), fails::Stored))]
 pub async fn stats(State(store): State<Store>) -> Result<Json<EventStats>, Problem> {
     store.event_stats().await.map(Json).map_err(|error| problem(&error))
 }
 
 /// Forgets old events, but for the audit.
+#[utoipa::path(
+    post, path = "/events/cleanup", tag = "events",
+    params(CleanupQuery),
+    responses((status = 200, body = Cleaned), fails::Stored)
+)]
 pub async fn cleanup(
     State(store): State<Store>,
     operator: Operator,

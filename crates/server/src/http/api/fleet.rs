@@ -16,13 +16,17 @@ use axum::extract::{Path, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::http::auth::Operator;
+use crate::http::body;
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::{fails, words};
 use crate::planes::scaling;
 
-/// `GET /api/v1/plan`: [`Snapshot`], with every action and hold in words.
-#[derive(Debug, Serialize)]
+/// What the fleet knew and meant to do when it last looked, with every action and hold in words.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = FleetPlan)]
 pub struct PlanPage {
     /// What is next, one line each.
     next: Vec<String>,
@@ -33,7 +37,7 @@ pub struct PlanPage {
 }
 
 /// `POST /scale/{engines}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Scaled {
     /// Engines that are kept from now on.
     scaled_to: usize,
@@ -42,34 +46,42 @@ pub struct Scaled {
 }
 
 /// Body of `POST /provision/acestream`; all of it may be left out.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProvisionRequest {
+    /// Beside ours.
     labels: BTreeMap<String, String>,
+    /// Of the engine: those variables that engines are given.
     env: BTreeMap<String, String>,
+    /// Its port, of the settings' range.
+    #[schema(maximum = 65535)]
     host_port: Option<u16>,
     /// Engines are made from one image; a request that names another one is refused.
     image: Option<String>,
 }
 
 /// `DELETE /containers/{id}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ContainerDeleted)]
 pub struct Deleted {
     deleted: String,
 }
 
 /// `GET /containers/{id}`: the reference's shape, of own engines only and without their environment.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EngineContainer)]
 pub struct ContainerPage {
     id: String,
     name: String,
     image: String,
     created: Option<Timestamp>,
+    #[schema(value_type = words::ContainerState)]
     status: &'static str,
     labels: BTreeMap<String, String>,
 }
 
 /// What the fleet does next, and why.
+#[utoipa::path(get, path = "/plan", tag = "fleet", responses((status = 200, body = PlanPage), fails::NotFound))]
 pub async fn plan(State(fleet): State<Option<Fleet>>) -> Result<Json<PlanPage>, Problem> {
     let snapshot = (*present(fleet.as_ref())?.snapshot()).clone();
     let next =
@@ -80,6 +92,11 @@ pub async fn plan(State(fleet): State<Option<Fleet>>) -> Result<Json<PlanPage>, 
 
 /// Keeps so many engines from now on, between `MIN_REPLICAS` and `MAX_REPLICAS`; also after a restart, until
 /// `MIN_REPLICAS` is changed.
+#[utoipa::path(
+    post, path = "/scale/{engines}", tag = "fleet",
+    params(("engines" = usize, Path, description = "How many; `MIN_REPLICAS` and `MAX_REPLICAS` bound what is done")),
+    responses((status = 200, body = Scaled), fails::Stored, fails::Commanded)
+)]
 pub async fn scale(
     State(fleet): State<Option<Fleet>>,
     State(store): State<Store>,
@@ -101,6 +118,11 @@ pub async fn scale(
 }
 
 /// One engine more. Answers when its container runs.
+#[utoipa::path(
+    post, path = "/provision/acestream", tag = "fleet",
+    request_body = Option<ProvisionRequest>,
+    responses((status = 200, body = Provisioned), fails::Commanded)
+)]
 pub async fn provision(
     State(fleet): State<Option<Fleet>>,
     operator: Operator,
@@ -109,7 +131,9 @@ pub async fn provision(
     let request: ProvisionRequest = if body.is_empty() {
         ProvisionRequest::default()
     } else {
-        serde_json::from_slice(&body).map_err(|_| {
+        let request = Some(&body).filter(|body| body::is_object(body));
+        let request = request.and_then(|body| serde_json::from_slice(body).ok());
+        request.ok_or_else(|| {
             Problem::new(Code::InvalidBody).with_detail(
                 "labels, env, host_port and image are accepted: texts by name, texts by name, a port, a text",
             )
@@ -132,6 +156,11 @@ pub async fn provision(
 }
 
 /// Removes an own engine, whatever plays on it.
+#[utoipa::path(
+    delete, path = "/containers/{id}", tag = "fleet",
+    params(("id" = String, Path, description = "Its full id")),
+    responses((status = 200, body = Deleted), fails::Commanded)
+)]
 pub async fn remove(
     State(fleet): State<Option<Fleet>>,
     operator: Operator,
@@ -147,6 +176,11 @@ pub async fn remove(
 }
 
 /// One own container.
+#[utoipa::path(
+    get, path = "/containers/{id}", tag = "fleet",
+    params(("id" = String, Path, description = "Its full id")),
+    responses((status = 200, body = ContainerPage), fails::NotFound)
+)]
 pub async fn container(
     State(fleet): State<Option<Fleet>>,
     State(engines): State<Arc<Engines>>,

@@ -13,8 +13,10 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::{fails, words};
 use crate::planes::origins::EngineOrigin;
 use crate::planes::vpn::Vpns;
 use crate::record::exposition::Format;
@@ -22,8 +24,10 @@ use crate::record::metrics::Metrics;
 use crate::supervise::Outages;
 
 /// `GET /health`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Health)]
 pub struct HealthPage {
+    #[schema(value_type = words::HealthWord)]
     status: &'static str,
     version: &'static str,
     uptime_seconds: u64,
@@ -57,11 +61,19 @@ pub struct Counted {
 }
 
 /// The process answers.
+#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
 pub async fn livez() -> Response {
     (StatusCode::OK, [(CACHE_CONTROL, "no-store")], "ok\n").into_response()
 }
 
 /// A stream may be started: an engine answers, every part of the service runs, and it is not stopping.
+#[utoipa::path(
+    get, path = "/readyz", tag = "health",
+    responses(
+        (status = 200, body = String, content_type = "text/plain"),
+        fails::Draining, fails::NotReady, fails::NoEngine
+    )
+)]
 pub async fn readyz(State(now): State<Condition>) -> Result<Response, Problem> {
     if now.stop.is_cancelled() {
         return Err(Problem::new(Code::Draining));
@@ -84,6 +96,7 @@ pub async fn readyz(State(now): State<Condition>) -> Result<Response, Problem> {
 }
 
 /// Counts for people and for dashboards; the status is always 200.
+#[utoipa::path(get, path = "/health", tag = "health", responses((status = 200, body = HealthPage)))]
 pub async fn health(State(now): State<Condition>) -> Json<HealthPage> {
     let engines = now.engines.all();
     let healthy = engines.iter().filter(|member| member.knowledge().health.as_str() == "healthy").count();
@@ -100,6 +113,13 @@ pub async fn health(State(now): State<Condition>) -> Json<HealthPage> {
 }
 
 /// Prometheus, in the format that is asked for.
+#[utoipa::path(
+    get, path = "/metrics", tag = "health",
+    responses((
+        status = 200, description = "As `Accept` asks: the text format 0.0.4, or OpenMetrics",
+        content((String = "text/plain"), (String = "application/openmetrics-text"))
+    ))
+)]
 pub async fn metrics(State(counted): State<Counted>, headers: HeaderMap) -> Response {
     let format = Format::asked_for(&headers);
     let page = format.of(counted.metrics.scrape(

@@ -1,26 +1,32 @@
 //! `GET /api/v1/events/live`: server-sent events. A `snapshot`, then a `patch` a second with what is different, a `log`
 //! for each entry of the history, and `viewers` of the one stream that is asked for with `watch`.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use acemux_fleet::dispatch::Engines;
 use acemux_relay::{Relay, StreamKey};
+use acemux_store::events::EventKind;
 use axum::extract::{Query, State};
 use axum::response::sse::{Event, Sse};
 use futures_util::stream::{self, Stream, StreamExt as _};
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
-use super::proxy::{ProxySession, Streams};
+use super::proxy::{ProxySession, ProxyViewer, Streams};
 use super::{engines, vpn};
 use crate::http::auth::{Operator, Over};
 use crate::http::client::ClientInfo;
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::fails;
+use crate::http::surface::shapes::{Fields, OrGone};
 use crate::planes::live::{Entities, Kind, Listener, Live, News, Picture};
 use crate::planes::vpn::Vpns;
 
@@ -29,10 +35,104 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Query of `GET /api/v1/events/live`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct LiveQuery {
-    /// `stream:<any form of its id>`.
+    /// `stream:<any form of its id>`: the operator is also told who watches it.
+    #[param(pattern = "^stream:")]
     watch: Option<String>,
+}
+
+/// Sums.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LiveTotals)]
+struct Totals {
+    streams: usize,
+    viewers: usize,
+    /// Viewers whose streams have not begun.
+    waiting: usize,
+    /// From engines, since the service began.
+    bytes_in: u64,
+    /// To viewers, since the service began.
+    bytes_out: u64,
+    engines: usize,
+    engines_healthy: usize,
+    slots_used: usize,
+    slots_total: usize,
+    /// Streams that wait for a slot.
+    slots_waiting: usize,
+}
+
+/// One server-sent event, as the document has it: its name in `event`, its JSON in `data`, and but for `viewers` an `id`
+/// to come back with in `Last-Event-ID`.
+#[derive(ToSchema)]
+#[schema(as = LiveEvent)]
+#[serde(tag = "event", content = "data", rename_all = "lowercase")]
+#[expect(dead_code, reason = "events are written once for all listeners, as texts")]
+pub(crate) enum LiveEvent {
+    /// Everything: what was known before does not count any more. It comes first.
+    Snapshot(LiveSnapshot),
+    /// What is different, once a second: fields that are new or another, and null for an entity that is gone.
+    Patch(LivePatch),
+    /// An entry of the history, as `/events` has it but without its number.
+    Log(LiveLog),
+    /// Who watches the stream that is asked for with `watch`, whenever that changes.
+    Viewers(LiveViewers),
+}
+
+/// Everything that pages show, by id.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "see above")]
+pub(crate) struct LiveSnapshot {
+    streams: BTreeMap<String, ProxySession>,
+    engines: BTreeMap<String, engines::EngineState>,
+    /// By the name of the container.
+    vpns: BTreeMap<String, vpn::VpnNote>,
+    totals: Totals,
+}
+
+/// What makes the present snapshot of the last one. Of an entity that is known it has some fields, of a new one all; null is
+/// an entity that is gone.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "see above")]
+pub(crate) struct LivePatch {
+    #[serde(default)]
+    streams: BTreeMap<String, StreamChange>,
+    #[serde(default)]
+    engines: BTreeMap<String, EngineChange>,
+    /// By the name of the container.
+    #[serde(default)]
+    vpns: BTreeMap<String, VpnChange>,
+    #[serde(default)]
+    totals: TotalsFields,
+}
+
+type StreamChange = OrGone<ProxySession>;
+type EngineChange = OrGone<engines::EngineState>;
+type VpnChange = OrGone<vpn::VpnNote>;
+type TotalsFields = Fields<Totals>;
+
+/// An entry of the history.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "see above")]
+pub(crate) struct LiveLog {
+    timestamp: Timestamp,
+    event_type: EventKind,
+    category: String,
+    message: String,
+    #[schema(value_type = Object)]
+    details: Value,
+    container_id: Option<String>,
+    stream_id: Option<String>,
+}
+
+/// Who watches a stream.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "see above")]
+pub(crate) struct LiveViewers {
+    /// Its key.
+    stream: String,
+    viewers: Vec<ProxyViewer>,
 }
 
 /// Everything that pages show.
@@ -41,18 +141,18 @@ pub(crate) fn picture(relay: &Relay, all: &Engines, vpns: &Vpns) -> Picture {
     let engines = engines::states(all, &sessions);
     let cut_off = vpns.cut_off(all);
     let (bytes_in, bytes_out) = relay.totals().read();
-    let totals = json!({
-        "streams": sessions.len(),
-        "viewers": relay.viewers(),
-        "waiting": relay.waiting(),
-        "bytes_in": bytes_in,
-        "bytes_out": bytes_out,
-        "engines": engines.len(),
-        "engines_healthy": engines.iter().filter(|engine| engine.is_healthy()).count(),
-        "slots_used": all.all().iter().map(|member| member.used()).sum::<usize>(),
-        "slots_total": all.all().iter().map(|member| member.slots).sum::<usize>(),
-        "slots_waiting": all.waiting(),
-    });
+    let totals = Totals {
+        streams: sessions.len(),
+        viewers: relay.viewers(),
+        waiting: relay.waiting(),
+        bytes_in,
+        bytes_out,
+        engines: engines.len(),
+        engines_healthy: engines.iter().filter(|engine| engine.is_healthy()).count(),
+        slots_used: all.all().iter().map(|member| member.used()).sum(),
+        slots_total: all.all().iter().map(|member| member.slots).sum(),
+        slots_waiting: all.waiting(),
+    };
     Picture {
         streams: by_id("stream_id", sessions.into_iter().map(|session| ProxySession::of(&session, &cut_off))),
         engines: by_id("container_id", engines),
@@ -80,6 +180,17 @@ fn fields(page: &impl Serialize) -> Map<String, Value> {
 }
 
 /// What happens, as long as somebody reads. Whose viewers are asked for is told to the operator only.
+#[utoipa::path(
+    get, path = "/events/live", tag = "events",
+    params(
+        LiveQuery,
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that came: what was missed, or a             snapshot, is told first")
+    ),
+    responses(
+        (status = 200, description = "Server-sent events without an end", content_type = "text/event-stream", body = LiveEvent),
+        fails::NotFound, fails::MissingKey
+    )
+)]
 pub async fn live(
     State(live): State<Arc<Live>>,
     State(streams): State<Streams>,

@@ -13,37 +13,46 @@ use http::{Extensions, HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::events::problem;
 use crate::http::auth::{Asker, Gate, Operator};
+use crate::http::body::Object;
 use crate::http::client::ClientInfo;
 use crate::http::logins::Login;
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::{fails, words};
 use crate::record::audit::Who;
 
 /// Body of `POST /api/v1/login`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = LoginKey)]
 pub struct Shown {
+    /// `API_KEY`.
+    #[schema(format = Password)]
     key: String,
 }
 
 /// `GET /api/v1/login`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct LoginState {
     /// Whether who asks may change things.
     operator: bool,
-    /// By what: `key`, `login`, `this_machine`, or null.
+    /// By what.
+    #[schema(value_type = Option<words::OperatorBy>)]
     by: Option<&'static str>,
     /// False when no key opens anything, so that nobody can log in.
     possible: bool,
 }
 
 /// One login.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Login)]
 pub struct LoginNote {
     id: String,
     created_at: Timestamp,
     used_at: Timestamp,
+    #[schema(value_type = String)]
     address: IpAddr,
     user_agent: String,
     /// Whether it is the one by which this is asked.
@@ -51,18 +60,27 @@ pub struct LoginNote {
 }
 
 /// `GET /api/v1/logins`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Logins)]
 pub struct LoginsPage {
     logins: Vec<LoginNote>,
 }
 
 /// Gives a cookie for the key.
+#[utoipa::path(
+    post, path = "/login", tag = "login",
+    request_body = Shown,
+    responses(
+        (status = 204, description = "The cookie is in `Set-Cookie`", headers(("Set-Cookie" = String))),
+        fails::Stored
+    )
+)]
 pub async fn login(
     State(gate): State<Arc<Gate>>,
     client: ClientInfo,
     asker: Asker,
     extensions: Extensions,
-    Json(Shown { key }): Json<Shown>,
+    Object(Shown { key }): Object<Shown>,
 ) -> Result<Response, Problem> {
     gate.shown(key.as_bytes(), &asker, &extensions)?;
     let begun = gate.logins().begin(client.address, &client.user_agent, Timestamp::now()).await;
@@ -72,12 +90,20 @@ pub async fn login(
 }
 
 /// Whether who asks is an operator, for pages that show a login otherwise.
+#[utoipa::path(get, path = "/login", tag = "login", responses((status = 200, body = LoginState)))]
 pub async fn state(State(gate): State<Arc<Gate>>, operator: Option<Operator>) -> Json<LoginState> {
     let by = operator.and_then(|operator| operator.who()).map(Who::as_str);
     Json(LoginState { operator: by.is_some(), by, possible: gate.has_key() })
 }
 
 /// Ends the login by which this is asked, if it is one.
+#[utoipa::path(
+    post, path = "/logout", tag = "login",
+    responses(
+        (status = 204, description = "`Set-Cookie` takes the cookie away", headers(("Set-Cookie" = String))),
+        fails::Stored
+    )
+)]
 pub async fn logout(
     State(gate): State<Arc<Gate>>,
     operator: Operator,
@@ -92,6 +118,7 @@ pub async fn logout(
 }
 
 /// Who is logged in.
+#[utoipa::path(get, path = "/logins", tag = "login", responses((status = 200, body = LoginsPage)))]
 pub async fn list(State(gate): State<Arc<Gate>>, _: Operator, headers: HeaderMap) -> Json<LoginsPage> {
     let this = current(&gate, &headers).map(|login| login.id);
     let note = |login: Login| LoginNote {
@@ -106,6 +133,11 @@ pub async fn list(State(gate): State<Arc<Gate>>, _: Operator, headers: HeaderMap
 }
 
 /// Ends a login, whoever's it is.
+#[utoipa::path(
+    delete, path = "/logins/{id}", tag = "login",
+    params(("id" = String, Path, description = "As `/api/v1/logins` has it")),
+    responses((status = 204, description = "It is over"), fails::NotFound, fails::Stored)
+)]
 pub async fn revoke(
     State(gate): State<Arc<Gate>>,
     operator: Operator,

@@ -2,6 +2,8 @@
 
 pub mod channels;
 pub mod custom;
+pub mod docs;
+pub mod doctor;
 pub mod engines;
 pub mod events;
 pub mod fleet;

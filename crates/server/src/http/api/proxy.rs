@@ -15,14 +15,16 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::{fails, words};
 use crate::planes::origins::EngineOrigin;
 use crate::planes::vpn::{CutOff, Vpns};
 
 /// `GET /proxy/status`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ProxyStatus {
     running: bool,
     total_sessions: usize,
@@ -32,13 +34,13 @@ pub struct ProxyStatus {
 }
 
 /// `GET /proxy/sessions`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ProxySessions {
     sessions: Vec<ProxySession>,
 }
 
 /// One stream. The first 14 keys are the reference's, in its order; the rest is ours.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ProxySession {
     stream_id: String,
     ace_id: String,
@@ -53,12 +55,15 @@ pub struct ProxySession {
     started_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
     error: Option<String>,
+    /// Since the last byte was given out or a viewer came.
     idle_seconds: f64,
-    /// How it is: `smooth`, `starting`, `healing`, `thin_swarm`, `engine_slow` or `vpn_down`.
+    /// How it is.
+    #[schema(value_type = words::StreamVerdict)]
     verdict: &'static str,
     /// The figure that says so, in one line.
     verdict_reason: String,
     infohash: Option<String>,
+    #[schema(value_type = words::SessionState)]
     state: &'static str,
     status: Option<String>,
     peers: Option<u64>,
@@ -89,16 +94,24 @@ pub struct ProxySession {
     /// `1920x1080`, as the stream itself says.
     resolution: Option<String>,
     fps: Option<f64>,
-    /// `progressive` or `interlaced`.
+    #[schema(value_type = Option<words::Scan>)]
     scan: Option<&'static str>,
     video_codec: Option<&'static str>,
     audio_codec: Option<&'static str>,
+    /// Its number in the PAT.
+    program: Option<u16>,
+    /// Its picture, or in radio its sound, is scrambled.
+    scrambled: bool,
+    /// Where its media time comes from: `pcr`, `time_stamps` or `arrival`.
+    clock: &'static str,
+    /// Tables that came with a wrong checksum.
+    wrong_checksums: u64,
     /// All of its elementary streams, in the order of the PMT.
     tracks: Vec<Track>,
 }
 
 /// One elementary stream.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Track {
     pid: u16,
     codec: &'static str,
@@ -106,15 +119,18 @@ pub struct Track {
     width: Option<u32>,
     height: Option<u32>,
     fps: Option<f64>,
+    #[schema(value_type = Option<words::Scan>)]
     scan: Option<&'static str>,
+    /// Hz.
     sample_rate: Option<u32>,
     channels: Option<u8>,
 }
 
 /// One viewer of a stream.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ProxyViewer {
     id: u64,
+    #[schema(value_type = String)]
     address: IpAddr,
     user_agent: String,
     connected_at: Timestamp,
@@ -124,7 +140,8 @@ pub struct ProxyViewer {
     skipped_bytes: u64,
     lag_chunks: u64,
     first_byte_ms: Option<u64>,
-    /// How it is: that of its stream, or `viewer_behind`.
+    /// How it is: as its stream, or `viewer_behind`.
+    #[schema(value_type = words::ViewerVerdict)]
     verdict: &'static str,
     verdict_reason: String,
 }
@@ -163,12 +180,13 @@ impl Streams {
 }
 
 /// `GET /proxy/sessions/{id}/viewers`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ProxyViewers {
     viewers: Vec<ProxyViewer>,
 }
 
 /// Counts and every stream.
+#[utoipa::path(get, path = "/proxy/status", tag = "sessions", responses((status = 200, body = ProxyStatus)))]
 pub async fn status(State(streams): State<Streams>) -> Json<ProxyStatus> {
     let sessions = streams.all();
     Json(ProxyStatus {
@@ -181,11 +199,18 @@ pub async fn status(State(streams): State<Streams>) -> Json<ProxyStatus> {
 }
 
 /// Every stream.
+#[utoipa::path(get, path = "/proxy/sessions", tag = "sessions", responses((status = 200, body = ProxySessions)))]
 pub async fn sessions(State(streams): State<Streams>) -> Json<ProxySessions> {
     Json(ProxySessions { sessions: streams.all() })
 }
 
 /// One stream, by any form of its id.
+#[utoipa::path(
+    get, path = "/proxy/sessions/{id}", tag = "sessions",
+    params(("id" = String, Path, description = "Any form of the stream's id: 40 hex digits, or `acestream://…`",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
+    responses((status = 200, body = ProxySession), fails::NotFound)
+)]
 pub async fn session(
     State(streams): State<Streams>,
     Path(id): Path<String>,
@@ -195,6 +220,12 @@ pub async fn session(
 }
 
 /// Who watches one stream. For the operator only: it tells who people are.
+#[utoipa::path(
+    get, path = "/proxy/sessions/{id}/viewers", tag = "sessions",
+    params(("id" = String, Path, description = "Any form of the stream's id: 40 hex digits, or `acestream://…`",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
+    responses((status = 200, body = ProxyViewers), fails::NotFound)
+)]
 pub async fn viewers(
     _: Operator,
     State(streams): State<Streams>,
@@ -205,12 +236,19 @@ pub async fn viewers(
 }
 
 /// `DELETE /proxy/viewers/{id}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Kicked {
     kicked: u64,
 }
 
-/// Throws a viewer out; the stream and its other viewers go on.
+/// Throws a viewer out and keeps its address out of the stream for five seconds; the stream and its other viewers go on.
+///
+/// Players come straight back otherwise.
+#[utoipa::path(
+    delete, path = "/proxy/viewers/{id}", tag = "sessions",
+    params(("id" = u64, Path, description = "As the session's page of viewers has it")),
+    responses((status = 200, body = Kicked), fails::NotFound)
+)]
 pub async fn kick(
     operator: Operator,
     State(relay): State<Relay>,
@@ -219,6 +257,9 @@ pub async fn kick(
     let unknown = || Problem::new(Code::NotFound).with_detail("no viewer has this id");
     let id: u64 = id.parse().map_err(|_| unknown())?;
     let watching = watching(&relay, id);
+    if let Some((stream, viewer)) = relay.viewer(id) {
+        relay.keep_out(&stream, viewer.address.into());
+    }
     let kicked = Some(id).filter(|id| relay.kick(*id)).ok_or_else(unknown)?;
     operator.was(watching);
     Ok(Json(Kicked { kicked }))
@@ -233,7 +274,7 @@ fn watching(relay: &Relay, id: u64) -> Value {
 }
 
 /// `POST /proxy/sessions/{id}/move`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Moving {
     /// The stream's key.
     moving: String,
@@ -243,6 +284,12 @@ pub struct Moving {
 
 /// Has a stream play on another engine; its viewers stay. It is under way when the answer comes; where there is no other
 /// engine with room the stream stays where it is, and the events say so.
+#[utoipa::path(
+    post, path = "/proxy/sessions/{id}/move", tag = "sessions",
+    params(("id" = String, Path, description = "Any form of the stream's id: 40 hex digits, or `acestream://…`",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
+    responses((status = 202, body = Moving), fails::NotFound)
+)]
 pub async fn relocate(
     operator: Operator,
     State(relay): State<Relay>,
@@ -317,6 +364,10 @@ impl ProxySession {
             scan: picture.map(|picture| picture.scan.as_str()),
             video_codec: session.format.video(),
             audio_codec: session.format.audio(),
+            program: (!session.format.streams.is_empty()).then_some(session.format.program),
+            scrambled: session.condition.is_scrambled,
+            clock: session.condition.clock.as_str(),
+            wrong_checksums: session.condition.wrong_checksums,
             tracks: tracks(session),
             arriving_bps: session.arriving.map(u64::from),
             runway_seconds: session.runway.map(|runway| runway.as_secs_f64()),

@@ -15,19 +15,22 @@ use axum::extract::{Query, State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::fleet::problem;
 use crate::config::Config;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::{fails, words};
 use crate::planes::vpn::{View, Vpns};
 
 /// Time between two probes of an engine, in seconds, as the reference's page names it.
 const PROBE_SECONDS: u64 = 5;
 
 /// `GET /orchestrator/status`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct OrchestratorStatus {
+    #[schema(value_type = words::ServiceState)]
     status: &'static str,
     engines: EngineCounts,
     streams: StreamCounts,
@@ -41,7 +44,7 @@ pub struct OrchestratorStatus {
     timestamp: Timestamp,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct EngineCounts {
     total: usize,
     running: usize,
@@ -49,14 +52,14 @@ struct EngineCounts {
     unhealthy: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct StreamCounts {
     active: usize,
     total: usize,
 }
 
 /// In engines, as the reference counts; in slots beside it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Capacity {
     total: usize,
     used: usize,
@@ -68,26 +71,29 @@ struct Capacity {
     waiting: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct VpnSummary {
     enabled: bool,
     connected: bool,
+    #[schema(value_type = words::VpnHealth)]
     health: &'static str,
     container: Option<String>,
     forwarded_port: Option<u16>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Provisioning {
     can_provision: bool,
+    #[schema(value_type = words::BreakerWord)]
     circuit_breaker_state: &'static str,
     last_failure: Option<String>,
     blocked_reason: Option<String>,
     blocked_reason_details: Option<Blocked>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Blocked {
+    #[schema(value_type = words::BlockedCode)]
     code: &'static str,
     message: String,
     recovery_eta_seconds: Option<u64>,
@@ -95,7 +101,7 @@ struct Blocked {
     should_wait: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ConfigNote {
     auto_delete: bool,
     grace_period_s: u64,
@@ -104,33 +110,37 @@ struct ConfigNote {
 }
 
 /// `GET /health/status`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct HealthStatus {
     total_engines: usize,
     healthy_engines: usize,
     unhealthy_engines: usize,
     marked_for_replacement: usize,
     minimum_required: usize,
+    /// Seconds.
     health_check_interval: u64,
     circuit_breakers: Breakers,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Breakers {
     general: Option<BreakerNote>,
     replacement: Option<BreakerNote>,
 }
 
 /// Query of `POST /health/circuit-breaker/reset`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct ResetQuery {
+    /// Both when left out.
+    #[param(value_type = words::BreakerName, required = false, inline)]
     operation_type: Option<String>,
 }
 
 /// A reply that only says what was done.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Done {
-    message: &'static str,
+    pub(super) message: &'static str,
 }
 
 /// What the page of everything looks at.
@@ -167,6 +177,7 @@ impl Shown {
 }
 
 /// Everything at a glance.
+#[utoipa::path(get, path = "/orchestrator/status", tag = "fleet", responses((status = 200, body = OrchestratorStatus)))]
 pub async fn orchestrator(State(seen): State<Overview>) -> Json<OrchestratorStatus> {
     let snapshot = seen.fleet.as_ref().map(Fleet::snapshot);
     let engines = count(&seen.engines);
@@ -232,6 +243,7 @@ impl VpnSummary {
 }
 
 /// How the engines are.
+#[utoipa::path(get, path = "/health/status", tag = "health", responses((status = 200, body = HealthStatus)))]
 pub async fn health(
     State(fleet): State<Option<Fleet>>,
     State(engines): State<Arc<Engines>>,
@@ -251,6 +263,11 @@ pub async fn health(
 }
 
 /// Lets creations begin again.
+#[utoipa::path(
+    post, path = "/health/circuit-breaker/reset", tag = "fleet",
+    params(ResetQuery),
+    responses((status = 200, body = Done), fails::Commanded)
+)]
 pub async fn reset_breakers(
     State(fleet): State<Option<Fleet>>,
     operator: Operator,

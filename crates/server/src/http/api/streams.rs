@@ -15,10 +15,13 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::proxy::find;
 use crate::http::auth::Operator;
+use crate::http::body::Object;
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::{fails, words};
 use crate::planes::origins::EngineOrigin;
 use crate::planes::reported::ForeignStream;
 use crate::planes::reported::Reported;
@@ -28,25 +31,31 @@ use crate::record::recorder::Recorder;
 const LONGEST: usize = 512;
 
 /// One stream, in the reference's shape. URLs of engines are not told: whoever has them can control the engine.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct StreamState {
     id: String,
+    #[schema(value_type = words::KeyKind)]
     key_type: String,
     key: String,
     container_id: Option<String>,
     playback_session_id: Option<String>,
+    /// Always null.
     stat_url: Option<String>,
+    /// Always null.
     command_url: Option<String>,
     is_live: bool,
     started_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
+    #[schema(value_type = words::StreamStatus)]
     status: &'static str,
     peers: Option<u64>,
+    /// KiB/s.
     speed_down: Option<u64>,
+    /// KiB/s.
     speed_up: Option<u64>,
     downloaded: Option<u64>,
     uploaded: Option<u64>,
-    livepos: Option<Value>,
+    livepos: Option<Position>,
     /// As in `/proxy/sessions`; null for a stream that was reported.
     gaps: Option<u64>,
     stalls: Option<u64>,
@@ -54,8 +63,17 @@ pub struct StreamState {
     skips: Option<u64>,
 }
 
+/// Where in its broadcast a stream is read, in seconds of Unix time by the broadcaster's clock.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LivePosition)]
+struct Position {
+    pos: Option<u64>,
+    live_first: Option<u64>,
+    live_last: Option<u64>,
+}
+
 /// What its engine said of a stream at a moment, in the reference's shape.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct StreamSample {
     ts: Timestamp,
     peers: Option<u64>,
@@ -66,47 +84,57 @@ pub struct StreamSample {
     downloaded: Option<u64>,
     uploaded: Option<u64>,
     status: Option<String>,
-    livepos: Option<Value>,
+    livepos: Option<Position>,
 }
 
 /// Query of `GET /streams/{id}/stats`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct StatsQuery {
     /// Only what was said after that. A time without a zone is UTC.
+    #[param(example = "2026-01-31T12:00:00Z")]
     since: Option<String>,
 }
 
 /// Query of `GET /streams`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct ListQuery {
+    /// `ended` is always empty: what has ended is in `/events`.
+    #[param(value_type = words::StreamStatus, required = false, inline)]
     status: Option<String>,
+    /// Those on this engine.
     container_id: Option<String>,
 }
 
 /// Body of `POST /events/stream_started`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct StartedReport {
     container_id: Option<String>,
     engine: ReportedEngine,
     stream: ReportedStream,
     session: ReportedSession,
+    /// `stream_id` names the stream; else its key and its playback do.
     #[serde(default)]
     labels: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct ReportedEngine {
     host: String,
+    #[schema(maximum = 65535)]
     port: u16,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct ReportedStream {
     key_type: KeyType,
+    #[schema(max_length = 512)]
     key: String,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[schema(as = ReportedKeyType)]
 #[serde(rename_all = "snake_case")]
 enum KeyType {
     ContentId,
@@ -116,20 +144,36 @@ enum KeyType {
 }
 
 /// Its URLs are understood and not used.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct ReportedSession {
+    #[schema(max_length = 512)]
     playback_session_id: String,
+    /// `1` or `true`; everything else is a recording.
     is_live: Value,
 }
 
 /// Body of `POST /events/stream_ended`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct EndedReport {
     container_id: Option<String>,
     stream_id: Option<String>,
 }
 
+/// What came of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StreamEnded)]
+pub struct EndedReply {
+    /// Whether a stream was ended.
+    updated: bool,
+    stream: Option<StreamState>,
+}
+
 /// Every stream that runs: ours and those that were reported. Streams that have ended are in `/events`.
+#[utoipa::path(
+    get, path = "/streams", tag = "streams",
+    params(ListQuery),
+    responses((status = 200, body = Vec<StreamState>), fails::InvalidParam)
+)]
 pub async fn list(
     State(relay): State<Relay>,
     State(reported): State<Arc<Reported>>,
@@ -149,12 +193,17 @@ pub async fn list(
 }
 
 /// Another program runs a stream on one of our engines.
+#[utoipa::path(
+    post, path = "/events/stream_started", tag = "streams",
+    request_body = StartedReport,
+    responses((status = 200, body = StreamState), fails::NotFound, fails::InvalidBody, fails::TooManyRequests)
+)]
 pub async fn started(
     State(engines): State<Arc<Engines>>,
     State(reported): State<Arc<Reported>>,
     State(recorder): State<Arc<Recorder>>,
     operator: Operator,
-    Json(report): Json<StartedReport>,
+    Object(report): Object<StartedReport>,
 ) -> Result<Json<StreamState>, Problem> {
     let address = format!("{}:{}", report.engine.host, report.engine.port);
     let engine =
@@ -174,12 +223,17 @@ pub async fn started(
 }
 
 /// It has ended. Only what was reported can be ended so; a stream that is not certain is left alone.
+#[utoipa::path(
+    post, path = "/events/stream_ended", tag = "streams",
+    request_body = EndedReport,
+    responses((status = 200, body = EndedReply))
+)]
 pub async fn ended(
     State(reported): State<Arc<Reported>>,
     State(recorder): State<Arc<Recorder>>,
     operator: Operator,
-    Json(report): Json<EndedReport>,
-) -> Json<Value> {
+    Object(report): Object<EndedReport>,
+) -> Json<EndedReply> {
     let ended = reported.end(report.stream_id.as_deref(), report.container_id.as_deref());
     if let Some(known) = &ended {
         recorder.reported(known, false);
@@ -190,11 +244,12 @@ pub async fn ended(
         ended_at: Some(Timestamp::now()),
         ..StreamState::from(known)
     });
-    Json(json!({ "updated": stream.is_some(), "stream": stream }))
+    Json(EndedReply { updated: stream.is_some(), stream })
 }
 
 /// `DELETE /streams/{id}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StreamStopped)]
 pub struct Ended {
     message: &'static str,
     stream_id: String,
@@ -203,6 +258,12 @@ pub struct Ended {
 }
 
 /// Ends a stream: by its id in `/streams`, or by any form of its content's.
+#[utoipa::path(
+    delete, path = "/streams/{id}", tag = "streams",
+    params(("id" = String, Path, description = "As `/streams` has it, or any form of its content's id",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
+    responses((status = 200, body = Ended), fails::NotFound)
+)]
 pub async fn stop(
     State(relay): State<Relay>,
     State(origin): State<EngineOrigin>,
@@ -226,15 +287,23 @@ pub async fn stop(
 }
 
 /// `GET /streams/{id}/livepos`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StreamPosition)]
 pub struct LivePos {
     has_livepos: bool,
     is_live: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    livepos: Option<Value>,
+    #[schema(nullable = false)]
+    livepos: Option<Position>,
 }
 
 /// Where in its broadcast a stream is read, as its engine said last.
+#[utoipa::path(
+    get, path = "/streams/{id}/livepos", tag = "streams",
+    params(("id" = String, Path, description = "As `/streams` has it, or any form of its content's id",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
+    responses((status = 200, body = LivePos), fails::NotFound)
+)]
 pub async fn position(
     State(relay): State<Relay>,
     State(origin): State<EngineOrigin>,
@@ -248,6 +317,12 @@ pub async fn position(
 
 /// What the engine said of a stream in the last five minutes, second by second, the oldest first; nothing of a stream
 /// that does not play, as in the reference.
+#[utoipa::path(
+    get, path = "/streams/{id}/stats", tag = "streams",
+    params(StatsQuery, ("id" = String, Path, description = "As `/streams` has it, or any form of its content's id",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
+    responses((status = 200, body = [StreamSample]))
+)]
 pub async fn stats(
     State(relay): State<Relay>,
     State(origin): State<EngineOrigin>,
@@ -372,7 +447,7 @@ fn moment(text: &str) -> Option<Timestamp> {
     text.parse().ok().or_else(utc)
 }
 
-/// As engines write it, with numbers: seconds of Unix time.
-fn livepos(live: LivePosition) -> Value {
-    json!({ "pos": live.pos, "live_first": live.first, "live_last": live.last })
+/// As engines write it, with numbers.
+fn livepos(live: LivePosition) -> Position {
+    Position { pos: live.pos, live_first: live.first, live_last: live.last }
 }

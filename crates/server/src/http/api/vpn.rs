@@ -7,30 +7,37 @@ use axum::extract::State;
 use jiff::{Timestamp, ToSpan as _};
 use serde::Serialize;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::config::VpnMode;
 use crate::http::problem::{Code, Problem};
+use crate::http::surface::shapes::Fields;
+use crate::http::surface::{fails, words};
 use crate::planes::vpn::leak::Proof;
 use crate::planes::vpn::{Emergency, ProxyView, View, VpnView};
 
 /// One VPN. The keys up to `last_check_at` are the reference's.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Vpn)]
 pub struct VpnNote {
     enabled: bool,
-    /// Docker's word, or `not_found`.
+    #[schema(value_type = words::VpnContainerState)]
     status: &'static str,
     container_name: String,
     container: String,
+    #[schema(value_type = words::VpnHealth)]
     health: &'static str,
     connected: bool,
     forwarded_port: Option<u16>,
     public_ip: Option<String>,
     #[serde(flatten)]
+    #[schema(value_type = PlaceFields)]
     place: Option<Place>,
     last_check: Option<Timestamp>,
     last_check_at: Option<Timestamp>,
-    /// `up`, `unsure` or `down`: what the fleet makes of it.
+    /// What the fleet makes of it.
+    #[schema(value_type = words::TunnelState)]
     state: &'static str,
     /// Why it is not up, one line.
     reason: Option<String>,
@@ -49,7 +56,8 @@ pub struct VpnNote {
 }
 
 /// Absent while there is no container.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = VpnPlace)]
 struct Place {
     provider: Option<String>,
     country: Option<String>,
@@ -57,9 +65,12 @@ struct Place {
     region: Option<String>,
 }
 
+type PlaceFields = Fields<Place>;
+
 /// `GET /vpn/status`: of several, and of none.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct VpnStatus {
+    #[schema(value_type = words::VpnMode)]
     mode: &'static str,
     #[serde(flatten)]
     top: Top,
@@ -77,11 +88,12 @@ pub struct VpnStatus {
 }
 
 /// `ENGINE_PROXY`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EngineProxy)]
 struct ProxyNote {
     /// `socks5://host:port`.
     address: String,
-    /// `up`, `unsure` or `down`.
+    #[schema(value_type = words::TunnelState)]
     state: &'static str,
     /// Why it is not up, one line.
     reason: Option<String>,
@@ -91,19 +103,23 @@ struct ProxyNote {
 }
 
 /// What stands at the top: the only VPN, or a summary.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VpnTop)]
 #[serde(untagged)]
 enum Top {
     One(Box<VpnNote>),
     Summary(Summary),
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VpnsSummary)]
 struct Summary {
     enabled: bool,
+    #[schema(value_type = words::VpnSummaryState)]
     status: &'static str,
     container_name: Option<String>,
     container: Option<String>,
+    #[schema(value_type = words::VpnHealth)]
     health: &'static str,
     connected: bool,
     forwarded_port: Option<u16>,
@@ -111,28 +127,32 @@ struct Summary {
     last_check_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VpnEmergency)]
 struct EmergencyNote {
     active: bool,
     failed_vpn: Option<String>,
     healthy_vpn: Option<String>,
     duration_seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     entered_at: Option<Timestamp>,
 }
 
 /// `GET /vpn/publicip`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct PublicIp {
     public_ip: String,
 }
 
 /// The VPNs and what can be said about leaks.
+#[utoipa::path(get, path = "/vpn/status", tag = "vpn", responses((status = 200, body = VpnStatus)))]
 pub async fn status(State(app): State<App>) -> Json<VpnStatus> {
     Json(vpn_status(&app.vpns.view(&app.engines), Instant::now()))
 }
 
 /// Where the first VPN comes out that knows it.
+#[utoipa::path(get, path = "/vpn/publicip", tag = "vpn", responses((status = 200, body = PublicIp), fails::VpnDown))]
 pub async fn public_ip(State(app): State<App>) -> Result<Json<PublicIp>, Problem> {
     let view = app.vpns.view(&app.engines);
     let address = view.vpns.iter().find_map(|vpn| vpn.report.exit.address);

@@ -30,10 +30,38 @@ use super::recording::{self, RangeRequest, RequestedRange};
 use crate::http::client::ClientInfo;
 use crate::http::problem::{Code, Problem};
 use crate::http::serve::{AbortOnError, AbortSwitch, Ending, Ends};
+use crate::http::surface::fails;
+use crate::http::surface::shapes::Binary;
 use crate::planes::loops::Loops;
 use crate::planes::origins::EngineOrigin;
 
-/// `GET`: the stream.
+/// Which channel is meant: exactly one of these. Parameters that are not known are ignored.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the description of what `Selector` reads from the query itself")]
+pub(super) struct ChannelQuery {
+    /// A content id or an infohash: 40 hex digits, or `acestream://…`.
+    #[param(example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")]
+    id: Option<String>,
+    /// An infohash: 40 hex digits.
+    infohash: Option<String>,
+}
+
+/// Plays a channel.
+///
+/// A broadcast is a transport stream without an end: it begins with a picture that a decoder can begin with, and headers are
+/// sent when it is there. A recording is a file that one viewer reads, with `Range`.
+#[utoipa::path(
+    get, path = "/ace/getstream", tag = "playback",
+    params(ChannelQuery),
+    responses(
+        (status = 200, description = "The stream; of a recording the whole, under its own media type",
+            content_type = "video/mp2t", body = inline(Binary)),
+        (status = 206, description = "The part of a recording that `Range` names", body = inline(Binary)),
+        (status = 416, description = "The recording is shorter; `Content-Range` has its length"),
+        fails::Selector, fails::Start, fails::StreamFull
+    )
+)]
 pub async fn play(
     State(channels): State<Channels>,
     RawQuery(query): RawQuery,
@@ -52,7 +80,12 @@ pub async fn play(
     Ok((StatusCode::OK, golden_headers(), Body::new(body)).into_response())
 }
 
-/// `HEAD`: the same headers at once, without touching an engine.
+/// The same headers at once, without touching an engine.
+#[utoipa::path(
+    head, path = "/ace/getstream", tag = "playback",
+    params(ChannelQuery),
+    responses((status = 200, description = "Of a broadcast"), fails::Selector)
+)]
 pub async fn head(RawQuery(query): RawQuery) -> Result<Response, Problem> {
     Selector::from_query(query.as_deref())?;
     // An empty body of known length would be announced as such, and `Content-Length: 0` makes VLC give up.
@@ -60,7 +93,11 @@ pub async fn head(RawQuery(query): RawQuery) -> Result<Response, Problem> {
     Ok((StatusCode::OK, golden_headers(), unknown_length).into_response())
 }
 
-/// `OPTIONS`: a browser asks whether a page from elsewhere may play this. It may.
+/// A browser asks whether a page from elsewhere may play this. It may.
+#[utoipa::path(
+    options, path = "/ace/getstream", tag = "playback",
+    responses((status = 204, description = "What is allowed, in `Access-Control-…` headers"))
+)]
 pub async fn preflight() -> Response {
     let mut headers = HeaderMap::new();
     headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));

@@ -12,10 +12,12 @@ use axum::response::{IntoResponse, Response};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::getstream::{self, Asked, Channels};
+use super::getstream::{self, Asked, ChannelQuery, Channels};
 use crate::http::client::ClientInfo;
 use crate::http::problem::{Code, Problem};
 use crate::http::serve::AbortSwitch;
+use crate::http::surface::fails;
+use crate::http::surface::shapes::Binary;
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 
@@ -23,7 +25,17 @@ const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 /// only has to be there.
 const USUAL_BITRATE: u64 = 6_000_000;
 
-/// `GET`: the manifest, as soon as the stream plays. It names one playlist, the viewer's.
+/// The same stream for players that fetch it piece by piece.
+///
+/// The manifest comes as soon as the stream plays. It names one playlist, the viewer's.
+#[utoipa::path(
+    get, path = "/ace/manifest.m3u8", tag = "playback",
+    params(ChannelQuery),
+    responses(
+        (status = 200, content_type = "application/vnd.apple.mpegurl", body = String),
+        fails::Selector, fails::Start
+    )
+)]
 pub async fn manifest(
     State(channels): State<Channels>,
     RawQuery(query): RawQuery,
@@ -42,24 +54,75 @@ pub async fn manifest(
     Ok((StatusCode::OK, headers(PLAYLIST), text).into_response())
 }
 
-/// `HEAD`: the same headers at once, without touching an engine.
+/// The same headers at once, without touching an engine.
+#[utoipa::path(
+    head, path = "/ace/manifest.m3u8", tag = "playback",
+    params(ChannelQuery),
+    responses((status = 200, description = "Of a manifest"), fails::Selector)
+)]
 pub async fn head(RawQuery(query): RawQuery) -> Result<Response, Problem> {
     Selector::from_query(query.as_deref())?;
     Ok((StatusCode::OK, headers(PLAYLIST)).into_response())
 }
 
-/// `OPTIONS`: a browser asks whether a page from elsewhere may play this. It may.
+/// A browser asks whether a page from elsewhere may play this. It may.
+#[utoipa::path(
+    options, path = "/ace/manifest.m3u8", tag = "playback",
+    responses((status = 204, description = "What is allowed, in `Access-Control-…` headers"))
+)]
 pub async fn preflight() -> Response {
     getstream::preflight().await
 }
 
-/// `GET /ace/hls/{token}/index.m3u8`.
+/// The same for a playlist.
+#[utoipa::path(
+    options, path = "/ace/hls/{token}/index.m3u8", tag = "playback",
+    params(("token" = String, Path, description = "As the manifest has it")),
+    responses((status = 204, description = "What is allowed, in `Access-Control-…` headers"))
+)]
+pub async fn playlist_preflight() -> Response {
+    getstream::preflight().await
+}
+
+/// The same for a segment.
+#[utoipa::path(
+    options, path = "/ace/hls/{token}/{segment}", tag = "playback",
+    params(
+        ("token" = String, Path, description = "As the manifest has it"),
+        ("segment" = String, Path, description = "As the playlist has it")
+    ),
+    responses((status = 204, description = "What is allowed, in `Access-Control-…` headers"))
+)]
+pub async fn segment_preflight() -> Response {
+    getstream::preflight().await
+}
+
+/// The playlist of one viewer, which is asked for again and again.
+#[utoipa::path(
+    get, path = "/ace/hls/{token}/index.m3u8", tag = "playback",
+    params(("token" = String, Path, description = "As the manifest has it")),
+    responses(
+        (status = 200, content_type = "application/vnd.apple.mpegurl", body = String),
+        fails::NotFound, fails::BadToken, fails::SegmentGone, fails::StartTimeout, fails::TooManyRequests
+    )
+)]
 pub async fn playlist(State(relay): State<Relay>, Path(token): Path<String>) -> Result<Response, Problem> {
     let text = relay.hls_playlist(&read(&token)?, |number| format!("{number}.ts")).await?;
     Ok((StatusCode::OK, headers(PLAYLIST), text).into_response())
 }
 
-/// `GET /ace/hls/{token}/{number}.ts`.
+/// A segment of it.
+#[utoipa::path(
+    get, path = "/ace/hls/{token}/{segment}", tag = "playback",
+    params(
+        ("token" = String, Path, description = "As the manifest has it"),
+        ("segment" = String, Path, description = "`<number>.ts`, as the playlist has it")
+    ),
+    responses(
+        (status = 200, content_type = "video/mp2t", body = inline(Binary)),
+        fails::NotFound, fails::BadToken, fails::SegmentGone, fails::StartTimeout, fails::TooManyRequests
+    )
+)]
 pub async fn segment(
     State(relay): State<Relay>,
     Path((token, name)): Path<(String, String)>,

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// What exits are compared with.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +17,8 @@ pub struct Addresses {
 }
 
 /// What came of a comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = LeakFinding)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
     /// They are different.
@@ -28,9 +30,11 @@ pub enum Finding {
 }
 
 /// The comparisons of one kind of address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = LeakComparison)]
 pub struct Compared {
     /// The exit's address.
+    #[schema(value_type = Option<String>)]
     exit: Option<IpAddr>,
     /// With the public addresses of this machine's interfaces. Behind NAT there are none.
     from_interfaces: Finding,
@@ -41,7 +45,8 @@ pub struct Compared {
 }
 
 /// Both kinds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = LeakProof)]
 pub struct Proof {
     /// IPv4.
     pub ipv4: Compared,
