@@ -37,7 +37,7 @@ impl Span {
     }
 }
 
-/// What a figure was during one step.
+/// What a figure was during one step. It is not a number where nothing was known of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figure {
     /// The smallest.
@@ -59,8 +59,8 @@ pub struct Point<const N: usize> {
 
 /// The history of `N` figures.
 ///
-/// Memory grows with age: with four figures a point has 52 bytes, so that five minutes take 27 KB, two hours 80 KB and a week
-/// 187 KB, which is the most ([`History::most_bytes`]).
+/// Memory grows with age: with seven figures a point has 88 bytes, so that five minutes take 45 KB, two hours 135 KB and a
+/// week 316 KB, which is the most ([`History::most_bytes`]).
 #[derive(Clone, Debug)]
 pub struct History<const N: usize> {
     tiers: [Tier<N>; 3],
@@ -72,19 +72,20 @@ struct Tier<const N: usize> {
     span: Span,
     /// The oldest first.
     points: VecDeque<Point<N>>,
-    /// Records in the newest point.
-    records: u32,
+    /// Records of each figure in the newest point.
+    records: [u32; N],
 }
 
 impl<const N: usize> Default for History<N> {
     fn default() -> Self {
-        let tier = |span| Tier { span, points: VecDeque::new(), records: 0 };
+        let tier = |span| Tier { span, points: VecDeque::new(), records: [0; N] };
         Self { tiers: Span::ALL.map(tier) }
     }
 }
 
 impl<const N: usize> History<N> {
-    /// Takes the figures of this moment, as time since the common beginning. Once a second is enough.
+    /// Takes the figures of this moment, as time since the common beginning. Once a second is enough. What is not known is
+    /// not a number, and does not count.
     pub fn record(&mut self, at: Duration, figures: [f32; N]) {
         for tier in &mut self.tiers {
             tier.record(at, figures);
@@ -116,10 +117,7 @@ impl<const N: usize> Tier<N> {
         let step = step_of(at, self.span);
         match self.points.back_mut() {
             // A clock that goes back is none; what it brings counts for the newest step.
-            Some(newest) if newest.step >= step => {
-                self.records = self.records.saturating_add(1);
-                newest.add(figures, self.records);
-            }
+            Some(newest) if newest.step >= step => newest.add(figures, &mut self.records),
             _ => self.begin(step, figures),
         }
     }
@@ -131,19 +129,29 @@ impl<const N: usize> Tier<N> {
         }
         let figures = figures.map(|value| Figure { min: value, mean: value, max: value });
         self.points.push_back(Point { step, figures });
-        self.records = 1;
+        self.records = figures.map(|figure| u32::from(!figure.mean.is_nan()));
     }
 }
 
 impl<const N: usize> Point<N> {
-    /// The last one of so many.
-    #[expect(clippy::cast_precision_loss, reason = "at most some hundreds")]
-    fn add(&mut self, values: [f32; N], records: u32) {
-        for (figure, value) in self.figures.iter_mut().zip(values) {
-            figure.min = figure.min.min(value);
-            figure.max = figure.max.max(value);
-            figure.mean += (value - figure.mean) / records as f32;
+    /// `records` are those of each figure before this one.
+    fn add(&mut self, values: [f32; N], records: &mut [u32; N]) {
+        let known =
+            self.figures.iter_mut().zip(values).zip(records).filter(|((_, value), _)| !value.is_nan());
+        for ((figure, value), records) in known {
+            *records = records.saturating_add(1);
+            figure.add(value, *records);
         }
+    }
+}
+
+impl Figure {
+    /// The last one of so many. Of a minimum and something that is not a number, the number stays.
+    #[expect(clippy::cast_precision_loss, reason = "at most some hundreds")]
+    fn add(&mut self, value: f32, records: u32) {
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        self.mean = if records == 1 { value } else { self.mean + (value - self.mean) / records as f32 };
     }
 }
 
@@ -203,19 +211,40 @@ mod tests {
 
     #[test]
     fn a_week_and_more_stays_within_the_memory_that_is_stated() {
-        let mut history = History::<4>::default();
+        let mut history = History::<7>::default();
         let mut largest = 0;
         for n in 0..3_000_u32 {
             // A second in each step of five minutes, and a row of seconds at the end.
-            history.record(Duration::from_mins(5) * n, [1.0; 4]);
+            history.record(Duration::from_mins(5) * n, [1.0; 7]);
         }
         for n in 0..20_000_u32 {
-            history.record(Duration::from_mins(5) * 3_000 + SECOND * n, [1.0; 4]);
+            history.record(Duration::from_mins(5) * 3_000 + SECOND * n, [1.0; 7]);
             largest = largest.max(history.bytes());
         }
-        assert_eq!(largest, History::<4>::most_bytes());
-        assert!(largest <= 187_000, "{largest}");
+        assert_eq!(largest, History::<7>::most_bytes());
+        assert!(largest <= 316_000, "{largest}");
         assert_eq!(history.points(Span::Days, Duration::from_mins(5) * 3_066).count(), 2016);
+    }
+
+    #[test]
+    fn what_is_not_known_counts_for_nothing() {
+        let unknown = f32::NAN;
+        let mut history = History::<2>::default();
+        for (n, values) in
+            [[unknown, 1.0], [4.0, unknown], [unknown, unknown], [8.0, 3.0]].into_iter().enumerate()
+        {
+            history.record(SECOND * u32::try_from(n).unwrap(), values);
+        }
+        let means = |span| -> Vec<String> {
+            history
+                .points(span, SECOND * 3)
+                .map(|(_, figures)| format!("{:?}", figures.map(|f| f.mean)))
+                .collect()
+        };
+        assert_eq!(means(Span::Minutes), ["[NaN, 1.0]", "[4.0, NaN]", "[NaN, NaN]", "[8.0, 3.0]"]);
+        assert_eq!(means(Span::Hours), ["[6.0, 2.0]"]);
+        let [first, _] = history.points(Span::Hours, SECOND * 3).next().unwrap().1;
+        assert_eq!((first.min, first.max), (4.0, 8.0));
     }
 
     proptest! {

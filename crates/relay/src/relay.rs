@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -17,7 +18,7 @@ use crate::bars::Bars;
 use crate::budget::{Budget, Lease};
 use crate::event::{Event, Observer};
 use crate::history::Span;
-use crate::origin::{Origin, SourceId, Stage};
+use crate::origin::{Origin, SourceId, SourceStats, Stage};
 use crate::output::hls::{HlsOptions, Tokens};
 use crate::ring::{Ring, RingLimits};
 use crate::rounds::Rounds;
@@ -289,7 +290,14 @@ impl Relay {
     /// What a stream was like, from its first viewer's request on. It ends with the stream.
     pub fn history_of(&self, key: &StreamKey, span: Span) -> Option<Series> {
         let shared = self.inner.sessions.lock().get(key).cloned()?;
-        Some(shared.series(span, self.inner.sampling.began()))
+        Some(shared.series(span, self.inner.sampling.timeline()))
+    }
+
+    /// What a stream's source has said in the last five minutes, once for each second in which it had said something; the
+    /// oldest first.
+    pub fn told_of(&self, key: &StreamKey) -> Option<Vec<(Timestamp, SourceStats)>> {
+        let shared = self.inner.sessions.lock().get(key).cloned()?;
+        Some(shared.told(self.inner.sampling.timeline()))
     }
 
     /// Viewers and waiters at this moment.

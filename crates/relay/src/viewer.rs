@@ -139,6 +139,8 @@ pub(crate) struct Viewers {
     records: Mutex<BTreeMap<ViewerId, Arc<Record>>>,
     /// Bytes that those who have left had got.
     gone: AtomicU64,
+    /// Times one of them fell behind and skipped.
+    skips: AtomicU64,
     count: watch::Sender<usize>,
     /// When a viewer last left, and whose it was.
     last: Mutex<Option<(Instant, AddressGroup)>>,
@@ -149,6 +151,7 @@ impl Default for Viewers {
         Self {
             records: Mutex::default(),
             gone: AtomicU64::new(0),
+            skips: AtomicU64::new(0),
             count: watch::Sender::new(0),
             last: Mutex::default(),
         }
@@ -171,6 +174,11 @@ impl Viewers {
         let records = self.records.lock();
         let present = records.values().map(|record| record.bytes.load(Ordering::Relaxed));
         self.gone.load(Ordering::Relaxed) + present.sum::<u64>()
+    }
+
+    /// Times a viewer fell behind and skipped, since the session began.
+    pub(crate) fn skips(&self) -> u64 {
+        self.skips.load(Ordering::Relaxed)
     }
 
     /// `next` is the chunk that will be written next.
@@ -522,6 +530,7 @@ impl Viewer {
     fn skipped(&self, bytes: u64, prelude: Bytes) -> Bytes {
         let record = &self.guard.record;
         record.skips.fetch_add(1, Ordering::Relaxed);
+        self.shared().viewers.skips.fetch_add(1, Ordering::Relaxed);
         record.skipped_bytes.fetch_add(bytes, Ordering::Relaxed);
         let key = &self.guard.shared.key();
         self.guard.relay.observe(&Event::ViewerSkipped { key, viewer: record.id, bytes });

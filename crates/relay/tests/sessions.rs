@@ -853,10 +853,11 @@ async fn a_stream_and_the_process_say_what_they_are_and_were() {
 
     let read = f64::from(u32::try_from(read).expect("two chunks"));
     for series in [relay.history(Span::Minutes), relay.history_of(&key, Span::Minutes).expect("it plays")] {
-        let [bytes_in, bytes_out, viewers, last] = series.points.last().expect("it is sampled").1;
+        let [bytes_in, bytes_out, viewers, last, swarm @ ..] = series.points.last().expect("it is sampled").1;
         assert!((240_000.0..260_000.0).contains(&bytes_in.mean), "{bytes_in:?}");
         assert!(bytes_out.mean >= 0.0 && (viewers.mean - 1.0).abs() < 0.01);
         assert!(last.mean > 0.9, "one stream, and a reserve: {last:?}");
+        assert!(swarm.iter().all(|figure| figure.mean.is_nan()), "its source says nothing: {swarm:?}");
         assert!((8..=10).contains(&series.points.len()), "{}", series.points.len());
         let sent: f32 = series.points.iter().map(|(_, figures)| figures[1].mean).sum();
         assert!((f64::from(sent) - read).abs() < 2.0, "{sent}");
@@ -870,7 +871,7 @@ async fn a_stream_and_the_process_say_what_they_are_and_were() {
     sleep(Duration::from_secs(3)).await;
     assert!(relay.history_of(&key, Span::Minutes).is_none());
     let process = relay.history(Span::Minutes);
-    let [.., streams] = process.points.last().expect("it goes on").1;
+    let [_, _, _, streams, ..] = process.points.last().expect("it goes on").1;
     assert!(streams.mean < 0.01 && process.points.len() > 14, "{}", process.points.len());
 }
 

@@ -420,6 +420,7 @@ fn guide_pages() -> Pages<App> {
         .page(Class::Status, routes!(streams::list))
         .page(Class::Operator, routes!(streams::stop))
         .page(Class::Status, routes!(streams::position))
+        .page(Class::Status, routes!(streams::stats))
         .page(Class::Operator, routes!(streams::started))
         .page(Class::Operator, routes!(streams::ended))
         .page(Class::Extended, routes!(events::list))

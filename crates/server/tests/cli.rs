@@ -409,15 +409,115 @@ fn a_start_warns_of_settings_that_open_more_than_they_seem_to_and_refuses_those_
         assert_eq!(output.status.code(), Some(0), "{name}={value}");
         assert!(text(&output.stderr).contains(&format!("warning: {said}")), "{}", text(&output.stderr));
     }
-    for (name, value) in [
-        ("APP_HOST", "[::1"),
-        ("APP_HOST", "[::1]evil.example"),
-        ("CONTAINER_LABEL", "a=b\nc"),
-        ("ENGINE_IMAGE", "--privileged"),
-        ("DOCKER_NETWORK", "container:other"),
-    ] {
+    for (name, value) in [("APP_HOST", "[::1"), ("APP_HOST", "[::1]evil.example")] {
         let output = run(&["serve"], &[(name, value), ("APP_PORT", "0"), ("DB_PATH", ":memory:")]);
         assert_eq!(output.status.code(), Some(64), "{name}={value}");
         assert!(text(&output.stderr).contains(name), "{}", text(&output.stderr));
+    }
+}
+
+/// §3.6 of the fault catalogue: settings, the exit code of a check, and what is said. Decision 19 says where the catalogue
+/// wants another answer.
+#[test]
+fn settings_that_are_none_or_mean_too_much_are_answered_as_documented() {
+    let long = "a".repeat(65);
+    let table: [(u8, &[(&str, &str)], i32, &str); 31] = [
+        (
+            109,
+            &[("MIN_REPLICAS", "5"), ("MAX_REPLICAS", "2")],
+            64,
+            "MIN_REPLICAS=5 (environment): accepted is at most MAX_REPLICAS, which is 2",
+        ),
+        (
+            109,
+            &[("MIN_REPLICAS", "-1")],
+            64,
+            "MIN_REPLICAS=-1 (environment): accepted is a whole number from 0",
+        ),
+        (109, &[("MIN_REPLICAS", "1099511627776")], 64, "accepted is a whole number from 0"),
+        (109, &[("MIN_REPLICAS", "1.5")], 64, "accepted is a whole number from 0"),
+        (109, &[("MIN_REPLICAS", "")], 0, ""),
+        (109, &[("MIN_REPLICAS", " 5 ")], 0, ""),
+        (109, &[("STALL_TIMEOUT", "5s")], 0, ""),
+        (109, &[("STALL_TIMEOUT", "5")], 0, ""),
+        (109, &[("STALL_TIMEOUT", "1e3")], 64, "accepted is a duration from 500ms to a year"),
+        (109, &[("STALL_TIMEOUT", "0")], 64, "accepted is a duration from 500ms to a year"),
+        (
+            110,
+            &[("ACE_HTTP_RAGE", "1")],
+            0,
+            "warning: ACE_HTTP_RAGE is no setting; the nearest is ACE_HTTP_RANGE",
+        ),
+        (110, &[("PATH_TO_NOTHING", "1")], 0, ""),
+        (111, &[("PORT_RANGE_HOST", "19999-19000")], 64, "accepted is a range of ports"),
+        (111, &[("PORT_RANGE_HOST", "19000-70000")], 64, "accepted is a range of ports"),
+        (
+            111,
+            &[("PORT_RANGE_HOST", "40000-40100")],
+            0,
+            "warning: PORT_RANGE_HOST=40000-40100 is inside the kernel's ephemeral range",
+        ),
+        (111, &[("PORT_RANGE_HOST", "7990-8010")], 64, "accepted is a range without APP_PORT"),
+        (111, &[("PORT_RANGE_HOST", "80-90")], 0, "warning: PORT_RANGE_HOST begins at 80"),
+        (112, &[("API_KEY", "short")], 0, "warning: API_KEY is shorter than 16 characters and opens nothing"),
+        (112, &[("API_KEY", "a-key-of-twenty-signs\n")], 0, ""),
+        (112, &[("API_KEY_FILE", "no/such/file")], 64, "API_KEY"),
+        (113, &[("APP_HOST", "0.0.0.0")], 0, ""),
+        (
+            115,
+            &[("DOCKER_HOST", "tcp://192.0.2.1:2375")],
+            0,
+            "warning: DOCKER_HOST is asked over a network without TLS",
+        ),
+        (115, &[("DOCKER_HOST", "tcp://socket-proxy:2375")], 0, ""),
+        (
+            116,
+            &[("INSTANCE_ID", "a=b")],
+            64,
+            "accepted is 1 to 64 letters, digits, dots, underscores and dashes",
+        ),
+        (116, &[("INSTANCE_ID", "a,b")], 64, "accepted is 1 to 64 letters"),
+        (116, &[("INSTANCE_ID", "\u{fc}")], 64, "accepted is 1 to 64 letters"),
+        (116, &[("INSTANCE_ID", &long)], 64, "accepted is 1 to 64 letters"),
+        (116, &[("CONTAINER_LABEL", "a=b\nc")], 64, "CONTAINER_LABEL"),
+        (116, &[("ENGINE_IMAGE", "--privileged")], 64, "ENGINE_IMAGE"),
+        (116, &[("DOCKER_NETWORK", "container:other")], 64, "DOCKER_NETWORK"),
+        (118, &[("MAX_CONNECTIONS", "0")], 64, "MAX_CONNECTIONS"),
+    ];
+    for (row, settings, code, said) in table {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = [settings, &[("ENGINE_PROVISIONER", "docker"), ("DB_PATH", ":memory:")]].concat();
+        let output =
+            acemux(&["config", "check"], &settings).current_dir(&folder).output().expect("the binary runs");
+        let printed = text(&output.stderr) + &text(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "row {row}: {settings:?}: {printed}");
+        assert!(printed.contains(said), "row {row}: {settings:?}: {printed}");
+        let lines = printed.lines().filter(|line| line.contains("warning: ") || line.contains("accepted is"));
+        assert_eq!(
+            lines.count(),
+            usize::from(!said.is_empty()),
+            "row {row}, one line: {settings:?}: {printed}"
+        );
+    }
+}
+
+/// Row 117 of the same.
+#[test]
+fn a_settings_file_that_is_too_large_or_none_is_named_in_one_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let huge = "a".repeat(1 << 21);
+    for (file, said) in [
+        (huge.as_str(), "accepted is a readable file (larger than 1 MiB)"),
+        ("app_port = 1\napp_port = 2\n", "accepted is valid TOML (duplicate key)"),
+        ("x: &a [*a, *a]\n", "accepted is valid TOML"),
+        ("app_prot = 1\n", "app_port"),
+        ("\0", "accepted is valid TOML"),
+    ] {
+        std::fs::write(folder.path().join("acemux.toml"), file).expect("the folder can be written");
+        let output =
+            acemux(&["config", "check"], &[]).current_dir(&folder).output().expect("the binary runs");
+        let printed = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{said}: {printed}");
+        assert!(printed.contains(said) && printed.len() < 1_000, "{said}: {printed}");
     }
 }

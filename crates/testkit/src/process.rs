@@ -40,6 +40,13 @@ impl Process {
         Self::run(&format!("ulimit -n {descriptors}"), engines, settings).await
     }
 
+    /// The same as user 65532 of no other group, without a single capability and without a way to get one.
+    pub async fn start_unprivileged(engines: &[SocketAddr], settings: &[(&str, &str)]) -> Self {
+        let drop =
+            "--reuid 65532 --regid 65532 --clear-groups --inh-caps -all --bounding-set -all --no-new-privs";
+        Self::run(&format!("exec setpriv {drop} \"$0\" serve"), engines, settings).await
+    }
+
     async fn run(limits: &str, engines: &[SocketAddr], settings: &[(&str, &str)]) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -95,10 +102,15 @@ impl Process {
         assert!(status.success(), "kill -{name} {process}: {status}");
     }
 
+    /// What the kernel says of it.
+    pub fn status(&self) -> String {
+        let process = self.child.id().expect("it runs");
+        std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs")
+    }
+
     /// Memory that it holds, bytes.
     pub fn resident(&self) -> u64 {
-        let process = self.child.id().expect("it runs");
-        let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+        let status = self.status();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
         let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
         kilobytes * 1024

@@ -312,9 +312,10 @@ impl Parameter {
         if is_fine { Ok(()) } else { Err(Problem::BadValue { name: name(), accepted: accepts.to_string() }) }
     }
 
+    /// No engine gets it, but whoever reads the page does.
     fn may_be_kept(&self) -> bool {
         let Value::Text(text) = &self.value else { return true };
-        text.len() <= LONGEST_UNUSED && text != HIDDEN
+        text.len() <= LONGEST_UNUSED && text != HIDDEN && text::is_plain(text)
     }
 
     /// The flag and its value, when engines get it.

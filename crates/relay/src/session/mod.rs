@@ -15,6 +15,7 @@ pub mod state;
 mod stuffing;
 pub(crate) mod task;
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -30,13 +31,13 @@ use tokio::time::Instant;
 use self::gap::Cause;
 use crate::admission::AddressGroup;
 use crate::history::Span;
-use crate::meter::{Counted, Meter, Runway, STREAM_FIGURES};
+use crate::meter::{Counted, Meter, Runway, STREAM_FIGURES, Swarm};
 use crate::origin::{OpenError, Progress, Report, Source, SourceId, SourceStats, Stage, Upstream};
 use crate::output::hls::Packager;
 use crate::output::recording::{Desk, Recording};
 use crate::relay::StreamKey;
 use crate::ring::{Ring, RingLevel};
-use crate::sampling::{Began, Series};
+use crate::sampling::{Moment, Series, Timeline};
 use crate::viewer::{ViewerId, ViewerInfo, ViewerSnapshot, Viewers};
 
 /// Why a stream is over. Its viewers' bodies end with it.
@@ -73,6 +74,24 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// All names.
+    pub const NAMES: [&'static str; 14] = [
+        "idle",
+        "abandoned",
+        "gave_way",
+        "not_started",
+        "upstream_ended",
+        "upstream_failed",
+        "stalled",
+        "unjoinable",
+        "looping",
+        "merged",
+        "stopped",
+        "shutdown",
+        "lost",
+        "stuck",
+    ];
+
     /// Name in metrics and logs.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -200,6 +219,21 @@ pub(crate) struct Shared {
 struct Measured {
     meter: Meter,
     runway: Runway,
+    /// What its source said, and when: as many seconds as the finest history has.
+    told: VecDeque<(Duration, SourceStats)>,
+}
+
+/// What has gone wrong with a stream since it began and did not end it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Troubles {
+    /// Times that another source was wanted: the one in use was lost, silent, or to be left.
+    pub gaps: u64,
+    /// Times that the source in use was silent.
+    pub stalls: u64,
+    /// Times that it went on from another source.
+    pub switches: u64,
+    /// Times that a viewer fell behind and skipped.
+    pub skips: u64,
 }
 
 /// What changes rarely and is only shown.
@@ -215,6 +249,8 @@ struct Facts {
     /// How far its start is.
     progress: Option<Progress>,
     gap: Option<(Cause, Instant)>,
+    /// But for skips, which the viewers count.
+    troubles: Troubles,
 }
 
 /// One session at one moment, for pages and metrics.
@@ -261,6 +297,8 @@ pub struct SessionSnapshot {
     pub age: Duration,
     /// Why another source is wanted, and for how long it has been.
     pub gap: Option<(Cause, Duration)>,
+    /// What has gone wrong so far.
+    pub troubles: Troubles,
     /// Media time that has come, since it began.
     pub media: Duration,
     /// Bytes handed to viewers' connections.
@@ -289,6 +327,7 @@ impl Shared {
             condition: Condition::default(),
             progress: None,
             gap: None,
+            troubles: Troubles::default(),
         };
         Arc::new(Self {
             label: first.label.clone(),
@@ -306,7 +345,11 @@ impl Shared {
             hls_next: AtomicU64::new(0),
             media: AtomicU64::new(0),
             bitrate: AtomicU64::new(0),
-            measured: Mutex::new(Measured { meter: Meter::default(), runway: Runway::new(runway) }),
+            measured: Mutex::new(Measured {
+                meter: Meter::default(),
+                runway: Runway::new(runway),
+                told: VecDeque::new(),
+            }),
             facts: Mutex::new(facts),
         })
     }
@@ -321,6 +364,11 @@ impl Shared {
 
     pub(crate) fn playing_on(&self, source: Source, report: Arc<dyn Report>) {
         let mut facts = self.facts.lock();
+        let is_another = facts.source.as_ref().is_some_and(|before| before.id != source.id);
+        // Until media is there nobody knows the one before.
+        if is_another && facts.started.is_some() {
+            facts.troubles.switches += 1;
+        }
         facts.source = Some(source);
         facts.report = Some(report);
     }
@@ -389,6 +437,9 @@ impl Shared {
     /// Another source is wanted for this reason, or is no more.
     pub(crate) fn wants_another(&self, cause: Option<Cause>) {
         let mut facts = self.facts.lock();
+        let before = facts.gap.map(|(cause, _)| cause);
+        facts.troubles.gaps += u64::from(before.is_none() && cause.is_some());
+        facts.troubles.stalls += u64::from(before != cause && cause == Some(Cause::Silent));
         let since = facts.gap.map_or_else(Instant::now, |(_, since)| since);
         facts.gap = cause.map(|cause| (cause, since));
     }
@@ -403,18 +454,38 @@ impl Shared {
         self.facts.lock().condition = condition;
     }
 
-    /// Once a second; `at` is since the process's histories began.
-    pub(crate) fn sample(&self, at: Duration) {
+    fn stats(&self) -> Option<SourceStats> {
+        let report = self.facts.lock().report.clone();
+        report.and_then(|report| report.stats())
+    }
+
+    /// Once a second. What its source says of the swarm, for the process's sum.
+    pub(crate) fn sample(&self, moment: Moment) -> Swarm {
+        let stats = self.stats();
+        let swarm = stats.as_ref().map_or(Swarm::UNKNOWN, Swarm::of);
         let bytes_in = self.bytes_in.load(Ordering::Relaxed);
         let counted = Counted { bytes_in, bytes_out: self.viewers.bytes(), viewers: self.viewers.count() };
-        let Measured { meter, runway } = &mut *self.measured.lock();
-        runway.sample(at, Duration::from_millis(self.media.load(Ordering::Relaxed)));
-        meter.sample(at, counted, runway.left().unwrap_or_default().as_secs_f32());
+        let Measured { meter, runway, told } = &mut *self.measured.lock();
+        runway.sample(moment.awake, Duration::from_millis(self.media.load(Ordering::Relaxed)));
+        meter.sample(moment, counted, runway.left().unwrap_or_default().as_secs_f32(), swarm);
+        if let Some(stats) = stats {
+            if told.len() == Span::Minutes.points() as usize {
+                told.pop_front();
+            }
+            told.push_back((moment.since, stats));
+        }
+        swarm
     }
 
     /// What it was like.
-    pub(crate) fn series(&self, span: Span, began: Began) -> Series {
-        began.series(STREAM_FIGURES, span, self.measured.lock().meter.history())
+    pub(crate) fn series(&self, span: Span, timeline: &Timeline) -> Series {
+        timeline.series(STREAM_FIGURES, span, self.measured.lock().meter.history())
+    }
+
+    /// What its source said in the last minutes, second by second; the oldest first.
+    pub(crate) fn told(&self, timeline: &Timeline) -> Vec<(Timestamp, SourceStats)> {
+        let Measured { told, .. } = &*self.measured.lock();
+        told.iter().map(|(since, stats)| (timeline.timestamp(*since), stats.clone())).collect()
     }
 
     pub(crate) fn progressed(&self) {
@@ -437,7 +508,7 @@ impl Shared {
 
     pub(crate) fn snapshot(&self) -> SessionSnapshot {
         let (arriving, runway, full_runway) = {
-            let Measured { meter, runway } = &*self.measured.lock();
+            let Measured { meter, runway, .. } = &*self.measured.lock();
             (meter.arriving(), runway.left(), runway.full())
         };
         let facts = self.facts.lock();
@@ -464,9 +535,37 @@ impl Shared {
             stage: facts.progress.as_ref().map_or(Stage::Slot, Progress::stage),
             age: self.opened.elapsed(),
             gap: facts.gap.map(|(cause, since)| (cause, since.elapsed())),
+            troubles: Troubles { skips: self.viewers.skips(), ..facts.troubles },
             media: Duration::from_millis(self.media.load(Ordering::Relaxed)),
             bytes_out: self.viewers.bytes(),
             ring,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_name_among_the_names() {
+        let failed = OpenError::Failed { detail: String::new(), source_id: None };
+        let all = [
+            EndReason::Idle,
+            EndReason::Abandoned,
+            EndReason::GaveWay,
+            EndReason::NotStarted(StartError::Draining),
+            EndReason::UpstreamEnded,
+            EndReason::UpstreamFailed(failed),
+            EndReason::Stalled,
+            EndReason::Unjoinable,
+            EndReason::Looping,
+            EndReason::Merged(StreamKey::new("x")),
+            EndReason::Stopped,
+            EndReason::Shutdown,
+            EndReason::Lost,
+            EndReason::Stuck,
+        ];
+        assert_eq!(all.map(|reason| reason.as_str()), EndReason::NAMES);
     }
 }

@@ -378,18 +378,20 @@ fn dot_env_line(line: &str) -> DotEnvLine<'_> {
     }
     let line = line.strip_prefix("export ").unwrap_or(line);
     match line.split_once('=') {
-        Some((name, value)) => DotEnvLine::Value(name.trim(), unquoted(value.trim())),
+        Some((name, value)) => DotEnvLine::Value(name.trim(), unquoted(value)),
         None => DotEnvLine::Malformed,
     }
 }
 
+/// What stands behind the `=`. Outside of quotes a comment begins at a `#` behind any white space.
 fn unquoted(value: &str) -> &str {
     for quote in ['"', '\''] {
-        if let Some(inner) = value.strip_prefix(quote).and_then(|rest| rest.split_once(quote)) {
+        if let Some(inner) = value.trim_start().strip_prefix(quote).and_then(|rest| rest.split_once(quote)) {
             return inner.0;
         }
     }
-    value.split_once(" #").map_or(value, |(value, _comment)| value.trim_end())
+    let mut signs = value.match_indices('#').map(|(at, _)| &value[..at]);
+    signs.find(|before| before.ends_with(char::is_whitespace)).unwrap_or(value).trim()
 }
 
 fn scalar(value: &toml::Value) -> Option<String> {
@@ -433,7 +435,13 @@ mod tests {
         assert_eq!(dot_env_line("APP_PORT=8000"), Value("APP_PORT", "8000"));
         assert_eq!(dot_env_line("export A = \"b c\" # d"), Value("A", "b c"));
         assert_eq!(dot_env_line("A=b # comment"), Value("A", "b"));
+        assert_eq!(dot_env_line("A=b\t# comment"), Value("A", "b"));
+        assert_eq!(dot_env_line("A=b#c \u{a0}\t#d # e"), Value("A", "b#c"));
+        assert_eq!(dot_env_line("A= # nothing"), Value("A", ""));
+        assert_eq!(dot_env_line("A=\t#"), Value("A", ""));
+        assert_eq!(dot_env_line("A=#1"), Value("A", "#1"));
         assert_eq!(dot_env_line("A='#1'"), Value("A", "#1"));
+        assert_eq!(dot_env_line("A=\t\"b\t# c\"\t# d"), Value("A", "b\t# c"));
         assert_eq!(dot_env_line("# A=b"), Empty);
         assert_eq!(dot_env_line(""), Empty);
         assert_eq!(dot_env_line("APP_PORT 8000"), Malformed);

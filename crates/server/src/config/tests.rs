@@ -386,6 +386,9 @@ fn what_opens_more_than_it_seems_is_warned_of() {
         ("ENGINE_CAPABILITIES", "NET_RAW,EVIL", "1 name(s) of no Linux capability"),
         ("ENGINE_IMAGE", "engine:fast", "neither registry nor owner"),
         ("PORT_RANGE_HOST", "1000-1999", "begins at 1000"),
+        ("DOCKER_HOST", "tcp://192.0.2.1:2375", "without TLS"),
+        ("DOCKER_HOST", "http://docker.example:2375", "without TLS"),
+        ("DOCKER_HOST", "tcp://[2001:db8::1]:2375", "without TLS"),
     ] {
         let warnings = warned(&[(name, value)]);
         assert!(warnings.contains(name) && warnings.contains(said), "{name}={value}: {warnings}");
@@ -394,6 +397,10 @@ fn what_opens_more_than_it_seems_is_warned_of() {
         ("TRUSTED_PROXIES", "10.0.0.0/8,fd00::/8,192.0.2.1"),
         ("ENGINE_CAPABILITIES", "NET_RAW,CHOWN"),
         ("ENGINE_IMAGE", "ghcr.io/jamezrin/outpace"),
+        ("DOCKER_HOST", "unix:///var/run/docker.sock"),
+        ("DOCKER_HOST", "tcp://127.0.0.1:2375"),
+        ("DOCKER_HOST", "tcp://[::1]:2375"),
+        ("DOCKER_HOST", "tcp://socket-proxy:2375"),
     ] {
         assert_eq!(warned(&[(name, value)]), "", "{name}={value}");
     }

@@ -1,8 +1,10 @@
 //! What deserves a warning, though it is accepted.
 
+use std::net::IpAddr;
+
 use super::raw::Written;
 use super::resolve::{self, KNOWN_KEYS};
-use super::settings::fleet::ENGINE_CAPABILITIES;
+use super::settings::fleet::{DOCKER_HOST, ENGINE_CAPABILITIES};
 use super::settings::ignored::{IGNORED, Ignored};
 use super::settings::service::API_KEY;
 use super::settings::streams::{COPY_CHUNK_SIZE, LARGEST_CHUNK};
@@ -23,6 +25,7 @@ pub(super) fn all(written: &Written, config: &Config) -> Vec<String> {
     warnings.extend(wide_proxies(config));
     warnings.extend(capabilities_at_risk(written, config));
     warnings.extend(bare_image(config));
+    warnings.extend(open_daemon(written));
     warnings
 }
 
@@ -125,6 +128,20 @@ fn bare_image(config: &Config) -> Option<String> {
         "ENGINE_IMAGE={image} names neither registry nor owner: where this machine has no such image, one of that name is \
          pulled from Docker's own"
     ))
+}
+
+/// Neither encrypted nor asked for a key. A name without a dot is a neighbour's in a network of Docker's own, as a socket
+/// proxy has it.
+fn open_daemon(written: &Written) -> Option<String> {
+    let host = written.get(&DOCKER_HOST)?;
+    let rest = ["tcp://", "http://"].into_iter().find_map(|scheme| host.strip_prefix(scheme))?;
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']);
+    let is_near = host.parse::<IpAddr>().map_or(!host.contains('.'), |address| address.is_loopback());
+    (!is_near).then(|| {
+        "DOCKER_HOST is asked over a network without TLS: whoever is in it or can reach that port is root on that machine"
+            .into()
+    })
 }
 
 fn overlaps_ephemeral(ports: PortRange) -> bool {

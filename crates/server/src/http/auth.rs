@@ -21,6 +21,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Version};
 use jiff::Timestamp;
 use serde_json::Value;
 use subtle::ConstantTimeEq as _;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Secret, WithoutKey};
 use crate::http::browser;
@@ -36,22 +37,41 @@ use crate::record::audit::{self, Note, Who};
 /// Proof that the request may change things and see everything. Pages that need it take it as an argument. What a page
 /// changes it says to its operator, for the audit.
 #[derive(Clone, Debug)]
-pub struct Operator(Note);
+pub struct Operator {
+    note: Note,
+    over: Over,
+}
+
+/// When a right ends: cancelled with the login that gave it. What a key gives does not end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Over(CancellationToken);
+
+impl Over {
+    /// Waits until it is over.
+    pub(crate) async fn over(&self) {
+        self.0.cancelled().await;
+    }
+}
 
 impl Operator {
     /// How somebody became one.
     pub(crate) fn who(&self) -> Option<Who> {
-        self.0.who()
+        self.note.who()
+    }
+
+    /// For what goes on longer than one request.
+    pub(crate) fn over(&self) -> Over {
+        self.over.clone()
     }
 
     /// What there was before this request.
     pub(crate) fn was(&self, before: Value) {
-        self.0.was(before);
+        self.note.was(before);
     }
 
     /// What there is now.
     pub(crate) fn made(&self, after: Value) {
-        self.0.is(after);
+        self.note.is(after);
     }
 
     /// Both, of a state that stands as an object: only what differs is told.
@@ -146,21 +166,24 @@ impl Gate {
         Ok(())
     }
 
-    fn admit(&self, request: &Parts, asker: &Asker) -> Result<Who, Closed> {
+    fn admit(&self, request: &Parts, asker: &Asker) -> Result<(Who, Over), Closed> {
         let is_local = asker.is_at_loopback();
+        let for_good = |who| (who, Over::default());
         match given_key(&request.headers).map_err(Closed::By)? {
-            Some(given) => self.compare(given, asker),
-            None if let Some(who) = self.by_login(request)? => Ok(who),
-            None if self.opens_at_loopback && is_local && is_at_this_machine(request) => Ok(Who::ThisMachine),
+            Some(given) => self.compare(given, asker).map(for_good),
+            None if let Some(over) = self.by_login(request)? => Ok((Who::Login, over)),
+            None if self.opens_at_loopback && is_local && is_at_this_machine(request) => {
+                Ok(for_good(Who::ThisMachine))
+            }
             None => Err(Closed::By(self.key.as_ref().err().copied().unwrap_or(Code::MissingKey))),
         }
     }
 
     /// By the cookie, if it is one of ours. A stale or foreign one counts as none.
-    fn by_login(&self, request: &Parts) -> Result<Option<Who>, Closed> {
-        let Some(_login) = self.logins.of(&request.headers, Timestamp::now()) else { return Ok(None) };
+    fn by_login(&self, request: &Parts) -> Result<Option<Over>, Closed> {
+        let Some(login) = self.logins.of(&request.headers, Timestamp::now()) else { return Ok(None) };
         if logins::is_said_to_be_ours(&request.method, &request.headers) {
-            Ok(Some(Who::Login))
+            Ok(Some(Over(login.over())))
         } else {
             Err(Closed::By(Code::BadOrigin))
         }
@@ -299,10 +322,10 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let asker = Asker::of(&parts.extensions, &parts.headers, &TrustedProxies::from_ref(state));
-        let who = Arc::<Gate>::from_ref(state).admit(parts, &asker)?;
+        let (who, over) = Arc::<Gate>::from_ref(state).admit(parts, &asker)?;
         let note = note_of(&parts.extensions);
         note.is_by(who);
-        Ok(Self(note))
+        Ok(Self { note, over })
     }
 }
 

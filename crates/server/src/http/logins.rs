@@ -7,6 +7,8 @@
 //!
 //! Cookies know no ports, and others on the same host set theirs: each data directory has a cookie of its own name.
 //!
+//! What a login opened for longer than a request, as a page of live events is, ends with it ([`Login::over`]).
+//!
 //! Cookies come along with what other pages ask. `SameSite=Strict` keeps them from it, and beside it a change that is
 //! asked for with a cookie must be said by the browser to come from a page of ours (`is_said_to_be_ours`).
 
@@ -24,6 +26,7 @@ use rand::distr::{Distribution, StandardUniform};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Secret;
 use crate::http::key::Key;
@@ -77,6 +80,9 @@ pub struct Login {
     next: Option<Token>,
     /// What still counts for a moment.
     before: Option<Token>,
+    /// Cancelled when it is forgotten. All copies of one login share it.
+    #[serde(skip)]
+    over: CancellationToken,
 }
 
 /// What outlives a restart.
@@ -130,15 +136,15 @@ impl Logins {
             token,
             next: None,
             before: None,
+            over: CancellationToken::new(),
         };
         let id = login.id.clone();
         {
             let mut known = self.known.lock();
-            known.retain(|login| !login.is_over(now));
+            forget(&mut known, |login| login.is_over(now));
             if known.len() >= MOST {
-                let oldest =
-                    known.iter().enumerate().min_by_key(|(_, login)| login.used_at).map(|(at, _)| at);
-                oldest.map(|at| known.remove(at));
+                let oldest = known.iter().min_by_key(|login| login.used_at).map(|login| login.id.clone());
+                forget(&mut known, |login| Some(&login.id) == oldest.as_ref());
             }
             known.push(login);
         }
@@ -146,7 +152,7 @@ impl Logins {
             Ok(()) => Ok(bearer),
             Err(error) => {
                 // Nobody gets its token.
-                self.known.lock().retain(|login| login.id != id);
+                forget(&mut self.known.lock(), |login| login.id == id);
                 Err(error)
             }
         }
@@ -224,14 +230,9 @@ impl Logins {
         all
     }
 
-    /// Ends one; whether there was one of this id.
+    /// Ends one, with whatever it has opened; whether there was one of this id.
     pub async fn revoke(&self, id: &str) -> Result<bool, StoreError> {
-        let is_less = {
-            let mut known = self.known.lock();
-            let before = known.len();
-            known.retain(|login| login.id != id);
-            known.len() < before
-        };
+        let is_less = forget(&mut self.known.lock(), |login| login.id == id);
         if is_less {
             self.keep().await?;
         }
@@ -261,7 +262,18 @@ impl Logins {
     }
 }
 
+/// Ends those of whom this holds; whether there was one. The only way out of the list.
+fn forget(known: &mut Vec<Login>, is_meant: impl Fn(&Login) -> bool) -> bool {
+    let gone = known.extract_if(.., |login| is_meant(login));
+    gone.inspect(|login| login.over.cancel()).count() > 0
+}
+
 impl Login {
+    /// Done when this login has been revoked or has given way, for what goes on longer than one request.
+    pub(crate) fn over(&self) -> CancellationToken {
+        self.over.clone()
+    }
+
     fn is_over(&self, now: Timestamp) -> bool {
         now.duration_since(self.used_at) > IDLE
     }

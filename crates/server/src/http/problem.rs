@@ -187,6 +187,22 @@ impl Code {
         Self::ALL.iter().copied().find(|code| code.as_str() == name)
     }
 
+    /// What a start can fail with: what `From<&StartError>` gives.
+    pub(crate) const OF_STARTS: [Self; 12] = [
+        Self::NoEngine,
+        Self::NoPorts,
+        Self::ImageUnavailable,
+        Self::VpnDown,
+        Self::ServerFull,
+        Self::EngineError,
+        Self::EngineBadReply,
+        Self::StartTimeout,
+        Self::InvalidParam,
+        Self::TooManyViewers,
+        Self::ThrownOut,
+        Self::Draining,
+    ];
+
     /// Whether a client is asked to come back: 429 and 503 are the states that pass by themselves.
     fn passes_by_itself(self) -> bool {
         matches!(self.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
@@ -420,6 +436,31 @@ mod tests {
         });
         assert_eq!(json(&problem, Some(RequestId(255))), expected);
         assert_eq!(json(&problem, None).get("request_id"), None);
+    }
+
+    #[test]
+    fn what_a_start_can_fail_with_is_known_beforehand() {
+        use acemux_relay::origin::{Lack, OpenError, Stage};
+        let lacks = [Lack::Room, Lack::Queue, Lack::Addresses, Lack::Program, Lack::WayOut];
+        let (detail, source_id) = (String::new(), None);
+        let none = |lack| OpenError::NoCapacity { lack, detail: String::new() };
+        let opens = lacks.map(none).into_iter().chain([
+            OpenError::Unreachable { detail: detail.clone(), source_id: source_id.clone() },
+            OpenError::Failed { detail: detail.clone(), source_id: source_id.clone() },
+            OpenError::BadReply { detail, source_id },
+        ]);
+        let all = opens.map(StartError::Open).chain([
+            StartError::Timeout { stage: Stage::Slot, waited: Duration::ZERO, awaited: None },
+            StartError::ServerFull,
+            StartError::MemoryFull,
+            StartError::TooManyViewers,
+            StartError::ThrownOut,
+            StartError::Recording,
+            StartError::Draining,
+            StartError::Gone,
+        ]);
+        let codes: HashSet<Code> = all.map(|error| Code::from(&error)).collect();
+        assert_eq!(codes, HashSet::from(Code::OF_STARTS));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! One task looks, for all listeners together, and only while there are any. Each listener has a place in one bounded
 //! broadcast: who does not read falls behind, is cut, and begins with a new picture. What is kept for listeners that
-//! come back is bounded as well.
+//! come back is bounded as well. Lines of the log are kept also while nobody listens: a picture stands for all patches
+//! that were missed, but for no line.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 const TICK: Duration = Duration::from_secs(1);
 /// News that are kept, for who is slow and for who comes back.
 const KEPT: usize = 64;
+/// Lines of the log that are kept for who comes back: many times what half a minute brings, and some 200 KB.
+const LINES_KEPT: usize = 512;
 /// Most listeners, and of one address. Each costs a connection and a few kilobytes.
 const MOST: usize = 512;
 const MOST_OF_ONE: usize = 16;
@@ -174,6 +177,8 @@ struct State {
     /// What listeners know; `None` while there are none.
     picture: Option<Picture>,
     recent: VecDeque<News>,
+    /// Lines of the log alone, whether or not somebody listened.
+    lines: VecDeque<News>,
 }
 
 /// As many listen as may.
@@ -194,28 +199,31 @@ impl Live {
     }
 
     /// From now on. `known` is the id of the last news that the listener has, from an earlier connection: when all that
-    /// came after it is still there it is told that, and a snapshot otherwise.
+    /// came after it is still there it is told that, and otherwise the lines that it has missed, and then a snapshot.
     ///
     /// Limits are for strangers: `client` is none for an operator.
     pub fn listen(&self, known: Option<&str>, client: Option<AddressGroup>) -> Result<Listener, Crowded> {
         let seat = client.map(|client| Seat::take(&self.seats, client)).transpose()?;
         let mut state = self.state.lock();
-        let since = known.and_then(|id| self.number_of(id)).filter(|_| state.picture.is_some());
+        let since = known.and_then(|id| self.number_of(id));
         let missed = since.and_then(|since| state.since(since));
-        let first = match missed {
-            Some(missed) => missed,
-            None => VecDeque::from([self.snapshot(&mut state)]),
-        };
+        let first = missed.unwrap_or_else(|| {
+            let lines = since.map(|since| state.lines_since(since)).unwrap_or_default();
+            lines.into_iter().chain([self.snapshot(&mut state)]).collect()
+        });
         let listener = Listener { first, news: self.news.subscribe(), _seat: seat };
         self.wanted.notify_one();
         Ok(listener)
     }
 
-    /// Tells all listeners of something that has happened. Nothing is kept when there are none.
+    /// Tells all listeners of something that has happened, and those who come back soon.
     pub fn log(&self, entry: &impl Serialize) {
         let mut state = self.state.lock();
+        state.number += 1;
+        let line = self.news(state.number, Kind::Log, entry);
+        keep(&mut state.lines, LINES_KEPT, line.clone());
         if state.picture.is_some() {
-            self.tell(&mut state, Kind::Log, entry);
+            self.tell(&mut state, line);
         }
     }
 
@@ -239,23 +247,24 @@ impl Live {
             let now = (self.look)();
             let mut state = self.state.lock();
             if self.news.receiver_count() == 0 {
-                *state = State { number: state.number, ..State::default() };
+                *state = State {
+                    number: state.number,
+                    lines: std::mem::take(&mut state.lines),
+                    ..State::default()
+                };
                 return;
             }
             let patch = Patch::between(state.picture.as_ref().unwrap_or(&Picture::default()), &now);
             state.picture = Some(now);
+            state.number += 1;
             // Also when nothing is different: listeners see that somebody looks.
-            self.tell(&mut state, Kind::Patch, &patch);
+            let patch = self.news(state.number, Kind::Patch, &patch);
+            self.tell(&mut state, patch);
         }
     }
 
-    fn tell(&self, state: &mut State, kind: Kind, data: &impl Serialize) {
-        state.number += 1;
-        let news = self.news(state.number, kind, data);
-        if state.recent.len() == KEPT {
-            state.recent.pop_front();
-        }
-        state.recent.push_back(news.clone());
+    fn tell(&self, state: &mut State, news: News) {
+        keep(&mut state.recent, KEPT, news.clone());
         // Who listens is told; that there is nobody is no error.
         let _listeners = self.news.send(news);
     }
@@ -279,9 +288,23 @@ impl Live {
     }
 }
 
+/// The oldest of more than so many gives way.
+fn keep(kept: &mut VecDeque<News>, most: usize, news: News) {
+    if kept.len() == most {
+        kept.pop_front();
+    }
+    kept.push_back(news);
+}
+
 impl State {
+    /// The lines after the news of this number, as far as they are kept.
+    fn lines_since(&self, number: u64) -> Vec<News> {
+        self.lines.iter().filter(|line| line.number > number).cloned().collect()
+    }
+
     /// What came after the news of this number; `None` when some of it is not kept any more.
     fn since(&self, number: u64) -> Option<VecDeque<News>> {
+        self.picture.as_ref()?;
         let has_all = number == self.number
             || self.recent.front().is_some_and(|oldest| oldest.number <= number + 1 && number < self.number);
         has_all.then(|| self.recent.iter().filter(|news| news.number > number).cloned().collect())
@@ -419,10 +442,51 @@ mod tests {
         {
             assert_eq!(told(&mut live.listen(Some(unknown), None).unwrap()).await.0, "snapshot", "{unknown}");
         }
-        for n in 0..KEPT {
+        for n in 0..LINES_KEPT {
             live.log(&json!(n));
         }
-        assert_eq!(told(&mut live.listen(Some(&last), None).unwrap()).await.0, "snapshot", "too long ago");
+        let mut late = live.listen(Some(&last), None).unwrap();
+        assert_eq!(told(&mut late).await, ("log", json!(0)), "the line before it is gone");
+        for n in 1..LINES_KEPT {
+            assert_eq!(told(&mut late).await, ("log", json!(n)));
+        }
+        assert_eq!(told(&mut late).await.0, "snapshot", "patches are gone");
+    }
+
+    /// The only page of a browser that was asleep, or of a telephone that changed its network.
+    #[tokio::test(start_paused = true)]
+    async fn the_only_page_that_comes_back_after_a_while_has_missed_no_line() {
+        let (live, looks) = live(true);
+        let _running = running(&live);
+        for away in [2, 30, 600] {
+            let mut page = live.listen(None, None).unwrap();
+            let known = page.next().await.unwrap().id;
+            live.log(&json!("seen"));
+            let known_line = page.next().await.unwrap().id;
+            drop(page);
+            live.log(&json!({ "away": away, "n": 1 }));
+            tokio::time::sleep(TICK * away).await;
+            let before = looks.load(Ordering::Relaxed);
+            live.log(&json!({ "away": away, "n": 2 }));
+            let mut back = live.listen(Some(&known_line), None).unwrap();
+            assert_eq!(told(&mut back).await, ("log", json!({ "away": away, "n": 1 })));
+            let second = back.next().await.unwrap();
+            assert_eq!(
+                (&*second.data, second.kind),
+                (&*json!({ "away": away, "n": 2 }).to_string(), Kind::Log)
+            );
+            let picture = back.next().await.unwrap();
+            assert_eq!(
+                (picture.kind, picture.number),
+                (Kind::Snapshot, second.number),
+                "in the order of ids"
+            );
+            assert_eq!(looks.load(Ordering::Relaxed), before + 1, "nobody looked meanwhile");
+            let mut earlier = live.listen(Some(&known), None).unwrap();
+            assert_eq!(told(&mut earlier).await, ("log", json!("seen")));
+        }
+        let mut new = live.listen(None, None).unwrap();
+        assert_eq!(told(&mut new).await.0, "snapshot", "who is new is told no old lines");
     }
 
     #[tokio::test(start_paused = true)]

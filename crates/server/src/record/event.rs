@@ -28,6 +28,35 @@ pub(super) const STREAMS: &str = "acemux_server::record::event::streams";
 /// Where the lines about engines and VPNs stand.
 pub(super) const FLEET: &str = "acemux_server::record::event::fleet";
 
+/// Every category of an event of the fleet.
+pub(super) const FLEET_CATEGORIES: [&str; 25] = [
+    "creating",
+    "created",
+    "creation_failed",
+    "adopted",
+    "ready",
+    "recovered",
+    "warning",
+    "cordoned",
+    "ended",
+    "deleted",
+    "vanished",
+    "renamed",
+    "removal_failed",
+    "failed",
+    "leak",
+    "connected",
+    "disconnected",
+    "unsure",
+    "restarted",
+    "restart_failed",
+    "docker_down",
+    "docker_up",
+    "strangers",
+    "shared_instance",
+    "scaling",
+];
+
 /// An event in words.
 pub(super) struct Told<'a> {
     /// What it is about.
@@ -451,5 +480,22 @@ mod tests {
         let row = told.into_row(None);
         assert_eq!(row.details["reason"], json!({ "code": "runs_away", "mbits": 35 }));
         assert_eq!(row.container_id, Some("0".repeat(64)));
+    }
+
+    /// What is counted begins at zero, so all names of what is counted must be known.
+    #[test]
+    fn the_categories_of_the_fleet_are_those_in_its_arms() {
+        let arms = include_str!("event.rs").split("told!(").skip(1);
+        let category = |arm: &'static str| {
+            let mut words = arm.split(',').map(str::trim);
+            (words.next() == Some("FLEET")).then(|| words.nth(2).expect("a category").trim_matches('"'))
+        };
+        let mut told: Vec<&str> = arms.filter_map(category).collect();
+        assert!(told.len() > FLEET_CATEGORIES.len(), "{told:?}");
+        told.sort_unstable();
+        told.dedup();
+        let mut known = FLEET_CATEGORIES;
+        known.sort_unstable();
+        assert_eq!(told, known);
     }
 }

@@ -1,11 +1,13 @@
 //! Prometheus metrics. Counters are written where a fact is observed; live gauges are read from a snapshot at scrape
 //! time. No label carries a viewer, a content id or the address of a client.
 
+use std::iter;
 use std::time::Duration;
 
 use acemux_relay::Relay;
 use acemux_relay::event::Healed;
-use acemux_relay::session::{Phase, SessionSnapshot};
+use acemux_relay::origin::Stage;
+use acemux_relay::session::{EndReason, Phase, SessionSnapshot};
 use acemux_relay::viewer::LeaveReason;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -20,9 +22,11 @@ use acemux_fleet::member::Health;
 use acemux_fleet::tunnel;
 
 use crate::http::guesses;
+use crate::http::problem::Code;
 use crate::planes::origins::EngineOrigin;
 use crate::planes::vpn::leak::Proof;
 use crate::planes::vpn::{ProxyView, View, VpnView, Vpns};
+use crate::record::event::FLEET_CATEGORIES;
 use crate::record::orchestrator::Orchestrator;
 
 /// Everything that is counted.
@@ -274,7 +278,18 @@ impl Metrics {
     /// Where the values of a label are few and known, what has not happened yet is 0 and not absent: Prometheus sees no
     /// increase from nothing to one.
     fn begin_at_zero(&self) {
-        self.starts.results.get_or_create(&ByResult { result: "ok" }).inc_by(0);
+        for result in iter::once("ok").chain(Code::OF_STARTS.map(Code::as_str)) {
+            self.starts.results.get_or_create(&ByResult { result }).inc_by(0);
+        }
+        for stage in Stage::ALL {
+            drop(self.starts.stages.get_or_create(&ByStage { stage: stage.as_str() }));
+        }
+        for reason in EndReason::NAMES {
+            self.sessions.ended.get_or_create(&ByReason { reason }).inc_by(0);
+        }
+        for event in FLEET_CATEGORIES {
+            self.fleet.events.get_or_create(&ByEvent { event }).inc_by(0);
+        }
         for healed in Healed::ALL {
             drop(self.sessions.gaps.get_or_create(&ByHealing { healed: healed.as_str() }));
         }

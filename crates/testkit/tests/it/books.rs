@@ -233,9 +233,10 @@ async fn the_audit_is_the_operators_and_nobody_cleans_it_up() {
 }
 
 /// Turns the reading order, has no width, ends a line, steers a terminal.
-const STEERING: &str = "a\u{202e}b\u{2066}c\u{200b}d\u{2028}e\u{9b}31mf\u{61c}g\u{feff}h\ni\u{1b}[2Jj";
+pub(crate) const STEERING: &str =
+    "a\u{202e}b\u{2066}c\u{200b}d\u{2028}e\u{9b}31mf\u{61c}g\u{feff}h\ni\u{1b}[2Jj";
 
-fn assert_plain(what: &str, text: &str) {
+pub(crate) fn assert_plain(what: &str, text: &str) {
     let steers = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{61c}' | '\u{feff}')

@@ -97,6 +97,34 @@ async fn a_lingering_stream_gives_its_slot_up_at_once() {
     assert_eq!(app.ledger.counts().peak, 1, "never two on an engine with one slot");
 }
 
+/// The twin of `bench/run status` for any machine: beside a page that says nothing, in the same run.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_page_of_a_thousand_viewers_takes_five_milliseconds_at_most() {
+    let setup = Setup::new().set("MAX_VIEWERS_PER_IP", "2000").set("VIEWER_SNDBUF", "8192");
+    let app = setup.set("MAX_STREAMS_PER_ENGINE", "20").start().await;
+    let mut viewers = Vec::new();
+    for n in 0..1_000 {
+        viewers.push(acemux_testkit::http::get_narrowly(app.address(), &stream(&id(n % 20 + 1))).await);
+    }
+    let took = async |path: &str| {
+        let began = Instant::now();
+        let page = get(app.address(), path).await.body().await.0;
+        (began.elapsed(), page)
+    };
+    let (mut nothing, mut status) = (Vec::new(), Vec::new());
+    for _ in 0..50 {
+        nothing.push(took("/livez").await.0);
+        let (time, page) = took("/proxy/status").await;
+        let page: serde_json::Value = serde_json::from_slice(&page).expect("JSON");
+        assert_eq!((&page["total_clients"], &page["total_sessions"]), (&1_000.into(), &20.into()));
+        status.push(time);
+    }
+    nothing.sort_unstable();
+    status.sort_unstable();
+    let more = status[25].saturating_sub(nothing[25]);
+    assert!(more < Duration::from_millis(5), "{more:?}: {status:?} beside {nothing:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_spread_over_the_engines() {
     let engines = [acemux_sim::SimOptions::fast(), acemux_sim::SimOptions::fast()];

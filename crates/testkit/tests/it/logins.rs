@@ -1,9 +1,10 @@
 //! A browser shows the key once and is known by a cookie from then on: what the cookie opens, to whom, and how it ends.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use acemux_testkit::Reply;
-use acemux_testkit::app::{Setup, TestApp};
+use acemux_testkit::app::{Setup, TestApp, within};
+use acemux_testkit::{Reply, send};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -75,6 +76,50 @@ async fn the_cookie_opens_what_the_key_opens_across_a_restart_until_it_is_revoke
         page(at, "/api/v1/login", &other).await,
         json!({ "operator": false, "by": null, "possible": true })
     );
+}
+
+/// What a browser that was lost still has open tells it no more, however it is ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_login_has_opened_ends_with_it_and_nothing_else_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = app(&folder).await;
+    let at = app.address();
+    let listen = async |headers: &str| {
+        let head = format!("GET /api/v1/events/live HTTP/1.1\r\nHost: {at}\r\n{headers}\r\n");
+        let reply = send(at, &head).await;
+        assert_eq!(reply.status, 200);
+        reply
+    };
+    let kept = cookie(&log_in(at, OURS, KEY).await) + OURS;
+    let mut others = [listen("").await, listen(&format!("X-API-KEY: {KEY}\r\n")).await, listen(&kept).await];
+    for is_revoked in [true, false] {
+        let mine = cookie(&log_in(at, OURS, KEY).await) + OURS;
+        let open = [listen(&mine).await, listen(&mine).await];
+        let (path, by) = if is_revoked {
+            let logins = page(at, "/api/v1/logins", &mine).await["logins"].clone();
+            let this = logins.as_array().expect("logins").iter().find(|login| login["this"] == true);
+            let id = this.expect("it is there")["id"].as_str().expect("an id").to_owned();
+            (format!("/api/v1/logins/{id}"), &kept)
+        } else {
+            ("/api/v1/logout".to_owned(), &mine)
+        };
+        let method = if is_revoked { "DELETE" } else { "POST" };
+        assert_eq!(ask(at, method, &path, by, &Value::Null).await.status, 204);
+        for mut reply in open {
+            within(Duration::from_secs(1), "the end", reply.body()).await;
+        }
+        let again = format!(
+            "GET /api/v1/events/live?watch=stream:{} HTTP/1.1\r\nHost: {at}\r\n{mine}\r\n",
+            crate::ID
+        );
+        assert!(matches!(send(at, &again).await.status, 401 | 404));
+    }
+    for reply in &mut others {
+        // The picture, and the next look.
+        for _ in 0..3 {
+            within(Duration::from_secs(3), "more", reply.next()).await.expect("it goes on");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,7 +114,7 @@ async fn rules_and_dashboard_ask_for_what_is_there_and_the_rules_do_what_they_sa
         .start()
         .await;
     let began = Instant::now();
-    while !metrics(behind.address(), "").await.1.contains("acemux_engine_events_total{") {
+    while !metrics(behind.address(), "").await.1.contains("acemux_vpn_health{") {
         assert!(began.elapsed() < PATIENCE, "nothing happens to engines");
         sleep(Duration::from_millis(20)).await;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use acemux_sim::{ChannelKind, SimOptions, infohash_of};
+use acemux_sim::{ChannelKind, Fault, SimOptions, Target, infohash_of};
 use acemux_testkit::app::{Setup, until};
 use acemux_testkit::{StrictViewer, TestApp, get, send};
 use serde_json::{Value, json};
@@ -194,11 +194,112 @@ async fn the_last_minutes_are_told_second_by_second_of_the_service_and_of_a_stre
         assert!(history["step_seconds"] == 1 && (3..=6).contains(&points.len()), "{query}: {history}");
         let newest = &points[points.len() - 2]["viewers"];
         assert_eq!(newest, &json!({ "min": 1.0, "mean": 1.0, "max": 1.0 }), "{query}: {history}");
+        for figure in ["peers", "downloaded_bytes_per_second", "uploaded_bytes_per_second"] {
+            let told = points.iter().filter(|point| point[figure]["mean"].is_number()).count();
+            assert!(
+                told > 0 && points.iter().all(|point| !point[figure]["max"].is_string()),
+                "{figure}: {history}"
+            );
+        }
     }
     let days = page(&app, "/api/v1/history?span=days").await;
     assert_eq!((&days["step_seconds"], days["points"].as_array().map(Vec::len)), (&json!(300), Some(1)));
     assert_eq!(get(app.address(), "/api/v1/history?span=years").await.status, 400);
     assert_eq!(get(app.address(), "/api/v1/history?stream=nonsense").await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_engine_says_of_a_stream_is_kept_for_minutes_in_the_references_shape() {
+    let app = Setup::new().start().await;
+    let mut viewer = StrictViewer::open(app.address(), ID).await;
+    viewer.watch(Duration::from_millis(3500)).await;
+    let stream = page(&app, "/streams").await[0]["id"].as_str().expect("an id").replace('|', "%7C");
+    let told = page(&app, &format!("/streams/{stream}/stats")).await;
+    let samples = told.as_array().expect("an array");
+    assert!((2..=6).contains(&samples.len()), "{told}");
+    let names = ["downloaded", "livepos", "peers", "speed_down", "speed_up", "status", "ts", "uploaded"];
+    assert!(samples.iter().all(|sample| keys(sample) == names), "{told}");
+    let [first, .., last] = samples.as_slice() else { panic!("{told}") };
+    let figure =
+        |sample: &Value, name: &str| sample[name].as_u64().unwrap_or_else(|| panic!("{name}: {told}"));
+    assert!(
+        figure(last, "downloaded") > 0 && figure(last, "uploaded") > 0 && figure(last, "peers") > 0,
+        "{told}"
+    );
+    assert!(last["status"].is_string(), "{told}");
+    let at =
+        |sample: &Value| sample["ts"].as_str().expect("a time").parse::<jiff::Timestamp>().expect("a time");
+    assert!(samples.windows(2).all(|pair| at(&pair[0]) < at(&pair[1])), "the oldest first: {told}");
+    // By any form of its id, and with a time of any form.
+    let naive = last["ts"].as_str().expect("text").trim_end_matches('Z').to_owned();
+    for (id, since, is_all) in [
+        (ID, String::new(), true),
+        (&infohash_of(ID), "?since=2020-01-31T12:00:00Z".to_owned(), true),
+        (ID, format!("?since={naive}"), false),
+        (ID, format!("?since={naive}%2B00:00"), false),
+    ] {
+        let some = page(&app, &format!("/api/v1/streams/{id}/stats{since}")).await;
+        let earliest = some.get(0).map(at);
+        assert!(
+            if is_all { earliest == Some(at(first)) } else { earliest.is_none_or(|at_| at_ > at(last)) },
+            "{since}: {some}"
+        );
+    }
+    assert_eq!(page(&app, "/streams/nonsense/stats").await, json!([]), "as in the reference");
+    assert_eq!(get(app.address(), &format!("/streams/{ID}/stats?since=soon")).await.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_count_what_has_gone_wrong_with_a_stream() {
+    let engine = || SimOptions { burst: Duration::from_secs(8), ..SimOptions::fast() };
+    // Three: the one that was silent is avoided for a while.
+    let setup = Setup::with_engines([engine(), engine(), engine()]).set("STALL_TIMEOUT", "500ms");
+    let app = setup.start().await;
+    let mut viewer = StrictViewer::open(app.address(), ID).await;
+    viewer.watch(Duration::from_millis(300)).await;
+    let troubles = async |of: &str| {
+        let shown = if of == "/streams" { page(&app, of).await[0].clone() } else { page(&app, of).await };
+        ["gaps", "stalls", "switches", "skips"].map(|name| shown[name].as_u64().expect(name))
+    };
+    let session = format!("/proxy/sessions/{ID}");
+    assert_eq!(troubles(&session).await, [0; 4]);
+    let playing = app.engines.iter().find(|engine| engine.sessions() > 0).expect("one plays");
+    // It is silent, and its connection stays open.
+    playing.set_fault(Target::All, Fault::BurstThenStall { after_bytes: 0 });
+    let began = tokio::time::Instant::now();
+    while troubles(&session).await[2] == 0 {
+        assert!(began.elapsed() < Duration::from_secs(10), "it does not leave its engine");
+        assert_eq!(viewer.watch(Duration::from_millis(50)).await, None, "the viewer stays");
+    }
+    assert_eq!(troubles(&session).await, [1, 1, 1, 0]);
+    assert_eq!(troubles("/streams").await, [1, 1, 1, 0]);
+    let relay = &app.app.relay;
+    relay.leave_with(&relay.sessions()[0].key, "a test wants it");
+    let began = tokio::time::Instant::now();
+    while troubles(&session).await[2] == 1 {
+        assert!(began.elapsed() < Duration::from_secs(10), "it does not leave its engine");
+        assert_eq!(viewer.watch(Duration::from_millis(50)).await, None, "the viewer stays");
+    }
+    assert_eq!(troubles(&session).await, [2, 1, 2, 0], "a gap that is no stall");
+}
+
+/// Prometheus sees no increase from nothing to one: what is counted by a label begins at zero.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_not_happened_yet_is_counted_as_zero() {
+    let app = Setup::new().start().await;
+    let text = String::from_utf8(get(app.address(), "/metrics").await.body().await.0).expect("text");
+    for line in [
+        r#"acemux_proxy_starts_total{result="ok"} 0"#,
+        r#"acemux_proxy_starts_total{result="engine_error"} 0"#,
+        r#"acemux_proxy_starts_total{result="start_timeout"} 0"#,
+        r#"acemux_proxy_starts_total{result="vpn_down"} 0"#,
+        r#"acemux_proxy_start_stage_seconds_count{stage="keyframe"} 0"#,
+        r#"acemux_proxy_sessions_ended_total{reason="upstream_failed"} 0"#,
+        r#"acemux_proxy_viewers_left_total{reason="stalled"} 0"#,
+        r#"acemux_engine_events_total{event="creation_failed"} 0"#,
+    ] {
+        assert!(text.contains(line), "{line} is missing in {text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,7 +43,7 @@ fn shots(folder: &str) -> PathBuf {
 
 impl Scene {
     /// `None` when browsers cannot be run here.
-    async fn begin(name: &str, plan: &Value) -> Option<Self> {
+    fn begin(name: &str, plan: &Value) -> Option<Self> {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/browser");
         if !PathBuf::from(folder).join("node_modules/axe-core").exists() {
             return players::is_missing("what `npm ci` in crates/testkit/browser brings");
@@ -106,7 +106,7 @@ async fn every_page_is_accessible_at_every_width_and_in_all_colours() {
     let app = Setup::with_engines(engines(2)).start().await;
     let plan =
         json!({ "base": base(&app), "channels": [CHANNEL, acemux_sim::HEVC_ID], "shots": shots("looks") });
-    let Some(scene) = Scene::begin("looks", &plan).await else { return };
+    let Some(scene) = Scene::begin("looks", &plan) else { return };
     let report = scene.play(async |order| panic!("{order}")).await;
     assert_eq!((&report["pages"], &report["looks"]), (&json!(6), &json!(12)));
 }
@@ -133,7 +133,7 @@ async fn everything_that_it_offers_is_done() {
         "names": has("/api/v1/names"),
         "setting": has("/api/v1/settings/{name}").then(|| json!({ "name": "STALL_TIMEOUT", "value": "7s" })),
     });
-    let Some(scene) = Scene::begin("acts", &plan).await else { return };
+    let Some(scene) = Scene::begin("acts", &plan) else { return };
     let report = scene
         .play(async |order| {
             assert_eq!(order, "restart");
@@ -150,7 +150,7 @@ async fn what_goes_wrong_is_told_within_seconds_and_frozen_never_looks_well() {
     let address = app.as_ref().expect("it runs").address();
     let plan =
         json!({ "base": format!("http://{address}/"), "channels": [CHANNEL], "shots": shots("fails") });
-    let Some(scene) = Scene::begin("fails", &plan).await else { return };
+    let Some(scene) = Scene::begin("fails", &plan) else { return };
     let report = scene
         .play(async |order| match order {
             "kill" => {
@@ -167,7 +167,7 @@ async fn what_goes_wrong_is_told_within_seconds_and_frozen_never_looks_well() {
         })
         .await;
     let at_most = |name: &str, most: u64| {
-        assert!(report[name].as_u64().is_some_and(|ms| ms <= most), "{name}: {report}")
+        assert!(report[name].as_u64().is_some_and(|ms| ms <= most), "{name}: {report}");
     };
     assert_eq!(report["connections"], 1, "of eight tabs");
     at_most("sentence", 2_000);
@@ -178,7 +178,7 @@ async fn what_goes_wrong_is_told_within_seconds_and_frozen_never_looks_well() {
 async fn load(warm: u64, seconds: u64) -> Option<Value> {
     let app = Setup::new().start().await;
     let plan = json!({ "base": base(&app), "warm": warm, "seconds": seconds });
-    let report = Scene::begin("loads", &plan).await?.play(async |order| panic!("{order}")).await;
+    let report = Scene::begin("loads", &plan)?.play(async |order| panic!("{order}")).await;
     let figure = |name: &str, at: usize| report[name][at].as_f64().expect("a figure");
     assert!(report["core"].as_f64().is_some_and(|core| core < 0.05), "of a core: {report}");
     assert!(figure("heap", 1) < figure("heap", 0) * 1.1 + 1e6, "its memory grows: {report}");
@@ -206,7 +206,7 @@ async fn pictures_for_the_documentation() {
     let channels = [CHANNEL, acemux_sim::HEVC_ID, acemux_sim::OPEN_GOP_ID];
     let names = json!({ (channels[0]): "News 24", (channels[1]): "Sports 1", (channels[2]): "Films" });
     let plan = json!({ "base": base(&app), "channels": channels, "names": names, "settle": 20, "shots": shots("docs") });
-    let Some(scene) = Scene::begin("shots", &plan).await else { return };
+    let Some(scene) = Scene::begin("shots", &plan) else { return };
     scene
         .play(async |_| {
             let playing = app.engines.iter().find(|engine| engine.sessions() > 0);

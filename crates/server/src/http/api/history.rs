@@ -2,7 +2,7 @@
 
 use acemux_relay::Relay;
 use acemux_relay::history::{Figure, Span};
-use acemux_relay::meter::{PROCESS_FIGURES, STREAM_FIGURES};
+use acemux_relay::meter::{FIGURES, PROCESS_FIGURES, STREAM_FIGURES};
 use acemux_relay::sampling::Series;
 use axum::Json;
 use axum::extract::{Query, State};
@@ -36,7 +36,8 @@ pub struct HistoryPage {
     points: Vec<HistoryPoint>,
 }
 
-/// One step: of each figure the smallest, the mean and the largest.
+/// One step: of each figure the smallest, the mean and the largest. What engines say of the swarm is
+/// null when they say nothing.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HistoryPoint {
     /// When the step began.
@@ -52,6 +53,12 @@ pub struct HistoryPoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     runway_seconds: Option<FigurePage>,
+    /// Of the swarm, by the engine's word; of all streams together for the service.
+    peers: Option<FigurePage>,
+    /// From the swarm, by the engine's word.
+    downloaded_bytes_per_second: Option<FigurePage>,
+    /// To the swarm, by the engine's word.
+    uploaded_bytes_per_second: Option<FigurePage>,
 }
 
 /// What a figure was during one step.
@@ -92,6 +99,13 @@ pub async fn history(
     Ok(Json(series.into()))
 }
 
+impl FigurePage {
+    /// `None` when nothing was known of it.
+    fn known(figure: Figure) -> Option<Self> {
+        (!figure.mean.is_nan()).then(|| figure.into())
+    }
+}
+
 impl From<Figure> for FigurePage {
     fn from(Figure { min, mean, max }: Figure) -> Self {
         Self { min, mean, max }
@@ -100,13 +114,22 @@ impl From<Figure> for FigurePage {
 
 impl From<Series> for HistoryPage {
     fn from(series: Series) -> Self {
-        let is_of = |names: [&str; 4]| series.figures == names;
+        let is_of = |names: [&str; FIGURES]| series.figures == names;
         let (of_stream, of_process) = (is_of(STREAM_FIGURES), is_of(PROCESS_FIGURES));
-        let point = |(at, figures): (Timestamp, [Figure; 4])| {
-            let [bytes_in_per_second, bytes_out_per_second, viewers, last] = figures.map(FigurePage::from);
-            let (streams, runway_seconds) =
-                (Some(last).filter(|_| of_process), Some(last).filter(|_| of_stream));
-            HistoryPoint { at, bytes_in_per_second, bytes_out_per_second, viewers, streams, runway_seconds }
+        let point = |(at, figures): (Timestamp, [Figure; FIGURES])| {
+            let [bytes_in, bytes_out, viewers, fourth, peers, downloaded, uploaded] = figures;
+            let fourth = Some(FigurePage::from(fourth));
+            HistoryPoint {
+                at,
+                bytes_in_per_second: bytes_in.into(),
+                bytes_out_per_second: bytes_out.into(),
+                viewers: viewers.into(),
+                streams: fourth.filter(|_| of_process),
+                runway_seconds: fourth.filter(|_| of_stream),
+                peers: FigurePage::known(peers),
+                downloaded_bytes_per_second: FigurePage::known(downloaded),
+                uploaded_bytes_per_second: FigurePage::known(uploaded),
+            }
         };
         Self { step_seconds: series.step.as_secs(), points: series.points.into_iter().map(point).collect() }
     }

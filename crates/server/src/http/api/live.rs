@@ -12,6 +12,7 @@ use acemux_store::events::EventKind;
 use axum::extract::{Query, State};
 use axum::response::sse::{Event, Sse};
 use futures_util::stream::{self, Stream, StreamExt as _};
+use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ use utoipa::ToSchema;
 
 use super::proxy::{ProxySession, ProxyViewer, Streams};
 use super::{engines, vpn};
-use crate::http::auth::Operator;
+use crate::http::auth::{Operator, Over};
 use crate::http::client::ClientInfo;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::fails;
@@ -198,7 +199,7 @@ pub async fn live(
     client: ClientInfo,
     Query(query): Query<LiveQuery>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+) -> Result<([(HeaderName, &'static str); 1], Sse<impl Stream<Item = Result<Event, Infallible>>>), Problem> {
     let watched = query.watch.as_deref().map(|watch| watched(&streams, watch)).transpose()?;
     if watched.is_some() && operator.is_none() {
         return Err(Code::MissingKey.into());
@@ -209,16 +210,20 @@ pub async fn live(
     let listening = Listening {
         listener: live.listen(known, client).map_err(crowded)?,
         watched: watched.map(|key| Watched { key, streams, told: Value::Null }),
+        over: operator.map(|operator| operator.over()).unwrap_or_default(),
         stop,
     };
     let begin = stream::once(async { Event::default().retry(RETRY).comment("acemux") });
     let news = stream::unfold(listening, async |mut listening| Some((listening.next().await?, listening)));
-    Ok(Sse::new(begin.chain(news.flat_map(stream::iter)).map(Ok)))
+    let news = Sse::new(begin.chain(news.flat_map(stream::iter)).map(Ok));
+    Ok(([(CACHE_CONTROL, "no-store")], news))
 }
 
 fn watched(streams: &Streams, watch: &str) -> Result<StreamKey, Problem> {
     let id = watch.strip_prefix("stream:");
-    let id = id.ok_or_else(|| Problem::new(Code::InvalidParam).with_detail("watch is stream:<id>"))?;
+    let id = id.ok_or_else(|| {
+        Problem::new(Code::InvalidParam).with_detail("watch is stream: and any form of its id")
+    })?;
     streams.find(id).map(|session| session.key)
 }
 
@@ -226,6 +231,8 @@ fn watched(streams: &Streams, watch: &str) -> Result<StreamKey, Problem> {
 struct Listening {
     listener: Listener,
     watched: Option<Watched>,
+    /// When the operator who listens is none any more.
+    over: Over,
     stop: CancellationToken,
 }
 
@@ -237,9 +244,14 @@ struct Watched {
 }
 
 impl Listening {
-    /// `None` when the service stops, or when the client is too slow.
+    /// `None` when the service stops, when the client is too slow, or when the login is over by which it came.
     async fn next(&mut self) -> Option<Vec<Event>> {
-        let news = self.stop.run_until_cancelled(self.listener.next()).await.flatten()?;
+        let news = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            () = self.over.over() => None,
+            news = self.listener.next() => news,
+        }?;
         let viewers = match (&mut self.watched, news.kind) {
             (Some(watched), Kind::Snapshot | Kind::Patch) => watched.viewers(),
             _ => None,

@@ -85,6 +85,14 @@ pub struct ProxySession {
     bytes_sent: u64,
     buffer_bytes: usize,
     buffer_seconds: f64,
+    /// Times that another source was wanted: the one in use was lost, silent, or to be left.
+    gaps: u64,
+    /// Times that the source in use was silent.
+    stalls: u64,
+    /// Times that it went on from another engine.
+    switches: u64,
+    /// Times that a viewer fell behind and skipped.
+    skips: u64,
     /// `1920x1080`, as the stream itself says.
     resolution: Option<String>,
     fps: Option<f64>,
@@ -390,6 +398,10 @@ impl ProxySession {
             bytes_received: session.bytes_in,
             buffer_bytes: session.ring.bytes,
             buffer_seconds: session.ring.media.as_secs_f64(),
+            gaps: session.troubles.gaps,
+            stalls: session.troubles.stalls,
+            switches: session.troubles.switches,
+            skips: session.troubles.skips,
         }
     }
 }

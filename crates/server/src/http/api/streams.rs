@@ -6,11 +6,13 @@ use std::sync::Arc;
 use acemux_engine::text;
 use acemux_fleet::dispatch::Engines;
 use acemux_relay::Relay;
-use acemux_relay::origin::LivePosition;
+use acemux_relay::origin::{LivePosition, SourceStats};
 use acemux_relay::session::{EndReason, Phase, SessionSnapshot};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -54,6 +56,11 @@ pub struct StreamState {
     downloaded: Option<u64>,
     uploaded: Option<u64>,
     livepos: Option<Position>,
+    /// As in `/proxy/sessions`; null for a stream that was reported.
+    gaps: Option<u64>,
+    stalls: Option<u64>,
+    switches: Option<u64>,
+    skips: Option<u64>,
 }
 
 /// Where in its broadcast a stream is read, in seconds of Unix time by the broadcaster's clock.
@@ -63,6 +70,30 @@ struct Position {
     pos: Option<u64>,
     live_first: Option<u64>,
     live_last: Option<u64>,
+}
+
+/// What its engine said of a stream at a moment, in the reference's shape.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StreamSample {
+    ts: Timestamp,
+    peers: Option<u64>,
+    /// KiB/s.
+    speed_down: Option<u64>,
+    speed_up: Option<u64>,
+    /// Bytes since the engine's playback began.
+    downloaded: Option<u64>,
+    uploaded: Option<u64>,
+    status: Option<String>,
+    livepos: Option<Position>,
+}
+
+/// Query of `GET /streams/{id}/stats`.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct StatsQuery {
+    /// Only what was said after that. A time without a zone is UTC.
+    #[param(example = "2026-01-31T12:00:00Z")]
+    since: Option<String>,
 }
 
 /// Query of `GET /streams`.
@@ -284,6 +315,28 @@ pub async fn position(
     Ok(Json(LivePos { has_livepos: livepos.is_some(), is_live, livepos }))
 }
 
+/// What the engine said of a stream in the last five minutes, second by second, the oldest first; nothing of a stream
+/// that does not play, as in the reference.
+#[utoipa::path(
+    get, path = "/streams/{id}/stats", tag = "streams",
+    params(StatsQuery, ("id" = String, Path, description = "As `/streams` has it, or any form of its content's id",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
+    responses((status = 200, body = [StreamSample]))
+)]
+pub async fn stats(
+    State(relay): State<Relay>,
+    State(origin): State<EngineOrigin>,
+    Path(id): Path<String>,
+    Query(query): Query<StatsQuery>,
+) -> Result<Json<Vec<StreamSample>>, Problem> {
+    let bad = || Problem::new(Code::InvalidParam).with_detail("since is a time as in 2026-01-31T12:00:00Z");
+    let since = query.since.map(|since| moment(&since).ok_or_else(bad)).transpose()?;
+    let session = find(&relay, &origin, id.split('|').next().unwrap_or_default());
+    let told = session.ok().and_then(|session| relay.told_of(&session.key)).unwrap_or_default();
+    let is_wanted = |(at, _): &(Timestamp, SourceStats)| since.is_none_or(|since| *at > since);
+    Ok(Json(told.into_iter().filter(is_wanted).map(StreamSample::from).collect()))
+}
+
 fn known(report: StartedReport, container_id: String) -> Result<ForeignStream, Problem> {
     let StartedReport { stream, session, labels, .. } = report;
     let key_type = match stream.key_type {
@@ -332,6 +385,10 @@ impl From<ForeignStream> for StreamState {
             downloaded: None,
             uploaded: None,
             livepos: None,
+            gaps: None,
+            stalls: None,
+            switches: None,
+            skips: None,
         }
     }
 }
@@ -361,8 +418,33 @@ impl From<SessionSnapshot> for StreamState {
             downloaded: stats.downloaded,
             uploaded: stats.uploaded,
             livepos: stats.live.map(livepos),
+            gaps: Some(session.troubles.gaps),
+            stalls: Some(session.troubles.stalls),
+            switches: Some(session.troubles.switches),
+            skips: Some(session.troubles.skips),
         }
     }
+}
+
+impl From<(Timestamp, SourceStats)> for StreamSample {
+    fn from((ts, stats): (Timestamp, SourceStats)) -> Self {
+        Self {
+            ts,
+            peers: stats.peers,
+            speed_down: stats.speed_down,
+            speed_up: stats.speed_up,
+            downloaded: stats.downloaded,
+            uploaded: stats.uploaded,
+            status: stats.status,
+            livepos: stats.live.map(livepos),
+        }
+    }
+}
+
+/// RFC 3339, or the same without a zone as the reference's own pages write it.
+fn moment(text: &str) -> Option<Timestamp> {
+    let utc = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
+    text.parse().ok().or_else(utc)
 }
 
 /// As engines write it, with numbers.

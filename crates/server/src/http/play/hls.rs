@@ -139,7 +139,7 @@ fn read(token: &str) -> Result<Token, Problem> {
 
 /// As playlists write it: decimal, no sign, no leading zeros.
 fn number(name: &str) -> Result<u64, Problem> {
-    let wrong = || Problem::new(Code::InvalidParam).with_detail("a segment is named <number>.ts");
+    let wrong = || Problem::new(Code::InvalidParam).with_detail("a segment is named as in 17.ts");
     let digits = name.strip_suffix(".ts").ok_or_else(|| Problem::new(Code::NotFound))?;
     let number: u64 = digits.parse().map_err(|_| wrong())?;
     if number.to_string() == digits { Ok(number) } else { Err(wrong()) }
