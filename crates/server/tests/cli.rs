@@ -421,7 +421,9 @@ fn a_start_warns_of_settings_that_open_more_than_they_seem_to_and_refuses_those_
 #[test]
 fn settings_that_are_none_or_mean_too_much_are_answered_as_documented() {
     let long = "a".repeat(65);
-    let table: [(u8, &[(&str, &str)], i32, &str); 31] = [
+    /// The catalogue's row, variables, the exit code, and words of what is said.
+    type Row<'a> = (u8, &'a [(&'a str, &'a str)], i32, &'a str);
+    let table: [Row<'_>; 31] = [
         (
             109,
             &[("MIN_REPLICAS", "5"), ("MAX_REPLICAS", "2")],

@@ -252,13 +252,13 @@ fn s41_every_test_that_the_list_names_is_there() {
     let list = std::fs::read_to_string(list).expect("it is there");
     let mut files = Vec::new();
     sources(&crates(), &mut files);
-    let text: String =
+    let code: String =
         files.iter().map(|file| std::fs::read_to_string(file).expect("it can be read")).collect();
     let named: Vec<&str> = list.split('`').skip(1).step_by(2).filter(|word| word.contains("::")).collect();
     assert!(named.len() > 40, "{named:?}");
     for name in named {
         let test = name.rsplit("::").next().expect("a name");
-        assert!(text.contains(&format!("fn {test}(")), "there is no test {name}");
+        assert!(code.contains(&format!("fn {test}(")), "there is no test {name}");
     }
     for row in [
         "S17", "S18", "S19", "S20", "S23", "S24", "S26", "S28", "S29", "S30", "S31", "S32", "S33", "S34",
