@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use acemux_media::chunk::{Chunk, ChunkLimits, Chunker};
 use acemux_media::hls::{SegmentLimits, Segmenter};
-use acemux_media::ts::packet::{PACKET_LEN, Packet};
+use acemux_media::ts::packet::{PACKET_LEN, Packet, Pid};
 use acemux_media::ts::section::{crc32, packets_of};
 
 const LIMITS: ChunkLimits = ChunkLimits { max_bytes: 65_536, max_hold: Duration::from_millis(60) };
@@ -246,6 +246,13 @@ fn first_picture(bytes: &[u8]) -> Option<f64> {
     key.and_then(|time| time.trim_end_matches(',').split(',').next()?.parse().ok())
 }
 
+/// From the first PAT on: ffprobe reads the tables first and then goes back to what came before them.
+fn from_tables(bytes: &[u8]) -> &[u8] {
+    let is_list = |packet: &[u8]| Packet::parse(packet).is_some_and(|packet| packet.pid() == Pid::PAT);
+    let first = bytes.chunks(PACKET_LEN).position(is_list).unwrap_or_default();
+    &bytes[first * PACKET_LEN..]
+}
+
 /// What is wrong with a clip; nothing, if all is well.
 fn faults(row: Row) -> Vec<String> {
     let bytes = encode(row);
@@ -294,7 +301,7 @@ fn faults(row: Row) -> Vec<String> {
             // Where nothing can be decoded yet the clip says so too.
             check(format!("cold join {n}"), seen, &complaints(&whole_units(bare)));
         }
-        cold.push((n, seen.and_then(|seen| first_picture(&seen)), first_picture(bare)));
+        cold.push((n, seen.and_then(|seen| first_picture(&seen)), first_picture(from_tables(bare))));
     }
     for (n, ours, bare) in cold {
         let is_late = bare.is_some_and(|bare| ours.is_none_or(|ours| ours > bare + LATE));
