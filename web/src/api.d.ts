@@ -685,6 +685,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/streams/{id}/stats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What the engine said of a stream in the last five minutes, second by second, the oldest first; nothing of a stream
+         *     that does not play, as in the reference.
+         */
+        get: operations["getStreamsIdStats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/events/stream_started": {
         parameters: {
             query?: never;
@@ -865,7 +885,7 @@ export interface paths {
         /** The rules in force. */
         get: operations["getStreamLoopDetectionConfig"];
         put?: never;
-        /** Other rules, until the service stops. */
+        /** Other rules from now on, also after a restart: the four settings of their names. */
         post: operations["postStreamLoopDetectionConfig"];
         delete?: never;
         options?: never;
@@ -1040,6 +1060,76 @@ export interface paths {
         put?: never;
         /** Keeps an exported template here. */
         post: operations["postCustomVariantTemplatesSlotImport"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/settings/engine": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Public, as there: it tells no more than `/orchestrator/status`. */
+        get: operations["getSettingsEngine"];
+        put?: never;
+        /** Changes what is given. */
+        post: operations["postSettingsEngine"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/settings/vpn": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** VPNs, as the settings name them. */
+        get: operations["getSettingsVpn"];
+        put?: never;
+        /** Changes what is given. */
+        post: operations["postSettingsVpn"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/settings/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Settings to be carried elsewhere, without secrets. */
+        get: operations["getSettingsExport"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/settings/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes an export over, all of it or none. What is written elsewhere just so is no change. */
+        post: operations["postSettingsImport"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1224,6 +1314,62 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every setting. */
+        get: operations["getSettings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Changes several at once, all or none. */
+        patch: operations["patchSettings"];
+        trace?: never;
+    };
+    "/api/v1/settings/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One. */
+        get: operations["getSettingsName"];
+        /** Changes one. */
+        put: operations["putSettingsName"];
+        post?: never;
+        /** Takes a change back: what is written elsewhere counts again, or the default. */
+        delete: operations["deleteSettingsName"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/names": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All names. */
+        get: operations["getNames"];
+        /** Gives one, or another one. */
+        put: operations["putNames"];
+        post?: never;
+        /** Takes one back. */
+        delete: operations["deleteNames"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/channels/identities/{id}": {
         parameters: {
             query?: never;
@@ -1365,6 +1511,19 @@ export interface components {
             slots_total: number;
             slots_used: number;
             waiting: number;
+        };
+        /** @description One setting that is another one. */
+        ChangedSetting: {
+            /** @description Its name. */
+            name: string;
+            /** @description What it was, or was to be from the next start on. */
+            before: string | null;
+            /** @description What it is, or is to be from the next start on. */
+            after: string | null;
+            /** @description Where that comes from. */
+            source: components["schemas"]["SettingSource"];
+            /** @description When. */
+            applies: components["schemas"]["SettingApplies"];
         };
         /** @description `DELETE /api/v1/channels/identities/{id}`. */
         ChannelForgotten: {
@@ -1532,6 +1691,21 @@ export interface components {
             state_seconds: number;
             /** Format: date-time */
             last_check: string | null;
+        };
+        /** @description `GET /settings/engine`, in the reference's shape. */
+        EngineSettings: {
+            min_replicas: number;
+            max_replicas: number;
+            auto_delete: boolean;
+            /** @description In force; another one applies after a restart. */
+            engine_variant: string;
+            use_custom_variant: boolean;
+            platform: components["schemas"]["Platform"];
+            /** @description Whether nobody creates engines here and those of `ENGINES` are used. */
+            manual_mode: boolean;
+            manual_engines: components["schemas"]["ManualEngine"][];
+            /** @description What became of a change. */
+            message?: string;
         };
         /** @description One engine. The first 16 keys are the reference's, in its order; the rest is ours. */
         EngineState: {
@@ -1812,7 +1986,10 @@ export interface components {
             /** Format: float */
             max: number;
         };
-        /** @description One step: of each figure the smallest, the mean and the largest. */
+        /**
+         * @description One step: of each figure the smallest, the mean and the largest. What engines say of the swarm is
+         *     null when they say nothing.
+         */
         HistoryPoint: {
             /**
              * Format: date-time
@@ -1826,6 +2003,9 @@ export interface components {
             streams?: components["schemas"]["HistoryFigure"];
             /** @description Of a stream. */
             runway_seconds?: components["schemas"]["HistoryFigure"];
+            peers: components["schemas"]["HistoryFigure"] | null;
+            downloaded_bytes_per_second: components["schemas"]["HistoryFigure"] | null;
+            uploaded_bytes_per_second: components["schemas"]["HistoryFigure"] | null;
         };
         /** @description Why something that is wanted must wait. */
         Hold: {
@@ -2114,6 +2294,12 @@ export interface components {
             /** @description How many. */
             cleared: number;
         };
+        /** @description An engine that somebody else runs. */
+        ManualEngine: {
+            host: string;
+            /** Format: int32 */
+            port: number;
+        };
         /** @description `POST /proxy/sessions/{id}/move`. */
         Moving: {
             /** @description The stream's key. */
@@ -2174,6 +2360,11 @@ export interface components {
             platform: components["schemas"]["Platform"];
             supported_platforms: components["schemas"]["Platform"][];
         };
+        /**
+         * @description A family of players.
+         * @enum {string}
+         */
+        Player: "kodi" | "jellyfin" | "emby" | "plex" | "tivimate" | "dispatcharr" | "tvheadend" | "infuse" | "vlc" | "mpv" | "gstreamer" | "ffmpeg" | "exoplayer" | "apple" | "okhttp" | "curl" | "firefox" | "edge" | "chrome" | "safari" | "other";
         /** @description Every error. */
         Problem: {
             /** @description What is wrong, in one line of at most 200 characters. */
@@ -2187,9 +2378,11 @@ export interface components {
             status: number;
             /** @description The same as in `X-Request-Id`: 16 hexadecimal digits, by which the log has the request. */
             request_id?: string;
+            /** @description Each setting that is wrong, where several can be. */
+            problems?: components["schemas"]["SettingFault"][];
         };
         /** @enum {string} */
-        ProblemCode: "missing_id" | "invalid_id" | "ambiguous_id" | "duplicate_param" | "bad_encoding" | "invalid_param" | "ambiguous_host" | "ambiguous_key" | "bad_framing" | "invalid_body" | "missing_key" | "wrong_key" | "short_key" | "no_key" | "selector_disabled" | "looping_stream" | "bad_origin" | "bad_token" | "forbidden_target" | "not_found" | "segment_gone" | "method_not_allowed" | "request_timeout" | "body_too_large" | "uri_too_long" | "unsupported_media_type" | "expectation_failed" | "bad_host" | "too_many_viewers" | "thrown_out" | "too_many_requests" | "headers_too_large" | "internal" | "engine_error" | "engine_bad_reply" | "no_engine" | "no_ports" | "image_unavailable" | "vpn_down" | "stream_full" | "server_full" | "draining" | "not_ready" | "start_timeout" | "storage_full";
+        ProblemCode: "missing_id" | "invalid_id" | "ambiguous_id" | "duplicate_param" | "bad_encoding" | "invalid_param" | "ambiguous_host" | "ambiguous_key" | "bad_framing" | "invalid_body" | "invalid_setting" | "missing_key" | "wrong_key" | "short_key" | "no_key" | "selector_disabled" | "looping_stream" | "bad_origin" | "bad_token" | "forbidden_target" | "not_found" | "segment_gone" | "method_not_allowed" | "setting_fixed" | "request_timeout" | "body_too_large" | "uri_too_long" | "unsupported_media_type" | "expectation_failed" | "bad_host" | "too_many_viewers" | "thrown_out" | "too_many_requests" | "headers_too_large" | "internal" | "engine_error" | "engine_bad_reply" | "no_engine" | "no_ports" | "image_unavailable" | "vpn_down" | "stream_full" | "server_full" | "draining" | "not_ready" | "start_timeout" | "storage_full";
         /** @description Body of `POST /provision/acestream`; all of it may be left out. */
         ProvisionRequest: {
             /**
@@ -2316,6 +2509,26 @@ export interface components {
             buffer_bytes: number;
             /** Format: double */
             buffer_seconds: number;
+            /**
+             * Format: int64
+             * @description Times that another source was wanted: the one in use was lost, silent, or to be left.
+             */
+            gaps: number;
+            /**
+             * Format: int64
+             * @description Times that the source in use was silent.
+             */
+            stalls: number;
+            /**
+             * Format: int64
+             * @description Times that it went on from another engine.
+             */
+            switches: number;
+            /**
+             * Format: int64
+             * @description Times that a viewer fell behind and skipped.
+             */
+            skips: number;
             /** @description `1920x1080`, as the stream itself says. */
             resolution: string | null;
             /** Format: double */
@@ -2408,6 +2621,26 @@ export interface components {
             buffer_bytes?: number;
             /** Format: double */
             buffer_seconds?: number;
+            /**
+             * Format: int64
+             * @description Times that another source was wanted: the one in use was lost, silent, or to be left.
+             */
+            gaps?: number;
+            /**
+             * Format: int64
+             * @description Times that the source in use was silent.
+             */
+            stalls?: number;
+            /**
+             * Format: int64
+             * @description Times that it went on from another engine.
+             */
+            switches?: number;
+            /**
+             * Format: int64
+             * @description Times that a viewer fell behind and skipped.
+             */
+            skips?: number;
             /** @description `1920x1080`, as the stream itself says. */
             resolution?: string | null;
             /** Format: double */
@@ -2450,6 +2683,10 @@ export interface components {
             id: number;
             address: string;
             user_agent: string;
+            /** @description The family of players, by the `User-Agent`. */
+            player: components["schemas"]["Player"];
+            /** @description What operators call it (`PUT /api/v1/names`). */
+            name: string | null;
             /** Format: date-time */
             connected_at: string;
             playing: boolean;
@@ -2691,6 +2928,135 @@ export interface components {
          * @enum {string}
          */
         SessionState: "opening" | "live" | "lingering" | "ended";
+        /** @description One setting. */
+        Setting: {
+            /** @description Its name in the environment; in `acemux.toml` the same in small letters. */
+            name: string;
+            /** @description What it is about: `Streams`, `Viewers`, … */
+            group: string;
+            /** @description One sentence or a few. */
+            meaning: string;
+            /** @description What is accepted, in words. */
+            accepts: string;
+            /** @description What a bare number counts: `seconds` or `bytes`. */
+            unit: string | null;
+            /** @description The range, where other values would harm. */
+            range: string | null;
+            /** @description Every value, where there are only a few. */
+            choices: string[];
+            /** @description The value when nothing is written; none when it may be left out. */
+            default: string | null;
+            /** @description The value in force; `***` for a secret that is set. */
+            value: string | null;
+            /** @description Where that comes from. */
+            source: components["schemas"]["SettingSource"];
+            /** @description The same for people: `.env line 3`. */
+            place: string;
+            /** @description When a change applies. */
+            applies: components["schemas"]["SettingApplies"];
+            /** @description Whether it can be changed here and now. */
+            changeable: boolean;
+            /** @description Why not. */
+            why_not: string | null;
+            /** @description Whether it was changed through a page. Of one that the environment fixes the change is kept and does not count. */
+            overridden: boolean;
+            /** @description Whether no page shows its value. */
+            secret: boolean;
+            /** @description The setting that this is another system's name of. */
+            alias_of: string | null;
+            coming: components["schemas"]["SettingComing"] | null;
+        };
+        /**
+         * @description When a change of a setting applies.
+         * @enum {string}
+         */
+        SettingApplies: "after_restart" | "at_once";
+        /** @description What a setting is from the next start on. */
+        SettingComing: {
+            /** @description The value; none when it will be left out. */
+            value: string | null;
+            /** @description Where it comes from. */
+            source: components["schemas"]["SettingSource"];
+        };
+        /**
+         * @description Body of `PATCH /api/v1/settings`: values by names; null resets. Kept as it came, so that what is asked for twice is
+         *     refused.
+         */
+        SettingEdits: Record<string, never>;
+        /** @description Why a setting is not changed. */
+        SettingFault: {
+            /** @description Its name, as it was asked for. */
+            name: string;
+            /** @description What is wrong, for programs. */
+            code: components["schemas"]["SettingLack"];
+            /** @description The same for people. */
+            reason: string;
+            /** @description The known name that is the most alike, when this one is unknown. */
+            suggestion?: string;
+        };
+        /**
+         * @description What is wrong with a change.
+         * @enum {string}
+         */
+        SettingLack: "unknown" | "invalid" | "duplicate" | "fixed" | "not_changeable";
+        /** @description A setting that is set and not carried elsewhere. */
+        SettingLeftOut: {
+            /** @description Its name. */
+            name: string;
+            /** @description Why. */
+            why: string;
+        };
+        /**
+         * @description Where a value comes from. What comes later counts more.
+         * @enum {string}
+         */
+        SettingSource: "default" | "file" | "override" | "dot_env" | "environment" | "command_line";
+        /** @description Body of `PUT /api/v1/settings/{name}`. */
+        SettingValue: {
+            /** @description As the setting takes it, also as a number, true or false, or a list; null takes a change back. */
+            value: unknown;
+        };
+        /** @description `GET /api/v1/settings`. */
+        Settings: {
+            /** @description In the order in which people read them. */
+            settings: components["schemas"]["Setting"][];
+            /** @description Whether any of them is another one from the next start on. */
+            restart_needed: boolean;
+        };
+        /** @description What a change has done. */
+        SettingsChanged: {
+            /** @description Nothing was changed: this is what would be. */
+            dry_run: boolean;
+            /** @description The settings that are other ones. */
+            changed: components["schemas"]["ChangedSetting"][];
+            /** @description Whether any setting, of this change or of an earlier one, waits for a restart. */
+            restart_needed: boolean;
+            /** @description What deserves a warning since. */
+            warnings: string[];
+        };
+        /** @description `GET /settings/export`. */
+        SettingsExport: {
+            /** @description Which version of this program wrote it. */
+            acemux: string;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /** @description By their names. */
+            settings: {
+                [key: string]: string;
+            };
+            /** @description What is set and is not in it. */
+            left_out: components["schemas"]["SettingLeftOut"][];
+        };
+        /** @description Some of what the page tells, to be changed. */
+        SettingsForm: Record<string, never>;
+        /** @description Body of `POST /settings/import`: what an export is. What else stands there is not looked at. */
+        SettingsImport: {
+            /** @description Values by names. */
+            settings: components["schemas"]["SettingEdits"];
+        };
         /** @description Body of `POST /events/stream_started`. */
         StartedReport: {
             container_id?: string | null;
@@ -2727,6 +3093,29 @@ export interface components {
             is_live: boolean;
             livepos?: components["schemas"]["LivePosition"];
         };
+        /** @description What its engine said of a stream at a moment, in the reference's shape. */
+        StreamSample: {
+            /** Format: date-time */
+            ts: string;
+            /** Format: int64 */
+            peers: number | null;
+            /**
+             * Format: int64
+             * @description KiB/s.
+             */
+            speed_down: number | null;
+            /** Format: int64 */
+            speed_up: number | null;
+            /**
+             * Format: int64
+             * @description Bytes since the engine's playback began.
+             */
+            downloaded: number | null;
+            /** Format: int64 */
+            uploaded: number | null;
+            status: string | null;
+            livepos: components["schemas"]["LivePosition"] | null;
+        };
         /** @description One stream, in the reference's shape. URLs of engines are not told: whoever has them can control the engine. */
         StreamState: {
             id: string;
@@ -2761,6 +3150,17 @@ export interface components {
             /** Format: int64 */
             uploaded: number | null;
             livepos: components["schemas"]["LivePosition"] | null;
+            /**
+             * Format: int64
+             * @description As in `/proxy/sessions`; null for a stream that was reported.
+             */
+            gaps: number | null;
+            /** Format: int64 */
+            stalls: number | null;
+            /** Format: int64 */
+            switches: number | null;
+            /** Format: int64 */
+            skips: number | null;
         };
         /**
          * @description Whether a stream runs.
@@ -2947,6 +3347,34 @@ export interface components {
             message: string;
             config: components["schemas"]["VariantConfig"];
         };
+        /** @description One name. */
+        ViewerName: {
+            /** @description An address, or a network such as `192.168.1.0/24`. */
+            address: string;
+            player: components["schemas"]["Player"] | null;
+            /** @description What it is called. */
+            name: string;
+        };
+        /** @description Body of `PUT /api/v1/names`. */
+        ViewerNameBody: {
+            /** @description An address, or a network such as `192.168.1.0/24` or `2001:db8::/64`. */
+            address: string;
+            /** @description A family of players there; all of them when left out. */
+            player?: string | null;
+            /** @description One line of at most 64 characters. */
+            name: string;
+        };
+        /** @description `DELETE /api/v1/names`. */
+        ViewerNameRemoved: {
+            removed: components["schemas"]["ViewerName"];
+        };
+        /** @description `GET /api/v1/names`. */
+        ViewerNames: {
+            /** @description In the order of their addresses. */
+            names: components["schemas"]["ViewerName"][];
+            /** @description The families of players that there are. */
+            players: components["schemas"]["Player"][];
+        };
         /**
          * @description How a viewer is: as its stream, or `viewer_behind`.
          * @enum {string}
@@ -3058,6 +3486,27 @@ export interface components {
             city?: string | null;
             region?: string | null;
         };
+        /** @description `GET /settings/vpn`, in the reference's shape. */
+        VpnSettings: {
+            enabled: boolean;
+            vpn_mode: string;
+            container_name: string | null;
+            container_name_2: string | null;
+            /** Format: int32 */
+            api_port: number | null;
+            port_range_1: string | null;
+            port_range_2: string | null;
+            /** Format: double */
+            health_check_interval_s: number;
+            /** Format: double */
+            port_cache_ttl_s: number;
+            /** @description Engines are made anew when their network is gone, and only then. */
+            restart_engines_on_reconnect: boolean;
+            /** Format: double */
+            unhealthy_restart_timeout_s: number;
+            /** @description What became of a change. */
+            message?: string;
+        };
         /** @description `GET /vpn/status`: of several, and of none. */
         VpnStatus: components["schemas"]["VpnTop"] & {
             mode: components["schemas"]["VpnMode"];
@@ -3141,6 +3590,25 @@ export interface components {
         /**
          * @description `bad_encoding`: The query is not valid percent-encoded UTF-8.
          *     `ambiguous_host`: The request must name one host, and only one.
+         *     `ambiguous_key`: The request gives more than one API key.
+         *     `bad_framing`: The request body must be framed in one way: by its length, or as chunked.
+         *     `invalid_body`: The request body is not what this page accepts.
+         *     `invalid_setting`: A setting cannot be what is asked for; nothing was changed.
+         */
+        "bad_encoding.ambiguous_host.ambiguous_key.bad_framing.invalid_body.invalid_setting": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {string} */
+                    code?: "bad_encoding" | "ambiguous_host" | "ambiguous_key" | "bad_framing" | "invalid_body" | "invalid_setting";
+                };
+            };
+        };
+        /**
+         * @description `bad_encoding`: The query is not valid percent-encoded UTF-8.
+         *     `ambiguous_host`: The request must name one host, and only one.
          *     `bad_framing`: The request body must be framed in one way: by its length, or as chunked.
          */
         "bad_encoding.ambiguous_host.bad_framing": {
@@ -3205,6 +3673,45 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {string} */
                     code?: "bad_encoding" | "invalid_param" | "ambiguous_host" | "ambiguous_key" | "bad_framing" | "invalid_body";
+                };
+            };
+        };
+        /**
+         * @description `bad_encoding`: The query is not valid percent-encoded UTF-8.
+         *     `invalid_param`: A parameter has a value that is not accepted.
+         *     `ambiguous_host`: The request must name one host, and only one.
+         *     `ambiguous_key`: The request gives more than one API key.
+         *     `bad_framing`: The request body must be framed in one way: by its length, or as chunked.
+         *     `invalid_body`: The request body is not what this page accepts.
+         *     `invalid_setting`: A setting cannot be what is asked for; nothing was changed.
+         */
+        "bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing.invalid_body.invalid_setting": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {string} */
+                    code?: "bad_encoding" | "invalid_param" | "ambiguous_host" | "ambiguous_key" | "bad_framing" | "invalid_body" | "invalid_setting";
+                };
+            };
+        };
+        /**
+         * @description `bad_encoding`: The query is not valid percent-encoded UTF-8.
+         *     `invalid_param`: A parameter has a value that is not accepted.
+         *     `ambiguous_host`: The request must name one host, and only one.
+         *     `ambiguous_key`: The request gives more than one API key.
+         *     `bad_framing`: The request body must be framed in one way: by its length, or as chunked.
+         *     `invalid_setting`: A setting cannot be what is asked for; nothing was changed.
+         */
+        "bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing.invalid_setting": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {string} */
+                    code?: "bad_encoding" | "invalid_param" | "ambiguous_host" | "ambiguous_key" | "bad_framing" | "invalid_setting";
                 };
             };
         };
@@ -3541,6 +4048,18 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {string} */
                     code?: "server_full";
+                };
+            };
+        };
+        /** @description `setting_fixed`: A setting cannot be changed here; nothing was changed. */
+        setting_fixed: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {string} */
+                    code?: "setting_fixed";
                 };
             };
         };
@@ -5344,6 +5863,47 @@ export interface operations {
             503: components["responses"]["server_full"];
         };
     };
+    getStreamsIdStats: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only what was said after that. A time without a zone is UTC.
+                 * @example 2026-01-31T12:00:00Z
+                 */
+                since?: string;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description As `/streams` has it, or any form of its content's id
+                 * @example 94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StreamSample"][];
+                };
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.bad_framing"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
     postEventsStreamStarted: {
         parameters: {
             query?: never;
@@ -5747,10 +6307,11 @@ export interface operations {
                     "application/json": components["schemas"]["LoopDetection"];
                 };
             };
-            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing"];
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing.invalid_setting"];
             401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
             403: components["responses"]["bad_origin"];
             408: components["responses"]["request_timeout"];
+            409: components["responses"]["setting_fixed"];
             413: components["responses"]["body_too_large"];
             414: components["responses"]["uri_too_long"];
             415: components["responses"]["unsupported_media_type"];
@@ -5760,6 +6321,7 @@ export interface operations {
             431: components["responses"]["headers_too_large"];
             500: components["responses"]["internal"];
             503: components["responses"]["server_full"];
+            507: components["responses"]["storage_full"];
         };
     };
     getCustomVariantPlatform: {
@@ -6219,6 +6781,225 @@ export interface operations {
             507: components["responses"]["storage_full"];
         };
     };
+    getSettingsEngine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EngineSettings"];
+                };
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.bad_framing"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    postSettingsEngine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SettingsForm"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EngineSettings"];
+                };
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.ambiguous_key.bad_framing.invalid_body.invalid_setting"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            408: components["responses"]["request_timeout"];
+            409: components["responses"]["setting_fixed"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+            507: components["responses"]["storage_full"];
+        };
+    };
+    getSettingsVpn: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VpnSettings"];
+                };
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.ambiguous_key.bad_framing"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    postSettingsVpn: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SettingsForm"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VpnSettings"];
+                };
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.ambiguous_key.bad_framing.invalid_body.invalid_setting"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            408: components["responses"]["request_timeout"];
+            409: components["responses"]["setting_fixed"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+            507: components["responses"]["storage_full"];
+        };
+    };
+    getSettingsExport: {
+        parameters: {
+            query?: {
+                /** @description `json`, or `env` for lines of a `.env` file. */
+                format?: "json" | "env";
+                /** @description Also what the environment, `.env`, `acemux.toml` and flags say. */
+                all?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A file to be kept */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingsExport"];
+                    "text/plain": string;
+                };
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    postSettingsImport: {
+        parameters: {
+            query?: {
+                /** @description Only tell what would be changed. */
+                dry_run?: boolean;
+                /** @description Reset what was changed here and is not in the import. */
+                replace?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SettingsImport"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingsChanged"];
+                };
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing.invalid_body.invalid_setting"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            408: components["responses"]["request_timeout"];
+            409: components["responses"]["setting_fixed"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+            507: components["responses"]["storage_full"];
+        };
+    };
     getPlan: {
         parameters: {
             query?: never;
@@ -6615,6 +7396,309 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            404: components["responses"]["not_found"];
+            408: components["responses"]["request_timeout"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+            507: components["responses"]["storage_full"];
+        };
+    };
+    getSettings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Settings"];
+                };
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.ambiguous_key.bad_framing"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    patchSettings: {
+        parameters: {
+            query?: {
+                /** @description Only tell what would be changed. */
+                dry_run?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description Values by names; null takes a change back */
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SettingEdits"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingsChanged"];
+                };
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing.invalid_body.invalid_setting"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            408: components["responses"]["request_timeout"];
+            409: components["responses"]["setting_fixed"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+            507: components["responses"]["storage_full"];
+        };
+    };
+    getSettingsName: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description A setting, in capitals or small letters */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Setting"];
+                };
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            404: components["responses"]["not_found"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    putSettingsName: {
+        parameters: {
+            query?: {
+                /** @description Only tell what would be changed. */
+                dry_run?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @description A setting, in capitals or small letters */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SettingValue"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingsChanged"];
+                };
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing.invalid_body.invalid_setting"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            404: components["responses"]["not_found"];
+            408: components["responses"]["request_timeout"];
+            409: components["responses"]["setting_fixed"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+            507: components["responses"]["storage_full"];
+        };
+    };
+    deleteSettingsName: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description A setting, in capitals or small letters */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingsChanged"];
+                };
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing.invalid_setting"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            404: components["responses"]["not_found"];
+            408: components["responses"]["request_timeout"];
+            409: components["responses"]["setting_fixed"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+            507: components["responses"]["storage_full"];
+        };
+    };
+    getNames: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ViewerNames"];
+                };
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.ambiguous_key.bad_framing"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    putNames: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ViewerNameBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ViewerName"];
+                };
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing.invalid_body"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            408: components["responses"]["request_timeout"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+            507: components["responses"]["storage_full"];
+        };
+    };
+    deleteNames: {
+        parameters: {
+            query: {
+                /** @description An address or a network. */
+                address: string;
+                /** @description The family of players, where the name is for one. */
+                player?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ViewerNameRemoved"];
+                };
             };
             400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing"];
             401: components["responses"]["missing_key.wrong_key.short_key.no_key"];

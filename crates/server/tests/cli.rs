@@ -416,13 +416,14 @@ fn a_start_warns_of_settings_that_open_more_than_they_seem_to_and_refuses_those_
     }
 }
 
+/// The catalogue's row, variables, the exit code, and words of what is said.
+type Row<'a> = (u8, &'a [(&'a str, &'a str)], i32, &'a str);
+
 /// §3.6 of the fault catalogue: settings, the exit code of a check, and what is said. Decision 19 says where the catalogue
 /// wants another answer.
 #[test]
 fn settings_that_are_none_or_mean_too_much_are_answered_as_documented() {
     let long = "a".repeat(65);
-    /// The catalogue's row, variables, the exit code, and words of what is said.
-    type Row<'a> = (u8, &'a [(&'a str, &'a str)], i32, &'a str);
     let table: [Row<'_>; 31] = [
         (
             109,
