@@ -2,7 +2,7 @@
 //! while nobody gets a wrong packet and pages answer; afterwards everything plays and nothing is left.
 //!
 //! ```text
-//! CHAOS_SEED=7 CHAOS_SECONDS=240 cargo nextest run -p acemux-testkit chaos      one seed, as long as in CI
+//! CHAOS_SEED=7 CHAOS_SECONDS=120 cargo nextest run -p acemux-testkit chaos      one seed, as long as in CI
 //! CHAOS_SEEDS=20 cargo nextest run -p acemux-testkit chaos                      many, one after the other
 //! ```
 
@@ -32,7 +32,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 /// Four minutes where there is time, a taste of it in the inner loop.
 fn length() -> Duration {
     let is_ci = std::env::var("NEXTEST_PROFILE").is_ok_and(|profile| profile == "ci");
-    Duration::from_secs(number("CHAOS_SECONDS", if is_ci { 240 } else { 25 }))
+    Duration::from_secs(number("CHAOS_SECONDS", if is_ci { 120 } else { 25 }))
 }
 
 fn channel(n: usize) -> String {
