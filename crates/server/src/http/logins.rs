@@ -7,7 +7,7 @@
 //!
 //! Cookies know no ports, and others on the same host set theirs: each data directory has a cookie of its own name.
 //!
-//! What a login opened for longer than a request, as a page of live events is, ends with it ([`Login::over`]).
+//! What a login opened for longer than a request, as a page of live events is, ends with it (`Login::over`).
 //!
 //! Cookies come along with what other pages ask. `SameSite=Strict` keeps them from it, and beside it a change that is
 //! asked for with a cookie must be said by the browser to come from a page of ours (`is_said_to_be_ours`).
