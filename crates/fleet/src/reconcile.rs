@@ -21,7 +21,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use crate::backoff::Moment;
-use crate::command::{CommandError, Provisioned};
+use crate::command::CommandError;
 use crate::dispatch::{Engines, Outlook};
 use crate::event::{EngineName, Event, Observer};
 use crate::ident::ContainerId;
@@ -32,6 +32,7 @@ use crate::snapshot::{DockerState, Rollout, Snapshot, breaker_note};
 use crate::spec::EngineSpec;
 use crate::tunnel::TunnelName;
 
+use self::command::Request;
 use self::daemon::{Answers, Daemon};
 use self::exits::Exits;
 use self::flight::{Errand, Flight, Landed};
@@ -64,7 +65,7 @@ struct Job {
     purpose: Purpose,
     spec: EngineSpec,
     began: Moment,
-    answer: Option<Answer<Provisioned>>,
+    request: Option<Request>,
 }
 
 /// A removal under way.
@@ -201,7 +202,7 @@ impl Reconciler {
                 self.emit(&Event::TunnelNotRestarted { tunnel, why });
             }
             // Without them a creation tells what name is taken.
-            Errand::Neighbours => self.daemon.neighbours.is_known = true,
+            Errand::Neighbours => self.names_are_known(now),
             Errand::Create(creation, purpose) => self.creation_lost(&creation, purpose, now),
             Errand::Remove(id) => self.not_removed(&id, "our own task for it broke off", now),
         }

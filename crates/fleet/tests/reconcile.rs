@@ -443,6 +443,23 @@ async fn a_name_that_was_taken_meanwhile_costs_no_pause() {
     service.stop().await;
 }
 
+/// Several services begin on one daemon, and each is asked for an engine at once.
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_an_engine_gets_it_under_another_name_when_others_take_the_first() {
+    let daemon = FakeDaemon::default();
+    let service = Service::start(&daemon, "this", 0);
+    sleep(Duration::from_secs(5)).await;
+    daemon.take_names(1..=20);
+    let made = service.fleet.provision(Asked::default()).await.expect("twenty names are in the way");
+    assert_eq!(made.container_name, "acestream-21");
+    assert_eq!(daemon.asked().len(), 2, "one is enough to look again");
+    daemon.0.lock().refuses_names = true;
+    let refused = service.fleet.provision(Asked::default()).await.map_err(|error| error.to_string());
+    assert!(refused.as_ref().is_err_and(|why| why.contains("is taken by another container")), "{refused:?}");
+    assert!(daemon.asked().len() <= 2 + 5, "and a daemon that refuses every name is asked a few times");
+    service.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_daemon_that_refuses_every_name_is_not_stormed() {
     let daemon = FakeDaemon::default();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::command::Request;
 use super::daemon::Answers;
 use super::flight::Errand;
 use super::{Answer, Job, Outcome, Reconciler, Removal, name_of};
@@ -56,7 +57,7 @@ impl Reconciler {
         purpose: Purpose,
         reason: &Reason,
         extra: &Extra,
-        answer: Option<Answer<Provisioned>>,
+        request: Option<Request>,
         now: Moment,
     ) {
         let Some(mut spec) = self.spec(&creation, extra) else { return };
@@ -64,9 +65,8 @@ impl Reconciler {
         exit.takes(creation.port);
         if creation.tunnel == TunnelName::Direct && !is_free_here(creation.port) {
             exit.quarantine(creation.port, now);
-            if let Some(answer) = answer {
-                // Who asked has gone when this fails.
-                let _answered = answer.send(Err(ProvisionError::PortTaken { port: creation.port }.into()));
+            if let Some(request) = request {
+                request.answer(Err(ProvisionError::PortTaken { port: creation.port }.into()));
             }
             return;
         }
@@ -75,7 +75,7 @@ impl Reconciler {
         self.breaker(purpose).begin(now);
         spec.labels.put(label::RUN, self.options.run.clone());
         let errand = Errand::Create(creation.clone(), purpose);
-        let job = Box::new(Job { creation, purpose, spec, began: now, answer });
+        let job = Box::new(Job { creation, purpose, spec, began: now, request });
         let provisioner = self.provisioner();
         self.flight.begin(errand, async move {
             let result = provisioner.create(&job.spec).await;
@@ -118,7 +118,7 @@ impl Reconciler {
     }
 
     pub(super) fn created(&mut self, job: Job, result: Result<ContainerId, ProvisionError>, now: Moment) {
-        let Job { creation, purpose, spec, began, answer } = job;
+        let Job { creation, purpose, spec, began, request } = job;
         let reply = match result {
             Ok(id) => {
                 self.history.image_works();
@@ -138,12 +138,11 @@ impl Reconciler {
                     self.name_was_taken(name, began, now);
                 }
                 self.not_created(&creation, purpose, &error, now);
-                Err(error.into())
+                Err(error)
             }
         };
-        if let Some(answer) = answer {
-            // Who asked may have gone; the engine stays and is used.
-            let _answered = answer.send(reply);
+        if let Some(request) = request {
+            self.answer_or_rename(request, reply, now);
         }
     }
 

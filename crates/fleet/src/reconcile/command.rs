@@ -13,6 +13,24 @@ use crate::recipe::Recipe;
 use crate::snapshot::Rollout;
 use crate::spec::label;
 
+/// Names that are tried for one engine: others on the same daemon take names at the same moment.
+const NAMES: usize = 5;
+
+/// An engine that somebody has asked for, and waits for.
+pub(super) struct Request {
+    asked: Asked,
+    answer: Answer<Provisioned>,
+    /// Names that may still be tried.
+    names: usize,
+}
+
+impl Request {
+    pub(super) fn answer(self, reply: Result<Provisioned, CommandError>) {
+        // Who asked may have gone; what was made stays and is used.
+        let _answered = self.answer.send(reply);
+    }
+}
+
 impl Reconciler {
     pub(super) fn obey(&mut self, command: Command) {
         let now = self.now();
@@ -25,7 +43,9 @@ impl Reconciler {
                 self.emit(&Event::Scaled { to });
                 let _answered = answer.send(to);
             }
-            Command::Provision(asked, answer) => self.provision(*asked, answer, now),
+            Command::Provision(asked, answer) => {
+                self.provision(Request { asked: *asked, answer, names: NAMES }, now);
+            }
             Command::Remove(id, answer) => {
                 if self.daemon.seen.contains_key(&id) && !self.flight.is_removing(&id) {
                     if let Some(member) = self.engines.find(id.as_str()) {
@@ -82,15 +102,32 @@ impl Reconciler {
             .count()
     }
 
-    fn provision(&mut self, asked: Asked, answer: Answer<Provisioned>, now: Moment) {
-        match self.may_provision(asked, now) {
+    pub(super) fn provision(&mut self, request: Request, now: Moment) {
+        match self.may_provision(request.asked.clone(), now) {
             Ok((creation, extra)) => {
-                self.create(creation, Purpose::Growth, &Reason::Asked, &extra, Some(answer), now);
+                self.create(creation, Purpose::Growth, &Reason::Asked, &extra, Some(request), now);
             }
-            Err(error) => {
-                // Who asked may have gone.
-                let _answered = answer.send(Err(error));
+            Err(error) => request.answer(Err(error)),
+        }
+    }
+
+    /// Tells who has asked what has come of it, unless only the name was in the way: then another one is tried as soon as
+    /// it is known which are taken.
+    pub(super) fn answer_or_rename(
+        &mut self,
+        request: Request,
+        reply: Result<Provisioned, ProvisionError>,
+        now: Moment,
+    ) {
+        match reply {
+            Err(ProvisionError::NameTaken { .. }) if request.names > 1 => {
+                let again = Request { names: request.names - 1, ..request };
+                self.daemon.neighbours.renaming.push(again);
+                if self.daemon.neighbours.is_known {
+                    self.names_are_known(now);
+                }
             }
+            reply => request.answer(reply.map_err(Into::into)),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio_util::task::AbortOnDropHandle;
 
+use super::command::Request;
 use crate::backoff::Moment;
 use crate::ident::ContainerId;
 use crate::member::Health;
@@ -35,6 +36,8 @@ pub(super) struct Neighbourhood {
     pub(super) at: Option<Moment>,
     /// Whether the names that they have are known well enough to choose another one.
     pub(super) is_known: bool,
+    /// Who has asked for an engine and gets it under a name that is free.
+    pub(super) renaming: Vec<Request>,
 }
 
 /// An own container.

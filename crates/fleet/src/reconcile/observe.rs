@@ -1,6 +1,7 @@
 //! What there is: containers as the daemon lists them, and what became of those that are known.
 
 use std::collections::BTreeSet;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -304,11 +305,22 @@ impl Reconciler {
         }
     }
 
+    /// As well as they will be: who has waited for another name gets one.
+    pub(super) fn names_are_known(&mut self, now: Moment) {
+        self.daemon.neighbours.is_known = true;
+        for request in mem::take(&mut self.daemon.neighbours.renaming) {
+            self.provision(request, now);
+        }
+    }
+
     pub(super) fn met(&mut self, result: Result<Neighbours, ProvisionError>, now: Moment) {
         // A daemon that does not tell is done without: a name that is taken is told by the creation too.
-        self.daemon.neighbours.is_known = true;
-        let Ok(Neighbours { engines, names }) = result else { return };
+        let Neighbours { engines, names } = match result {
+            Ok(told) => told,
+            Err(_) => return self.names_are_known(now),
+        };
         self.history.memory.names_taken.extend(names.into_iter().map(|name| (name, now + NAME_AVOIDED)));
+        self.names_are_known(now);
         let strangers = strangers_by_instance(&engines)
             .into_iter()
             .map(|(instance, names)| StrangerNote {

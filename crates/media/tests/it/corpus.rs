@@ -21,7 +21,7 @@ const MOST: usize = 40;
 /// Joins of each kind.
 const JOINS: usize = 5;
 /// How much of the stream after a join is decoded, in bytes.
-const DECODED: usize = 120_000;
+const DECODED: usize = 640 * PACKET_LEN;
 /// How much later than ffprobe's the first picture may be.
 const LATE: f64 = 0.1;
 
@@ -176,15 +176,17 @@ fn chunks(bytes: &[u8]) -> Vec<Chunk> {
     out
 }
 
+/// What who joins there gets, as much as is decoded of it.
 fn from(chunks: &[Chunk], at: usize) -> Option<Vec<u8>> {
-    let mut seen = chunks.get(at)?.start.as_ref()?.join_prelude().to_vec();
-    for chunk in &chunks[at..] {
-        seen.extend_from_slice(&chunk.bytes);
-        if seen.len() > DECODED {
-            break;
-        }
-    }
+    let mut seen = all_from(chunks, at)?;
+    seen.truncate(DECODED);
     Some(seen)
+}
+
+fn all_from(chunks: &[Chunk], at: usize) -> Option<Vec<u8>> {
+    let prelude = chunks.get(at)?.start.as_ref()?.join_prelude();
+    let media = chunks[at..].iter().flat_map(|chunk| chunk.bytes.iter());
+    Some(prelude.iter().chain(media).copied().collect())
 }
 
 /// As much as is decoded of a join, and a little more.
@@ -296,9 +298,9 @@ fn faults(row: Row) -> Vec<String> {
         // The last one where only a short group would still begin.
         let offset = bytes.len() * n / (JOINS + 3) / PACKET_LEN * PACKET_LEN;
         let bare = &bytes[offset..];
-        let seen = from(&chunks(bare), 0);
+        let seen = all_from(&chunks(bare), 0);
         if let Some(seen) = &seen {
-            // Where nothing can be decoded yet the clip says so too.
+            // All of both: the next picture that needs no other may be twelve seconds away.
             check(format!("cold join {n}"), seen, &complaints(&whole_units(bare)));
         }
         cold.push((n, seen.and_then(|seen| first_picture(&seen)), first_picture(from_tables(bare))));

@@ -249,7 +249,9 @@ async fn what_others_write_is_text_on_every_page_in_every_line_and_in_every_even
         let program = &scene.program;
         until("the daemon's words are in the log", || program.log().contains("no such image")).await;
         let pages = every_page(program, KEY).await;
-        let marked = pages.iter().filter(|page| assert_page_is_inert(page)).map(|page| page.path.as_str());
+        // The description of all pages is ours, of several lines, and has nothing in it that others write.
+        let written = pages.iter().filter(|page| !page.path.ends_with("/openapi.json"));
+        let marked = written.filter(|page| assert_page_is_inert(page)).map(|page| page.path.as_str());
         let marked: BTreeSet<&str> = marked.collect();
         for path in ["/events", "/streams", "/api/v1/logins", "/custom-variant/templates"] {
             assert!(marked.contains(path), "what was written on {path} is not there: {marked:?}");

@@ -200,15 +200,16 @@ async fn by_default_this_machine_has_no_right_of_its_own() {
     let host = "Host: localhost\r\n";
     let with_key = format!("{host}X-API-KEY: {}\r\n", key.trim_end());
     let foreign = format!("{with_key}Origin: https://evil.example\r\n");
-    for (method, path) in CHANGES.into_iter().filter(|(_, path)| *path != "/no/such/page") {
+    let changes = CHANGES.into_iter().filter(|(_, path)| *path != "/no/such/page");
+    for (n, (method, path)) in changes.enumerate() {
         // What is there only is at no second place.
         let places = if path.starts_with("/api/v1") { &[""][..] } else { &["", "/api/v1"] };
         for prefix in places {
             let path = format!("{prefix}{path}");
             let without = ask(&app, method, &path, host, "").await;
             assert_eq!(without, (401, "missing_key".into()), "{method} {path}");
-            if prefix.is_empty() {
-                // Not more often than anybody may be wrong.
+            // Not more often than anybody may be wrong.
+            if prefix.is_empty() && n < 15 {
                 let wrong = ask(&app, method, &path, &format!("{host}X-API-KEY: no\r\n"), "").await;
                 assert_eq!(wrong, (401, "wrong_key".into()), "{method} {path}");
             }
