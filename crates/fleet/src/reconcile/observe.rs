@@ -160,7 +160,7 @@ impl Reconciler {
         let id = container.id.clone();
         match self.daemon.seen.get_mut(&id) {
             Some(seen) => {
-                let before = std::mem::replace(&mut seen.container, container);
+                let before = mem::replace(&mut seen.container, container);
                 self.compare(&id, &before, now);
             }
             None => self.meet(container, now),
@@ -217,7 +217,7 @@ impl Reconciler {
         let (place, purpose, was_ready) = (seen.place, seen.purpose, seen.was_ready);
         let renamed = (before.name != seen.container.name)
             .then(|| Event::Renamed { engine: name_of(&seen.container), from: before.name.clone() });
-        if is_new_end && !is_removing && !std::mem::replace(&mut seen.is_counted, true) && !with_vpn {
+        if is_new_end && !is_removing && !mem::replace(&mut seen.is_counted, true) && !with_vpn {
             self.history.memory.places.failed(place, now, "its process ended");
             if !was_ready {
                 self.came_to_nothing(&tunnel, purpose, now);
@@ -315,10 +315,7 @@ impl Reconciler {
 
     pub(super) fn met(&mut self, result: Result<Neighbours, ProvisionError>, now: Moment) {
         // A daemon that does not tell is done without: a name that is taken is told by the creation too.
-        let Neighbours { engines, names } = match result {
-            Ok(told) => told,
-            Err(_) => return self.names_are_known(now),
-        };
+        let Ok(Neighbours { engines, names }) = result else { return self.names_are_known(now) };
         self.history.memory.names_taken.extend(names.into_iter().map(|name| (name, now + NAME_AVOIDED)));
         self.names_are_known(now);
         let strangers = strangers_by_instance(&engines)

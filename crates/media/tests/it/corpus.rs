@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use acemux_media::chunk::{Chunk, ChunkLimits, Chunker};
 use acemux_media::hls::{SegmentLimits, Segmenter};
+use acemux_media::starts::StartKind;
 use acemux_media::ts::packet::{PACKET_LEN, Packet, Pid};
 use acemux_media::ts::section::{crc32, packets_of};
 
@@ -233,7 +234,12 @@ fn complaints(bytes: &[u8]) -> BTreeSet<String> {
     let is_said = |line: &&str| !line.trim().is_empty() && !line.contains("Last message repeated");
     let plain = |line: &str| {
         let words = line.split(']').next_back().unwrap_or(line);
-        words.chars().filter(|letter| !letter.is_ascii_digit()).collect::<String>().trim().to_owned()
+        words
+            .chars()
+            .filter(|letter| !letter.is_ascii_digit() && *letter != '-')
+            .collect::<String>()
+            .trim()
+            .to_owned()
     };
     said.lines().filter(is_said).map(plain).collect()
 }
@@ -298,10 +304,14 @@ fn faults(row: Row) -> Vec<String> {
         // The last one where only a short group would still begin.
         let offset = bytes.len() * n / (JOINS + 3) / PACKET_LEN * PACKET_LEN;
         let bare = &bytes[offset..];
-        let seen = all_from(&chunks(bare), 0);
-        if let Some(seen) = &seen {
-            // All of both: the next picture that needs no other may be twelve seconds away.
-            check(format!("cold join {n}"), seen, &complaints(&whole_units(bare)));
+        let chunks = chunks(bare);
+        let seen = all_from(&chunks, 0);
+        // In a group of twelve seconds it begins where nothing is decoded yet, and a decoder says so until the next picture
+        // that needs no other.
+        let is_key =
+            |chunk: &Chunk| chunk.start.as_ref().is_some_and(|start| start.kind() != StartKind::Unindexed);
+        if let Some(seen) = chunks.iter().position(is_key).and_then(|at| all_from(&chunks, at)) {
+            check(format!("cold join {n}"), &seen, &complaints(&whole_units(bare)));
         }
         cold.push((n, seen.and_then(|seen| first_picture(&seen)), first_picture(from_tables(bare))));
     }
