@@ -146,6 +146,19 @@ fn upstream(key: StreamKey, source: &str, pause: Duration, piece: usize, closing
     Upstream { key, source, media, report, evidence: Arc::new(()), recording: None }
 }
 
+/// Channel `a` out of these bytes, a piece every 75 ms, and then silence.
+fn paced(bytes: &[u8]) -> Upstream {
+    let pieces: Vec<Bytes> = bytes.chunks(PIECE).map(Bytes::copy_from_slice).collect();
+    let media = stream::iter(pieces).then(|piece| async {
+        sleep(Duration::from_millis(75)).await;
+        Ok(piece)
+    });
+    let media = media.chain(stream::pending()).boxed();
+    let (source, report) = (place("one"), Arc::new(Silent));
+    let key = StreamKey::new("a");
+    Upstream { key, source, media, report, evidence: Arc::new(()), recording: None }
+}
+
 fn place(name: &str) -> Source {
     Source {
         id: SourceId::new(name),
@@ -591,15 +604,7 @@ fn plays_changed(script: &Script, change: impl Fn(&mut [u8]) + Send + 'static) {
         let mut clip = clip().to_vec();
         let behind = clip.len() / 5 / PACKET * PACKET;
         clip[behind..].chunks_mut(PACKET).for_each(change);
-        let pieces: Vec<Bytes> = clip.chunks(PIECE).map(Bytes::copy_from_slice).collect();
-        let media = stream::iter(pieces).then(|piece| async {
-            sleep(Duration::from_millis(75)).await;
-            Ok(piece)
-        });
-        let media = media.chain(stream::pending()).boxed();
-        let (source, report) = (place("one"), Arc::new(Silent));
-        let key = StreamKey::new("a");
-        let upstream = Upstream { key, source, media, report, evidence: Arc::new(()), recording: None };
+        let upstream = paced(&clip);
         async move { Ok(upstream) }.boxed()
     });
 }
@@ -679,15 +684,7 @@ async fn another_format_in_mid_stream_is_told_once() {
         let second = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim/clips/open-gop.ts");
         let second = std::fs::read(second).expect("the clip is in the repository");
         let bytes = [&clip()[..], &second].concat();
-        let pieces: Vec<Bytes> = bytes.chunks(PIECE).map(Bytes::copy_from_slice).collect();
-        let media = stream::iter(pieces).then(|piece| async {
-            sleep(Duration::from_millis(75)).await;
-            Ok(piece)
-        });
-        let media = media.chain(stream::pending()).boxed();
-        let (source, report) = (place("one"), Arc::new(Silent));
-        let key = StreamKey::new("a");
-        let upstream = Upstream { key, source, media, report, evidence: Arc::new(()), recording: None };
+        let upstream = paced(&bytes);
         async move { Ok(upstream) }.boxed()
     });
     let formats = Arc::new(Formats::default());

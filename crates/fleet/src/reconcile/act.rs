@@ -142,7 +142,7 @@ impl Reconciler {
             }
         };
         if let Some(request) = request {
-            self.answer_or_rename(request, reply, now);
+            self.answer_or_rename(request, reply);
         }
     }
 

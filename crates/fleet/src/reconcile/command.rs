@@ -113,19 +113,11 @@ impl Reconciler {
 
     /// Tells who has asked what has come of it, unless only the name was in the way: then another one is tried as soon as
     /// it is known which are taken.
-    pub(super) fn answer_or_rename(
-        &mut self,
-        request: Request,
-        reply: Result<Provisioned, ProvisionError>,
-        now: Moment,
-    ) {
+    pub(super) fn answer_or_rename(&mut self, request: Request, reply: Result<Provisioned, ProvisionError>) {
         match reply {
             Err(ProvisionError::NameTaken { .. }) if request.names > 1 => {
                 let again = Request { names: request.names - 1, ..request };
                 self.daemon.neighbours.renaming.push(again);
-                if self.daemon.neighbours.is_known {
-                    self.names_are_known(now);
-                }
             }
             reply => request.answer(reply.map_err(Into::into)),
         }
