@@ -167,6 +167,8 @@ impl Parts {
         let settings = Arc::new(Settings::load(config, store.clone()).await);
         let config = &*settings.config();
         logging::set_level(config.log.level);
+        // Before anything is recorded: what is to be kept for long must not be deleted by the usual rule.
+        follow::remember(&store, config).await;
         let key = Key::find_or_make(config);
         key.log(config.without_key);
         let logins = Logins::load(store.clone(), &key).await?;
