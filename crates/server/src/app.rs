@@ -446,6 +446,7 @@ fn setting_pages() -> Pages<App> {
         .page(Class::Status, routes!(settings_pages::engine))
         .page(Class::Operator, routes!(settings_pages::change_engine))
         .page(Class::Operator, routes!(settings_pages::vpn, settings_pages::change_vpn))
+        .page(Class::Operator, routes!(settings_pages::orchestrator, settings_pages::change_orchestrator))
         .page(Class::Operator, routes!(settings_pages::export))
         .page(Class::Operator, routes!(settings_pages::import))
 }
