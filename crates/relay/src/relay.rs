@@ -26,6 +26,7 @@ use crate::sampling::{Sampling, Series};
 use crate::session::state::Timings;
 use crate::session::task::Task;
 use crate::session::{EndReason, Phase, SessionSnapshot, Shared, StartError};
+use crate::turns::Turns;
 use crate::viewer::{Delivered, Viewer, ViewerGuard, ViewerId, ViewerInfo, ViewerSnapshot};
 
 /// Identity of one shared session. Two requests with equal keys watch the same stream.
@@ -97,6 +98,7 @@ pub(crate) struct Inner {
     pub(crate) stop: CancellationToken,
     pub(crate) totals: Totals,
     pub(crate) rounds: Rounds,
+    turns: Arc<Turns>,
     pub(crate) sampling: Sampling,
     observer: Arc<dyn Observer>,
     budget: Arc<Budget>,
@@ -147,6 +149,7 @@ impl Relay {
             stop: CancellationToken::new(),
             totals: Totals::default(),
             rounds: Rounds::new(Instant::now()),
+            turns: Turns::of_this_runtime(),
             sampling: Sampling::new(Instant::now()),
             sessions: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -355,6 +358,9 @@ impl Inner {
         // Not under the lock: a runtime that is ending drops the task at once, and its drop takes the lock.
         if let Some(task) = begun {
             self.tasks.spawn(task.run());
+            if let Some(leading) = self.turns.lead(self.stop.clone()) {
+                self.tasks.spawn(leading);
+            }
             self.keep_sampling();
         }
         Ok(guard)
@@ -371,6 +377,7 @@ impl Inner {
         let config = self.config();
         let limits = RingLimits { media: config.ring_media, bytes: config.ring_bytes };
         let (producer, ring) = Ring::new(limits);
+        let producer = producer.in_turns(&self.turns);
         lease.is_for(&ring);
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
         let runway = config.join_burst.max(LEAST_RUNWAY);
