@@ -68,7 +68,10 @@ impl Turns {
     }
 
     /// Begins to give turns, until the stop; nothing when somebody does already.
-    pub(crate) fn lead(self: &Arc<Self>, stop: CancellationToken) -> Option<impl Future<Output = ()> + use<>> {
+    pub(crate) fn lead(
+        self: &Arc<Self>,
+        stop: CancellationToken,
+    ) -> Option<impl Future<Output = ()> + use<>> {
         let leader = Leader::of(self)?;
         Some(async move {
             stop.run_until_cancelled(leader.lead()).await;

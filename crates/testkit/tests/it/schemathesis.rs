@@ -121,7 +121,10 @@ impl Found {
         let never: Vec<_> = self.asked.difference(&self.succeeded).collect();
         println!("{succeeded} of {asked} operations succeeded; not once did {never:?}");
         assert!(self.complaint.is_none(), "{}", self.complaint.as_deref().unwrap_or_default());
-        assert!(succeeded >= least, "{succeeded} of {asked} operations succeeded, {least} did: not {never:?}");
+        assert!(
+            succeeded >= least,
+            "{succeeded} of {asked} operations succeeded, {least} did: not {never:?}"
+        );
     }
 }
 
@@ -146,7 +149,8 @@ fn path_of<'a>(operations: &'a [(String, Vec<String>)], asked: &str, method: &st
         let fits = |(part, asked): (&&str, &&str)| part.starts_with('{') || part == asked;
         parts.len() == asked.len() && parts.iter().zip(&asked).all(fits)
     };
-    let known = operations.iter().filter(|(path, methods)| methods.iter().any(|it| it == method) && is_one(path));
+    let known =
+        operations.iter().filter(|(path, methods)| methods.iter().any(|it| it == method) && is_one(path));
     known.map(|(path, _)| path.as_str()).min_by_key(|path| parameters(path))
 }
 

@@ -144,7 +144,11 @@ async fn events_are_remembered_as_long_as_is_asked_for_and_the_audit_whatever_is
         }
     };
     within(Duration::from_secs(5), "the event of the day before yesterday is forgotten", forgotten).await;
-    assert_eq!(change(&app, &json!({ "EVENT_RETENTION": "1m" })).await.0, 400, "nobody empties the log with it");
+    assert_eq!(
+        change(&app, &json!({ "EVENT_RETENTION": "1m" })).await.0,
+        400,
+        "nobody empties the log with it"
+    );
     app.stop().await;
 }
 

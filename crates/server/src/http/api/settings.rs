@@ -21,8 +21,8 @@ use utoipa::ToSchema;
 
 use super::events::problem as store_problem;
 use crate::config::{
-    Applies, Carried, Config, Edit, Fault, Lack, LeftOut, PortRange, Setting, Source, TunnelSettings, VpnMode, Wish,
-    env_lines,
+    Applies, Carried, Config, Edit, Fault, Lack, LeftOut, PortRange, Setting, Source, TunnelSettings,
+    VpnMode, Wish, env_lines,
 };
 use crate::http::auth::Operator;
 use crate::http::body::Object;

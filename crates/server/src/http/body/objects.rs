@@ -6,10 +6,10 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
-use serde::Deserialize;
 
 /// A `T`, all of whose structs were written as objects.
 pub(super) struct Strict<T>(pub(super) T);
