@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{AddressGroup, Admission, Refusal, Seat};
@@ -96,6 +96,8 @@ pub(crate) struct Inner {
     config: watch::Sender<RelayConfig>,
     pub(crate) origin: Arc<dyn Origin>,
     pub(crate) stop: CancellationToken,
+    /// What runs for the relay ends with it, also where nobody has stopped it.
+    _end: DropGuard,
     pub(crate) totals: Totals,
     pub(crate) rounds: Rounds,
     turns: Arc<Turns>,
@@ -140,13 +142,15 @@ enum Waited {
 impl Relay {
     /// A relay that opens its streams at `origin` and tells `observer` what happens.
     pub fn new(config: RelayConfig, origin: Arc<dyn Origin>, observer: Arc<dyn Observer>) -> Self {
+        let stop = CancellationToken::new();
         let inner = Inner {
+            _end: stop.clone().drop_guard(),
+            stop,
             budget: Budget::new(config.memory, config.ring_bytes),
             admission: Admission::new(config.most_viewers, config.most_viewers_per_address),
             config: watch::Sender::new(config),
             origin,
             observer,
-            stop: CancellationToken::new(),
             totals: Totals::default(),
             rounds: Rounds::new(Instant::now()),
             turns: Turns::of_this_runtime(),
