@@ -1102,6 +1102,24 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/settings/orchestrator": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The fleet's, as later versions of the system that this replaces show them. */
+        get: operations["getSettingsOrchestrator"];
+        put?: never;
+        /** Changes what is given: of any settings, by their names in small letters. */
+        post: operations["postSettingsOrchestrator"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/settings/export": {
         parameters: {
             query?: never;
@@ -2317,6 +2335,41 @@ export interface components {
          * @enum {string}
          */
         OperatorBy: "key" | "login" | "this_machine";
+        /**
+         * @description `GET /settings/orchestrator`: settings of the fleet under their own names in small letters, as numbers of seconds where
+         *     they are times.
+         */
+        OrchestratorSettings: {
+            min_free_replicas: number;
+            max_streams_per_engine: number;
+            max_concurrent_provisions: number;
+            /** Format: double */
+            min_provision_interval_s: number;
+            /** Format: double */
+            startup_timeout_s: number;
+            /** Format: double */
+            engine_grace_period_s: number;
+            /** Format: double */
+            monitor_interval_s: number;
+            health_failure_threshold: number;
+            /** Format: double */
+            health_unhealthy_grace_period_s: number;
+            /** Format: int32 */
+            circuit_breaker_failure_threshold: number;
+            /** Format: double */
+            circuit_breaker_recovery_timeout_s: number;
+            /** Format: int32 */
+            circuit_breaker_replacement_threshold: number;
+            /** Format: double */
+            circuit_breaker_replacement_timeout_s: number;
+            port_range_host: string;
+            ace_https_range: string;
+            ace_map_https: boolean;
+            /** @description Whether `LOG_LEVEL` is `debug` or more. */
+            debug_mode: boolean;
+            /** @description What became of a change. */
+            message?: string;
+        };
         /** @description `GET /orchestrator/status`. */
         OrchestratorStatus: {
             status: components["schemas"]["ServiceState"];
@@ -6900,6 +6953,76 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["VpnSettings"];
+                };
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.ambiguous_key.bad_framing.invalid_body.invalid_setting"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            408: components["responses"]["request_timeout"];
+            409: components["responses"]["setting_fixed"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+            507: components["responses"]["storage_full"];
+        };
+    };
+    getSettingsOrchestrator: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OrchestratorSettings"];
+                };
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.ambiguous_key.bad_framing"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    postSettingsOrchestrator: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SettingsForm"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OrchestratorSettings"];
                 };
             };
             400: components["responses"]["bad_encoding.ambiguous_host.ambiguous_key.bad_framing.invalid_body.invalid_setting"];

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{AddressGroup, Admission, Refusal, Seat};
@@ -26,6 +26,7 @@ use crate::sampling::{Sampling, Series};
 use crate::session::state::Timings;
 use crate::session::task::Task;
 use crate::session::{EndReason, Phase, SessionSnapshot, Shared, StartError};
+use crate::turns::Turns;
 use crate::viewer::{Delivered, Viewer, ViewerGuard, ViewerId, ViewerInfo, ViewerSnapshot};
 
 /// Identity of one shared session. Two requests with equal keys watch the same stream.
@@ -95,8 +96,11 @@ pub(crate) struct Inner {
     config: watch::Sender<RelayConfig>,
     pub(crate) origin: Arc<dyn Origin>,
     pub(crate) stop: CancellationToken,
+    /// What runs for the relay ends with it, also where nobody has stopped it.
+    _end: DropGuard,
     pub(crate) totals: Totals,
     pub(crate) rounds: Rounds,
+    turns: Arc<Turns>,
     pub(crate) sampling: Sampling,
     observer: Arc<dyn Observer>,
     budget: Arc<Budget>,
@@ -138,15 +142,18 @@ enum Waited {
 impl Relay {
     /// A relay that opens its streams at `origin` and tells `observer` what happens.
     pub fn new(config: RelayConfig, origin: Arc<dyn Origin>, observer: Arc<dyn Observer>) -> Self {
+        let stop = CancellationToken::new();
         let inner = Inner {
+            _end: stop.clone().drop_guard(),
+            stop,
             budget: Budget::new(config.memory, config.ring_bytes),
             admission: Admission::new(config.most_viewers, config.most_viewers_per_address),
             config: watch::Sender::new(config),
             origin,
             observer,
-            stop: CancellationToken::new(),
             totals: Totals::default(),
             rounds: Rounds::new(Instant::now()),
+            turns: Turns::of_this_runtime(),
             sampling: Sampling::new(Instant::now()),
             sessions: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -355,6 +362,9 @@ impl Inner {
         // Not under the lock: a runtime that is ending drops the task at once, and its drop takes the lock.
         if let Some(task) = begun {
             self.tasks.spawn(task.run());
+            if let Some(leading) = self.turns.lead(self.stop.clone()) {
+                self.tasks.spawn(leading);
+            }
             self.keep_sampling();
         }
         Ok(guard)
@@ -371,6 +381,7 @@ impl Inner {
         let config = self.config();
         let limits = RingLimits { media: config.ring_media, bytes: config.ring_bytes };
         let (producer, ring) = Ring::new(limits);
+        let producer = producer.in_turns(&self.turns);
         lease.is_for(&ring);
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
         let runway = config.join_burst.max(LEAST_RUNWAY);

@@ -167,6 +167,8 @@ impl Parts {
         let settings = Arc::new(Settings::load(config, store.clone()).await);
         let config = &*settings.config();
         logging::set_level(config.log.level);
+        // Before anything is recorded: what is to be kept for long must not be deleted by the usual rule.
+        follow::remember(&store, config).await;
         let key = Key::find_or_make(config);
         key.log(config.without_key);
         let logins = Logins::load(store.clone(), &key).await?;
@@ -444,6 +446,7 @@ fn setting_pages() -> Pages<App> {
         .page(Class::Status, routes!(settings_pages::engine))
         .page(Class::Operator, routes!(settings_pages::change_engine))
         .page(Class::Operator, routes!(settings_pages::vpn, settings_pages::change_vpn))
+        .page(Class::Operator, routes!(settings_pages::orchestrator, settings_pages::change_orchestrator))
         .page(Class::Operator, routes!(settings_pages::export))
         .page(Class::Operator, routes!(settings_pages::import))
 }

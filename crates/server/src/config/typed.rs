@@ -39,6 +39,8 @@ pub struct Config {
     pub vpn: Vpn,
     /// `DB_PATH`; `:memory:` keeps nothing.
     pub db_path: PathBuf,
+    /// `EVENT_RETENTION`.
+    pub event_retention: Duration,
     /// `API_KEY`, unless it is one that everybody knows.
     pub api_key: Option<Secret<String>>,
     /// `OPERATOR_WITHOUT_KEY`.
