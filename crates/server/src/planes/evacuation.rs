@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acemux_fleet::dispatch::Engines;
-use acemux_fleet::member::Member;
 use acemux_relay::origin::SourceId;
 use acemux_relay::session::Phase;
 use acemux_relay::{Relay, StreamKey};
@@ -66,14 +65,7 @@ fn look_for_lost(relay: &Relay, told: &mut HashMap<StreamKey, Instant>) {
 
 fn why_leave(engines: &Engines, source: &SourceId) -> Option<&'static str> {
     match engines.find(source.as_str()) {
-        // From one bad engine to another is no way out.
-        Some(member) if member.is_ejected() && !member.is_cordoned() && !has_better(engines, &member) => None,
-        Some(member) => member.should_be_left(),
+        Some(member) => engines.why_leave(&member),
         None => Some("the engine is gone"),
     }
-}
-
-/// Whether there is an engine that takes streams and has not shown to be bad.
-fn has_better(engines: &Engines, than: &Member) -> bool {
-    engines.all().iter().any(|other| other.key != than.key && !other.is_ejected() && !other.is_cordoned())
 }
