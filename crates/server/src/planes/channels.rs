@@ -83,6 +83,16 @@ impl ChannelNames {
         self.book.read().iter().map(|(id, name)| (id.to_string(), name.clone())).collect()
     }
 
+    /// The same by the infohashes that these ids are known to stand for: that is how the history knows a stream.
+    pub fn by_infohash(&self) -> BTreeMap<String, String> {
+        let book = Arc::clone(&self.book.read());
+        let entry = |(id, name): (&Hash, &String)| {
+            let (infohash, _witness) = self.identities.record(*id)?.infohash?;
+            Some((infohash.to_string(), name.clone()))
+        };
+        book.iter().filter_map(entry).collect()
+    }
+
     /// Gives a name, and tells what it was before and is now.
     pub async fn put(&self, id: Hash, name: &str) -> Result<(Option<String>, String), Unfit> {
         let name = fit(name).ok_or(Unfit::Name)?;

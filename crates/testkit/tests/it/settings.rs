@@ -443,6 +443,8 @@ async fn a_channel_has_its_name_by_every_id_after_a_restart_and_where_an_export_
     let app = setup(&folder).start().await;
     let by_infohash = format!("infohash={infohash}");
     assert_eq!(name_of(&app, &by_infohash).await, (json!("News <24>"), true), "it is the same channel");
+    let names = page(&app, TITLES).await;
+    assert_eq!(names, json!({ "names": { ID: "News <24>" }, "by_infohash": { infohash: "News <24>" } }));
     let (_, export) = request(app.address(), "GET", "/settings/export", &Value::Null).await;
     assert_eq!(export["channel_names"], json!({ ID: "News <24>" }));
 

@@ -95,6 +95,8 @@ pub async fn forget(
 pub struct GivenNames {
     /// By the ids that they were given for, 40 hex digits each.
     names: BTreeMap<String, String>,
+    /// The same by infohash, where it is known.
+    by_infohash: BTreeMap<String, String>,
 }
 
 /// What a channel is called.
@@ -125,7 +127,7 @@ pub struct GivenNameRemoved {
 /// What operators call channels. A stream has the name of its channel by whichever id it is asked for.
 #[utoipa::path(get, path = "/channels/names", tag = "channels", responses((status = 200, body = GivenNames)))]
 pub async fn names(State(names): State<Arc<ChannelNames>>) -> Json<GivenNames> {
-    Json(GivenNames { names: names.all() })
+    Json(GivenNames { names: names.all(), by_infohash: names.by_infohash() })
 }
 
 /// Gives a channel a name, or another one.
