@@ -65,6 +65,11 @@ export function isExposed({ ipv4, ipv6 }: LeakProof): boolean {
   return [ipv4, ipv6].some((proof) => proof.from_interfaces === 'same' || proof.from_host_public_ip === 'same');
 }
 
+/** Whether anything is known that it could be one of. */
+export function isCompared({ ipv4, ipv6 }: LeakProof): boolean {
+  return [ipv4, ipv6].some((proof) => proof.from_interfaces !== 'not_compared' || proof.from_host_public_ip !== 'not_compared');
+}
+
 function ofVpns(): Problem[] {
   const found: Problem[] = [];
   for (const vpn of vpns.all.value) {

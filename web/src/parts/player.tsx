@@ -8,6 +8,7 @@ import { codec } from '../format';
 import { streams } from '../live/state';
 import { streamName } from '../names';
 import type { Stream } from '../types';
+import { loaded } from '../version';
 import { words } from '../words';
 import { Button } from './basics';
 
@@ -47,6 +48,8 @@ function Corner({ id }: { id: string }) {
   const [phase, setPhase] = useState<Phase>({ is: 'loading' });
   const [behind, setBehind] = useState<number | null>(null);
   const [round, setRound] = useState(0);
+  /** By the browser, which wants to be asked first. */
+  const [isMuted, setIsMuted] = useState(false);
 
   useEffect(() => {
     const screen = video.current;
@@ -55,10 +58,10 @@ function Corner({ id }: { id: string }) {
     let end = () => {};
     const fail = (reason: string) => !isOver && setPhase({ is: 'failed', why: reason });
     const start = async () => {
-      const { default: mpegts } = await import('mpegts.js');
+      const { default: mpegts } = await loaded(import('mpegts.js'));
       if (isOver) return;
       setPhase({ is: 'waiting' });
-      if (mpegts.isSupported()) end = throughMediaSource(mpegts, screen, id, fail);
+      if (mpegts.isSupported()) end = throughMediaSource(mpegts, screen, id, fail, () => setIsMuted(true));
       else if (screen.canPlayType('application/vnd.apple.mpegurl')) end = natively(screen, id, fail);
       else fail(words.player.noSupport);
     };
@@ -89,7 +92,7 @@ function Corner({ id }: { id: string }) {
         )}
         <Button icon="close" kind="quiet" label={words.actions.close} onClick={() => (watched.value = null)} />
       </header>
-      <video ref={video} controls autoPlay playsInline onPlaying={() => setPhase({ is: 'playing' })} />
+      <video ref={video} controls autoPlay playsInline onPlaying={() => setPhase({ is: 'playing' })} onVolumeChange={(event) => event.currentTarget.muted || setIsMuted(false)} />
       <footer>
         {phase.is === 'failed' ? (
           <p class="note is-bad" role="alert">{words.player.failed(phase.why)} <Button onClick={() => setRound(round + 1)}>{words.player.again}</Button></p>
@@ -99,24 +102,30 @@ function Corner({ id }: { id: string }) {
           <p>{phase.is === 'loading' ? words.player.loading : words.player.waiting}</p>
         )}
         {said && <p class="note is-warn">{said}</p>}
+        {isMuted && !said && <p class="note is-warn">{words.player.muted}</p>}
       </footer>
     </aside>
   );
 }
 
-function throughMediaSource(mpegts: typeof Mpegts, screen: HTMLVideoElement, id: string, fail: (reason: string) => void) {
+function throughMediaSource(mpegts: typeof Mpegts, screen: HTMLVideoElement, id: string, fail: (reason: string) => void, mute: () => void) {
   mpegts.LoggingControl.enableAll = false;
   const player = mpegts.createPlayer(
     { type: 'mpegts', isLive: true, url: media(id), cors: false },
     // The stash would wait for data that a slow stream does not have.
-    { enableStashBuffer: false, lazyLoad: false, liveBufferLatencyChasing: true, liveBufferLatencyMaxLatency: 15, liveBufferLatencyMinRemain: 5 },
+    // A page cannot choose what it calls itself otherwise.
+    { headers: { 'X-Acemux-Player': 'dashboard' }, enableStashBuffer: false, lazyLoad: false, liveBufferLatencyChasing: true, liveBufferLatencyMaxLatency: 15, liveBufferLatencyMinRemain: 5 },
   );
   player.attachMediaElement(screen);
-  player.on(mpegts.Events.ERROR, (kind: string, detail: string, info?: { msg?: string }) => fail(info?.msg ?? `${kind}: ${detail}`));
+  // What is wrong with the picture stands at the screen; what is wrong with the bytes says the player.
+  player.on(mpegts.Events.ERROR, (kind: string, detail: string, info?: { msg?: string }) =>
+    fail(screen.error?.code === MediaError.MEDIA_ERR_DECODE ? words.player.undecodable : (info?.msg ?? `${kind}: ${detail}`)));
   player.load();
   // Without sound where the browser wants to be asked first.
-  Promise.resolve(player.play()).catch(() => {
+  Promise.resolve(player.play()).catch((error: unknown) => {
+    if (!(error instanceof DOMException && error.name === 'NotAllowedError')) return;
     screen.muted = true;
+    mute();
     Promise.resolve(player.play()).catch(() => {});
   });
   return () => player.destroy();
