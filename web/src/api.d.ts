@@ -1994,6 +1994,10 @@ export interface components {
             names: {
                 [key: string]: string;
             };
+            /** @description The same by infohash, where it is known. */
+            by_infohash: {
+                [key: string]: string;
+            };
         };
         /** @description `GET /health`. */
         Health: {

@@ -365,6 +365,18 @@ async function fails() {
   await page.waitForSelector('.shell:not(.frozen) .beat.is-live', { timeout: 30_000 });
   const back = Date.now() - stopped;
   viewer.end();
+
+  say('and the player in the corner plays again by itself');
+  await last.bringToFront();
+  // Nobody else has come back.
+  const isWatching = async () => (await (await fetch(`${plan.base}proxy/status`)).json()).total_clients > 0;
+  const until = Date.now() + 40_000;
+  while (!(await isWatching())) {
+    if (Date.now() > until) fail('the player has not come back');
+    await last.waitForTimeout(200);
+  }
+  await last.evaluate(() => { window.from = undefined; });
+  await advances(last);
   for (const tab of tabs) await isClean(tab);
 
   say('the next tab takes over');
