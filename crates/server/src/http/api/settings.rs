@@ -250,7 +250,7 @@ pub async fn reset(
 pub async fn export(
     _: Operator,
     State(settings): State<Arc<Settings>>,
-    State(names): State<Arc<ChannelNames>>,
+    State(channels): State<Arc<ChannelNames>>,
     Query(query): Query<ExportQuery>,
 ) -> Response {
     let carried = settings.carried(query.all).await;
@@ -259,7 +259,7 @@ pub async fn export(
         ExportFormat::Json => {
             let Carried { settings, left_out } = carried;
             let at = Timestamp::now();
-            let channel_names = names.all();
+            let channel_names = channels.all();
             let export = Export { acemux: env!("CARGO_PKG_VERSION"), at, settings, left_out, channel_names };
             ([(CONTENT_DISPOSITION, named("acemux-settings.json"))], Json(export)).into_response()
         }
@@ -281,7 +281,7 @@ pub async fn export(
 pub async fn import(
     operator: Operator,
     State(settings): State<Arc<Settings>>,
-    State(names): State<Arc<ChannelNames>>,
+    State(channels): State<Arc<ChannelNames>>,
     Query(query): Query<ImportQuery>,
     Object(Import { settings: Edits(edits), channel_names }): Object<Import>,
 ) -> Result<Json<ChangePage>, Problem> {
@@ -300,7 +300,7 @@ pub async fn import(
     );
     let changed = told(&operator, changed.await, manner)?;
     if !query.dry_run {
-        names.take_over(given, query.replace).await.map_err(|unfit| name_problem(&unfit))?;
+        channels.take_over(given, query.replace).await.map_err(|unfit| name_problem(&unfit))?;
     }
     Ok(changed)
 }
