@@ -336,6 +336,7 @@ export const words = {
     vpnUnsure: (name: string, why: string) => `${name} may be down${why ? `: ${why}` : ''}.`,
     vpnExposed: (name: string) => `${name} comes out at an address of this house: it hides nothing.`,
     vpnBlamed: (name: string, why: string) => `${name}: ${why}.`,
+    leak: (what: string, at: string) => `${what} (${clock(at)}).`,
     advice: (name: string, line: string) => `${name}: ${line}`,
     stream: (name: string, verdict: string, why: string) => `${name}: ${verdict}, ${why}.`,
     notStarted: (name: string, why: string, at: string) => `${name} did not start at ${clock(at)}: ${why}.`,
