@@ -178,16 +178,17 @@ async fn what_goes_wrong_is_told_within_seconds_and_frozen_never_looks_well() {
     assert!(report["title"].as_str().is_some_and(|title| title.starts_with('…')), "{report}");
 }
 
-/// A gluetun by the name of its container; `number` makes its exit and its forwarded port.
-async fn gluetun(daemon: &FakeDockerd, name: &str, number: u8) -> SimGluetun {
+/// A gluetun and the id of its container, by that container's name; `number` makes its exit and its forwarded port.
+async fn gluetun(daemon: &FakeDockerd, name: &str, number: u8) -> (SimGluetun, String) {
     let public_ip = format!("203.0.113.{number}");
     let exit = Exit { public_ip, ports: vec![40_000 + u16::from(number)], ..Exit::default() };
     let role = json!({ "auth": "basic", "username": SECRETS[4], "password": SECRETS[0] });
     let roles = vec![role.to_string().parse().expect("a role")];
     let gluetun = SimGluetun::start(GluetunOptions { exit, roles, ..GluetunOptions::default() }).await;
     let gluetun = gluetun.expect("free ports");
-    daemon.add_vpn(name, gluetun.addr().port());
-    gluetun
+    let id = daemon.add_vpn(name, gluetun.addr().port());
+    daemon.set_health(&id, "healthy");
+    (gluetun, id)
 }
 
 /// The secrets of the set-up that a bundle for strangers must not tell.
@@ -197,7 +198,8 @@ const SECRETS: [&str; 5] =
 #[tokio::test(flavor = "multi_thread")]
 async fn tunnels_and_the_engines_that_are_created_behind_them_are_seen_as_they_come_and_go() {
     let daemon = FakeDockerd::start(&[FAST], true);
-    let vpns = [gluetun(&daemon, "vpn-1", 1).await, gluetun(&daemon, "vpn-2", 2).await];
+    let (_first, _id) = gluetun(&daemon, "vpn-1", 1).await;
+    let (second, id) = gluetun(&daemon, "vpn-2", 2).await;
     let settings = [
         ("ENGINE_PROVISIONER", "docker"),
         ("DOCKER_HOST", &daemon.host),
@@ -227,8 +229,14 @@ async fn tunnels_and_the_engines_that_are_created_behind_them_are_seen_as_they_c
     let Some(scene) = Scene::begin("tunnels", &plan) else { return };
     let report = scene
         .play(async |order| match order {
-            "down" => vpns[1].set_weather(Weather::Down),
-            "up" => vpns[1].set_weather(Weather::Up),
+            "down" => {
+                second.set_weather(Weather::Down);
+                daemon.set_health(&id, "unhealthy");
+            }
+            "up" => {
+                second.set_weather(Weather::Up);
+                daemon.set_health(&id, "healthy");
+            }
             other => panic!("{other}"),
         })
         .await;
