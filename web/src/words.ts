@@ -332,7 +332,7 @@ export const words = {
     runaway: (name: string, how: string) => `${name} ${how}. It is replaced while it is idle.`,
     distrust: (name: string, why: string) => `${name} is used with care: ${why}.`,
     vpnDown: (name: string, why: string, seconds: number, engines: number) =>
-      `${name} is down for ${duration(seconds)}${why ? `: ${why}` : ''}. ${engines ? `Its ${many(engines, 'engine')} ${engines === 1 ? 'gets' : 'get'} no new streams.` : ''}`,
+      `${name} has been down for ${duration(seconds)}${why ? `: ${why}` : ''}. ${engines ? `Its ${many(engines, 'engine')} ${engines === 1 ? 'gets' : 'get'} no new streams.` : ''}`,
     vpnUnsure: (name: string, why: string) => `${name} may be down${why ? `: ${why}` : ''}.`,
     vpnExposed: (name: string) => `${name} comes out at an address of this house: it hides nothing.`,
     vpnBlamed: (name: string, why: string) => `${name}: ${why}.`,

@@ -284,9 +284,9 @@ export function Timeline({ of, most, named = false }: { of: (event: Happened) =>
 }
 
 export function mark(event: Happened): string {
-  if (/^(recovered|started|ready|created)$/.test(event.category)) return 'ok';
-  if (/failed|vanished|internal|leak/.test(event.category)) return 'bad';
-  if (/interrupted|warning|repeats|ended/.test(event.category)) return event.event_type === 'stream' && event.category === 'ended' ? 'idle' : 'warn';
+  if (/^(recovered|started|ready|created|connected)$/.test(event.category)) return 'ok';
+  if (/failed|vanished|internal|leak|disconnected/.test(event.category)) return 'bad';
+  if (/interrupted|warning|repeats|ended|unsure/.test(event.category)) return event.event_type === 'stream' && event.category === 'ended' ? 'idle' : 'warn';
   return 'idle';
 }
 
