@@ -1146,7 +1146,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Takes an export over, all of it or none. What is written elsewhere just so is no change. */
+        /** Takes an export over, all of its settings or none, and then the names of channels. What is written elsewhere just so is no change. */
         post: operations["postSettingsImport"];
         delete?: never;
         options?: never;
@@ -1401,6 +1401,41 @@ export interface paths {
         post?: never;
         /** Forgets the channel: its names, and by which it has played. Streams that play go on. */
         delete: operations["deleteChannelsIdentitiesId"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/channels/names": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What operators call channels. A stream has the name of its channel by whichever id it is asked for. */
+        get: operations["getChannelsNames"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/channels/names/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Gives a channel a name, or another one. */
+        put: operations["putChannelsNamesId"];
+        post?: never;
+        /** Takes a channel's name back. */
+        delete: operations["deleteChannelsNamesId"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1956,6 +1991,32 @@ export interface components {
             /** @description A rolling replacement that an operator asked for. */
             rollout: components["schemas"]["Rollout"];
         };
+        /** @description What a channel is called. */
+        GivenName: {
+            /** @description 40 hex digits. */
+            id: string;
+            name: string;
+        };
+        /** @description Body of `PUT /api/v1/channels/names/{id}`. */
+        GivenNameBody: {
+            /** @description One line of at most 64 characters. */
+            name: string;
+        };
+        /** @description `DELETE /api/v1/channels/names/{id}`. */
+        GivenNameRemoved: {
+            removed: components["schemas"]["GivenName"];
+        };
+        /** @description `GET /api/v1/channels/names`. */
+        GivenNames: {
+            /** @description By the ids that they were given for, 40 hex digits each. */
+            names: {
+                [key: string]: string;
+            };
+            /** @description The same by infohash, where it is known. */
+            by_infohash: {
+                [key: string]: string;
+            };
+        };
         /** @description `GET /health`. */
         Health: {
             status: components["schemas"]["HealthWord"];
@@ -2135,7 +2196,7 @@ export interface components {
             /** @enum {string} */
             event: "log";
         } | {
-            /** @description Who watches the stream that is asked for with `watch`, whenever that changes. */
+            /** @description Who watches a stream that is asked for with `watch`, whenever that changes. */
             data: components["schemas"]["LiveViewers"];
             /** @enum {string} */
             event: "viewers";
@@ -2213,6 +2274,10 @@ export interface components {
             slots_total: number;
             /** @description Streams that wait for a slot. */
             slots_waiting: number;
+            /** @description What streams have of `STREAM_MEMORY`, all of them together. */
+            buffer_bytes: number;
+            /** @description `STREAM_MEMORY`. */
+            buffer_limit_bytes: number;
         };
         /** @description Sums. */
         LiveTotalsFields: {
@@ -2236,6 +2301,10 @@ export interface components {
             slots_total?: number;
             /** @description Streams that wait for a slot. */
             slots_waiting?: number;
+            /** @description What streams have of `STREAM_MEMORY`, all of them together. */
+            buffer_bytes?: number;
+            /** @description `STREAM_MEMORY`. */
+            buffer_limit_bytes?: number;
         };
         /** @description Who watches a stream. */
         LiveViewers: {
@@ -2417,7 +2486,7 @@ export interface components {
          * @description A family of players.
          * @enum {string}
          */
-        Player: "kodi" | "jellyfin" | "emby" | "plex" | "tivimate" | "dispatcharr" | "tvheadend" | "infuse" | "vlc" | "mpv" | "gstreamer" | "ffmpeg" | "exoplayer" | "apple" | "okhttp" | "curl" | "firefox" | "edge" | "chrome" | "safari" | "other";
+        Player: "dashboard" | "kodi" | "jellyfin" | "emby" | "plex" | "tivimate" | "dispatcharr" | "tvheadend" | "infuse" | "vlc" | "mpv" | "gstreamer" | "ffmpeg" | "exoplayer" | "apple" | "okhttp" | "curl" | "firefox" | "edge" | "chrome" | "safari" | "other";
         /** @description Every error. */
         Problem: {
             /** @description What is wrong, in one line of at most 200 characters. */
@@ -2522,6 +2591,8 @@ export interface components {
             /** @description The figure that says so, in one line. */
             verdict_reason: string;
             infohash: string | null;
+            /** @description What operators call it (`PUT /api/v1/channels/names/{id}`). */
+            name: string | null;
             state: components["schemas"]["SessionState"];
             status: string | null;
             /** Format: int64 */
@@ -2634,6 +2705,8 @@ export interface components {
             /** @description The figure that says so, in one line. */
             verdict_reason?: string;
             infohash?: string | null;
+            /** @description What operators call it (`PUT /api/v1/channels/names/{id}`). */
+            name?: string | null;
             state?: components["schemas"]["SessionState"];
             status?: string | null;
             /** Format: int64 */
@@ -3102,6 +3175,10 @@ export interface components {
             };
             /** @description What is set and is not in it. */
             left_out: components["schemas"]["SettingLeftOut"][];
+            /** @description What channels are called, by their ids. */
+            channel_names: {
+                [key: string]: string;
+            };
         };
         /** @description Some of what the page tells, to be changed. */
         SettingsForm: Record<string, never>;
@@ -3109,6 +3186,10 @@ export interface components {
         SettingsImport: {
             /** @description Values by names. */
             settings: components["schemas"]["SettingEdits"];
+            /** @description What channels are called, by their ids. */
+            channel_names?: {
+                [key: string]: string;
+            };
         };
         /** @description Body of `POST /events/stream_started`. */
         StartedReport: {
@@ -7084,7 +7165,7 @@ export interface operations {
             query?: {
                 /** @description Only tell what would be changed. */
                 dry_run?: boolean;
-                /** @description Reset what was changed here and is not in the import. */
+                /** @description Reset what was changed here and is not in the import, and forget the names of channels that are not. */
                 replace?: boolean;
             };
             header?: never;
@@ -7194,7 +7275,10 @@ export interface operations {
     getEventsLive: {
         parameters: {
             query?: {
-                /** @description `stream:<any form of its id>`: the operator is also told who watches it. */
+                /**
+                 * @description `stream:<any form of its id>`, or some of these with commas between them: the operator is also told who watches
+                 *     them.
+                 */
                 watch?: string;
             };
             header?: {
@@ -7914,6 +7998,121 @@ export interface operations {
             431: components["responses"]["headers_too_large"];
             500: components["responses"]["internal"];
             503: components["responses"]["server_full"];
+        };
+    };
+    getChannelsNames: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GivenNames"];
+                };
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.bad_framing"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    putChannelsNamesId: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description Any form of the channel's id
+                 * @example 94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GivenNameBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GivenName"];
+                };
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing.invalid_body"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            404: components["responses"]["not_found"];
+            408: components["responses"]["request_timeout"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+            507: components["responses"]["storage_full"];
+        };
+    };
+    deleteChannelsNamesId: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description Any form of the channel's id
+                 * @example 94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GivenNameRemoved"];
+                };
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            404: components["responses"]["not_found"];
+            408: components["responses"]["request_timeout"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+            507: components["responses"]["storage_full"];
         };
     };
 }

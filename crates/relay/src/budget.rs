@@ -29,6 +29,11 @@ impl Budget {
         Arc::new(Self { total, largest, leases: Mutex::default() })
     }
 
+    /// Bytes for all rings together.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
     /// The right to hold as much as a ring, or `None` when every ring would fall below [`LEAST_RING`]. All rings shrink to
     /// their new share.
     ///

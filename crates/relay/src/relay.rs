@@ -284,6 +284,11 @@ impl Relay {
         shared.is_some_and(|shared| shared.end(reason))
     }
 
+    /// Bytes that all streams' histories together may hold.
+    pub fn memory(&self) -> usize {
+        self.inner.budget.total()
+    }
+
     /// Bytes since the process began.
     pub fn totals(&self) -> &Totals {
         &self.inner.totals

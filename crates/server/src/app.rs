@@ -44,6 +44,7 @@ use crate::http::play::{getstream, hls};
 use crate::http::serve::{Server, bind, listen};
 use crate::http::status_page;
 use crate::http::surface::{Class, Pages, Surface};
+use crate::planes::channels::ChannelNames;
 use crate::planes::custom::{Custom, Recipes};
 use crate::planes::evacuation;
 use crate::planes::follow::{self, Followers};
@@ -108,6 +109,8 @@ pub struct App {
     pub settings: Arc<Settings>,
     /// What operators call viewers.
     pub names: Arc<Names>,
+    /// What operators call channels.
+    pub channel_names: Arc<ChannelNames>,
     /// What is said of all pages.
     pub described: docs::Described,
     trusted: TrustedProxies,
@@ -155,6 +158,7 @@ struct Parts {
     gate: Gate,
     settings: Arc<Settings>,
     names: Arc<Names>,
+    channel_names: Arc<ChannelNames>,
 }
 
 impl Parts {
@@ -177,6 +181,7 @@ impl Parts {
         let engines = setup::engines(config, Some(Arc::clone(&playbacks) as _));
         let custom = Arc::new(Custom::load(store.clone()).await?);
         let names = Arc::new(Names::load(store.clone()).await);
+        let channel_names = Arc::new(ChannelNames::load(store.clone(), Arc::clone(&identities)).await);
         let loops = Arc::new(Loops::load(config.loops, store.clone()).await?);
         Ok(Self {
             metrics,
@@ -195,6 +200,7 @@ impl Parts {
             gate,
             settings,
             names,
+            channel_names,
         })
     }
 
@@ -268,6 +274,7 @@ parts! {
     gate: Arc<Gate>,
     settings: Arc<Settings>,
     names: Arc<Names>,
+    channel_names: Arc<ChannelNames>,
     described: docs::Described,
 }
 
@@ -285,9 +292,9 @@ macro_rules! views {
 views! {
     getstream::Channels { relay, origin, loops }
     health::Condition { relay, engines, fleet, outages, stop, began }
-    proxy::Streams { relay, origin, engines, vpns, names }
+    proxy::Streams { relay, origin, engines, vpns, names, channel_names }
     health::Counted { metrics, relay, origin, vpns, fleet }
-    status::Overview { relay, engines, fleet, vpns, settings }
+    status::Overview { relay, engines, fleet, vpns, settings, channel_names }
 }
 
 impl App {
@@ -307,6 +314,7 @@ impl App {
             gate,
             settings,
             names,
+            channel_names,
             ..
         } = parts;
         let origin = EngineOrigin::new(Arc::clone(&engines), identities);
@@ -316,7 +324,8 @@ impl App {
         let trusted = config.viewers.trusted_proxies.clone();
         let began = Instant::now();
         let vpns = Vpns::new(config, &tunnels, fleet.clone());
-        let live = Arc::new(live::source(relay.clone(), Arc::clone(&engines), vpns.clone()));
+        let titles = Arc::clone(&channel_names);
+        let live = Arc::new(live::source(relay.clone(), Arc::clone(&engines), vpns.clone(), titles));
         recorder.tell(&live);
         Self {
             relay,
@@ -325,7 +334,7 @@ impl App {
             vpns,
             live,
             containers,
-            surgery: doctor::Surgery::new(config),
+            surgery: doctor::Surgery::new(Arc::clone(&settings)),
             fleet,
             tunnels: tunnels.into(),
             reported,
@@ -340,6 +349,7 @@ impl App {
             began,
             settings,
             names,
+            channel_names,
             described: docs::Described::new(|| surface().document()),
             trusted,
             gate: Arc::new(gate),
@@ -486,6 +496,8 @@ fn own_pages() -> Pages<App> {
         .page(Class::Operator, routes!(names::list, names::put, names::remove))
         .page(Class::Status, routes!(channels::identity))
         .page(Class::Operator, routes!(channels::forget))
+        .page(Class::Status, routes!(channels::names))
+        .page(Class::Operator, routes!(channels::give_name, channels::take_name))
 }
 
 /// Each tunnel looks at its container; without any there is nothing to do until the stop.

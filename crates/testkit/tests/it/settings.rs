@@ -22,6 +22,7 @@ use crate::{ID, id, stream};
 const KEY: &str = "a-key-of-twenty-signs";
 const SETTINGS: &str = "/api/v1/settings";
 const NAMES: &str = "/api/v1/names";
+const TITLES: &str = "/api/v1/channels/names";
 
 /// On this data directory.
 fn setup(folder: &TempDir) -> Setup {
@@ -432,6 +433,8 @@ async fn all_of_it_is_the_operators() {
         ("GET", NAMES, Value::Null),
         ("PUT", NAMES, json!({ "address": "10.0.0.7", "name": "x" })),
         ("DELETE", "/api/v1/names?address=10.0.0.7", Value::Null),
+        ("PUT", &format!("{TITLES}/{ID}"), json!({ "name": "x" })),
+        ("DELETE", &format!("{TITLES}/{ID}"), Value::Null),
     ] {
         let mut reply = ask(app.address(), method, path, "", &body).await;
         assert_eq!(
@@ -440,6 +443,58 @@ async fn all_of_it_is_the_operators() {
             "{method} {path}"
         );
     }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_has_its_name_by_every_id_after_a_restart_and_where_an_export_of_it_is_imported() {
+    let folder = folder();
+    let app = setup(&folder).start().await;
+    let infohash = acemux_sim::infohash_of(ID);
+    let name_of = async |app: &TestApp, by: &str| {
+        let mut viewer = get(app.address(), &format!("/ace/getstream?{by}")).await;
+        assert_eq!(viewer.status, 200, "{by}");
+        let _first = viewer.next().await;
+        let session = get(app.address(), "/proxy/sessions").await.json().await["sessions"][0].clone();
+        let page = get(app.address(), "/status").await.body().await.0;
+        (session["name"].clone(), String::from_utf8(page).expect("text").contains("News &lt;24&gt;"))
+    };
+    let of_id = format!("id={ID}");
+    assert_eq!(name_of(&app, &of_id).await, (Value::Null, false));
+    let path = format!("{TITLES}/acestream://{ID}").replace("//", "%2F%2F");
+    let (status, given) = request(app.address(), "PUT", &path, &json!({ "name": " News <24> " })).await;
+    assert_eq!((status, &given), (200, &json!({ "id": ID, "name": "News <24>" })));
+    assert_eq!(name_of(&app, &of_id).await, (json!("News <24>"), true));
+    for (path, body, status) in [
+        (format!("{TITLES}/{ID}"), json!({ "name": "a\nb" }), 400),
+        (format!("{TITLES}/{ID}"), json!({ "name": "" }), 400),
+        (format!("{TITLES}/nowhere"), json!({ "name": "x" }), 404),
+    ] {
+        assert_eq!(request(app.address(), "PUT", &path, &body).await.0, status, "{path} {body}");
+    }
+    app.stop().await;
+
+    let app = setup(&folder).start().await;
+    let by_infohash = format!("infohash={infohash}");
+    assert_eq!(name_of(&app, &by_infohash).await, (json!("News <24>"), true), "it is the same channel");
+    let names = page(&app, TITLES).await;
+    assert_eq!(names, json!({ "names": { ID: "News <24>" }, "by_infohash": { infohash: "News <24>" } }));
+    let (_, export) = request(app.address(), "GET", "/settings/export", &Value::Null).await;
+    assert_eq!(export["channel_names"], json!({ ID: "News <24>" }));
+
+    let other = Setup::new().start().await;
+    let import = async |query: &str| {
+        request(other.address(), "POST", &format!("/settings/import{query}"), &export).await.0
+    };
+    let names = async || get(other.address(), TITLES).await.json().await["names"].clone();
+    assert_eq!((import("?dry_run=true").await, names().await), (200, json!({})));
+    assert_eq!((import("").await, names().await), (200, json!({ ID: "News <24>" })));
+    let wrong = json!({ "settings": {}, "channel_names": { ID: "a\u{202e}b" } });
+    assert_eq!(request(other.address(), "POST", "/settings/import?replace=true", &wrong).await.0, 400);
+    assert_eq!(names().await, json!({ ID: "News <24>" }));
+    assert_eq!(request(other.address(), "DELETE", &format!("{TITLES}/{ID}"), &Value::Null).await.0, 200);
+    assert_eq!(request(other.address(), "DELETE", &format!("{TITLES}/{ID}"), &Value::Null).await.0, 404);
+    other.stop().await;
     app.stop().await;
 }
 

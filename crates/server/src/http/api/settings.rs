@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::events::problem as store_problem;
+use super::names::problem as name_problem;
 use crate::config::{
     Applies, Carried, Config, Edit, Fault, Lack, LeftOut, PortRange, Setting, Source, TunnelSettings,
     VpnMode, Wish, env_lines,
@@ -28,6 +29,7 @@ use crate::http::auth::Operator;
 use crate::http::body::Object;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::fails;
+use crate::planes::channels::{ChannelNames, Given};
 use crate::planes::custom::Custom;
 use crate::planes::settings::{Changed, Manner, Refused, Settings};
 
@@ -106,7 +108,7 @@ pub struct ImportQuery {
     /// Only tell what would be changed.
     #[serde(default)]
     dry_run: bool,
-    /// Reset what was changed here and is not in the import.
+    /// Reset what was changed here and is not in the import, and forget the names of channels that are not.
     #[serde(default)]
     replace: bool,
 }
@@ -117,6 +119,9 @@ pub struct ImportQuery {
 pub struct Import {
     /// Values by names.
     settings: Edits,
+    /// What channels are called, by their ids.
+    #[serde(default)]
+    channel_names: BTreeMap<String, String>,
 }
 
 /// Query of `GET /settings/export`.
@@ -155,6 +160,8 @@ pub struct Export {
     settings: BTreeMap<&'static str, String>,
     /// What is set and is not in it.
     left_out: Vec<LeftOut>,
+    /// What channels are called, by their ids.
+    channel_names: BTreeMap<String, String>,
 }
 
 /// Every setting.
@@ -243,6 +250,7 @@ pub async fn reset(
 pub async fn export(
     _: Operator,
     State(settings): State<Arc<Settings>>,
+    State(channels): State<Arc<ChannelNames>>,
     Query(query): Query<ExportQuery>,
 ) -> Response {
     let carried = settings.carried(query.all).await;
@@ -251,7 +259,8 @@ pub async fn export(
         ExportFormat::Json => {
             let Carried { settings, left_out } = carried;
             let at = Timestamp::now();
-            let export = Export { acemux: env!("CARGO_PKG_VERSION"), at, settings, left_out };
+            let channel_names = channels.all();
+            let export = Export { acemux: env!("CARGO_PKG_VERSION"), at, settings, left_out, channel_names };
             ([(CONTENT_DISPOSITION, named("acemux-settings.json"))], Json(export)).into_response()
         }
         ExportFormat::Env => {
@@ -262,7 +271,7 @@ pub async fn export(
     }
 }
 
-/// Takes an export over, all of it or none. What is written elsewhere just so is no change.
+/// Takes an export over, all of its settings or none, and then the names of channels. What is written elsewhere just so is no change.
 #[utoipa::path(
     post, path = "/settings/import", tag = "settings",
     params(ImportQuery),
@@ -272,9 +281,11 @@ pub async fn export(
 pub async fn import(
     operator: Operator,
     State(settings): State<Arc<Settings>>,
+    State(channels): State<Arc<ChannelNames>>,
     Query(query): Query<ImportQuery>,
-    Object(Import { settings: Edits(edits) }): Object<Import>,
+    Object(Import { settings: Edits(edits), channel_names }): Object<Import>,
 ) -> Result<Json<ChangePage>, Problem> {
+    let given = Given::parse(&channel_names).map_err(|unfit| name_problem(&unfit))?;
     let manner = Manner { is_dry: query.dry_run, is_lenient: true };
     let changed = settings.change(
         |saved| {
@@ -287,7 +298,11 @@ pub async fn import(
         },
         manner,
     );
-    told(&operator, changed.await, manner)
+    let changed = told(&operator, changed.await, manner)?;
+    if !query.dry_run {
+        channels.take_over(given, query.replace).await.map_err(|unfit| name_problem(&unfit))?;
+    }
+    Ok(changed)
 }
 
 async fn find(settings: &Settings, name: &str) -> Result<Setting, Problem> {
