@@ -340,6 +340,7 @@ async fn whoever_has_given_up_its_seat_takes_one_again_by_its_token_and_the_stre
     let relay = Relay::new(config, Arc::new(Scripted(Arc::clone(&script))), Arc::new(()));
     let token = join_hls(&relay, somebody("a")).await.expect("it plays");
     let before = playlist(&relay, token).await.expect("it is cut");
+    relay.end(&StreamKey::new("a"), EndReason::Looping);
     sleep(Duration::from_mins(5)).await;
     assert_eq!((relay.viewers(), relay.streams()), (0, 0), "nobody has asked for anything");
     // Players ask for several things at once when they go on.
@@ -365,6 +366,7 @@ async fn a_start_that_takes_longer_than_a_player_waits_goes_on_and_is_there_when
     let config = RelayConfig { timings, ..config() };
     let relay = Relay::new(config, Arc::new(Scripted(Arc::clone(&script))), Arc::new(()));
     let token = join_hls(&relay, somebody("a")).await.expect("it plays");
+    relay.end(&StreamKey::new("a"), EndReason::Looping);
     sleep(Duration::from_mins(1)).await;
     assert_eq!(playlist(&relay, token).await, Err(HlsError::NotReady), "it is told after eight seconds");
     assert!(playlist(&relay, token).await.is_ok(), "the same start is waited for");
@@ -666,7 +668,7 @@ fn clock(pid: [u8; 2], ticks: u64) -> [u8; PACKET] {
 /// With so little history that the clip's start points have left it when somebody else comes.
 async fn relay_without_a_start(script: &Arc<Script>) -> (Relay, Viewer) {
     becomes_a_bare_clock(script, 700);
-    let config = RelayConfig { ring_bytes: 4 << 20, ..config() };
+    let config = RelayConfig { ring_bytes: 4 << 20, ring_floor: Duration::ZERO, ..config() };
     let relay = Relay::new(config, Arc::new(Scripted(Arc::clone(script))), Arc::new(()));
     let mut viewer = join(&relay, "a").await.expect("it plays");
     let began = Instant::now();
@@ -700,7 +702,7 @@ async fn who_finds_no_place_to_begin_is_told_so_in_time_and_who_watches_stays() 
 async fn who_falls_out_of_a_ring_that_has_no_place_to_go_on_is_let_go_in_time() {
     let script = Arc::new(Script::default());
     becomes_a_bare_clock(&script, 700);
-    let config = RelayConfig { ring_bytes: 4 << 20, ..config() };
+    let config = RelayConfig { ring_bytes: 4 << 20, ring_floor: Duration::ZERO, ..config() };
     let relay = Relay::new(config, Arc::new(Scripted(Arc::clone(&script))), Arc::new(()));
     let mut slow = join(&relay, "a").await.expect("it plays");
     let mut quick = join(&relay, "a").await.expect("it plays");

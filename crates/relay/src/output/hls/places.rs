@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use acemux_media::hls::Segment;
+use acemux_media::hls::{Segment, SegmentLimits};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -62,11 +62,12 @@ impl Places {
         barred.insert(token, now + BAR);
     }
 
-    /// The number of a first segment: above all that were listed before, by this process and, as segments are longer than
-    /// seconds, by those before it.
-    pub(super) fn first_number(&self) -> u64 {
+    /// The number of a first segment behind which so much media is cut at once: above all that were listed before, by this
+    /// process and, as segments last longer than seconds, by those before it.
+    pub(super) fn first_number(&self, at_once: Duration) -> u64 {
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
-        now.max(self.next_number.load(Ordering::Relaxed))
+        let first = now.saturating_sub(at_once.as_secs() / SegmentLimits::default().least.as_secs());
+        first.max(self.next_number.load(Ordering::Relaxed))
     }
 
     pub(super) fn listed(&self, number: u64) {

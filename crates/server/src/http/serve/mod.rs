@@ -53,7 +53,7 @@ pub use self::listen::{bind, listen};
 use self::refusal::Refuser;
 use self::reply::Application;
 use self::seats::{Seat, Seats, WayOut};
-use self::viewer_io::{PEER_TIMEOUT, ViewerIo};
+use self::viewer_io::ViewerIo;
 use crate::http::client::TrustedProxies;
 use crate::http::seldom::Seldom;
 
@@ -103,6 +103,8 @@ pub struct ServeOptions {
     /// A connection that has bytes to send and gets rid of none for this long is cut, though its peer still answers.
     /// `None`: never. 10 minutes.
     pub stall_timeout: Option<Duration>,
+    /// A connection whose peer owes the kernel an answer for this long is cut: it is gone. 60 s.
+    pub peer_timeout: Duration,
     /// How long a request whose client has shut down its sending side waits for its reply to begin. 1 s. A
     /// client that only half-closes cannot be told from one that has gone until something is sent to it;
     /// zapping players do the latter all day, and each would hold an engine for the rest of its start. Once
@@ -138,6 +140,7 @@ impl Default for ServeOptions {
         Self {
             header_timeout: Duration::from_secs(10),
             stall_timeout: Some(Duration::from_mins(10)),
+            peer_timeout: Duration::from_mins(1),
             half_close_grace: Duration::from_secs(1),
             send_buffer: 256 * 1024,
             max_connections: 5000 + 256,
@@ -382,7 +385,7 @@ fn tune(stream: &TcpStream, options: &ServeOptions) {
         socket.set_tcp_nodelay(true),
         socket.set_send_buffer_size(options.send_buffer),
         socket.set_tcp_keepalive(&KEEPALIVE),
-        set_user_timeout(&socket, usual_user_timeout(options.stall_timeout)),
+        set_user_timeout(&socket, usual_user_timeout(options.stall_timeout, options.peer_timeout)),
     ];
     for error in results.into_iter().filter_map(Result::err) {
         debug!(error = &error as &dyn Error, "a socket option could not be set");
@@ -391,8 +394,8 @@ fn tune(stream: &TcpStream, options: &ServeOptions) {
 
 /// The kernel counts a pause whose peer answers as time without an answer, too, so it must be more patient than we are with
 /// pauses. Peers that are gone are found by [`ViewerIo`].
-fn usual_user_timeout(stall_timeout: Option<Duration>) -> Option<Duration> {
-    stall_timeout.map(|limit| limit.max(PEER_TIMEOUT) + USER_TIMEOUT_MARGIN)
+fn usual_user_timeout(stall_timeout: Option<Duration>, peer_timeout: Duration) -> Option<Duration> {
+    stall_timeout.map(|limit| limit.max(peer_timeout) + USER_TIMEOUT_MARGIN)
 }
 
 #[cfg(target_os = "linux")]

@@ -7,7 +7,7 @@
 //!   asks now and then whether there is room again. It is kept for `stall_timeout`, all pauses together between which it
 //!   reads next to nothing; then the connection ends with a reset (a stalled peer would see nothing of an orderly close, it
 //!   has no room for it);
-//! * a peer that owes the kernel an answer for [`PEER_TIMEOUT`] is gone, and the connection with it;
+//! * a peer that owes the kernel an answer for `peer_timeout` is gone, and the connection with it;
 //! * a client that takes a few bytes now and then, to keep its place for nothing, is cut after [`RATE_WINDOW`];
 //! * a client that shut down its sending side before its reply began is given up after `half_close_grace`,
 //!   because it has most likely gone: hyper does not read while it waits for a reply, so it would never know;
@@ -37,16 +37,13 @@ pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most bytes thrown away on that occasion: a body of the size we accept, four times over.
 pub(super) const DRAIN_LIMIT: u64 = 256 * 1024;
 
-/// How long a peer may owe the kernel an answer.
-pub(super) const PEER_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// Between two looks at whether the peer of a paused player still answers.
-const LOOK: Duration = Duration::from_secs(10);
+/// Looks at whether the peer of a paused player still answers, in the time that it may owe an answer.
+const LOOKS: u32 = 6;
 
 /// The kernel asks a paused peer less and less often, in the end every two minutes, unless it is to give up before the next
-/// time: then it asks once more. It is told to give up so long after the next look, and that is put off by each look which
-/// finds that the peer has answered (`tcp_clamp_probe0_to_user_timeout` in Linux).
-const ASKED_WITHIN: Duration = Duration::from_secs(20);
+/// time: then it asks once more. It is told to give up this part of that time after the next look, and that is put off by
+/// each look which finds that the peer has answered (`tcp_clamp_probe0_to_user_timeout` in Linux).
+const ASKED_WITHIN: u32 = 3;
 
 /// The longest time over which a client's rate is taken.
 const RATE_WINDOW: Duration = Duration::from_mins(1);
@@ -67,6 +64,7 @@ pub(super) struct ViewerIo {
     stream: TcpStream,
     control: ConnectionControl,
     stall_timeout: Option<Duration>,
+    peer_timeout: Duration,
     half_close_grace: Duration,
     timer: LazyTimer,
     /// Since when bytes wait without one being taken.
@@ -138,6 +136,7 @@ impl ViewerIo {
             stream,
             control,
             stall_timeout: options.stall_timeout,
+            peer_timeout: options.peer_timeout,
             half_close_grace: options.half_close_grace,
             timer: LazyTimer::default(),
             blocked_since: None,
@@ -188,8 +187,10 @@ impl ViewerIo {
         }
         if self.pauses.look_at.take().is_some() {
             // What it was put off to is no measure any more.
-            let _unchanged =
-                set_user_timeout(&SockRef::from(&self.stream), usual_user_timeout(self.stall_timeout));
+            let _unchanged = set_user_timeout(
+                &SockRef::from(&self.stream),
+                usual_user_timeout(self.stall_timeout, self.peer_timeout),
+            );
         }
     }
 
@@ -208,13 +209,13 @@ impl ViewerIo {
         let limit = self.stall_timeout.map(|limit| limit.saturating_sub(self.pauses.lasted));
         let ends_at = limit.map(|limit| since + limit);
         loop {
-            let look_at = *self.pauses.look_at.get_or_insert(since + LOOK);
+            let look_at = *self.pauses.look_at.get_or_insert(since + self.look());
             ready!(self.timer.poll_passed(cx, ends_at.map_or(look_at, |end| end.min(look_at))));
             let now = Instant::now();
             if ends_at.is_some_and(|end| end <= now) || self.peer_is_gone() {
                 return Poll::Ready(self.cut());
             }
-            self.pauses.look_at = Some(now + LOOK);
+            self.pauses.look_at = Some(now + self.look());
         }
     }
 
@@ -225,14 +226,19 @@ impl ViewerIo {
         io::ErrorKind::TimedOut.into()
     }
 
+    fn look(&self) -> Duration {
+        self.peer_timeout / LOOKS
+    }
+
     /// Where the kernel says nothing of a peer, every one lives: pauses have their limit all the same.
     fn peer_is_gone(&self) -> bool {
         let Ok(peer) = acemux_tcp::peer(&self.stream) else { return false };
-        if peer.owes_answer && peer.silent >= PEER_TIMEOUT {
+        if peer.owes_answer && peer.silent >= self.peer_timeout {
             return true;
         }
-        if peer.silent < LOOK + ASKED_WITHIN + LOOK {
-            let put_off = peer.unsent + LOOK + ASKED_WITHIN;
+        let within = self.look() + self.peer_timeout / ASKED_WITHIN;
+        if peer.silent < within + self.look() {
+            let put_off = peer.unsent + within;
             let _unchanged = set_user_timeout(&SockRef::from(&self.stream), Some(put_off));
         }
         false
