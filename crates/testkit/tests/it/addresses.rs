@@ -39,8 +39,15 @@ async fn addresses_as_people_type_them_play() {
         assert_eq!(reply.header("access-control-allow-origin"), Some("*"), "{path}");
         assert_eq!(reply.next().await.expect("media")[0], 0x47, "{path}");
         assert_eq!(head(app.address(), &path).await.status, 200, "{path}");
+        // Under every name, as media are: a proxy's, or one that nobody has listed.
+        let named = format!("HEAD {path} HTTP/1.1\r\nHost: tv.example.org\r\n\r\n");
+        assert_eq!(send(app.address(), &named).await.status, 200, "{path}");
     }
     assert_eq!(app.ledger.counts().opened, 1, "all of them are one channel");
+    for path in ["//engines", "/engines/", "/%65ngines", "//proxy/status"] {
+        let named = format!("GET {path} HTTP/1.1\r\nHost: tv.example.org\r\n\r\n");
+        assert_eq!(send(app.address(), &named).await.status, 421, "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +105,8 @@ async fn anything_else_keeps_its_clear_error_and_reaches_no_engine() {
         (format!("/%2561ce/getstream?id={ID}"), 404, "not_found"),
         (format!("/ace/getstream%0D%0AX:%20y?id={ID}"), 404, "not_found"),
         ("/streams/ace/xyz".to_owned(), 400, "invalid_id"),
-        (format!("/streams/ace/{ID}%26url=http://x/"), 400, "invalid_id"),
+        (format!("/streams/ace/{ID}%26url=x"), 400, "invalid_id"),
+        (format!("/streams/ace/{ID}%26url=http://x/"), 404, "not_found"),
         (format!("/streams/ace/{ID}?infohash={ID}"), 400, "ambiguous_id"),
         (format!("//ace/getstream?ID={ID}"), 400, "missing_id"),
         (format!("/ace/getstream?id={ID}%0D"), 400, "invalid_id"),

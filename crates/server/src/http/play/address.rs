@@ -30,7 +30,7 @@ impl Leads {
     /// Dots take one level away each, an empty one too.
     fn from(asked: &str) -> Self {
         let (folder, _) = asked.rsplit_once('/').unwrap_or_default();
-        if single_slashes(folder) == FOLDER {
+        if single_slashes(folder).trim_end_matches('/') == FOLDER {
             return Self::default();
         }
         Self(format!("{}ace/", "../".repeat(folder.matches('/').count())))
@@ -45,9 +45,10 @@ impl<S: Sync> FromRequestParts<S> for Leads {
     }
 }
 
-/// Whether whatever is answered at this address is for players.
+/// Whether whatever is answered at this address is for players: no other page is where it leads.
 pub(crate) fn is_media(path: &str) -> bool {
-    path.starts_with("/ace/") || is_media_page(&plain_path(path))
+    let leads_there = || decode_once(path).is_some_and(|path| is_media_page(&plain_path(&path)));
+    path.starts_with("/ace/") || leads_there()
 }
 
 fn is_media_page(path: &str) -> bool {
@@ -214,10 +215,20 @@ mod tests {
 
     #[test]
     fn media_are_known_by_any_of_their_addresses() {
-        for path in ["/ace/getstream", "//ace/x", "/ace//x/", "/streams/ace/x", "//streams/ace/x"] {
+        for path in [
+            "/ace/getstream",
+            "//ace/x",
+            "/ace//x/",
+            "/streams/ace/x",
+            "//streams/ace/x",
+            "/%61ce/x",
+            "/ace%2Fx%3Fid",
+        ] {
             assert!(is_media(path), "{path}");
         }
-        for path in ["/", "/streams/x", "/streams/x/stats", "/acexy", "/engines"] {
+        for path in
+            ["/", "/streams/x", "/streams/x/stats", "/acexy", "/engines", "//engines", "/x/ace/getstream"]
+        {
             assert!(!is_media(path), "{path}");
         }
     }

@@ -5,6 +5,8 @@ use acemux_relay::Relay;
 use acemux_relay::session::Phase;
 use axum::Json;
 use axum::extract::{RawQuery, State};
+use axum::response::IntoResponse;
+use http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -42,12 +44,13 @@ pub enum Status {
 pub async fn status(
     State(channels): State<Channels>,
     RawQuery(query): RawQuery,
-) -> Result<Json<Status>, Problem> {
-    match Selector::from_query(query.as_deref()) {
-        Ok(content) => one(&channels, content).map(Json).ok_or_else(|| Problem::new(Code::NotFound)),
-        Err(SelectorError::Missing) => Ok(Json(Status::All { streams: playing(&channels.relay) })),
-        Err(error) => Err(error.into()),
-    }
+) -> Result<impl IntoResponse, Problem> {
+    let status = match Selector::from_query(query.as_deref()) {
+        Ok(content) => one(&channels, content).ok_or_else(|| Problem::new(Code::NotFound))?,
+        Err(SelectorError::Missing) => Status::All { streams: playing(&channels.relay) },
+        Err(error) => return Err(error.into()),
+    };
+    Ok(([(ACCESS_CONTROL_ALLOW_ORIGIN, "*")], Json(status)))
 }
 
 fn playing(relay: &Relay) -> usize {

@@ -88,6 +88,8 @@ struct Pauses {
     taken: u64,
     /// When it is looked next whether the peer of the one that lasts still answers.
     look_at: Option<Instant>,
+    /// The kernel has been told to be more patient with that peer.
+    is_put_off: bool,
 }
 
 impl Pauses {
@@ -96,6 +98,11 @@ impl Pauses {
         if self.taken >= GONE_ON {
             self.lasted = Duration::ZERO;
         }
+    }
+
+    /// How long the next one may be. Who has just gone on stops now and then, and that is no pause.
+    fn left_of(&self, limit: Duration) -> Duration {
+        limit.saturating_sub(self.lasted).max(limit.min(PAUSE))
     }
 
     fn end(&mut self, lasted: Duration) {
@@ -185,7 +192,8 @@ impl ViewerIo {
         } else if let Some(pace) = &mut self.pace {
             pace.waited += waited;
         }
-        if self.pauses.look_at.take().is_some() {
+        self.pauses.look_at = None;
+        if std::mem::take(&mut self.pauses.is_put_off) {
             // What it was put off to is no measure any more.
             let _unchanged = set_user_timeout(
                 &SockRef::from(&self.stream),
@@ -196,18 +204,12 @@ impl ViewerIo {
 
     #[cold]
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let since = match self.blocked_since {
-            Some(since) => since,
-            None => {
-                let now = self.begin_blocked();
-                if self.is_too_slow(now) {
-                    return Poll::Ready(self.cut());
-                }
-                now
-            }
-        };
-        let limit = self.stall_timeout.map(|limit| limit.saturating_sub(self.pauses.lasted));
-        let ends_at = limit.map(|limit| since + limit);
+        let began = self.blocked_since;
+        let since = began.unwrap_or_else(|| self.begin_blocked());
+        if began.is_none() && self.is_too_slow(since) {
+            return Poll::Ready(self.cut());
+        }
+        let ends_at = self.stall_timeout.map(|limit| since + self.pauses.left_of(limit));
         loop {
             let look_at = *self.pauses.look_at.get_or_insert(since + self.look());
             ready!(self.timer.poll_passed(cx, ends_at.map_or(look_at, |end| end.min(look_at))));
@@ -231,7 +233,7 @@ impl ViewerIo {
     }
 
     /// Where the kernel says nothing of a peer, every one lives: pauses have their limit all the same.
-    fn peer_is_gone(&self) -> bool {
+    fn peer_is_gone(&mut self) -> bool {
         let Ok(peer) = acemux_tcp::peer(&self.stream) else { return false };
         if peer.owes_answer && peer.silent >= self.peer_timeout {
             return true;
@@ -239,6 +241,7 @@ impl ViewerIo {
         let within = self.look() + self.peer_timeout / ASKED_WITHIN;
         if peer.silent < within + self.look() {
             let put_off = peer.unsent + within;
+            self.pauses.is_put_off = true;
             let _unchanged = set_user_timeout(&SockRef::from(&self.stream), Some(put_off));
         }
         false
@@ -417,6 +420,9 @@ mod tests {
         assert_eq!(pauses.lasted, Duration::ZERO);
         pauses.end(minutes(3));
         assert_eq!((pauses.lasted, pauses.taken), (minutes(3), 0));
+        assert_eq!(pauses.left_of(minutes(10)), minutes(7));
+        assert_eq!(pauses.left_of(minutes(3)), PAUSE, "whoever has just gone on stops now and then");
+        assert_eq!(pauses.left_of(Duration::from_secs(2)), Duration::from_secs(2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use super::{Row, assert_table, get, row};
 use crate::ID;
 
 const OTHER: &str = "0123456789abcdef0123456789abcdef";
-const CHANNEL: &str = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d";
+const CHANNEL: &str = "0a4848271c91ce2d8965ce416267c25047dc8141";
 
 fn rows(viewer: &HlsViewer) -> Vec<Row> {
     let piece = |name: &str| get(&viewer.path(name));
