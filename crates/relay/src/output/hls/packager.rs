@@ -90,7 +90,8 @@ impl Packager {
     /// Cuts this stream. Its first viewer may know segments of another packager.
     pub(crate) fn new(relay: &Arc<Inner>, shared: Arc<Shared>, comes_back: bool) -> Arc<Self> {
         let first = relay.hls.first_number(shared.ring.level().media);
-        let limits = PlaylistLimits { discontinuities: first, ..PlaylistLimits::default() };
+        let discontinuities = relay.hls.discontinuities();
+        let limits = PlaylistLimits { discontinuities, ..PlaylistLimits::default() };
         let was_cut = shared.was_cut.swap(true, Ordering::Relaxed);
         Arc::new(Self {
             relay: Arc::downgrade(relay),
