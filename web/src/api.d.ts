@@ -95,25 +95,51 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/ace/hls/{token}/index.m3u8": {
+    "/ace/getstream.m3u8": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** The playlist of one viewer, which is asked for again and again. */
-        get: operations["getAceHlsTokenIndexM3u8"];
+        /**
+         * The same stream for players that fetch it piece by piece.
+         * @description The manifest comes as soon as the stream plays. It names one playlist, the viewer's.
+         */
+        get: operations["getAceGetstreamM3u8"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        /** A browser asks whether a page from elsewhere may play this. It may. */
+        options: operations["optionsAceGetstreamM3u8"];
+        /** The same headers at once, without touching an engine. */
+        head: operations["headAceGetstreamM3u8"];
+        patch?: never;
+        trace?: never;
+    };
+    "/ace/hls/{channel}/{token}/index.m3u8": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The playlist of one viewer, which is asked for again and again.
+         * @description After a pause of any length, and after a restart of the service, it is still good: the viewer takes a seat again, and the
+         *     stream is started again where it has ended meanwhile. What an operator has ended ends with `EXT-X-ENDLIST`.
+         */
+        get: operations["getAceHlsChannelTokenIndexM3u8"];
         put?: never;
         post?: never;
         delete?: never;
         /** The same for a playlist. */
-        options: operations["optionsAceHlsTokenIndexM3u8"];
+        options: operations["optionsAceHlsChannelTokenIndexM3u8"];
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/ace/hls/{token}/{segment}": {
+    "/ace/hls/{channel}/{token}/{segment}": {
         parameters: {
             query?: never;
             header?: never;
@@ -121,12 +147,29 @@ export interface paths {
             cookie?: never;
         };
         /** A segment of it. */
-        get: operations["getAceHlsTokenSegment"];
+        get: operations["getAceHlsChannelTokenSegment"];
         put?: never;
         post?: never;
         delete?: never;
         /** The same for a segment. */
-        options: operations["optionsAceHlsTokenSegment"];
+        options: operations["optionsAceHlsChannelTokenSegment"];
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ace/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How many streams there are, or with a channel how many watch that. As acexy answers it. */
+        get: operations["getAceStatus"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
         head?: never;
         patch?: never;
         trace?: never;
@@ -1445,6 +1488,18 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description `GET /ace/status`. */
+        AceStatus: {
+            /** @description Streams that play or start. */
+            streams: number;
+        } | {
+            /** @description Who watches it or waits for it. */
+            clients: number;
+            /** @description Its channel's id, as it was asked for. */
+            stream_id: string;
+            /** @description The page with what its engine said of it lately. */
+            stat_url: string;
+        };
         /** @description One change, completely decided. */
         Action: (components["schemas"]["Creation"] & {
             /** @description Which breaker answers for it. */
@@ -2504,7 +2559,7 @@ export interface components {
             problems?: components["schemas"]["SettingFault"][];
         };
         /** @enum {string} */
-        ProblemCode: "missing_id" | "invalid_id" | "ambiguous_id" | "duplicate_param" | "bad_encoding" | "invalid_param" | "ambiguous_host" | "ambiguous_key" | "bad_framing" | "invalid_body" | "invalid_setting" | "missing_key" | "wrong_key" | "short_key" | "no_key" | "selector_disabled" | "looping_stream" | "bad_origin" | "bad_token" | "forbidden_target" | "not_found" | "segment_gone" | "method_not_allowed" | "setting_fixed" | "request_timeout" | "body_too_large" | "uri_too_long" | "unsupported_media_type" | "expectation_failed" | "bad_host" | "too_many_viewers" | "thrown_out" | "too_many_requests" | "headers_too_large" | "internal" | "engine_error" | "engine_bad_reply" | "no_engine" | "no_ports" | "image_unavailable" | "vpn_down" | "stream_full" | "server_full" | "draining" | "not_ready" | "start_timeout" | "storage_full";
+        ProblemCode: "missing_id" | "invalid_id" | "ambiguous_id" | "duplicate_param" | "bad_encoding" | "invalid_param" | "ambiguous_host" | "ambiguous_key" | "bad_framing" | "invalid_body" | "invalid_setting" | "missing_key" | "wrong_key" | "short_key" | "no_key" | "selector_disabled" | "looping_stream" | "bad_origin" | "bad_token" | "forbidden_target" | "not_found" | "segment_gone" | "method_not_allowed" | "setting_fixed" | "request_timeout" | "body_too_large" | "uri_too_long" | "unsupported_media_type" | "expectation_failed" | "bad_host" | "too_many_viewers" | "thrown_out" | "too_many_requests" | "headers_too_large" | "internal" | "engine_error" | "engine_bad_reply" | "no_engine" | "no_ports" | "image_unavailable" | "vpn_down" | "stream_full" | "server_full" | "draining" | "starting" | "not_ready" | "start_timeout" | "storage_full";
         /** @description Body of `POST /provision/acestream`; all of it may be left out. */
         ProvisionRequest: {
             /**
@@ -3890,18 +3945,6 @@ export interface components {
                 };
             };
         };
-        /** @description `bad_token`: The token is unknown, expired or of another session. */
-        bad_token: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {string} */
-                    code?: "bad_token";
-                };
-            };
-        };
         /** @description `body_too_large`: The request body is longer than 64 KiB. */
         body_too_large: {
             headers: {
@@ -3962,6 +4005,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {string} */
                     code?: "internal";
+                };
+            };
+        };
+        /**
+         * @description `looping_stream`: The channel repeats itself and is blocked for a while.
+         *     `bad_token`: The token is not of this server's making, or of another channel.
+         *     `thrown_out`: An operator has ended this stream for this address; it is let in again in a few seconds.
+         */
+        "looping_stream.bad_token.thrown_out": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {string} */
+                    code?: "looping_stream" | "bad_token" | "thrown_out";
                 };
             };
         };
@@ -4060,6 +4119,28 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {string} */
                     code?: "no_engine" | "no_ports" | "image_unavailable" | "vpn_down" | "server_full" | "draining";
+                };
+            };
+        };
+        /**
+         * @description `no_engine`: No engine is free or running.
+         *     `no_ports`: No port is free for another engine.
+         *     `image_unavailable`: The engine's image cannot be had.
+         *     `vpn_down`: The VPN that the engines use is down.
+         *     `server_full`: The server has as many viewers or streams as it may have.
+         *     `draining`: The server is shutting down.
+         *     `starting`: The stream is being started; ask again.
+         */
+        "no_engine.no_ports.image_unavailable.vpn_down.server_full.draining.starting": {
+            headers: {
+                /** @description Seconds */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {string} */
+                    code?: "no_engine" | "no_ports" | "image_unavailable" | "vpn_down" | "server_full" | "draining" | "starting";
                 };
             };
         };
@@ -4781,11 +4862,113 @@ export interface operations {
             503: components["responses"]["server_full"];
         };
     };
-    getAceHlsTokenIndexM3u8: {
+    getAceGetstreamM3u8: {
+        parameters: {
+            query?: {
+                /**
+                 * @description A content id or an infohash: 40 hex digits, or `acestream://…`.
+                 * @example 94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d
+                 */
+                id?: string;
+                /** @description An infohash: 40 hex digits. */
+                infohash?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/vnd.apple.mpegurl": string;
+                };
+            };
+            400: components["responses"]["missing_id.invalid_id.ambiguous_id.duplicate_param.bad_encoding.invalid_param.ambiguous_host.bad_framing"];
+            403: components["responses"]["selector_disabled.looping_stream.thrown_out"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            429: components["responses"]["too_many_viewers.too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            502: components["responses"]["engine_error.engine_bad_reply"];
+            503: components["responses"]["no_engine.no_ports.image_unavailable.vpn_down.server_full.draining"];
+            504: components["responses"]["start_timeout"];
+        };
+    };
+    optionsAceGetstreamM3u8: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What is allowed, in `Access-Control-…` headers */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.bad_framing"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    headAceGetstreamM3u8: {
+        parameters: {
+            query?: {
+                /**
+                 * @description A content id or an infohash: 40 hex digits, or `acestream://…`.
+                 * @example 94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d
+                 */
+                id?: string;
+                /** @description An infohash: 40 hex digits. */
+                infohash?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Of a manifest */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["missing_id.invalid_id.ambiguous_id.duplicate_param.bad_encoding.invalid_param.ambiguous_host.bad_framing"];
+            403: components["responses"]["selector_disabled"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    getAceHlsChannelTokenIndexM3u8: {
         parameters: {
             query?: never;
             header?: never;
             path: {
+                /** @description As the manifest has it */
+                channel: string;
                 /** @description As the manifest has it */
                 token: string;
             };
@@ -4803,23 +4986,25 @@ export interface operations {
                 };
             };
             400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.bad_framing"];
-            403: components["responses"]["bad_token"];
-            404: components["responses"]["not_found.segment_gone"];
+            403: components["responses"]["looping_stream.bad_token.thrown_out"];
             413: components["responses"]["body_too_large"];
             414: components["responses"]["uri_too_long"];
             417: components["responses"]["expectation_failed"];
-            429: components["responses"]["too_many_requests"];
+            429: components["responses"]["too_many_viewers.too_many_requests"];
             431: components["responses"]["headers_too_large"];
             500: components["responses"]["internal"];
-            503: components["responses"]["server_full"];
+            502: components["responses"]["engine_error.engine_bad_reply"];
+            503: components["responses"]["no_engine.no_ports.image_unavailable.vpn_down.server_full.draining.starting"];
             504: components["responses"]["start_timeout"];
         };
     };
-    optionsAceHlsTokenIndexM3u8: {
+    optionsAceHlsChannelTokenIndexM3u8: {
         parameters: {
             query?: never;
             header?: never;
             path: {
+                /** @description As the manifest has it */
+                channel: string;
                 /** @description As the manifest has it */
                 token: string;
             };
@@ -4844,11 +5029,13 @@ export interface operations {
             503: components["responses"]["server_full"];
         };
     };
-    getAceHlsTokenSegment: {
+    getAceHlsChannelTokenSegment: {
         parameters: {
             query?: never;
             header?: never;
             path: {
+                /** @description As the manifest has it */
+                channel: string;
                 /** @description As the manifest has it */
                 token: string;
                 /** @description `<number>.ts`, as the playlist has it */
@@ -4867,24 +5054,43 @@ export interface operations {
                     "video/mp2t": string;
                 };
             };
+            /** @description The part of it that `Range` names */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "video/mp2t": string;
+                };
+            };
             400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.bad_framing"];
-            403: components["responses"]["bad_token"];
+            403: components["responses"]["looping_stream.bad_token.thrown_out"];
             404: components["responses"]["not_found.segment_gone"];
             413: components["responses"]["body_too_large"];
             414: components["responses"]["uri_too_long"];
+            /** @description It is shorter; `Content-Range` has its length */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             417: components["responses"]["expectation_failed"];
-            429: components["responses"]["too_many_requests"];
+            429: components["responses"]["too_many_viewers.too_many_requests"];
             431: components["responses"]["headers_too_large"];
             500: components["responses"]["internal"];
-            503: components["responses"]["server_full"];
+            502: components["responses"]["engine_error.engine_bad_reply"];
+            503: components["responses"]["no_engine.no_ports.image_unavailable.vpn_down.server_full.draining.starting"];
             504: components["responses"]["start_timeout"];
         };
     };
-    optionsAceHlsTokenSegment: {
+    optionsAceHlsChannelTokenSegment: {
         parameters: {
             query?: never;
             header?: never;
             path: {
+                /** @description As the manifest has it */
+                channel: string;
                 /** @description As the manifest has it */
                 token: string;
                 /** @description As the playlist has it */
@@ -4902,6 +5108,44 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.bad_framing"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    getAceStatus: {
+        parameters: {
+            query?: {
+                /**
+                 * @description A content id or an infohash: 40 hex digits, or `acestream://…`.
+                 * @example 94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d
+                 */
+                id?: string;
+                /** @description An infohash: 40 hex digits. */
+                infohash?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AceStatus"];
+                };
+            };
+            400: components["responses"]["missing_id.invalid_id.ambiguous_id.duplicate_param.bad_encoding.invalid_param.ambiguous_host.bad_framing"];
+            403: components["responses"]["selector_disabled"];
+            404: components["responses"]["not_found"];
             413: components["responses"]["body_too_large"];
             414: components["responses"]["uri_too_long"];
             417: components["responses"]["expectation_failed"];

@@ -88,13 +88,18 @@ struct Clocked {
 #[derive(Clone, Copy, Debug, Default)]
 struct Times {
     pcr: Option<Pcr>,
+    last_pcr: Option<Pcr>,
     time: Option<Pcr>,
 }
 
 impl Times {
-    /// The first counts.
+    /// The first counts, and of the clock the last one, too.
     fn add(&mut self, later: Self) {
-        *self = Self { pcr: self.pcr.or(later.pcr), time: self.time.or(later.time) };
+        *self = Self {
+            pcr: self.pcr.or(later.pcr),
+            last_pcr: later.last_pcr.or(self.last_pcr),
+            time: self.time.or(later.time),
+        };
     }
 }
 
@@ -326,7 +331,8 @@ impl Cutter {
     fn read_clock(&mut self, packet: Packet<'_>, pcr: Pcr) -> Times {
         let last = self.pcr.as_mut().and_then(|clocked| clocked.last.replace(pcr));
         let is_led = self.clock.tick(pcr, packet.is_discontinuity());
-        Times { pcr: (last != Some(pcr)).then_some(pcr), time: is_led.then_some(pcr) }
+        let pcr_moved = (last != Some(pcr)).then_some(pcr);
+        Times { pcr: pcr_moved, last_pcr: pcr_moved, time: is_led.then_some(pcr) }
     }
 
     fn read_stamp(&mut self, packet: Packet<'_>) -> Option<Pcr> {
@@ -568,8 +574,8 @@ impl Cutter {
     fn seal_run(&mut self, out: &mut Vec<Chunk>) {
         let Some(run) = self.run.take().filter(|run| run.len > 0) else { return };
         let mut bytes = self.buffer.split_to(run.len).freeze();
-        let Run { media, times: Times { pcr, time }, start, new_format, .. } = run;
-        let mut next = Chunk { start, pcr, time, new_format, ..Chunk::plain(Bytes::new(), media) };
+        let Run { media, times: Times { pcr, last_pcr, time }, start, new_format, .. } = run;
+        let mut next = Chunk { start, pcr, last_pcr, time, new_format, ..Chunk::plain(Bytes::new(), media) };
         // What was held for long is more than fits into one.
         while !bytes.is_empty() {
             let part = bytes.split_to(self.most_bytes().min(bytes.len()));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -19,7 +19,7 @@ use crate::budget::{Budget, Lease};
 use crate::event::{Event, Observer};
 use crate::history::Span;
 use crate::origin::{Origin, SourceId, SourceStats, Stage};
-use crate::output::hls::{HlsOptions, Tokens};
+use crate::output::hls::{HlsOptions, Places};
 use crate::ring::{Ring, RingLimits};
 use crate::rounds::Rounds;
 use crate::sampling::{Sampling, Series};
@@ -64,6 +64,9 @@ pub struct RelayConfig {
     pub ring_media: Duration,
     /// History per stream in bytes (`STREAM_BUFFER_SIZE`).
     pub ring_bytes: usize,
+    /// Media time that the history of a fast stream is to hold, though it takes more bytes than that; none when these were
+    /// chosen.
+    pub ring_floor: Duration,
     /// All streams' history together in bytes (`STREAM_MEMORY`).
     pub memory: usize,
     /// `MAX_VIEWERS`.
@@ -82,6 +85,9 @@ const LEAST_RUNWAY: Duration = Duration::from_secs(2);
 
 /// Grace of a waiter beyond the session's own deadline: it only fires if that deadline failed to.
 const WAITER_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a stream that has to make room takes at most to be gone.
+const ROOM_WITHIN: Duration = Duration::from_secs(2);
 
 /// Offers from other sessions and requests to give way; both are rare, and a full queue only means "later".
 const COMMAND_QUEUE: usize = 8;
@@ -108,7 +114,7 @@ pub(crate) struct Inner {
     bars: Bars,
     sessions: Mutex<HashMap<StreamKey, Arc<Shared>>>,
     pub(crate) tasks: TaskTracker,
-    pub(crate) hls: Tokens,
+    pub(crate) hls: Places,
     next_viewer: AtomicU64,
     waiting: AtomicUsize,
 }
@@ -158,7 +164,7 @@ impl Relay {
             sessions: Mutex::default(),
             tasks: TaskTracker::new(),
             bars: Bars::default(),
-            hls: Tokens::default(),
+            hls: Places::default(),
             next_viewer: AtomicU64::new(1),
             waiting: AtomicUsize::new(0),
         };
@@ -179,18 +185,19 @@ impl Relay {
         });
     }
 
-    /// A place for one more viewer, before anything else is done for it.
+    /// A place for one more viewer, before anything else is done for it. When there is none, the one that has been paused
+    /// longest gives way.
     pub fn admit(&self, info: &ViewerInfo) -> Result<Admitted, StartError> {
         if self.inner.stop.is_cancelled() {
             return Err(StartError::Draining);
         }
-        let seat = self.inner.admission.admit(info.address.into()).map_err(StartError::from)?;
+        let seat = self.inner.seat_for(info.address.into())?;
         Ok(Admitted { seat: Arc::new(seat), at: Instant::now() })
     }
 
     /// When a viewer admitted at that moment must have media or an error.
     pub fn deadline(&self, admitted: &Admitted) -> Instant {
-        admitted.at + self.inner.config().timings.start_budget
+        self.inner.deadline(admitted)
     }
 
     /// Joins the channel, starting it if nobody watches it yet. Returns when decodable data is there.
@@ -200,15 +207,7 @@ impl Relay {
         info: ViewerInfo,
         admitted: Admitted,
     ) -> Result<Viewer, StartError> {
-        let mut key = key;
-        for _ in 0..MOST_MOVES {
-            let guard = self.inner.enter(&key, &info, &admitted)?;
-            match self.inner.wait(guard, self.deadline(&admitted)).await? {
-                Waited::Joined(viewer) => return Ok(viewer),
-                Waited::Again(other) => key = other,
-            }
-        }
-        Err(StartError::Gone)
+        self.inner.join(key, info, admitted, Knows::Address).await
     }
 
     /// Every session, the oldest first.
@@ -337,12 +336,74 @@ pub struct Admitted {
     at: Instant,
 }
 
+/// By what a viewer that was thrown out is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Knows {
+    /// By where it comes from: there is nothing else.
+    Address,
+    /// By its token: others may come from the same address.
+    Token,
+}
+
 impl Inner {
+    fn seat_for(&self, client: AddressGroup) -> Result<Seat, StartError> {
+        let refusal = match self.admission.admit(client) {
+            Ok(seat) => return Ok(seat),
+            Err(refusal) => refusal,
+        };
+        let of = (refusal == Refusal::AddressFull).then_some(client);
+        if !self.paused_gives_way(of) {
+            return Err(refusal.into());
+        }
+        Ok(self.admission.admit(client)?)
+    }
+
+    /// Has a stream end whose memory somebody needs: one that nobody watches, or else one whose viewers are all paused, the
+    /// longest first. False when there is none.
+    fn make_memory(&self) -> bool {
+        let sessions = self.distinct();
+        let unwatched = sessions.iter().filter_map(|shared| Some((shared.viewers.idle()?.0, shared)));
+        if let Some((_, shared)) = unwatched.min_by_key(|(since, _)| *since) {
+            return shared.make_room();
+        }
+        let paused = sessions.iter().filter_map(|shared| Some((shared.viewers.all_paused_since()?, shared)));
+        let longest = paused.min_by_key(|(since, _)| *since);
+        longest.is_some_and(|(_, shared)| shared.end(EndReason::GaveWay))
+    }
+
+    fn deadline(&self, admitted: &Admitted) -> Instant {
+        admitted.at + self.config().timings.start_budget
+    }
+
+    pub(crate) async fn join(
+        self: &Arc<Self>,
+        key: StreamKey,
+        info: ViewerInfo,
+        admitted: Admitted,
+        knows: Knows,
+    ) -> Result<Viewer, StartError> {
+        let mut key = key;
+        for _ in 0..MOST_MOVES {
+            let guard = match self.enter(&key, &info, &admitted, knows) {
+                Err(StartError::MemoryFull) if self.make_memory() => {
+                    Box::pin(self.enter_later(&key, &info, &admitted, knows)).await?
+                }
+                entered => entered?,
+            };
+            match self.wait(guard, self.deadline(&admitted)).await? {
+                Waited::Joined(viewer) => return Ok(viewer),
+                Waited::Again(other) => key = other,
+            }
+        }
+        Err(StartError::Gone)
+    }
+
     fn enter(
         self: &Arc<Self>,
         key: &StreamKey,
         info: &ViewerInfo,
         admitted: &Admitted,
+        knows: Knows,
     ) -> Result<ViewerGuard, StartError> {
         let mut sessions = self.sessions.lock();
         if self.stop.is_cancelled() {
@@ -351,7 +412,8 @@ impl Inner {
         let known = sessions.get(key).cloned();
         // A stream may have been asked for by another of its names.
         let named = [Some(key.clone()), known.as_ref().map(|shared| shared.key())];
-        if named.iter().flatten().any(|key| self.bars.keep_out(key, info.address.into())) {
+        let is_barred = || named.iter().flatten().any(|key| self.bars.keep_out(key, info.address.into()));
+        if knows == Knows::Address && is_barred() {
             return Err(StartError::ThrownOut);
         }
         let (shared, begun) = if let Some(shared) = known {
@@ -373,6 +435,24 @@ impl Inner {
             self.keep_sampling();
         }
         Ok(guard)
+    }
+
+    /// Room is being made: a stream needs a moment to end.
+    async fn enter_later(
+        self: &Arc<Self>,
+        key: &StreamKey,
+        info: &ViewerInfo,
+        admitted: &Admitted,
+        knows: Knows,
+    ) -> Result<ViewerGuard, StartError> {
+        let until = Instant::now() + ROOM_WITHIN;
+        loop {
+            sleep(ROOM_WITHIN / 20).await;
+            match self.enter(key, info, admitted, knows) {
+                Err(StartError::MemoryFull) if Instant::now() < until => {}
+                entered => return entered,
+            }
+        }
     }
 
     fn begin(
@@ -494,6 +574,11 @@ impl Inner {
                 Claim::Mine
             }
         }
+    }
+
+    /// The session of this name.
+    pub(crate) fn find(&self, key: &StreamKey) -> Option<Arc<Shared>> {
+        self.sessions.lock().get(key).cloned()
     }
 
     /// A place in the memory budget.

@@ -150,6 +150,17 @@ impl Ring {
         (prelude, Cursor { state: Arc::clone(&self.state), place, slot })
     }
 
+    /// A reader at the oldest start point, for one that keeps up with whatever comes because it waits for nobody.
+    pub fn reread(&self) -> Cursor {
+        let mut state = self.state.lock();
+        let slot = state.waiting.insert(None);
+        let place = match state.starts.front() {
+            Some(start) => Place::At { seq: start.seq, offset: start.offset },
+            None => Place::NextStart { from: state.head() },
+        };
+        Cursor { state: Arc::clone(&self.state), place, slot }
+    }
+
     /// Whether a reader can begin now.
     pub fn has_start(&self) -> bool {
         !self.state.lock().starts.is_empty()

@@ -40,7 +40,8 @@ use crate::http::hosts::Hosts;
 use crate::http::key::Key;
 use crate::http::logins::Logins;
 use crate::http::panel;
-use crate::http::play::{getstream, hls};
+use crate::http::play::token::Signer;
+use crate::http::play::{getstream, hls, status as play_status};
 use crate::http::serve::{Server, bind, listen};
 use crate::http::status_page;
 use crate::http::surface::{Class, Pages, Surface};
@@ -113,6 +114,7 @@ pub struct App {
     pub channel_names: Arc<ChannelNames>,
     /// What is said of all pages.
     pub described: docs::Described,
+    signer: Signer,
     trusted: TrustedProxies,
     gate: Arc<Gate>,
     hosts: Hosts,
@@ -290,7 +292,7 @@ macro_rules! views {
 }
 
 views! {
-    getstream::Channels { relay, origin, loops }
+    getstream::Channels { relay, origin, loops, signer }
     health::Condition { relay, engines, fleet, outages, stop, began }
     proxy::Streams { relay, origin, engines, vpns, names, channel_names }
     health::Counted { metrics, relay, origin, vpns, fleet }
@@ -351,6 +353,7 @@ impl App {
             names,
             channel_names,
             described: docs::Described::new(|| surface().document()),
+            signer: Signer::find_or_make(&config.db_path),
             trusted,
             gate: Arc::new(gate),
             hosts: Hosts::new(&config.allowed_hosts),
@@ -387,9 +390,14 @@ fn media_pages() -> Pages<App> {
     let streams = routes!(getstream::play, getstream::head, getstream::preflight);
     Pages::default()
         .page_also_at(Class::Media, ["/ace/getstream/", "/ace/getstream.ts"], streams)
-        .page(Class::Media, routes!(hls::manifest, hls::head, hls::preflight))
+        .page_also_at(
+            Class::Media,
+            ["/ace/getstream.m3u8"],
+            routes!(hls::manifest, hls::head, hls::preflight),
+        )
         .page(Class::Media, routes!(hls::playlist, hls::playlist_preflight))
         .page(Class::Media, routes!(hls::segment, hls::segment_preflight))
+        .page(Class::Media, routes!(play_status::status))
 }
 
 /// The dashboard and the page without a script.

@@ -1,6 +1,6 @@
 // Plays a manifest with hls.js in headless Chromium and prints what came of it as one line of JSON.
 //
-//   node play.mjs <manifest URL> <seconds>
+//   node play.mjs <manifest URL> <seconds> [<seconds for which the page is suspended in between>]
 //
 // The page is served from an address of its own, so that the manifest and its segments need CORS as they do in real
 // pages.
@@ -9,7 +9,7 @@ import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { chromium } from 'playwright-core';
 
-const [manifest, seconds] = [process.argv[2], Number(process.argv[3])];
+const [manifest, seconds, suspended] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4] ?? 0)];
 const hlsJs = createRequire(import.meta.url).resolve('hls.js/dist/hls.min.js');
 
 const page = `<!doctype html><video id="v" muted autoplay playsinline></video><script src="/hls.js"></script><script>
@@ -50,10 +50,24 @@ try {
   await tab.goto(`http://127.0.0.1:${server.address().port}/`);
   const started = await tab.waitForFunction(() => document.getElementById('v').currentTime > 0, null, { timeout: 20000 })
     .then(() => true, () => false);
+  let asked = null;
+  if (started && suspended > 0) {
+    await tab.waitForTimeout(5000);
+    // As the system does with a page behind a locked screen: no timers, no requests.
+    const session = await tab.context().newCDPSession(tab);
+    await session.send('Page.setWebLifecycleState', { state: 'frozen' });
+    let count = 0;
+    tab.on('request', () => { count += 1; });
+    await new Promise((over) => setTimeout(over, suspended * 1000));
+    asked = count;
+    await session.send('Page.setWebLifecycleState', { state: 'active' });
+    await tab.evaluate(() => document.getElementById('v').play());
+    await tab.waitForTimeout(5000);
+  }
   const from = await tab.evaluate(() => report().time);
   if (started) await tab.waitForTimeout(seconds * 1000);
   const end = await tab.evaluate(() => report());
-  console.log(JSON.stringify({ started, advanced: end.time - from, ...end }));
+  console.log(JSON.stringify({ started, asked, advanced: end.time - from, ...end }));
 } finally {
   await browser.close();
   server.close();

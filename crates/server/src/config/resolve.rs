@@ -110,6 +110,7 @@ impl Resolver<'_> {
             idle_timeout: self.get(&of::STREAM_IDLE_TIMEOUT),
             buffer_seconds: self.get(&of::STREAM_BUFFER_SECONDS),
             buffer_bytes: self.get(&of::STREAM_BUFFER_SIZE),
+            buffer_is_chosen: self.is_written(&of::STREAM_BUFFER_SIZE),
             chunk_bytes: self.get(&of::COPY_CHUNK_SIZE).min(of::LARGEST_CHUNK),
             join_burst: self.get(&of::JOIN_BURST),
             hedge_after: self.get(&of::HEDGE_AFTER),

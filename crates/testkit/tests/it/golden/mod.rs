@@ -210,7 +210,8 @@ impl Row {
         let line = String::from_utf8_lossy(&self.request);
         let target = line.split(' ').nth(1).unwrap_or_default();
         let path = target.strip_prefix("http://").and_then(|rest| rest.find('/').map(|at| &rest[at..]));
-        path.unwrap_or(target).starts_with("/ace/")
+        let path = path.unwrap_or(target);
+        path.starts_with("/ace/") || path.replace("//", "/").starts_with("/ace/")
     }
 
     fn told(&self, said: &str, wrong: &[String]) -> String {
