@@ -409,14 +409,14 @@ impl Inner {
         if self.stop.is_cancelled() {
             return Err(StartError::Draining);
         }
-        let known = sessions.get(key).cloned();
+        let open = sessions.get(key).cloned();
         // A stream may have been asked for by another of its names.
-        let named = [Some(key.clone()), known.as_ref().map(|shared| shared.key())];
+        let named = [Some(key.clone()), open.as_ref().map(|shared| shared.key())];
         let is_barred = || named.iter().flatten().any(|key| self.bars.keep_out(key, info.address.into()));
         if knows == Knows::Address && is_barred() {
             return Err(StartError::ThrownOut);
         }
-        let (shared, begun) = if let Some(shared) = known {
+        let (shared, begun) = if let Some(shared) = open {
             (shared, None)
         } else {
             let (shared, task) = self.begin(&mut sessions, key, info, admitted.at)?;
