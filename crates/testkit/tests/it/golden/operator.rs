@@ -104,7 +104,7 @@ fn settings() -> Vec<Row> {
         patch(96, r#"{"NO_SUCH_SETTING":1}"#, invalid),
         patch(96, r#"{"HOLD_TIMEOUT":true}"#, invalid),
         patch(96, r#"{"HOLD_TIMEOUT":-1}"#, invalid),
-        patch(96, r#"{"EMPTY_STREAM_TIMEOUT":0}"#, invalid),
+        patch(96, r#"{"HEADER_TIMEOUT":0}"#, invalid),
         patch(96, r#"{"MAX_VIEWERS":18446744073709551616}"#, invalid),
         patch(96, r#"{"MAX_VIEWERS":1e999}"#, "400 invalid_body; open"),
         patch(96, r#"{"HOLD_TIMEOUT":""}"#, invalid),
