@@ -542,7 +542,7 @@ impl Cutter {
 
     fn may_hold_more(&self) -> bool {
         let most = if self.is_flowing() { MOST_HELD } else { MOST_HELD_AT_FIRST };
-        self.held.as_ref().is_some_and(|held| self.finder.reads_everything() && held.run.len < most)
+        self.held.as_ref().is_some_and(|held| self.is_deep(held) && held.run.len < most)
     }
 
     pub(crate) fn seal_at(&self) -> Option<Duration> {
@@ -551,9 +551,14 @@ impl Cutter {
         run.into_iter().chain(held).min().filter(|_| self.is_flowing())
     }
 
+    /// Whether the picture to start with may be anywhere in `held`.
+    fn is_deep(&self, held: &Held) -> bool {
+        self.finder.reads_everything(self.moment(held.run.since))
+    }
+
     /// When it is not waited any longer whether `held` is a start point.
     fn clear_at(&self, held: &Held) -> Duration {
-        let patience = if self.finder.reads_everything() { DEEP_HOLD } else { CANDIDATE_HOLD };
+        let patience = if self.is_deep(held) { DEEP_HOLD } else { CANDIDATE_HOLD };
         held.run.since.saturating_add(self.limits.max_hold.max(patience))
     }
 
