@@ -380,13 +380,13 @@ impl Inner {
         key: StreamKey,
         info: ViewerInfo,
         admitted: Admitted,
-        knows: Knows,
+        by: Knows,
     ) -> Result<Viewer, StartError> {
         let mut key = key;
         for _ in 0..MOST_MOVES {
-            let guard = match self.enter(&key, &info, &admitted, knows) {
+            let guard = match self.enter(&key, &info, &admitted, by) {
                 Err(StartError::MemoryFull) if self.make_memory() => {
-                    Box::pin(self.enter_later(&key, &info, &admitted, knows)).await?
+                    Box::pin(self.enter_later(&key, &info, &admitted, by)).await?
                 }
                 entered => entered?,
             };
@@ -403,7 +403,7 @@ impl Inner {
         key: &StreamKey,
         info: &ViewerInfo,
         admitted: &Admitted,
-        knows: Knows,
+        by: Knows,
     ) -> Result<ViewerGuard, StartError> {
         let mut sessions = self.sessions.lock();
         if self.stop.is_cancelled() {
@@ -413,7 +413,7 @@ impl Inner {
         // A stream may have been asked for by another of its names.
         let named = [Some(key.clone()), open.as_ref().map(|shared| shared.key())];
         let is_barred = || named.iter().flatten().any(|key| self.bars.keep_out(key, info.address.into()));
-        if knows == Knows::Address && is_barred() {
+        if by == Knows::Address && is_barred() {
             return Err(StartError::ThrownOut);
         }
         let (shared, begun) = if let Some(shared) = open {
@@ -443,12 +443,12 @@ impl Inner {
         key: &StreamKey,
         info: &ViewerInfo,
         admitted: &Admitted,
-        knows: Knows,
+        by: Knows,
     ) -> Result<ViewerGuard, StartError> {
         let until = Instant::now() + ROOM_WITHIN;
         loop {
             sleep(ROOM_WITHIN / 20).await;
-            match self.enter(key, info, admitted, knows) {
+            match self.enter(key, info, admitted, by) {
                 Err(StartError::MemoryFull) if Instant::now() < until => {}
                 entered => return entered,
             }

@@ -142,8 +142,8 @@ async fn programs_that_ask_acexy_how_it_is_get_their_answer() {
     assert_eq!(status("").await, (200, serde_json::json!({ "streams": 1 })));
     let (code, answer) = status(&one).await;
     assert_eq!((code, &answer["clients"], &answer["stream_id"]), (200, &2.into(), &ID.into()), "{answer}");
-    let stats = answer["stat_url"].as_str().expect("an address");
-    assert_eq!(get(app.address(), stats).await.status, 200);
+    let page = answer["stat_url"].as_str().expect("an address");
+    assert_eq!(get(app.address(), page).await.status, 200);
     assert_eq!(status("?id=xyz").await.0, 400);
     assert_eq!(app.ledger.counts().starts, 1);
 }

@@ -112,7 +112,7 @@ impl Endless {
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's process, and the token stops it")]
     async fn serve() -> Self {
         let body = || async {
-            let bytes = Bytes::from_static(&[0x47; 64 * 1024]);
+            let bytes = Bytes::from(vec![0x47; 64 * 1024]);
             Body::from_stream(stream::repeat_with(move || Ok::<_, std::convert::Infallible>(bytes.clone())))
         };
         let counters = Arc::<Counters>::default();

@@ -166,8 +166,10 @@ async fn players_of_packets_go_on_after_a_pause() {
 async fn hls_js_goes_on_after_its_page_was_suspended() {
     let app = app(&[("HLS_VIEWER_TIMEOUT", "3s"), ("STREAM_IDLE_TIMEOUT", "1s")]).await;
     let Some(seen) = suspended_browser(&app, 15, 15).await else { return };
-    assert_eq!((&seen["fatal"], &seen["asked"]), (&serde_json::json!([]), &serde_json::json!(0)), "{seen}");
-    assert!(seen["advanced"].as_f64().is_some_and(|advanced| advanced >= 12.0), "{seen}");
+    assert_eq!(seen["fatal"], serde_json::json!([]), "{seen}");
+    // Of 15 s of pictures; its clock says little, because it jumps over what was missed.
+    assert!(seen["shown"].as_u64().is_some_and(|shown| shown >= 250), "{seen}");
+    assert!(app.ledger.counts().opened >= 2, "its stream had ended");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,6 +191,6 @@ async fn players_of_packets_go_on_after_three_minutes_at_full_length() {
 async fn hls_js_goes_on_after_its_page_was_suspended_at_full_length() {
     let app = app(&[]).await;
     let Some(seen) = suspended_browser(&app, 20, 300).await else { return };
-    assert_eq!((&seen["fatal"], &seen["asked"]), (&serde_json::json!([]), &serde_json::json!(0)), "{seen}");
-    assert!(seen["advanced"].as_f64().is_some_and(|advanced| advanced >= 17.0), "{seen}");
+    assert_eq!(seen["fatal"], serde_json::json!([]), "{seen}");
+    assert!(seen["shown"].as_u64().is_some_and(|shown| shown >= 350), "{seen}");
 }
