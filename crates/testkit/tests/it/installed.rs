@@ -89,6 +89,15 @@ fn the_manifest_for_kubernetes_asks_pages_that_are_there_and_runs_without_rights
 }
 
 #[test]
+fn the_workflows_run_what_developers_run() {
+    let text = |name: &str| yaml(&root().join(".github/workflows").join(name))[0]["jobs"].to_string();
+    assert!(text("test.yml").contains("./.ci/run"));
+    for script in ["./scripts/release", "./scripts/image"] {
+        assert!(text("release.yml").contains(script), "{script}");
+    }
+}
+
+#[test]
 fn traefiks_files_are_yaml_and_name_each_other() {
     let main = &yaml(&root().join("deploy/traefik/traefik.yml"))[0];
     assert_eq!(main["entryPoints"]["web"]["address"], ":80");
@@ -262,4 +271,38 @@ async fn the_image_is_small_and_says_what_it_is() {
         docker(&["run", "--rm", "--read-only", "--user", "65532", "--cap-drop=ALL", image, "--version"])
             .await;
     assert_eq!(version, format!("acemux {}", env!("CARGO_PKG_VERSION")));
+}
+
+/// What `./scripts/release` lists, without the network: every crate of the binary has a licence that `deny.toml` allows, and
+/// its text is there.
+#[test]
+fn every_dependency_has_a_licence_that_is_allowed_and_its_text() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut metadata = Command::new(env!("CARGO"));
+    metadata.args(["metadata", "--format-version", "1", "--offline"]).current_dir(root());
+    let file = folder.path().join("metadata.json");
+    std::fs::write(&file, must_accept("cargo metadata", &mut metadata).stdout).expect("it is ours");
+    let inventory = |what: &str| {
+        let mut inventory = Command::new("python3");
+        inventory.arg(root().join("scripts/inventory.py")).arg(what).arg(&file);
+        String::from_utf8(must_accept(what, &mut inventory).stdout).expect("text")
+    };
+    let document: Value = serde_json::from_str(&inventory("sbom")).expect("JSON");
+    assert_eq!(
+        (&document["bomFormat"], &document["metadata"]["component"]["name"]),
+        (&json!("CycloneDX"), &json!("acemux"))
+    );
+    let components = document["components"].as_array().expect("components");
+    assert!(components.len() > 100, "{}", components.len());
+    let rules: toml::Table = read("deny.toml").parse().expect("TOML");
+    let allowed = rules["licenses"]["allow"].as_array().expect("a list");
+    let is_allowed = |one: &str| allowed.iter().any(|known| known.as_str() == Some(one));
+    for component in components {
+        let expression = component["licenses"][0]["expression"].as_str().expect("an expression");
+        let parts = expression.split(" AND ").map(|part| part.trim_matches(['(', ')']));
+        let is_right = parts.into_iter().all(|part| part.split(" OR ").any(|one| is_allowed(one.trim())));
+        assert!(is_right, "{}: {expression}", component["name"]);
+    }
+    let texts = inventory("licences");
+    assert!(texts.contains("Permission is hereby granted") && texts.contains("Apache License"), "no texts");
 }
