@@ -153,7 +153,7 @@ pub enum Awaited {
     Streams(u16),
     /// A place where a decoder can start.
     StartPoint,
-    /// The same of a programme that is scrambled.
+    /// The same, and what comes is scrambled.
     Clear,
 }
 
@@ -165,7 +165,7 @@ impl fmt::Display for Awaited {
             Self::ProgramMap(number) => write!(f, "the streams of programme {number} (its PMT)"),
             Self::Streams(number) => write!(f, "packets of programme {number}"),
             Self::StartPoint => f.write_str("a place to start decoding"),
-            Self::Clear => f.write_str("a place to start decoding in a scrambled programme"),
+            Self::Clear => f.write_str("a picture or sound that is not scrambled"),
         }
     }
 }
@@ -240,6 +240,11 @@ impl Chunker {
     /// Media time since the stream began.
     pub fn media_time(&self) -> Duration {
         self.cutter.media_time()
+    }
+
+    /// Media time when the last piece of what players decode came. A clock alone, and tables, are nothing to watch.
+    pub fn shown_until(&self) -> Duration {
+        self.cutter.shown_until()
     }
 
     /// By the stream's own clock.

@@ -11,6 +11,7 @@ use crate::format::Format;
 use crate::format::probe::Probe;
 use crate::starts::{Mark, StartFinder, StartKind};
 use crate::ts::align::Alignment;
+use crate::ts::backlog::Backlog;
 use crate::ts::counters::{Counters, Follows, first_counter};
 use crate::ts::descriptors::Coding;
 use crate::ts::packet::{PACKET_LEN, Packet, Pid};
@@ -44,7 +45,10 @@ pub(crate) struct Cutter {
     finder: StartFinder,
     probe: Probe,
     pcr: Option<Clocked>,
-    is_scrambled: bool,
+    /// What came while there were tables and none that was believed.
+    backlog: Backlog,
+    /// Media time when the last piece of what players decode came.
+    shown_until: Duration,
     /// What the last start point was of.
     shown: Option<Shown>,
     /// What follows is of other streams than what was sent.
@@ -143,7 +147,8 @@ impl Cutter {
             finder: StartFinder::default(),
             probe: Probe::default(),
             pcr: None,
-            is_scrambled: false,
+            backlog: Backlog::default(),
+            shown_until: Duration::ZERO,
             shown: None,
             streams_changed: false,
             stage: Stage::Seeking,
@@ -163,7 +168,8 @@ impl Cutter {
         self.tables = self.tables.of_another_source();
         self.counters = Counters::default();
         self.finder = StartFinder::default();
-        (self.pcr, self.is_scrambled, self.streams_changed) = (None, false, false);
+        self.backlog = Backlog::default();
+        (self.pcr, self.streams_changed) = (None, false);
         self.clock.restart();
         self.stage = if self.next_seq > 0 { Stage::Resuming } else { Stage::Seeking };
     }
@@ -176,6 +182,10 @@ impl Cutter {
 
     pub(crate) fn media_time(&self) -> Duration {
         self.clock.media_time()
+    }
+
+    pub(crate) fn shown_until(&self) -> Duration {
+        self.shown_until
     }
 
     pub(crate) fn bitrate(&self) -> Option<Bitrate> {
@@ -198,7 +208,7 @@ impl Cutter {
     pub(crate) fn condition(&self) -> Condition {
         Condition {
             clock: self.clock.source(),
-            is_scrambled: self.is_scrambled,
+            is_scrambled: self.finder.is_scrambled(),
             wrong_checksums: self.stats().wrong_checksums,
         }
     }
@@ -224,12 +234,40 @@ impl Cutter {
     }
 
     pub(crate) fn packet(&mut self, packet: Packet<'_>, now: Duration, out: &mut Vec<Chunk>) {
+        if self.tables.are_doubted() {
+            return self.wait_for_tables(packet, now, out);
+        }
         self.clock.bytes(PACKET_LEN, now);
         // First, because what it announces belongs before a start point that begins here.
         self.count(packet, now, out);
-        let mut times = None;
         if !packet.is_damaged() {
             self.read_tables(packet, now, out);
+        }
+        self.read(packet, now, out);
+    }
+
+    /// Other readers believe these tables at once, and play from the first picture on: so does who joins here, later.
+    fn wait_for_tables(&mut self, packet: Packet<'_>, now: Duration, out: &mut Vec<Chunk>) {
+        self.clock.bytes(0, now);
+        self.backlog.push(packet, now);
+        if !packet.is_damaged() {
+            self.read_tables(packet, now, out);
+        }
+        if self.tables.are_doubted() {
+            return;
+        }
+        for (bytes, arrival) in self.backlog.take() {
+            let Some(packet) = Packet::parse(&bytes) else { continue };
+            self.clock.bytes(PACKET_LEN, arrival);
+            self.count(packet, arrival, out);
+            self.read(packet, arrival, out);
+        }
+    }
+
+    /// All but its tables.
+    fn read(&mut self, packet: Packet<'_>, now: Duration, out: &mut Vec<Chunk>) {
+        let mut times = None;
+        if !packet.is_damaged() {
             times = self.read_times(packet);
             self.mark(packet, now, out);
         }
@@ -299,7 +337,7 @@ impl Cutter {
         if self.clock.source() == ClockSource::Arrival {
             self.clock.payload();
         }
-        if !packet.starts_unit() || packet.is_scrambled() {
+        if !packet.starts_unit() || packet.hides_its_unit() {
             return None;
         }
         let time = decoding_time(packet.payload())?;
@@ -311,7 +349,11 @@ impl Cutter {
         if self.tables.program().is_none() {
             return;
         }
-        let mark = self.finder.mark(packet, self.moment(now));
+        let moment = self.moment(now);
+        let mark = self.finder.mark(packet, moment);
+        if packet.has_payload() && self.finder.concerns(packet.pid()) {
+            self.shown_until = moment.media;
+        }
         if let Mark::Begins(_) | Mark::Candidate = mark {
             self.probe.starts(now);
         }
@@ -330,7 +372,6 @@ impl Cutter {
     fn begin(&mut self, kind: StartKind, packet: Packet<'_>, now: Duration, out: &mut Vec<Chunk>) {
         self.reject();
         self.seal_run(out);
-        self.is_scrambled = packet.is_scrambled();
         let point = self.start_point(kind, packet, &self.jumps(packet));
         let run = self.fresh_run(now);
         self.start(run, point, out);
@@ -346,7 +387,6 @@ impl Cutter {
         self.seal_run(out);
         // What is left in the buffer is what was held.
         let Some(packet) = Packet::parse(&self.buffer) else { return };
-        self.is_scrambled = false;
         let point = self.start_point(kind, packet, &next);
         self.start(run, point, out);
     }

@@ -1,8 +1,9 @@
 //! Which packets begin a place where a player may start.
 //!
 //! In order of trust: the video itself, read in `pictures`; the random access flag, where the video cannot be read; for
-//! radio, and while the picture is away, any audio frame; and when nothing of that is found in five seconds or the video is
-//! scrambled, the beginning of any access unit: a channel without flags must play, not time out.
+//! radio, and while the picture is away or scrambled, any audio frame; and when nothing of that is found in five seconds,
+//! the beginning of any access unit: a channel without flags must play, not time out. What is scrambled begins nowhere: no
+//! player can show it, and who waits for it is told so.
 
 mod pictures;
 
@@ -73,6 +74,8 @@ pub(crate) struct StartFinder {
     leading: Option<Place>,
     /// It has shown itself. One that is only listed decides nothing.
     leading_seen: bool,
+    /// Its last access unit was scrambled.
+    leading_is_hidden: bool,
     /// What came since it last did.
     without_it: Option<Without>,
     /// Its longest pause so far: a picture every ten seconds is one.
@@ -121,6 +124,18 @@ impl StartFinder {
         let _was_unclear = self.pictures.give_up();
     }
 
+    /// Whether the leading stream is scrambled.
+    pub(crate) fn is_scrambled(&self) -> bool {
+        self.leading_is_hidden
+    }
+
+    /// Whether the stream is part of the programme.
+    #[inline]
+    pub(crate) fn concerns(&self, pid: Pid) -> bool {
+        self.leading.is_some_and(|leading| leading.pid == pid)
+            || self.streams.iter().any(|known| known.pid == pid)
+    }
+
     /// Whether a candidate may turn out to be a start point far behind its beginning.
     pub(crate) fn reads_everything(&self) -> bool {
         self.pictures.reads_everything()
@@ -140,8 +155,11 @@ impl StartFinder {
     fn judge(&mut self, packet: Packet<'_>, now: Moment) -> Mark {
         let pid = packet.pid();
         if let Some(leading) = self.leading.filter(|leading| leading.pid == pid) {
+            if packet.starts_unit() {
+                self.leading_is_hidden = packet.hides_its_unit();
+            }
             // The clock may go on where the picture was.
-            if packet.has_payload() {
+            if packet.has_payload() && !self.leading_is_hidden {
                 self.leading_seen = true;
                 let pause = self.without_it.take().map_or(Duration::ZERO, |without| now.since(without.since));
                 self.longest_pause = self.longest_pause.max(pause);
@@ -152,7 +170,7 @@ impl StartFinder {
             };
         }
         let other = self.streams.iter().copied().find(|stream| stream.pid == pid);
-        match other.filter(|_| packet.starts_unit()) {
+        match other.filter(|_| packet.starts_unit() && !packet.hides_its_unit()) {
             Some(other) if self.leading_is_away(now) => self.instead(other, now),
             Some(_) if !self.leading_seen => self.makeshift(now),
             _ => Mark::Plain,
@@ -177,10 +195,8 @@ impl StartFinder {
     }
 
     fn video(&mut self, packet: Packet<'_>, now: Moment) -> Mark {
-        if packet.is_scrambled() && packet.starts_unit() {
-            let otherwise = if self.pictures.give_up() { Mark::Rejected } else { Mark::Plain };
-            let mark = self.spaced(StartKind::Unindexed, MAKESHIFT_SPACING, now);
-            return Some(mark).filter(|mark| *mark != Mark::Plain).unwrap_or(otherwise);
+        if self.leading_is_hidden {
+            return self.hidden(packet, now);
         }
         match self.pictures.take(packet, now.media) {
             Seen::Nothing => Mark::Plain,
@@ -194,12 +210,23 @@ impl StartFinder {
         }
     }
 
+    /// Who watches already sees it come back, and joins are counted on until then.
+    fn hidden(&mut self, packet: Packet<'_>, now: Moment) -> Mark {
+        let otherwise = if self.pictures.give_up() { Mark::Rejected } else { Mark::Plain };
+        if !packet.starts_unit() || self.last_start.is_none() {
+            return otherwise;
+        }
+        let mark = self.spaced(StartKind::Unindexed, MAKESHIFT_SPACING, now);
+        Some(mark).filter(|mark| *mark != Mark::Plain).unwrap_or(otherwise)
+    }
+
     fn makeshift_or(&self, otherwise: Mark, now: Moment) -> Mark {
         Some(self.makeshift(now)).filter(|mark| *mark != Mark::Plain).unwrap_or(otherwise)
     }
 
     fn audio(&self, packet: Packet<'_>, now: Moment) -> Mark {
-        if packet.starts_unit() { self.spaced(StartKind::Audio, AUDIO_SPACING, now) } else { Mark::Plain }
+        let begins = packet.starts_unit() && !self.leading_is_hidden;
+        if begins { self.spaced(StartKind::Audio, AUDIO_SPACING, now) } else { Mark::Plain }
     }
 
     /// The beginning of an access unit, if nothing better came for too long.

@@ -503,17 +503,19 @@ async fn shutdown_ends_streams_refuses_new_ones_and_closes_every_playback() {
     assert!(relay.sessions().iter().all(|session| session.phase != Phase::Live));
 }
 
-/// The clip up to its third key frame, and then a clock that goes on, and nothing else that means anything: so many
-/// packets of stuffing with each of its ticks.
-fn becomes_a_bare_clock(script: &Script, stuffing: usize) {
+/// The clip up to its third key frame, and then a picture that never ends: with each tick of the clock a piece of it, and so
+/// many packets of stuffing.
+fn becomes_one_endless_picture(script: &Script, stuffing: usize) {
     script.then(move |_| {
         let clip = clip();
         let first = clip.slice(..key_frames(&clip)[2] * PACKET);
         let (pid, from) = last_clock(&first);
         let mut null = [0xff; PACKET];
         null[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
+        let mut piece = [0xff; PACKET];
+        piece[..4].copy_from_slice(&[0x47, pid[0], pid[1], 0x10]);
         let ticks = stream::iter(1..).then(move |tick: u64| {
-            let ticking = [&clock(pid, from + tick * 9000)[..], &null.repeat(stuffing)].concat();
+            let ticking = [&clock(pid, from + tick * 9000)[..], &piece, &null.repeat(stuffing)].concat();
             async move {
                 sleep(Duration::from_millis(100)).await;
                 Ok(Bytes::from(ticking))
@@ -546,7 +548,7 @@ fn clock(pid: [u8; 2], ticks: u64) -> [u8; PACKET] {
 
 /// With so little history that the clip's start points have left it when somebody else comes.
 async fn relay_without_a_start(script: &Arc<Script>) -> (Relay, Viewer) {
-    becomes_a_bare_clock(script, 700);
+    becomes_one_endless_picture(script, 700);
     let config = RelayConfig { ring_bytes: 4 << 20, ..config() };
     let relay = Relay::new(config, Arc::new(Scripted(Arc::clone(script))), Arc::new(()));
     let mut viewer = join(&relay, "a").await.expect("it plays");
@@ -580,7 +582,7 @@ async fn who_finds_no_place_to_begin_is_told_so_in_time_and_who_watches_stays() 
 #[tokio::test(start_paused = true)]
 async fn who_falls_out_of_a_ring_that_has_no_place_to_go_on_is_let_go_in_time() {
     let script = Arc::new(Script::default());
-    becomes_a_bare_clock(&script, 700);
+    becomes_one_endless_picture(&script, 700);
     let config = RelayConfig { ring_bytes: 4 << 20, ..config() };
     let relay = Relay::new(config, Arc::new(Scripted(Arc::clone(&script))), Arc::new(()));
     let mut slow = join(&relay, "a").await.expect("it plays");
@@ -640,6 +642,35 @@ fn without_any_time(packet: &mut [u8]) {
         };
         packet[begin + 9..begin + 9 + length].copy_from_slice(&stamps[..length]);
     }
+}
+
+/// No picture and no sound; clock and tables go on.
+fn with_nothing_to_watch(packet: &mut [u8]) {
+    let pid = u16::from_be_bytes([packet[1], packet[2]]) & 0x1fff;
+    if pid == 0 || pid == 0x1000 {
+        return;
+    }
+    if has_clock(packet) {
+        packet[1] &= !0x40;
+        packet[3] &= !0x10;
+        packet[4] = 183;
+        packet[12..].fill(0xff);
+    } else {
+        packet[1..4].copy_from_slice(&[0x1f, 0xff, 0x10]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_multiplexer_that_goes_on_without_picture_and_sound_is_a_stall() {
+    let script = Arc::new(Script::default());
+    plays_changed(&script, with_nothing_to_watch);
+    let relay = relay(&script);
+    let mut viewer = join(&relay, "a").await.expect("it plays");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(9) {
+        next(&mut viewer).await.expect("it goes on");
+    }
+    assert!(script.opened() > 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -91,13 +91,16 @@ impl Probe {
     /// Takes one packet, while it is looked for something.
     #[cold]
     pub fn take(&mut self, packet: Packet<'_>) {
-        if packet.is_scrambled() {
-            return;
-        }
         let pid = packet.pid();
         let Some(reader) = self.readers.iter_mut().find(|reader| reader.pid == pid && reader.left > 0) else {
             return;
         };
+        if packet.starts_unit() {
+            reader.is_hidden = packet.hides_its_unit();
+        }
+        if packet.is_scrambled() && reader.is_hidden {
+            return;
+        }
         let found = reader.take(packet);
         if reader.left == 0 {
             self.is_looking = self.readers.iter().any(|reader| reader.left > 0);
@@ -144,6 +147,8 @@ impl Header {
 struct Reader {
     pid: Pid,
     header: Header,
+    /// What says that it is scrambled is, until a unit begins that is not.
+    is_hidden: bool,
     /// Bytes that may still be searched; none when it does not look.
     left: usize,
     /// What has been read and not been judged.
@@ -159,7 +164,16 @@ struct Reader {
 impl Reader {
     fn new(pid: Pid, coding: Coding) -> Option<Self> {
         let header = Header::of(coding)?;
-        Some(Self { pid, header, left: 0, window: Vec::new(), searched: 0, in_vain: 0, set: Vec::new() })
+        Some(Self {
+            pid,
+            header,
+            is_hidden: true,
+            left: 0,
+            window: Vec::new(),
+            searched: 0,
+            in_vain: 0,
+            set: Vec::new(),
+        })
     }
 
     fn look(&mut self) {

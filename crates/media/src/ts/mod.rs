@@ -1,6 +1,7 @@
 //! Transport stream packets and the tables and elementary streams inside them.
 
 pub mod align;
+pub(crate) mod backlog;
 pub mod counters;
 pub mod descriptors;
 pub mod packet;

@@ -66,9 +66,15 @@ impl<'a> Packet<'a> {
         self.0[1] & 0x40 != 0
     }
 
-    /// Whether its payload is scrambled.
+    /// Whether it says that its payload is scrambled.
     pub fn is_scrambled(self) -> bool {
         self.0[3] & 0xc0 != 0
+    }
+
+    /// Whether its payload is scrambled, as far as that can be seen. Descramblers leave the bits behind, and other readers
+    /// do not look at them: where a PES packet begins its start code is there to be read, or it is not.
+    pub fn hides_its_unit(self) -> bool {
+        self.is_scrambled() && !(self.starts_unit() && self.payload().starts_with(&[0, 0, 1]))
     }
 
     /// Continuity counter, 0–15.

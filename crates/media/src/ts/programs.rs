@@ -127,6 +127,12 @@ impl Tables {
         self.wrong_checksums
     }
 
+    /// Whether some have come, and none that is believed lists a programme that is there.
+    #[inline]
+    pub fn are_doubted(&self) -> bool {
+        self.ours.is_none() && self.wrong_checksums > 0
+    }
+
     /// What has to come before there is a programme; `None` when there is one whose streams have come.
     pub fn missing(&self) -> Option<Missing> {
         if let Some(ours) = &self.ours {
@@ -299,7 +305,7 @@ impl Tables {
         let is_wanted = |listed: Listed| self.wanted.is_none_or(|wanted| wanted == listed);
         let wanted_is_listed = self.candidates.iter().any(|candidate| is_wanted(candidate.listed));
         let plays = |candidate: &Candidate| {
-            let leads = candidate.leads(packet) && !packet.is_scrambled();
+            let leads = candidate.leads(packet) && !packet.hides_its_unit();
             let is_in_turn = is_wanted(candidate.listed) || !wanted_is_listed;
             (leads && is_in_turn) || (has_waited && candidate.carries(packet.pid()))
         };

@@ -1,12 +1,13 @@
 //! What broadcasters really send, each kind with several inputs: the programme is found, and whoever joins or fetches a
 //! segment begins where a decoder can.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use acemux_media::chunk::{Awaited, Chunk, ChunkLimits, Chunker};
 use acemux_media::clock::ClockSource;
 use acemux_media::continuation::Past;
+use acemux_media::format::Format;
 use acemux_media::hls::{Segment, SegmentLimits, Segmenter};
 use acemux_media::starts::StartKind;
 use acemux_media::ts::packet::{PACKET_LEN, Packet, Pid};
@@ -28,6 +29,7 @@ struct Received {
     wrong_checksums: u64,
     clock: ClockSource,
     media: Duration,
+    format: Arc<Format>,
 }
 
 /// Fed in reads of 16 KiB that take as long as `bytes_per_second` says.
@@ -42,10 +44,18 @@ fn receive(bytes: &[u8], bytes_per_second: usize) -> Received {
         chunker.push(read, now, &mut chunks);
     }
     let (awaited, condition, media) = (chunker.awaited(), chunker.condition(), chunker.media_time());
+    let format = Arc::clone(chunker.format());
     while let Some(at) = chunker.seal_at() {
         chunker.seal(at, &mut chunks);
     }
-    Received { chunks, awaited, wrong_checksums: condition.wrong_checksums, clock: condition.clock, media }
+    Received {
+        chunks,
+        awaited,
+        wrong_checksums: condition.wrong_checksums,
+        clock: condition.clock,
+        media,
+        format,
+    }
 }
 
 /// At about twice the speed at which it plays.
@@ -396,12 +406,14 @@ fn wrong_checksums_that_never_change_are_believed_and_counted() {
         let list = if bad_pat { damaged(&pat(&[(1, PMT)])) } else { pat(&[(1, PMT)]) };
         let map = if bad_pmt { damaged(&map) } else { map.clone() };
         let tables = [packets_of(Pid::PAT, &list), packets_of(Pid::new(PMT), &map)].concat();
-        // As fast as it plays: two seconds must pass.
+        // As fast as it plays: two seconds must pass. Who has waited for them misses none of it.
         let received = receive(&mux(&units(), &tables), 250_000);
         let joins = joins(&received.chunks);
-        assert!(joins.len() >= 6, "{bad_pat} {bad_pmt}: {}", joins.len());
+        assert_eq!(joins.len(), 10, "{bad_pat} {bad_pmt}");
         assert!(joins.iter().all(|seen| can_start(seen, VIDEO)));
+        assert!(joins.iter().all(|seen| strict(seen).unannounced_jumps.is_empty()));
         assert!(received.wrong_checksums > 5);
+        assert!(received.media.abs_diff(Duration::from_millis(19_200)) < Duration::from_millis(1_500));
     }
 }
 
@@ -420,6 +432,60 @@ fn what_is_waited_for_is_named() {
         assert_eq!(at_once(&mux(&video, &tables)).awaited, expected);
     }
     assert_eq!(at_once(&vec![9; 20_000]).awaited, Awaited::Packets);
+}
+
+/// Every packet of these streams, marked as scrambled.
+fn marked(bytes: &[u8], pids: &[u16]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for packet in bytes.chunks_mut(PACKET_LEN) {
+        if pids.contains(&(u16::from_be_bytes([packet[1], packet[2]]) & 0x1fff)) {
+            packet[3] |= 0x80;
+        }
+    }
+    bytes
+}
+
+/// Their payload as well.
+fn scrambled(bytes: &[u8], pids: &[u16]) -> Vec<u8> {
+    let mut bytes = marked(bytes, pids);
+    for packet in bytes.chunks_mut(PACKET_LEN).filter(|packet| packet[3] & 0x80 != 0) {
+        let adaptation = if packet[3] & 0x20 != 0 { 1 + usize::from(packet[4]) } else { 0 };
+        for byte in packet.iter_mut().skip(4 + adaptation) {
+            *byte ^= 0xa5;
+        }
+    }
+    bytes
+}
+
+#[test]
+fn a_descrambler_s_marks_hide_nothing() {
+    let whole = mux(&units(), &tables());
+    for pids in [&[VIDEO][..], &[AUDIO], &[VIDEO, AUDIO]] {
+        assert_starts(&marked(&whole, pids), 10, 0, &format!("{pids:x?} jumps nowhere"));
+        assert!(at_once(&marked(&whole, pids)).format.picture().is_some());
+    }
+}
+
+#[test]
+fn who_waits_for_what_is_scrambled_is_told_so_and_clear_sound_plays() {
+    let whole = mux(&units(), &tables());
+    let hidden = at_once(&scrambled(&whole, &[VIDEO, AUDIO]));
+    assert_eq!((hidden.awaited, hidden.chunks.len()), (Awaited::Clear, 0));
+    let sound = at_once(&scrambled(&whole, &[VIDEO]));
+    assert!(sound.chunks.iter().any(|chunk| chunk.start.is_some()));
+    let counted = |parts: [&[u8]; 2]| {
+        let mut bytes = parts.concat();
+        recount(&mut bytes);
+        bytes
+    };
+    let clear_later = at_once(&counted([&scrambled(&whole, &[VIDEO, AUDIO]), &whole]));
+    assert!(can_start(&joins(&clear_later.chunks)[0], VIDEO));
+    let hidden_later = at_once(&counted([&whole, &scrambled(&whole, &[VIDEO, AUDIO])]));
+    let starts = hidden_later.chunks.iter().filter_map(|chunk| chunk.start.as_ref());
+    assert!(
+        starts.filter(|start| start.kind() == StartKind::Unindexed).count() > 3,
+        "who watches sees it come back"
+    );
 }
 
 #[test]

@@ -103,6 +103,11 @@ impl Ingest {
         self.chunker.media_time()
     }
 
+    /// Media time when the last picture or sound came.
+    pub fn shown_until(&self) -> Duration {
+        self.chunker.shown_until()
+    }
+
     /// Another upstream follows: what is half done of the old one is dropped.
     pub fn restart(&mut self) {
         self.chunker.restart();

@@ -48,10 +48,10 @@ impl Task {
         if let Some(current) = &self.current {
             current.progress.enter_after(Stage::FirstByte, Stage::Keyframe);
         }
-        let before = self.ingest.media_time();
+        let before = self.ingest.shown_until();
         let published = self.ingest(bytes);
-        let order = if self.ingest.media_time() > before && !self.repeats.is_repeating() {
-            self.apply(Step::Data(self.ingest.media_time()))
+        let order = if self.ingest.shown_until() > before && !self.repeats.is_repeating() {
+            self.apply(Step::Data(self.ingest.shown_until()))
         } else {
             Order::Wait
         };
