@@ -32,6 +32,8 @@ const MEANT_TO_FAIL: [(&str, i32); 1] = [("id=not-an-id", 22)];
 
 /// What never ends by itself is ended by its time: curl's exit code for it.
 const ENDLESS: i32 = 28;
+/// A player that has watched for long enough reads no more: curl's exit code for it.
+const UNREAD: i32 = 23;
 
 /// The repository.
 pub(crate) fn root() -> PathBuf {
@@ -323,6 +325,7 @@ pub(crate) async fn accepted_by_iptables(rules: &[String]) {
 pub(crate) fn may_fail(line: &str, code: i32) -> bool {
     let is_endless = line.contains("getstream") || line.contains("/events/live");
     (code == ENDLESS && is_endless)
+        || (code == UNREAD && line.contains("| mpv"))
         || MEANT_TO_FAIL.iter().any(|(part, known)| line.contains(part) && *known == code)
 }
 

@@ -101,6 +101,7 @@ async fn node(number: u8) -> TestApp {
         .set("APP_PORT", "8000")
         .set("API_KEY", KEY)
         .set("TRUSTED_PROXIES", "127.0.0.1")
+        .set("MAX_STREAMS_PER_ENGINE", "50")
         .start()
         .await
 }
