@@ -14,6 +14,8 @@ use tokio::process::Command;
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long a command that would never end is watched, in seconds, as curl reads it.
 const ENDLESS: &str = "3";
+/// How much is kept of what is printed, bytes.
+const MOST: usize = 2000;
 /// What is run as it is.
 const REAL: [&str; 22] = [
     "base64",
@@ -137,7 +139,8 @@ impl Shell {
         Ran {
             failed: read(&failed).lines().filter_map(|line| failure(line, lines)).collect(),
             noted: read(&noted).split_terminator(BEHIND).map(words).collect(),
-            said: String::from_utf8_lossy(&said).into_owned(),
+            // Its end says what went wrong.
+            said: String::from_utf8_lossy(&said[said.len().saturating_sub(MOST)..]).into_owned(),
         }
     }
 
