@@ -48,12 +48,16 @@ fn pages() -> BTreeMap<String, String> {
     }
     for entry in std::fs::read_dir(root().join("docs")).expect("it is there").flatten() {
         let name = format!("docs/{}", entry.file_name().to_string_lossy());
-        if name.ends_with(".md") {
+        if has_ending(&name, "md") {
             let text = read(&name);
             pages.insert(name, text);
         }
     }
     pages
+}
+
+fn has_ending(name: &str, ending: &str) -> bool {
+    Path::new(name).extension().is_some_and(|known| known == ending)
 }
 
 pub(crate) fn read(name: &str) -> String {
@@ -157,7 +161,7 @@ fn every_configuration_in_the_documentation_is_read_by_what_it_is_for() {
             "bash" | "html" | "text" => {}
             "env" => judge_settings(place, text),
             "json" => {
-                drop(serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("{place}: {error}")))
+                drop(serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("{place}: {error}")));
             }
             "toml" => drop(text.parse::<toml::Table>().unwrap_or_else(|error| panic!("{place}: {error}"))),
             "m3u" => judge_playlist(place, text),
@@ -195,7 +199,7 @@ fn judge_settings(place: &str, text: &str) {
 pub(crate) fn compose_files() -> Vec<String> {
     let names = std::fs::read_dir(root()).expect("it is there").flatten();
     let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| name.starts_with("docker-compose") && name.ends_with(".yml")).collect()
+    names.filter(|name| name.starts_with("docker-compose") && has_ending(name, "yml")).collect()
 }
 
 fn judge_playlist(place: &str, text: &str) {
@@ -341,8 +345,9 @@ pub(crate) fn judge(words: &[String], place: &str) {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let exists = |name: &str| root().join(name).exists();
     let is_right = match words[..] {
-        ["acemux", ref arguments @ ..] => is_ours(arguments),
-        ["cargo", "run", "--release", "--", ref arguments @ ..] => is_ours(arguments),
+        ["acemux", ref arguments @ ..] | ["cargo", "run", "--release", "--", ref arguments @ ..] => {
+            is_ours(arguments)
+        }
         ["cargo", command, ..] => ["bench", "build", "deny", "nextest"].contains(&command),
         ["docker-compose", ref arguments @ ..] | ["docker", "compose", ref arguments @ ..] => {
             is_compose(arguments)
@@ -350,14 +355,13 @@ pub(crate) fn judge(words: &[String], place: &str) {
         ["docker", command, ..] => ["build", "run", "ps", "volume", "inspect", "pull"].contains(&command),
         ["git", command, ..] => ["pull", "push", "tag"].contains(&command),
         ["install", .., from, _to] => from == "acemux" || exists(from),
-        ["kubectl", "apply", "-f", file] => exists(file),
+        ["kubectl", "apply", "-f", file] | ["promtool", "test", "rules", file] => exists(file),
         ["kubectl", "create", "secret", "generic", "acemux", key] => {
             key.starts_with("--from-literal=api-key=")
         }
         ["npm", "ci"] | ["npm", "run", "build"] => exists("web/package.json"),
-        ["promtool", "test", "rules", file] => exists(file),
         ["systemctl", command, ..] => ["daemon-reload", "enable", "restart"].contains(&command),
-        ["journalctl", "-u", "acemux", ..] | ["iptables", ..] | ["sudo", ..] => true,
+        ["journalctl", "-u", "acemux", ..] | ["iptables" | "sudo", ..] => true,
         ["ffmpeg" | "ffplay" | "mpv" | "vlc", ref arguments @ ..] => plays_a_channel(arguments),
         [script, ..] => script.starts_with("./") && exists(script),
         [] => false,
@@ -387,6 +391,6 @@ fn is_compose(arguments: &[&str]) -> bool {
 }
 
 fn plays_a_channel(arguments: &[&str]) -> bool {
-    let is_address = |word: &&str| word.starts_with("http://localhost:8000/ace/getstream?id=");
-    arguments.iter().any(|word| *word == "-" || is_address(&word))
+    let is_address = |word: &str| word.starts_with("http://localhost:8000/ace/getstream?id=");
+    arguments.iter().any(|word| *word == "-" || is_address(word))
 }

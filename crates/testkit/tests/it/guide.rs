@@ -135,7 +135,7 @@ impl Front {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name).display().to_string();
         let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        let folders: String = kinds.iter().map(|kind| format!("{kind}_temp_path {};", at(kind))).collect();
+        let folders = kinds.map(|kind| format!("{kind}_temp_path {};", at(kind))).concat();
         let text = format!(
             "daemon off; master_process off; pid {};\nevents {{}}\nhttp {{ access_log off; {folders}\n{configuration}\n}}\n",
             at("pid")

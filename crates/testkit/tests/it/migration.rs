@@ -152,7 +152,8 @@ fn every_variable_of_acexy_is_what_its_row_says_and_config_check_names_it() {
 fn config_check_says_where_each_constant_of_the_edited_file_went() {
     let rows = rows("From acestream-orchestrator", "Constants of `app/services/proxy/config.py`");
     let constants: Vec<&str> = rows.iter().flat_map(|row| names(&row[0])).collect();
-    let file: String = constants.iter().map(|name| format!("{name} = 64 * 1024  # as edited\n")).collect();
+    let lines = constants.iter().map(|name| format!("{name} = 64 * 1024  # as edited"));
+    let file = lines.collect::<Vec<_>>().join("\n");
     // Smaller ones fit everywhere else.
     let file = file.replace("MAX_STREAMS_PER_ENGINE = 64 * 1024", "MAX_STREAMS_PER_ENGINE = 10");
     let said = config_check(std::iter::empty(), &file);

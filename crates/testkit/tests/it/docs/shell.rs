@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 /// Longest that one block may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// How long a command that would never end is watched, in seconds, as curl reads it.
 const ENDLESS: &str = "3";
 /// How much is kept of what is printed, bytes.
@@ -178,18 +178,18 @@ impl Shell {
         for folder in ["scripts", "bench"] {
             for entry in std::fs::read_dir(super::root().join(folder)).expect("it is there").flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                self.write_noting(&work.join(folder).join(&name), &format!("./{folder}/{name}"), "");
+                Self::write_noting(&work.join(folder).join(&name), &format!("./{folder}/{name}"), "");
             }
         }
-        self.write_noting(&work.join("target/release/acemux"), "acemux", "");
+        Self::write_noting(&work.join("target/release/acemux"), "acemux", "");
     }
 
     fn write_command(&self, name: &str, then: &str) {
-        self.write_noting(&self.folder.path().join("bin").join(name), name, then);
+        Self::write_noting(&self.folder.path().join("bin").join(name), name, then);
     }
 
     /// A program that notes how it was called, reads what is piped into it, and does what is to be done `then`.
-    fn write_noting(&self, file: &Path, name: &str, then: &str) {
+    fn write_noting(file: &Path, name: &str, then: &str) {
         let format = format!("%s{BETWEEN}");
         let drain = if then.is_empty() {
             "for word in \"$@\"; do [ \"$word\" != - ] || cat >/dev/null; done"
