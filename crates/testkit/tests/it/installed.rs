@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::ID;
-use crate::docs::{compose_files, must_accept, read, root};
+use crate::docs::{compose_files, must_accept, read, root, said};
 
 /// This machine's HAProxy as an image (`scripts/sim-image`), in place of haproxy's own.
 const HAPROXY: &str = "acemux-sim:haproxy";
@@ -220,7 +220,10 @@ async fn serves_soon(container: &str) {
         let began = Instant::now();
         let started = docker(&["inspect", "--format", "{{.State.StartedAt}}", container]).await;
         let serving = loop {
-            let log = docker(&["logs", "--timestamps", "--since", &started, container]).await;
+            // What it writes to standard error comes there.
+            let mut logs = Command::new("docker");
+            logs.args(["logs", "--timestamps", "--since", &started, container]);
+            let log = said(&must_accept("docker logs", &mut logs));
             let line = log.lines().find(|line| line.contains(" serving ")).map(str::to_owned);
             if let Some(line) = line {
                 break line.split(' ').next().unwrap_or_default().to_owned();
