@@ -95,25 +95,51 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/ace/hls/{token}/index.m3u8": {
+    "/ace/getstream.m3u8": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** The playlist of one viewer, which is asked for again and again. */
-        get: operations["getAceHlsTokenIndexM3u8"];
+        /**
+         * The same stream for players that fetch it piece by piece.
+         * @description The manifest comes as soon as the stream plays. It names one playlist, the viewer's.
+         */
+        get: operations["getAceGetstreamM3u8"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        /** A browser asks whether a page from elsewhere may play this. It may. */
+        options: operations["optionsAceGetstreamM3u8"];
+        /** The same headers at once, without touching an engine. */
+        head: operations["headAceGetstreamM3u8"];
+        patch?: never;
+        trace?: never;
+    };
+    "/ace/hls/{channel}/{token}/index.m3u8": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The playlist of one viewer, which is asked for again and again.
+         * @description After a pause of any length, and after a restart of the service, it is still good: the viewer takes a seat again, and the
+         *     stream is started again where it has ended meanwhile. What an operator has ended ends with `EXT-X-ENDLIST`.
+         */
+        get: operations["getAceHlsChannelTokenIndexM3u8"];
         put?: never;
         post?: never;
         delete?: never;
         /** The same for a playlist. */
-        options: operations["optionsAceHlsTokenIndexM3u8"];
+        options: operations["optionsAceHlsChannelTokenIndexM3u8"];
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/ace/hls/{token}/{segment}": {
+    "/ace/hls/{channel}/{token}/{segment}": {
         parameters: {
             query?: never;
             header?: never;
@@ -121,12 +147,29 @@ export interface paths {
             cookie?: never;
         };
         /** A segment of it. */
-        get: operations["getAceHlsTokenSegment"];
+        get: operations["getAceHlsChannelTokenSegment"];
         put?: never;
         post?: never;
         delete?: never;
         /** The same for a segment. */
-        options: operations["optionsAceHlsTokenSegment"];
+        options: operations["optionsAceHlsChannelTokenSegment"];
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ace/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How many streams there are, or with a channel how many watch that. As acexy answers it. */
+        get: operations["getAceStatus"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
         head?: never;
         patch?: never;
         trace?: never;
@@ -1102,6 +1145,24 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/settings/orchestrator": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The fleet's, as later versions of the system that this replaces show them. */
+        get: operations["getSettingsOrchestrator"];
+        put?: never;
+        /** Changes what is given: of any settings, by their names in small letters. */
+        post: operations["postSettingsOrchestrator"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/settings/export": {
         parameters: {
             query?: never;
@@ -1128,7 +1189,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Takes an export over, all of it or none. What is written elsewhere just so is no change. */
+        /** Takes an export over, all of its settings or none, and then the names of channels. What is written elsewhere just so is no change. */
         post: operations["postSettingsImport"];
         delete?: never;
         options?: never;
@@ -1388,10 +1449,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/channels/names": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What operators call channels. A stream has the name of its channel by whichever id it is asked for. */
+        get: operations["getChannelsNames"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/channels/names/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Gives a channel a name, or another one. */
+        put: operations["putChannelsNamesId"];
+        post?: never;
+        /** Takes a channel's name back. */
+        delete: operations["deleteChannelsNamesId"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description `GET /ace/status`. */
+        AceStatus: {
+            /** @description Streams that play or start. */
+            streams: number;
+        } | {
+            /** @description Who watches it or waits for it. */
+            clients: number;
+            /** @description Its channel's id, as it was asked for. */
+            stream_id: string;
+            /** @description The page with what its engine said of it lately. */
+            stat_url: string;
+        };
         /** @description One change, completely decided. */
         Action: (components["schemas"]["Creation"] & {
             /** @description Which breaker answers for it. */
@@ -1938,6 +2046,32 @@ export interface components {
             /** @description A rolling replacement that an operator asked for. */
             rollout: components["schemas"]["Rollout"];
         };
+        /** @description What a channel is called. */
+        GivenName: {
+            /** @description 40 hex digits. */
+            id: string;
+            name: string;
+        };
+        /** @description Body of `PUT /api/v1/channels/names/{id}`. */
+        GivenNameBody: {
+            /** @description One line of at most 64 characters. */
+            name: string;
+        };
+        /** @description `DELETE /api/v1/channels/names/{id}`. */
+        GivenNameRemoved: {
+            removed: components["schemas"]["GivenName"];
+        };
+        /** @description `GET /api/v1/channels/names`. */
+        GivenNames: {
+            /** @description By the ids that they were given for, 40 hex digits each. */
+            names: {
+                [key: string]: string;
+            };
+            /** @description The same by infohash, where it is known. */
+            by_infohash: {
+                [key: string]: string;
+            };
+        };
         /** @description `GET /health`. */
         Health: {
             status: components["schemas"]["HealthWord"];
@@ -2117,7 +2251,7 @@ export interface components {
             /** @enum {string} */
             event: "log";
         } | {
-            /** @description Who watches the stream that is asked for with `watch`, whenever that changes. */
+            /** @description Who watches a stream that is asked for with `watch`, whenever that changes. */
             data: components["schemas"]["LiveViewers"];
             /** @enum {string} */
             event: "viewers";
@@ -2195,6 +2329,10 @@ export interface components {
             slots_total: number;
             /** @description Streams that wait for a slot. */
             slots_waiting: number;
+            /** @description What streams have of `STREAM_MEMORY`, all of them together. */
+            buffer_bytes: number;
+            /** @description `STREAM_MEMORY`. */
+            buffer_limit_bytes: number;
         };
         /** @description Sums. */
         LiveTotalsFields: {
@@ -2218,6 +2356,10 @@ export interface components {
             slots_total?: number;
             /** @description Streams that wait for a slot. */
             slots_waiting?: number;
+            /** @description What streams have of `STREAM_MEMORY`, all of them together. */
+            buffer_bytes?: number;
+            /** @description `STREAM_MEMORY`. */
+            buffer_limit_bytes?: number;
         };
         /** @description Who watches a stream. */
         LiveViewers: {
@@ -2317,6 +2459,41 @@ export interface components {
          * @enum {string}
          */
         OperatorBy: "key" | "login" | "this_machine";
+        /**
+         * @description `GET /settings/orchestrator`: settings of the fleet under their own names in small letters, as numbers of seconds where
+         *     they are times.
+         */
+        OrchestratorSettings: {
+            min_free_replicas: number;
+            max_streams_per_engine: number;
+            max_concurrent_provisions: number;
+            /** Format: double */
+            min_provision_interval_s: number;
+            /** Format: double */
+            startup_timeout_s: number;
+            /** Format: double */
+            engine_grace_period_s: number;
+            /** Format: double */
+            monitor_interval_s: number;
+            health_failure_threshold: number;
+            /** Format: double */
+            health_unhealthy_grace_period_s: number;
+            /** Format: int32 */
+            circuit_breaker_failure_threshold: number;
+            /** Format: double */
+            circuit_breaker_recovery_timeout_s: number;
+            /** Format: int32 */
+            circuit_breaker_replacement_threshold: number;
+            /** Format: double */
+            circuit_breaker_replacement_timeout_s: number;
+            port_range_host: string;
+            ace_https_range: string;
+            ace_map_https: boolean;
+            /** @description Whether `LOG_LEVEL` is `debug` or more. */
+            debug_mode: boolean;
+            /** @description What became of a change. */
+            message?: string;
+        };
         /** @description `GET /orchestrator/status`. */
         OrchestratorStatus: {
             status: components["schemas"]["ServiceState"];
@@ -2364,7 +2541,7 @@ export interface components {
          * @description A family of players.
          * @enum {string}
          */
-        Player: "kodi" | "jellyfin" | "emby" | "plex" | "tivimate" | "dispatcharr" | "tvheadend" | "infuse" | "vlc" | "mpv" | "gstreamer" | "ffmpeg" | "exoplayer" | "apple" | "okhttp" | "curl" | "firefox" | "edge" | "chrome" | "safari" | "other";
+        Player: "dashboard" | "kodi" | "jellyfin" | "emby" | "plex" | "tivimate" | "dispatcharr" | "tvheadend" | "infuse" | "vlc" | "mpv" | "gstreamer" | "ffmpeg" | "exoplayer" | "apple" | "okhttp" | "curl" | "firefox" | "edge" | "chrome" | "safari" | "other";
         /** @description Every error. */
         Problem: {
             /** @description What is wrong, in one line of at most 200 characters. */
@@ -2382,7 +2559,7 @@ export interface components {
             problems?: components["schemas"]["SettingFault"][];
         };
         /** @enum {string} */
-        ProblemCode: "missing_id" | "invalid_id" | "ambiguous_id" | "duplicate_param" | "bad_encoding" | "invalid_param" | "ambiguous_host" | "ambiguous_key" | "bad_framing" | "invalid_body" | "invalid_setting" | "missing_key" | "wrong_key" | "short_key" | "no_key" | "selector_disabled" | "looping_stream" | "bad_origin" | "bad_token" | "forbidden_target" | "not_found" | "segment_gone" | "method_not_allowed" | "setting_fixed" | "request_timeout" | "body_too_large" | "uri_too_long" | "unsupported_media_type" | "expectation_failed" | "bad_host" | "too_many_viewers" | "thrown_out" | "too_many_requests" | "headers_too_large" | "internal" | "engine_error" | "engine_bad_reply" | "no_engine" | "no_ports" | "image_unavailable" | "vpn_down" | "stream_full" | "server_full" | "draining" | "not_ready" | "start_timeout" | "storage_full";
+        ProblemCode: "missing_id" | "invalid_id" | "ambiguous_id" | "duplicate_param" | "bad_encoding" | "invalid_param" | "ambiguous_host" | "ambiguous_key" | "bad_framing" | "invalid_body" | "invalid_setting" | "missing_key" | "wrong_key" | "short_key" | "no_key" | "selector_disabled" | "looping_stream" | "bad_origin" | "bad_token" | "forbidden_target" | "not_found" | "segment_gone" | "method_not_allowed" | "setting_fixed" | "request_timeout" | "body_too_large" | "uri_too_long" | "unsupported_media_type" | "expectation_failed" | "bad_host" | "too_many_viewers" | "thrown_out" | "too_many_requests" | "headers_too_large" | "internal" | "engine_error" | "engine_bad_reply" | "no_engine" | "no_ports" | "image_unavailable" | "vpn_down" | "stream_full" | "server_full" | "draining" | "starting" | "not_ready" | "start_timeout" | "storage_full";
         /** @description Body of `POST /provision/acestream`; all of it may be left out. */
         ProvisionRequest: {
             /**
@@ -2469,6 +2646,8 @@ export interface components {
             /** @description The figure that says so, in one line. */
             verdict_reason: string;
             infohash: string | null;
+            /** @description What operators call it (`PUT /api/v1/channels/names/{id}`). */
+            name: string | null;
             state: components["schemas"]["SessionState"];
             status: string | null;
             /** Format: int64 */
@@ -2581,6 +2760,8 @@ export interface components {
             /** @description The figure that says so, in one line. */
             verdict_reason?: string;
             infohash?: string | null;
+            /** @description What operators call it (`PUT /api/v1/channels/names/{id}`). */
+            name?: string | null;
             state?: components["schemas"]["SessionState"];
             status?: string | null;
             /** Format: int64 */
@@ -3049,6 +3230,10 @@ export interface components {
             };
             /** @description What is set and is not in it. */
             left_out: components["schemas"]["SettingLeftOut"][];
+            /** @description What channels are called, by their ids. */
+            channel_names: {
+                [key: string]: string;
+            };
         };
         /** @description Some of what the page tells, to be changed. */
         SettingsForm: Record<string, never>;
@@ -3056,6 +3241,10 @@ export interface components {
         SettingsImport: {
             /** @description Values by names. */
             settings: components["schemas"]["SettingEdits"];
+            /** @description What channels are called, by their ids. */
+            channel_names?: {
+                [key: string]: string;
+            };
         };
         /** @description Body of `POST /events/stream_started`. */
         StartedReport: {
@@ -3756,18 +3945,6 @@ export interface components {
                 };
             };
         };
-        /** @description `bad_token`: The token is unknown, expired or of another session. */
-        bad_token: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @enum {string} */
-                    code?: "bad_token";
-                };
-            };
-        };
         /** @description `body_too_large`: The request body is longer than 64 KiB. */
         body_too_large: {
             headers: {
@@ -3828,6 +4005,22 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {string} */
                     code?: "internal";
+                };
+            };
+        };
+        /**
+         * @description `looping_stream`: The channel repeats itself and is blocked for a while.
+         *     `bad_token`: The token is not of this server's making, or of another channel.
+         *     `thrown_out`: An operator has ended this stream for this address; it is let in again in a few seconds.
+         */
+        "looping_stream.bad_token.thrown_out": {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {string} */
+                    code?: "looping_stream" | "bad_token" | "thrown_out";
                 };
             };
         };
@@ -3926,6 +4119,28 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"] & {
                     /** @enum {string} */
                     code?: "no_engine" | "no_ports" | "image_unavailable" | "vpn_down" | "server_full" | "draining";
+                };
+            };
+        };
+        /**
+         * @description `no_engine`: No engine is free or running.
+         *     `no_ports`: No port is free for another engine.
+         *     `image_unavailable`: The engine's image cannot be had.
+         *     `vpn_down`: The VPN that the engines use is down.
+         *     `server_full`: The server has as many viewers or streams as it may have.
+         *     `draining`: The server is shutting down.
+         *     `starting`: The stream is being started; ask again.
+         */
+        "no_engine.no_ports.image_unavailable.vpn_down.server_full.draining.starting": {
+            headers: {
+                /** @description Seconds */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {string} */
+                    code?: "no_engine" | "no_ports" | "image_unavailable" | "vpn_down" | "server_full" | "draining" | "starting";
                 };
             };
         };
@@ -4647,11 +4862,113 @@ export interface operations {
             503: components["responses"]["server_full"];
         };
     };
-    getAceHlsTokenIndexM3u8: {
+    getAceGetstreamM3u8: {
+        parameters: {
+            query?: {
+                /**
+                 * @description A content id or an infohash: 40 hex digits, or `acestream://…`.
+                 * @example 94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d
+                 */
+                id?: string;
+                /** @description An infohash: 40 hex digits. */
+                infohash?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/vnd.apple.mpegurl": string;
+                };
+            };
+            400: components["responses"]["missing_id.invalid_id.ambiguous_id.duplicate_param.bad_encoding.invalid_param.ambiguous_host.bad_framing"];
+            403: components["responses"]["selector_disabled.looping_stream.thrown_out"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            429: components["responses"]["too_many_viewers.too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            502: components["responses"]["engine_error.engine_bad_reply"];
+            503: components["responses"]["no_engine.no_ports.image_unavailable.vpn_down.server_full.draining"];
+            504: components["responses"]["start_timeout"];
+        };
+    };
+    optionsAceGetstreamM3u8: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What is allowed, in `Access-Control-…` headers */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.bad_framing"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    headAceGetstreamM3u8: {
+        parameters: {
+            query?: {
+                /**
+                 * @description A content id or an infohash: 40 hex digits, or `acestream://…`.
+                 * @example 94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d
+                 */
+                id?: string;
+                /** @description An infohash: 40 hex digits. */
+                infohash?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Of a manifest */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["missing_id.invalid_id.ambiguous_id.duplicate_param.bad_encoding.invalid_param.ambiguous_host.bad_framing"];
+            403: components["responses"]["selector_disabled"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    getAceHlsChannelTokenIndexM3u8: {
         parameters: {
             query?: never;
             header?: never;
             path: {
+                /** @description As the manifest has it */
+                channel: string;
                 /** @description As the manifest has it */
                 token: string;
             };
@@ -4669,23 +4986,25 @@ export interface operations {
                 };
             };
             400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.bad_framing"];
-            403: components["responses"]["bad_token"];
-            404: components["responses"]["not_found.segment_gone"];
+            403: components["responses"]["looping_stream.bad_token.thrown_out"];
             413: components["responses"]["body_too_large"];
             414: components["responses"]["uri_too_long"];
             417: components["responses"]["expectation_failed"];
-            429: components["responses"]["too_many_requests"];
+            429: components["responses"]["too_many_viewers.too_many_requests"];
             431: components["responses"]["headers_too_large"];
             500: components["responses"]["internal"];
-            503: components["responses"]["server_full"];
+            502: components["responses"]["engine_error.engine_bad_reply"];
+            503: components["responses"]["no_engine.no_ports.image_unavailable.vpn_down.server_full.draining.starting"];
             504: components["responses"]["start_timeout"];
         };
     };
-    optionsAceHlsTokenIndexM3u8: {
+    optionsAceHlsChannelTokenIndexM3u8: {
         parameters: {
             query?: never;
             header?: never;
             path: {
+                /** @description As the manifest has it */
+                channel: string;
                 /** @description As the manifest has it */
                 token: string;
             };
@@ -4710,11 +5029,13 @@ export interface operations {
             503: components["responses"]["server_full"];
         };
     };
-    getAceHlsTokenSegment: {
+    getAceHlsChannelTokenSegment: {
         parameters: {
             query?: never;
             header?: never;
             path: {
+                /** @description As the manifest has it */
+                channel: string;
                 /** @description As the manifest has it */
                 token: string;
                 /** @description `<number>.ts`, as the playlist has it */
@@ -4733,24 +5054,43 @@ export interface operations {
                     "video/mp2t": string;
                 };
             };
+            /** @description The part of it that `Range` names */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "video/mp2t": string;
+                };
+            };
             400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.bad_framing"];
-            403: components["responses"]["bad_token"];
+            403: components["responses"]["looping_stream.bad_token.thrown_out"];
             404: components["responses"]["not_found.segment_gone"];
             413: components["responses"]["body_too_large"];
             414: components["responses"]["uri_too_long"];
+            /** @description It is shorter; `Content-Range` has its length */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             417: components["responses"]["expectation_failed"];
-            429: components["responses"]["too_many_requests"];
+            429: components["responses"]["too_many_viewers.too_many_requests"];
             431: components["responses"]["headers_too_large"];
             500: components["responses"]["internal"];
-            503: components["responses"]["server_full"];
+            502: components["responses"]["engine_error.engine_bad_reply"];
+            503: components["responses"]["no_engine.no_ports.image_unavailable.vpn_down.server_full.draining.starting"];
             504: components["responses"]["start_timeout"];
         };
     };
-    optionsAceHlsTokenSegment: {
+    optionsAceHlsChannelTokenSegment: {
         parameters: {
             query?: never;
             header?: never;
             path: {
+                /** @description As the manifest has it */
+                channel: string;
                 /** @description As the manifest has it */
                 token: string;
                 /** @description As the playlist has it */
@@ -4768,6 +5108,44 @@ export interface operations {
                 content?: never;
             };
             400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.bad_framing"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    getAceStatus: {
+        parameters: {
+            query?: {
+                /**
+                 * @description A content id or an infohash: 40 hex digits, or `acestream://…`.
+                 * @example 94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d
+                 */
+                id?: string;
+                /** @description An infohash: 40 hex digits. */
+                infohash?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AceStatus"];
+                };
+            };
+            400: components["responses"]["missing_id.invalid_id.ambiguous_id.duplicate_param.bad_encoding.invalid_param.ambiguous_host.bad_framing"];
+            403: components["responses"]["selector_disabled"];
+            404: components["responses"]["not_found"];
             413: components["responses"]["body_too_large"];
             414: components["responses"]["uri_too_long"];
             417: components["responses"]["expectation_failed"];
@@ -6919,6 +7297,76 @@ export interface operations {
             507: components["responses"]["storage_full"];
         };
     };
+    getSettingsOrchestrator: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OrchestratorSettings"];
+                };
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.ambiguous_key.bad_framing"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    postSettingsOrchestrator: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SettingsForm"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OrchestratorSettings"];
+                };
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.ambiguous_key.bad_framing.invalid_body.invalid_setting"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            408: components["responses"]["request_timeout"];
+            409: components["responses"]["setting_fixed"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+            507: components["responses"]["storage_full"];
+        };
+    };
     getSettingsExport: {
         parameters: {
             query?: {
@@ -6961,7 +7409,7 @@ export interface operations {
             query?: {
                 /** @description Only tell what would be changed. */
                 dry_run?: boolean;
-                /** @description Reset what was changed here and is not in the import. */
+                /** @description Reset what was changed here and is not in the import, and forget the names of channels that are not. */
                 replace?: boolean;
             };
             header?: never;
@@ -7071,7 +7519,10 @@ export interface operations {
     getEventsLive: {
         parameters: {
             query?: {
-                /** @description `stream:<any form of its id>`: the operator is also told who watches it. */
+                /**
+                 * @description `stream:<any form of its id>`, or some of these with commas between them: the operator is also told who watches
+                 *     them.
+                 */
                 watch?: string;
             };
             header?: {
@@ -7791,6 +8242,121 @@ export interface operations {
             431: components["responses"]["headers_too_large"];
             500: components["responses"]["internal"];
             503: components["responses"]["server_full"];
+        };
+    };
+    getChannelsNames: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GivenNames"];
+                };
+            };
+            400: components["responses"]["bad_encoding.ambiguous_host.bad_framing"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+        };
+    };
+    putChannelsNamesId: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description Any form of the channel's id
+                 * @example 94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GivenNameBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GivenName"];
+                };
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing.invalid_body"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            404: components["responses"]["not_found"];
+            408: components["responses"]["request_timeout"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+            507: components["responses"]["storage_full"];
+        };
+    };
+    deleteChannelsNamesId: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description Any form of the channel's id
+                 * @example 94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GivenNameRemoved"];
+                };
+            };
+            400: components["responses"]["bad_encoding.invalid_param.ambiguous_host.ambiguous_key.bad_framing"];
+            401: components["responses"]["missing_key.wrong_key.short_key.no_key"];
+            403: components["responses"]["bad_origin"];
+            404: components["responses"]["not_found"];
+            408: components["responses"]["request_timeout"];
+            413: components["responses"]["body_too_large"];
+            414: components["responses"]["uri_too_long"];
+            415: components["responses"]["unsupported_media_type"];
+            417: components["responses"]["expectation_failed"];
+            421: components["responses"]["bad_host"];
+            429: components["responses"]["too_many_requests"];
+            431: components["responses"]["headers_too_large"];
+            500: components["responses"]["internal"];
+            503: components["responses"]["server_full"];
+            507: components["responses"]["storage_full"];
         };
     };
 }

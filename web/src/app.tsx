@@ -1,7 +1,6 @@
 // The frame around every page: header, pages, what is about to happen, the player.
 import { effect, signal, useComputed } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
-import { get } from './call';
 import { rate } from './format';
 import { onKey, onPaste } from './keys';
 import { heard, isFrozen, isKnown, now, rates, silence, totals } from './live/state';
@@ -18,6 +17,7 @@ import { problems } from './problems';
 import { PAGES, route, to, type Page } from './route';
 import { isOperator } from './session';
 import { drop, toasts } from './toast';
+import { isOld, upSince } from './version';
 import { words } from './words';
 
 const THEMES = ['auto', 'light', 'dark'] as const;
@@ -40,8 +40,6 @@ effect(() => {
   document.getElementById('favicon')?.setAttribute('href', `data:image/svg+xml,${encodeURIComponent(svg)}`);
 });
 
-const upSince = signal<number | null>(null);
-
 export function App() {
   const main = useRef<HTMLElement>(null);
   const page = route.value.page;
@@ -49,7 +47,6 @@ export function App() {
   useEffect(() => {
     document.addEventListener('keydown', onKey);
     document.addEventListener('paste', onPaste);
-    get<{ uptime_seconds: number }>('health').then((health) => (upSince.value = Date.now() - health.uptime_seconds * 1000), () => {});
   }, []);
   useEffect(() => {
     if (!first.current) {
@@ -66,7 +63,10 @@ export function App() {
       <div class={classes}>
         <Header />
         <Pages page={page} />
-        <main id="main" ref={main} tabIndex={-1}><Shown page={page} /></main>
+        <main id="main" ref={main} tabIndex={-1}>
+          {isOld.value && <section class="verdict-bar is-warn" role="status" data-testid="old"><p><Icon name="warn" /><span>{words.header.old}</span><Button kind="main" onClick={() => location.reload()}>{words.header.reload}</Button></p></section>}
+          <Shown page={page} />
+        </main>
       </div>
       <Player />
       <Toasts />

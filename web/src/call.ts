@@ -22,6 +22,8 @@ async function ask(method: string, path: string, body?: unknown): Promise<Respon
   if (body !== undefined) headers['Content-Type'] = 'application/json';
   const sent: RequestInit = { method, headers, credentials: 'same-origin', signal: AbortSignal.timeout(PATIENCE_MS) };
   if (body !== undefined) sent.body = JSON.stringify(body);
+  // What is asked for as the page closes is done all the same.
+  if (method !== 'GET') sent.keepalive = true;
   const answer = await fetch(api(path), sent);
   if (answer.ok) return answer;
   const problem: { code?: string; detail?: string; title?: string } = await answer.json().catch(() => ({}));

@@ -85,18 +85,3 @@ const CODECS: Record<string, string> = {
 export function codec(name: string | null | undefined): string {
   return name ? (CODECS[name] ?? name) : '';
 }
-
-/** The player by its user agent: `VLC 3.0.21`, `Chrome`. */
-export function player(agent: string): string {
-  const known: [RegExp, string][] = [
-    [/\bVLC\/([\d.]+)/, 'VLC'], [/\bLibVLC\/([\d.]+)/, 'VLC'], [/\bKodi\/([\d.]+)/, 'Kodi'], [/\bLavf\/([\d.]+)/, 'FFmpeg'],
-    [/\bmpv\b ?\/?([\d.]*)/, 'mpv'], [/Jellyfin[^/]*\/([\d.]+)/, 'Jellyfin'], [/TiviMate\/([\d.]+)/, 'TiviMate'],
-    [/ExoPlayer[^/]*\/([\d.]+)/, 'ExoPlayer'], [/\bcurl\/([\d.]+)/, 'curl'], [/\bEdg\/(\d+)/, 'Edge'], [/\bFirefox\/(\d+)/, 'Firefox'],
-    [/\bChrome\/(\d+)/, 'Chrome'], [/Version\/(\d+)[^ ]* .*Safari/, 'Safari'],
-  ];
-  for (const [pattern, name] of known) {
-    const found = pattern.exec(agent);
-    if (found) return [name, found[1]].filter(Boolean).join(' ');
-  }
-  return agent.slice(0, 40) || '–';
-}

@@ -5,7 +5,11 @@ import { get } from './call';
 import { begin } from './live/connection';
 import { now, pictures, remember } from './live/state';
 import { lookAtStatus } from './problems';
+import { lookAtNames } from './names';
 import { look } from './session';
+import { lookAtVersion } from './version';
+import { keepFocus } from './focus';
+import { lookAtHealed } from './healed';
 import type { Happened } from './types';
 import './style.css';
 
@@ -22,7 +26,13 @@ effect(() => {
   quietly(look);
   quietly(async () => remember(await get<Happened[]>('events?limit=200')));
   quietly(lookAtStatus);
+  quietly(lookAtNames);
+  quietly(lookAtVersion);
+  quietly(lookAtHealed);
 });
 setInterval(() => document.visibilityState === 'visible' && quietly(lookAtStatus), STATUS_MS);
 const app = document.getElementById('app');
-if (app) render(<App />, app);
+if (app) {
+  render(<App />, app);
+  keepFocus(app);
+}

@@ -31,7 +31,7 @@ export async function lookAtStatus() {
 
 export const problems = computed<Problem[]>(() => {
   if (!isKnown.value) return [];
-  const found = [...ofEngines(), ...ofVpns(), ...ofStatus(), ...ofStreams(), ...ofStarts()];
+  const found = [...ofEngines(), ...ofVpns(), ...ofLeaks(), ...ofStatus(), ...ofStreams(), ...ofStarts()];
   const order = { bad: 0, warn: 1 };
   return found.filter((one) => !dismissed.value.has(one.key)).sort((one, other) => order[one.level] - order[other.level]);
 });
@@ -65,6 +65,11 @@ export function isExposed({ ipv4, ipv6 }: LeakProof): boolean {
   return [ipv4, ipv6].some((proof) => proof.from_interfaces === 'same' || proof.from_host_public_ip === 'same');
 }
 
+/** Whether anything is known that it could be one of. */
+export function isCompared({ ipv4, ipv6 }: LeakProof): boolean {
+  return [ipv4, ipv6].some((proof) => proof.from_interfaces !== 'not_compared' || proof.from_host_public_ip !== 'not_compared');
+}
+
 function ofVpns(): Problem[] {
   const found: Problem[] = [];
   for (const vpn of vpns.all.value) {
@@ -80,6 +85,14 @@ function ofVpns(): Problem[] {
     for (const line of vpn.get('advice')) add(`advice:${line}`, 'warn', words.problem.advice(name, line));
   }
   return found;
+}
+
+/** Engines that were found outside of their VPN lately: each is removed at once, but somebody may have seen it. */
+function ofLeaks(): Problem[] {
+  const isFresh = (event: Happened) => event.event_type === 'vpn' && event.category === 'leak' && now.value - Date.parse(event.timestamp) < FAILED_MS;
+  return happened.value.filter(isFresh).map((event) => (
+    { key: `leak:${event.timestamp}`, level: 'bad', text: words.problem.leak(event.message, event.timestamp), step: 'history', dismissable: true }
+  ));
 }
 
 function ofStatus(): Problem[] {

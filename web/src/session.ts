@@ -1,28 +1,17 @@
-// Whether this browser may change things, and what people have named.
+// Whether this browser may change things, and names that are given.
 import { computed, signal } from '@preact/signals';
-import { change, get, Refused } from './call';
+import { change, get, id as part, Refused, root } from './call';
 import { renew } from './live/connection';
+import { lookAtNames } from './names';
 import type { LoginState } from './types';
 
 export const session = signal<LoginState | null>(null);
 export const isOperator = computed(() => session.value?.operator ?? false);
 
-/** Names of streams, which this browser keeps; those of viewers the service keeps. */
-const KEPT = 'acemux-stream-names';
-const kept = (): Record<string, string> => {
-  try {
-    return JSON.parse(localStorage.getItem(KEPT) ?? '{}') as Record<string, string>;
-  } catch {
-    return {};
-  }
-};
-export const names = signal<Readonly<Record<string, string>>>(kept());
-window.addEventListener('storage', () => (names.value = kept()));
+const told = 'BroadcastChannel' in window ? new BroadcastChannel(`acemux-session:${root.pathname}`) : null;
+// Another tab has logged in or out: the one that listens for all of them listens anew.
+if (told) told.onmessage = () => void look().then(renew, () => {});
 
-const told = 'BroadcastChannel' in window ? new BroadcastChannel('acemux-session') : null;
-if (told) told.onmessage = () => void look();
-
-/** Also when another tab has logged in, or named something. */
 export async function look() {
   session.value = await get<LoginState>('login');
 }
@@ -47,10 +36,9 @@ export type Whose = { is: 'stream'; id: string } | { is: 'viewer'; address: stri
 /** An empty name takes the old one back. */
 export async function giveName(of: Whose, name: string) {
   if (of.is === 'stream') {
-    const { [of.id]: _, ...others } = names.value;
-    names.value = name ? { ...others, [of.id]: name } : others;
-    localStorage.setItem(KEPT, JSON.stringify(names.value));
-    return;
+    const path = `channels/names/${part(of.id)}`;
+    await (name ? change('PUT', path, { name }) : change('DELETE', path));
+    return lookAtNames();
   }
   const { address, player } = of;
   if (name) await change('PUT', 'names', { address, ...(player ? { player } : {}), name });

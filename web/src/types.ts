@@ -23,12 +23,10 @@ export type TemplateList = Schemas['TemplateList'];
 
 /** An entry of the history; one that has only just happened may have no number yet. */
 export type Happened = Omit<Schemas['Event'], 'id' | 'details'> & { id?: number; details: Record<string, unknown> };
-/** With the name that operators gave it, where the service keeps names. */
-export type Viewer = Schemas['ProxyViewer'] & { player?: string; name?: string | null };
-
-/** `GET /api/v1/settings`. */
-export interface Setting {
-  name: string; group: string; meaning: string; accepts: string; unit: string | null; range: string | null; choices: string[]; default: string | null;
-  value: string | null; source: string; place: string; applies: string; changeable: boolean; why_not: string | null; overridden: boolean; secret: boolean;
-  alias_of: string | null; coming: { value: string | null } | null;
-}
+export type Viewer = Schemas['ProxyViewer'];
+export type Watched = Schemas['LiveViewers'];
+export type Setting = Schemas['Setting'];
+export type SettingList = Schemas['Settings'];
+export type ChannelNames = Schemas['GivenNames'];
+export type Health = Schemas['Health'];
+export type Provisioned = Schemas['Provisioned'];

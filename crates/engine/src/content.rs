@@ -114,11 +114,12 @@ const SCHEME: &str = "acestream:";
 
 impl ContentId {
     /// The name in any form a person may paste: 40 hex digits of either case, `acestream://<40 hex>`,
-    /// `acestream:?infohash=<40 hex>` or `acestream:?content_id=<40 hex>`. Nothing is trimmed or repaired.
+    /// `acestream:?infohash=<40 hex>` or `acestream:?content_id=<40 hex>`. Nothing is trimmed or repaired, but for the slash
+    /// that some programs add to a link of the first kind.
     pub fn from_any_form(text: &str) -> Result<Self, InvalidHash> {
         let Some(rest) = strip_scheme(text) else { return text.parse().map(Self::Id) };
         if let Some(hash) = rest.strip_prefix("//") {
-            hash.parse().map(Self::Id)
+            hash.strip_suffix('/').unwrap_or(hash).parse().map(Self::Id)
         } else if let Some(hash) = rest.strip_prefix("?infohash=") {
             hash.parse().map(Self::Infohash)
         } else if let Some(hash) = rest.strip_prefix("?content_id=") {
@@ -185,8 +186,11 @@ mod tests {
             format!(" {HEX}"),
             format!("{HEX}\n"),
             format!("{{{HEX}}}"),
-            format!("acestream://{HEX}/"),
+            format!("acestream://{HEX}//"),
+            format!("acestream:///{HEX}"),
             format!("acestream://{HEX}?"),
+            format!("acestream:?infohash={HEX}/"),
+            format!("{HEX}/"),
             format!("acestream:/{HEX}"),
             format!("acestream:{HEX}"),
             format!("http://{HEX}"),

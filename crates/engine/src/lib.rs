@@ -59,6 +59,6 @@ pub use http::{Body, PlayerId, Version, parse_media_files};
 pub use path::EnginePath;
 pub use playback::{Growth, Playback};
 pub use resolve::{Identities, Lesson, Record, Resolution, Why, Witness};
-pub use selector::{Selector, SelectorError};
+pub use selector::{Selector, SelectorError, before_headers};
 pub use start::{Liveness, StartBy, StartFailure, Started};
 pub use stat::{LivePosition, PlaybackStat, PlaybackStatus};

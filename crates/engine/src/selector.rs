@@ -3,6 +3,9 @@
 //! Exactly one selector: `id`, `content_id` (its other name) or `infohash`. Selectors that would make an engine fetch
 //! a URL of the client's choice are refused. `pid`, `sid` and everything unknown is ignored and goes nowhere: requests
 //! to engines are built from typed values only. Error messages never repeat the input.
+//!
+//! Two things that lists do to addresses are undone, and only where the query says nothing as it stands: headers for a
+//! player behind a bar (`…|User-Agent=VLC`, as Kodi's lists have them), and one level of percent-encoding too much.
 
 use std::borrow::Cow;
 
@@ -65,9 +68,21 @@ impl Selector {
     /// Encoding is judged where it matters: in the selector's value, and in names when no selector was found, because
     /// an unreadable name may have been meant as one.
     pub fn from_query(raw: Option<&str>) -> Result<ContentId, SelectorError> {
+        let raw = raw.unwrap_or_default();
+        Self::strictly(raw).or_else(|error| Self::mended(raw).ok_or(error))
+    }
+
+    /// The same when a list has done something to it.
+    fn mended(raw: &str) -> Option<ContentId> {
+        let cut = before_headers(raw);
+        let decoded = || percent_decode(cut);
+        Self::strictly(cut).ok().or_else(|| Self::strictly(before_headers(&decoded()?)).ok())
+    }
+
+    fn strictly(raw: &str) -> Result<ContentId, SelectorError> {
         let mut unreadable = false;
         let mut given = Vec::new();
-        for (name, value) in raw.unwrap_or_default().split('&').map(split_pair) {
+        for (name, value) in raw.split('&').map(split_pair) {
             match percent_decode(name) {
                 Some(name) => given.extend(Self::named(&name).map(|selector| (selector, value))),
                 None => unreadable = true,
@@ -118,6 +133,18 @@ impl Selector {
             SelectorError::Duplicate
         }
     }
+}
+
+/// What stands before headers for a player: `|Name=value&Name=value`, the bar encoded or not. Without these all of it.
+pub fn before_headers(text: &str) -> &str {
+    let bars = ["|", "%7C", "%7c"];
+    let bar = bars.into_iter().filter_map(|bar| Some((text.find(bar)?, bar.len()))).min();
+    let Some((at, length)) = bar else { return text };
+    let (before, behind) = text.split_at(at);
+    let name = behind.get(length..).unwrap_or_default().split(['=', '%']).next().unwrap_or_default();
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let has_value = behind.contains('=') || behind.contains("%3D") || behind.contains("%3d");
+    if is_name && has_value { before } else { text }
 }
 
 /// Name and value of one parameter; a parameter without `=` has an empty value.
@@ -208,7 +235,15 @@ mod tests {
             "%00".to_owned(),
             "a%0d%0aSTOP".to_owned(),
             "%09".to_owned(),
-            format!("%2561{upper_but_one}"),
+            format!("%252561{upper_but_one}"),
+            format!("{HEX}|"),
+            format!("{HEX}|VLC"),
+            format!("{HEX}|User Agent=VLC"),
+            format!("{HEX}x|User-Agent=VLC"),
+            format!("{HEX}/"),
+            format!("acestream://{HEX}//"),
+            format!("acestream://{HEX}/x"),
+            format!("/{HEX}"),
             "../../etc/passwd".to_owned(),
             "..%2f..".to_owned(),
             ";ls".to_owned(),
@@ -220,6 +255,33 @@ mod tests {
         ] {
             assert_eq!(parse(&format!("id={value}")), Err(SelectorError::Invalid), "{value}");
         }
+    }
+
+    #[test]
+    fn what_lists_do_to_addresses_is_undone() {
+        let infohash = ContentId::Infohash(HEX.parse().unwrap());
+        for value in [
+            format!("{HEX}|User-Agent=VLC"),
+            format!("{HEX}|User-Agent=VLC%20media&Referer=http://x/?id=1"),
+            format!("{HEX}%7CUser-Agent=VLC"),
+            format!("{HEX}%7cuser-agent%3DVLC"),
+            format!("{HEX}%257CUser-Agent%253DVLC"),
+            format!("acestream://{HEX}|User-Agent=VLC"),
+            format!("acestream://{HEX}/"),
+            format!("acestream%3A%2F%2F{HEX}%2F"),
+            format!("acestream%253A%252F%252F{HEX}"),
+            HEX.replace('0', "%2530"),
+        ] {
+            assert_eq!(parse(&format!("id={value}")), Ok(id()), "{value}");
+            assert_eq!(parse(&format!("content_id={value}&pid=1")), Ok(id()), "{value}");
+        }
+        for query in [format!("id%3D{HEX}"), format!("id%3D{HEX}%26pid%3D1"), format!("pid=1&id%3D{HEX}")] {
+            assert_eq!(parse(&query), Ok(id()), "{query}");
+        }
+        assert_eq!(parse(&format!("infohash%3D{HEX}|User-Agent=x")), Ok(infohash));
+        // Two of them remain two.
+        assert_eq!(parse(&format!("id%3D{HEX}%26url%3Dx")), Err(SelectorError::Missing));
+        assert_eq!(parse(&format!("id={HEX}%26infohash%3D{HEX}")), Err(SelectorError::Invalid));
     }
 
     #[test]

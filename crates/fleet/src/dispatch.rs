@@ -367,6 +367,17 @@ impl Engines {
         self.all().iter().find(|member| member.key.as_str() == key).cloned()
     }
 
+    /// Why streams on an engine should go elsewhere, if they should. From one bad engine to another is no way out.
+    pub fn why_leave(&self, member: &Member) -> Option<&'static str> {
+        let is_better =
+            |other: &Arc<Member>| other.key != member.key && !other.is_ejected() && !other.is_cordoned();
+        let is_only_bad = member.is_ejected() && !member.is_cordoned();
+        if is_only_bad && !self.all().iter().any(is_better) {
+            return None;
+        }
+        member.should_be_left()
+    }
+
     /// Sessions opened and ended on all engines since the service began, whatever has become of the engines.
     pub fn sessions(&self) -> SessionCounts {
         self.totals.read()

@@ -236,7 +236,7 @@ impl Member {
     }
 
     /// Whether streams on it should go elsewhere, and why: it is gone or going, or streams have shown it to be bad.
-    pub fn should_be_left(&self) -> Option<&'static str> {
+    pub(crate) fn should_be_left(&self) -> Option<&'static str> {
         match self.load.lock().door {
             Door::Closed => Some("the engine is being removed"),
             Door::Cordoned => Some("the engine is being drained"),

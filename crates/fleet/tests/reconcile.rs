@@ -765,6 +765,18 @@ fn behind(vpns: &[&Arc<FakeVpn>], min: usize) -> FleetOptions {
     options
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_an_engine_that_has_nothing_to_hide_behind_is_told_so() {
+    let daemon = FakeDaemon::default();
+    let mut options = behind(&[], 0);
+    options.ports = HostPorts::new(ports());
+    let service = Service::start_with(&daemon, options);
+    let refused = service.fleet.provision(Asked::default()).await.map_err(|error| error.to_string());
+    assert_eq!(refused, Err("direct is no way out for engines".to_owned()));
+    assert!(daemon.asked().is_empty(), "none is created that would show the host's address");
+    service.stop().await;
+}
+
 fn is_inside(container: &Container, id: char) -> bool {
     container.inside.as_deref() == Some(id.to_string().repeat(64).as_str())
 }

@@ -34,6 +34,8 @@ pub struct Chunk {
     pub media: Duration,
     /// The first value of the program's clock inside.
     pub pcr: Option<Pcr>,
+    /// The last one: the clock may have jumped in between.
+    pub last_pcr: Option<Pcr>,
     /// The first value inside of what media time comes from: that clock, or the time stamps that stand in for it.
     pub time: Option<Pcr>,
     /// Packets of our own: what follows does not continue what came before.
@@ -45,7 +47,17 @@ pub struct Chunk {
 impl Chunk {
     /// Bytes without any meaning at `media`: stuffing, or what a test has.
     pub fn plain(bytes: Bytes, media: Duration) -> Self {
-        Self { seq: 0, bytes, start: None, media, pcr: None, time: None, jump: false, new_format: false }
+        Self {
+            seq: 0,
+            bytes,
+            start: None,
+            media,
+            pcr: None,
+            last_pcr: None,
+            time: None,
+            jump: false,
+            new_format: false,
+        }
     }
 }
 

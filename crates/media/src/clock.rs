@@ -65,6 +65,12 @@ impl Bitrate {
     pub const fn get(self) -> u64 {
         self.0
     }
+
+    /// How many bytes that are in so much time.
+    pub fn bytes_in(self, time: Duration) -> usize {
+        let bytes = u128::from(self.0) * time.as_millis() / 8_000;
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
 }
 
 impl From<Bitrate> for u64 {

@@ -88,13 +88,18 @@ struct Clocked {
 #[derive(Clone, Copy, Debug, Default)]
 struct Times {
     pcr: Option<Pcr>,
+    last_pcr: Option<Pcr>,
     time: Option<Pcr>,
 }
 
 impl Times {
-    /// The first counts.
+    /// The first counts, and of the clock the last one, too.
     fn add(&mut self, later: Self) {
-        *self = Self { pcr: self.pcr.or(later.pcr), time: self.time.or(later.time) };
+        *self = Self {
+            pcr: self.pcr.or(later.pcr),
+            last_pcr: later.last_pcr.or(self.last_pcr),
+            time: self.time.or(later.time),
+        };
     }
 }
 
@@ -326,7 +331,8 @@ impl Cutter {
     fn read_clock(&mut self, packet: Packet<'_>, pcr: Pcr) -> Times {
         let last = self.pcr.as_mut().and_then(|clocked| clocked.last.replace(pcr));
         let is_led = self.clock.tick(pcr, packet.is_discontinuity());
-        Times { pcr: (last != Some(pcr)).then_some(pcr), time: is_led.then_some(pcr) }
+        let pcr_moved = (last != Some(pcr)).then_some(pcr);
+        Times { pcr: pcr_moved, last_pcr: pcr_moved, time: is_led.then_some(pcr) }
     }
 
     fn read_stamp(&mut self, packet: Packet<'_>) -> Option<Pcr> {
@@ -536,7 +542,7 @@ impl Cutter {
 
     fn may_hold_more(&self) -> bool {
         let most = if self.is_flowing() { MOST_HELD } else { MOST_HELD_AT_FIRST };
-        self.held.as_ref().is_some_and(|held| self.finder.reads_everything() && held.run.len < most)
+        self.held.as_ref().is_some_and(|held| self.is_deep(held) && held.run.len < most)
     }
 
     pub(crate) fn seal_at(&self) -> Option<Duration> {
@@ -545,9 +551,14 @@ impl Cutter {
         run.into_iter().chain(held).min().filter(|_| self.is_flowing())
     }
 
+    /// Whether the picture to start with may be anywhere in `held`.
+    fn is_deep(&self, held: &Held) -> bool {
+        self.finder.reads_everything(self.moment(held.run.since))
+    }
+
     /// When it is not waited any longer whether `held` is a start point.
     fn clear_at(&self, held: &Held) -> Duration {
-        let patience = if self.finder.reads_everything() { DEEP_HOLD } else { CANDIDATE_HOLD };
+        let patience = if self.is_deep(held) { DEEP_HOLD } else { CANDIDATE_HOLD };
         held.run.since.saturating_add(self.limits.max_hold.max(patience))
     }
 
@@ -568,8 +579,8 @@ impl Cutter {
     fn seal_run(&mut self, out: &mut Vec<Chunk>) {
         let Some(run) = self.run.take().filter(|run| run.len > 0) else { return };
         let mut bytes = self.buffer.split_to(run.len).freeze();
-        let Run { media, times: Times { pcr, time }, start, new_format, .. } = run;
-        let mut next = Chunk { start, pcr, time, new_format, ..Chunk::plain(Bytes::new(), media) };
+        let Run { media, times: Times { pcr, last_pcr, time }, start, new_format, .. } = run;
+        let mut next = Chunk { start, pcr, last_pcr, time, new_format, ..Chunk::plain(Bytes::new(), media) };
         // What was held for long is more than fits into one.
         while !bytes.is_empty() {
             let part = bytes.split_to(self.most_bytes().min(bytes.len()));

@@ -136,9 +136,10 @@ impl StartFinder {
             || self.streams.iter().any(|known| known.pid == pid)
     }
 
-    /// Whether a candidate may turn out to be a start point far behind its beginning.
-    pub(crate) fn reads_everything(&self) -> bool {
-        self.pictures.reads_everything()
+    /// Whether a candidate may turn out to be a start point far behind its beginning. Nobody is kept waiting for that in a
+    /// stream that has had none for too long.
+    pub(crate) fn reads_everything(&self, now: Moment) -> bool {
+        self.pictures.reads_everything() && !self.is_out_of_patience(now)
     }
 
     /// The parameter sets that a decoder must be given at the start point found last, with the number of their stream, if

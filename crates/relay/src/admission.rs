@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -128,7 +129,7 @@ impl Admission {
             return Err(Refusal::AddressFull);
         }
         seats.taken += 1;
-        Ok(Seat { admission: Arc::clone(self), client })
+        Ok(Seat { admission: Arc::clone(self), client, is_free: AtomicBool::new(false) })
     }
 
     /// Seats taken at this moment.
@@ -148,11 +149,21 @@ impl Admission {
 pub struct Seat {
     admission: Arc<Admission>,
     client: AddressGroup,
+    is_free: AtomicBool,
+}
+
+impl Seat {
+    /// The place is free, though its viewer is still to be seen out.
+    pub fn vacate(&self) {
+        if !self.is_free.swap(true, Ordering::Relaxed) {
+            self.admission.release(self.client);
+        }
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.admission.release(self.client);
+        self.vacate();
     }
 }
 
@@ -213,6 +224,19 @@ mod tests {
         assert_eq!(admission.admit(elsewhere).unwrap_err(), Refusal::ServerFull);
         drop(first);
         assert!(admission.admit(home).is_ok());
+    }
+
+    #[test]
+    fn a_place_that_is_vacated_is_free_at_once_and_only_once() {
+        let client = group("192.0.2.1");
+        let admission = Admission::new(1, 1);
+        let paused = admission.admit(client).unwrap();
+        paused.vacate();
+        let _newcomer = admission.admit(client).unwrap();
+        paused.vacate();
+        drop(paused);
+        assert_eq!(admission.taken(), 1);
+        assert_eq!(admission.admit(client).unwrap_err(), Refusal::ServerFull);
     }
 
     #[test]

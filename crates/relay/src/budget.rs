@@ -1,7 +1,7 @@
 //! How much memory all rings together may hold, and each ring's even share of it.
 //!
-//! The share is computed, not accounted: of `n` leases each may hold `total / n` bytes, at most a ring's configured
-//! size. So a new stream shrinks all others evenly at once, one that goes gives its share back at once, and no ledger can
+//! The share is computed, not accounted: of `n` leases each may hold `total / n` bytes, at most as much as it asks for:
+//! a ring's configured size, or more where a stream is so fast that this would be too short. So a new stream shrinks all others evenly at once, one that goes gives its share back at once, and no ledger can
 //! drift. A ring below [`LEAST_RING`] could not hold a join burst of an HD channel, so the stream that would cause it is
 //! refused instead.
 
@@ -18,15 +18,26 @@ pub const LEAST_RING: usize = 4 * 1024 * 1024;
 /// The process-wide allowance for stream history.
 pub struct Budget {
     total: usize,
-    largest: usize,
-    /// One entry per lease, with the ring that it is for, if it is for one.
-    leases: Mutex<Slab<Option<Ring>>>,
+    usual: usize,
+    leases: Mutex<Slab<Held>>,
+}
+
+/// What a lease is for.
+struct Held {
+    ring: Option<Ring>,
+    /// Bytes that it asks for.
+    most: usize,
 }
 
 impl Budget {
-    /// `total` bytes for all rings together, at most `largest` bytes for one.
-    pub fn new(total: usize, largest: usize) -> Arc<Self> {
-        Arc::new(Self { total, largest, leases: Mutex::default() })
+    /// `total` bytes for all rings together, at most `usual` bytes for one that asks for no more.
+    pub fn new(total: usize, usual: usize) -> Arc<Self> {
+        Arc::new(Self { total, usual, leases: Mutex::default() })
+    }
+
+    /// Bytes for all rings together.
+    pub fn total(&self) -> usize {
+        self.total
     }
 
     /// The right to hold as much as a ring, or `None` when every ring would fall below [`LEAST_RING`]. All rings shrink to
@@ -38,19 +49,20 @@ impl Budget {
         if leases.len() >= (self.total / LEAST_RING).max(1) {
             return None;
         }
-        let place = leases.insert(None);
+        let place = leases.insert(Held { ring: None, most: self.usual });
         self.share_out(&leases);
         Some(Lease { budget: Arc::clone(self), place })
     }
 
-    fn share(&self, leases: usize) -> usize {
-        (self.total / leases.max(1)).min(self.largest)
+    fn share(&self, held: &Held, leases: usize) -> usize {
+        (self.total / leases.max(1)).min(held.most)
     }
 
-    fn share_out(&self, leases: &Slab<Option<Ring>>) {
-        let share = self.share(leases.len());
-        for ring in leases.iter().filter_map(|(_, ring)| ring.as_ref()) {
-            ring.set_most_bytes(share);
+    fn share_out(&self, leases: &Slab<Held>) {
+        for (_, held) in leases {
+            if let Some(ring) = &held.ring {
+                ring.set_most_bytes(self.share(held, leases.len()));
+            }
         }
     }
 }
@@ -64,15 +76,29 @@ pub struct Lease {
 impl Lease {
     /// Bytes that may be held on it at this moment.
     pub fn share(&self) -> usize {
-        self.budget.share(self.budget.leases.lock().len())
+        let leases = self.budget.leases.lock();
+        leases.get(self.place).map_or(0, |held| self.budget.share(held, leases.len()))
+    }
+
+    /// So many bytes are needed. It gets them if every other lease could have as much, and never asks for less than is usual
+    /// or than it has asked for before.
+    pub fn asks_for(&self, bytes: usize) {
+        let mut leases = self.budget.leases.lock();
+        let count = leases.len();
+        let Some(held) = leases.get_mut(self.place).filter(|held| held.most < bytes) else { return };
+        held.most = bytes;
+        if let Some(ring) = &held.ring {
+            ring.set_most_bytes(self.budget.share(held, count));
+        }
     }
 
     /// The ring that it is for, which is kept to its share from now on.
     pub fn is_for(&self, ring: &Ring) {
         let mut leases = self.budget.leases.lock();
-        ring.set_most_bytes(self.budget.share(leases.len()));
-        if let Some(place) = leases.get_mut(self.place) {
-            *place = Some(ring.clone());
+        let count = leases.len();
+        if let Some(held) = leases.get_mut(self.place) {
+            ring.set_most_bytes(self.budget.share(held, count));
+            held.ring = Some(ring.clone());
         }
     }
 }
@@ -80,7 +106,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut leases = self.budget.leases.lock();
-        let _ring = leases.try_remove(self.place);
+        let _held = leases.try_remove(self.place);
         self.budget.share_out(&leases);
     }
 }
@@ -118,6 +144,28 @@ mod tests {
         assert_eq!(ring.most_bytes(), LEAST_RING);
         drop(others);
         assert_eq!((ring.most_bytes(), lease.share()), (4 * LEAST_RING, 4 * LEAST_RING));
+    }
+
+    #[test]
+    fn a_fast_stream_asks_for_more_and_gets_it_within_its_even_share() {
+        let budget = Budget::new(12 * LEAST_RING, 2 * LEAST_RING);
+        let (_producer, ring) = Ring::new(RingLimits { media: Duration::from_secs(30), bytes: 1 });
+        let fast = budget.lease().unwrap();
+        fast.is_for(&ring);
+        fast.asks_for(5 * LEAST_RING);
+        let other = budget.lease().unwrap();
+        assert_eq!(
+            (ring.most_bytes(), fast.share(), other.share()),
+            (5 * LEAST_RING, 5 * LEAST_RING, 2 * LEAST_RING)
+        );
+        fast.asks_for(LEAST_RING);
+        assert_eq!(ring.most_bytes(), 5 * LEAST_RING, "it does not shrink and grow with every measurement");
+        fast.asks_for(50 * LEAST_RING);
+        assert_eq!((ring.most_bytes(), other.share()), (6 * LEAST_RING, 2 * LEAST_RING));
+        let third = budget.lease().unwrap();
+        assert_eq!(ring.most_bytes(), 4 * LEAST_RING);
+        drop((other, third));
+        assert_eq!(ring.most_bytes(), 12 * LEAST_RING);
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! * [`session`] is a single-owner state machine: `select().await` yields a step, a synchronous `apply` decides.
 //!   Every state has a deadline, so a session cannot wait for ever on a peer.
 //! * [`rounds`] says when: all sessions take and give out in the same moments, the busier the process the further apart.
+//!   Their readers are woken in turns (`turns`), so that pages and newcomers do not wait behind all of them.
 //! * [`relay`] maps stream keys to sessions. Any number of simultaneous first requests make one session.
 //! * [`history`] is what streams and the process were like, of what [`meter`] makes of their counters once a second.
 //! * [`viewer`] is the right to watch: a guard whose drop gives the place back. [`mod@line`] is all that joins it to its
@@ -38,6 +39,7 @@ pub mod rounds;
 pub mod sampling;
 pub mod session;
 mod standstill;
+mod turns;
 pub mod verdict;
 pub mod viewer;
 

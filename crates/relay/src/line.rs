@@ -2,10 +2,15 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Context;
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
+
+/// A socket that has taken nothing for so long belongs to a player that is paused, not to a slow one.
+pub const PAUSE: Duration = Duration::from_secs(10);
 
 /// A cancellation token with one listener, the connection's task, and a cell for what only the connection can know.
 ///
@@ -14,11 +19,27 @@ use futures_util::task::AtomicWaker;
 #[derive(Clone, Default)]
 pub struct Line(Arc<State>);
 
-#[derive(Default)]
 struct State {
+    opened: Instant,
     task: AtomicWaker,
     cut: AtomicBool,
     stalled: AtomicBool,
+    gave_way: AtomicBool,
+    /// Milliseconds from `opened` to the write that did not go through, plus one; 0 while writes go through.
+    blocked_at: AtomicU64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            opened: Instant::now(),
+            task: AtomicWaker::new(),
+            cut: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
+            gave_way: AtomicBool::new(false),
+            blocked_at: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Line {
@@ -56,6 +77,40 @@ impl Line {
     /// Whether it ended so.
     pub fn is_stalled(&self) -> bool {
         self.0.stalled.load(Ordering::Relaxed)
+    }
+
+    /// The connection must end, because somebody else needs what it has.
+    pub fn give_way(&self) {
+        self.0.gave_way.store(true, Ordering::Relaxed);
+        self.cut();
+    }
+
+    /// Whether it ended so.
+    pub fn gave_way(&self) -> bool {
+        self.0.gave_way.load(Ordering::Relaxed)
+    }
+
+    /// The socket takes no byte, since then.
+    pub fn blocked(&self, since: Instant) {
+        let millis = since.saturating_duration_since(self.0.opened).as_millis();
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX - 1);
+        self.0.blocked_at.store(millis + 1, Ordering::Relaxed);
+    }
+
+    /// It takes bytes again.
+    pub fn unblocked(&self) {
+        self.0.blocked_at.store(0, Ordering::Relaxed);
+    }
+
+    /// Since when the socket has taken no byte although there were some to send.
+    pub fn blocked_since(&self) -> Option<Instant> {
+        let millis = self.0.blocked_at.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.0.opened + Duration::from_millis(millis))
+    }
+
+    /// Since when its player is paused, if it is and the connection is not about to end anyway.
+    pub fn paused_since(&self) -> Option<Instant> {
+        self.blocked_since().filter(|since| since.elapsed() >= PAUSE && !self.is_cut())
     }
 }
 

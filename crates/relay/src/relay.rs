@@ -9,8 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{AddressGroup, Admission, Refusal, Seat};
@@ -19,13 +19,14 @@ use crate::budget::{Budget, Lease};
 use crate::event::{Event, Observer};
 use crate::history::Span;
 use crate::origin::{Origin, SourceId, SourceStats, Stage};
-use crate::output::hls::{HlsOptions, Tokens};
+use crate::output::hls::{HlsOptions, Places};
 use crate::ring::{Ring, RingLimits};
 use crate::rounds::Rounds;
 use crate::sampling::{Sampling, Series};
 use crate::session::state::Timings;
 use crate::session::task::Task;
 use crate::session::{EndReason, Phase, SessionSnapshot, Shared, StartError};
+use crate::turns::Turns;
 use crate::viewer::{Delivered, Viewer, ViewerGuard, ViewerId, ViewerInfo, ViewerSnapshot};
 
 /// Identity of one shared session. Two requests with equal keys watch the same stream.
@@ -63,6 +64,9 @@ pub struct RelayConfig {
     pub ring_media: Duration,
     /// History per stream in bytes (`STREAM_BUFFER_SIZE`).
     pub ring_bytes: usize,
+    /// Media time that the history of a fast stream is to hold, though it takes more bytes than that; none when these were
+    /// chosen.
+    pub ring_floor: Duration,
     /// All streams' history together in bytes (`STREAM_MEMORY`).
     pub memory: usize,
     /// `MAX_VIEWERS`.
@@ -82,6 +86,9 @@ const LEAST_RUNWAY: Duration = Duration::from_secs(2);
 /// Grace of a waiter beyond the session's own deadline: it only fires if that deadline failed to.
 const WAITER_GRACE: Duration = Duration::from_secs(5);
 
+/// How long a stream that has to make room takes at most to be gone.
+const ROOM_WITHIN: Duration = Duration::from_secs(2);
+
 /// Offers from other sessions and requests to give way; both are rare, and a full queue only means "later".
 const COMMAND_QUEUE: usize = 8;
 
@@ -95,8 +102,11 @@ pub(crate) struct Inner {
     config: watch::Sender<RelayConfig>,
     pub(crate) origin: Arc<dyn Origin>,
     pub(crate) stop: CancellationToken,
+    /// What runs for the relay ends with it, also where nobody has stopped it.
+    _end: DropGuard,
     pub(crate) totals: Totals,
     pub(crate) rounds: Rounds,
+    turns: Arc<Turns>,
     pub(crate) sampling: Sampling,
     observer: Arc<dyn Observer>,
     budget: Arc<Budget>,
@@ -104,7 +114,7 @@ pub(crate) struct Inner {
     bars: Bars,
     sessions: Mutex<HashMap<StreamKey, Arc<Shared>>>,
     pub(crate) tasks: TaskTracker,
-    pub(crate) hls: Tokens,
+    pub(crate) hls: Places,
     next_viewer: AtomicU64,
     waiting: AtomicUsize,
 }
@@ -138,20 +148,23 @@ enum Waited {
 impl Relay {
     /// A relay that opens its streams at `origin` and tells `observer` what happens.
     pub fn new(config: RelayConfig, origin: Arc<dyn Origin>, observer: Arc<dyn Observer>) -> Self {
+        let stop = CancellationToken::new();
         let inner = Inner {
+            _end: stop.clone().drop_guard(),
+            stop,
             budget: Budget::new(config.memory, config.ring_bytes),
             admission: Admission::new(config.most_viewers, config.most_viewers_per_address),
             config: watch::Sender::new(config),
             origin,
             observer,
-            stop: CancellationToken::new(),
             totals: Totals::default(),
             rounds: Rounds::new(Instant::now()),
+            turns: Turns::of_this_runtime(),
             sampling: Sampling::new(Instant::now()),
             sessions: Mutex::default(),
             tasks: TaskTracker::new(),
             bars: Bars::default(),
-            hls: Tokens::default(),
+            hls: Places::default(),
             next_viewer: AtomicU64::new(1),
             waiting: AtomicUsize::new(0),
         };
@@ -172,18 +185,19 @@ impl Relay {
         });
     }
 
-    /// A place for one more viewer, before anything else is done for it.
+    /// A place for one more viewer, before anything else is done for it. When there is none, the one that has been paused
+    /// longest gives way.
     pub fn admit(&self, info: &ViewerInfo) -> Result<Admitted, StartError> {
         if self.inner.stop.is_cancelled() {
             return Err(StartError::Draining);
         }
-        let seat = self.inner.admission.admit(info.address.into()).map_err(StartError::from)?;
+        let seat = self.inner.seat_for(info.address.into())?;
         Ok(Admitted { seat: Arc::new(seat), at: Instant::now() })
     }
 
     /// When a viewer admitted at that moment must have media or an error.
     pub fn deadline(&self, admitted: &Admitted) -> Instant {
-        admitted.at + self.inner.config().timings.start_budget
+        self.inner.deadline(admitted)
     }
 
     /// Joins the channel, starting it if nobody watches it yet. Returns when decodable data is there.
@@ -193,15 +207,7 @@ impl Relay {
         info: ViewerInfo,
         admitted: Admitted,
     ) -> Result<Viewer, StartError> {
-        let mut key = key;
-        for _ in 0..MOST_MOVES {
-            let guard = self.inner.enter(&key, &info, &admitted)?;
-            match self.inner.wait(guard, self.deadline(&admitted)).await? {
-                Waited::Joined(viewer) => return Ok(viewer),
-                Waited::Again(other) => key = other,
-            }
-        }
-        Err(StartError::Gone)
+        self.inner.join(key, info, admitted, Knows::Address).await
     }
 
     /// Every session, the oldest first.
@@ -277,6 +283,11 @@ impl Relay {
         shared.is_some_and(|shared| shared.end(reason))
     }
 
+    /// Bytes that all streams' histories together may hold.
+    pub fn memory(&self) -> usize {
+        self.inner.budget.total()
+    }
+
     /// Bytes since the process began.
     pub fn totals(&self) -> &Totals {
         &self.inner.totals
@@ -325,24 +336,87 @@ pub struct Admitted {
     at: Instant,
 }
 
+/// By what a viewer that was thrown out is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Knows {
+    /// By where it comes from: there is nothing else.
+    Address,
+    /// By its token: others may come from the same address.
+    Token,
+}
+
 impl Inner {
+    fn seat_for(&self, client: AddressGroup) -> Result<Seat, StartError> {
+        let refusal = match self.admission.admit(client) {
+            Ok(seat) => return Ok(seat),
+            Err(refusal) => refusal,
+        };
+        let of = (refusal == Refusal::AddressFull).then_some(client);
+        if !self.paused_gives_way(of) {
+            return Err(refusal.into());
+        }
+        Ok(self.admission.admit(client)?)
+    }
+
+    /// Has a stream end whose memory somebody needs: one that nobody watches, or else one whose viewers are all paused, the
+    /// longest first. False when there is none.
+    fn make_memory(&self) -> bool {
+        let sessions = self.distinct();
+        let unwatched = sessions.iter().filter_map(|shared| Some((shared.viewers.idle()?.0, shared)));
+        if let Some((_, shared)) = unwatched.min_by_key(|(since, _)| *since) {
+            return shared.make_room();
+        }
+        let paused = sessions.iter().filter_map(|shared| Some((shared.viewers.all_paused_since()?, shared)));
+        let longest = paused.min_by_key(|(since, _)| *since);
+        longest.is_some_and(|(_, shared)| shared.end(EndReason::GaveWay))
+    }
+
+    fn deadline(&self, admitted: &Admitted) -> Instant {
+        admitted.at + self.config().timings.start_budget
+    }
+
+    pub(crate) async fn join(
+        self: &Arc<Self>,
+        key: StreamKey,
+        info: ViewerInfo,
+        admitted: Admitted,
+        by: Knows,
+    ) -> Result<Viewer, StartError> {
+        let mut key = key;
+        for _ in 0..MOST_MOVES {
+            let guard = match self.enter(&key, &info, &admitted, by) {
+                Err(StartError::MemoryFull) if self.make_memory() => {
+                    Box::pin(self.enter_later(&key, &info, &admitted, by)).await?
+                }
+                entered => entered?,
+            };
+            match self.wait(guard, self.deadline(&admitted)).await? {
+                Waited::Joined(viewer) => return Ok(viewer),
+                Waited::Again(other) => key = other,
+            }
+        }
+        Err(StartError::Gone)
+    }
+
     fn enter(
         self: &Arc<Self>,
         key: &StreamKey,
         info: &ViewerInfo,
         admitted: &Admitted,
+        by: Knows,
     ) -> Result<ViewerGuard, StartError> {
         let mut sessions = self.sessions.lock();
         if self.stop.is_cancelled() {
             return Err(StartError::Draining);
         }
-        let known = sessions.get(key).cloned();
+        let open = sessions.get(key).cloned();
         // A stream may have been asked for by another of its names.
-        let named = [Some(key.clone()), known.as_ref().map(|shared| shared.key())];
-        if named.iter().flatten().any(|key| self.bars.keep_out(key, info.address.into())) {
+        let named = [Some(key.clone()), open.as_ref().map(|shared| shared.key())];
+        let is_barred = || named.iter().flatten().any(|key| self.bars.keep_out(key, info.address.into()));
+        if by == Knows::Address && is_barred() {
             return Err(StartError::ThrownOut);
         }
-        let (shared, begun) = if let Some(shared) = known {
+        let (shared, begun) = if let Some(shared) = open {
             (shared, None)
         } else {
             let (shared, task) = self.begin(&mut sessions, key, info, admitted.at)?;
@@ -355,9 +429,30 @@ impl Inner {
         // Not under the lock: a runtime that is ending drops the task at once, and its drop takes the lock.
         if let Some(task) = begun {
             self.tasks.spawn(task.run());
+            if let Some(leading) = self.turns.lead(self.stop.clone()) {
+                self.tasks.spawn(leading);
+            }
             self.keep_sampling();
         }
         Ok(guard)
+    }
+
+    /// Room is being made: a stream needs a moment to end.
+    async fn enter_later(
+        self: &Arc<Self>,
+        key: &StreamKey,
+        info: &ViewerInfo,
+        admitted: &Admitted,
+        by: Knows,
+    ) -> Result<ViewerGuard, StartError> {
+        let until = Instant::now() + ROOM_WITHIN;
+        loop {
+            sleep(ROOM_WITHIN / 20).await;
+            match self.enter(key, info, admitted, by) {
+                Err(StartError::MemoryFull) if Instant::now() < until => {}
+                entered => return entered,
+            }
+        }
     }
 
     fn begin(
@@ -371,6 +466,7 @@ impl Inner {
         let config = self.config();
         let limits = RingLimits { media: config.ring_media, bytes: config.ring_bytes };
         let (producer, ring) = Ring::new(limits);
+        let producer = producer.in_turns(&self.turns);
         lease.is_for(&ring);
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
         let runway = config.join_burst.max(LEAST_RUNWAY);
@@ -478,6 +574,11 @@ impl Inner {
                 Claim::Mine
             }
         }
+    }
+
+    /// The session of this name.
+    pub(crate) fn find(&self, key: &StreamKey) -> Option<Arc<Shared>> {
+        self.sessions.lock().get(key).cloned()
     }
 
     /// A place in the memory budget.

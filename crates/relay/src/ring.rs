@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::rounds::Delivery;
 use crate::session::EndReason;
+use crate::turns::Turns;
 use sync::Mutex;
 
 /// How much a ring keeps.
@@ -55,6 +56,7 @@ pub struct Ring {
 pub struct Producer {
     state: Arc<Mutex<State>>,
     woken: Vec<Waker>,
+    turns: Option<Arc<Turns>>,
 }
 
 /// One reader's place in the ring.
@@ -129,7 +131,7 @@ impl Ring {
     /// An empty ring within `limits`.
     pub fn new(limits: RingLimits) -> (Producer, Self) {
         let state = Arc::new(Mutex::new(State::new(limits)));
-        (Producer { state: Arc::clone(&state), woken: Vec::new() }, Self { state })
+        (Producer { state: Arc::clone(&state), woken: Vec::new(), turns: None }, Self { state })
     }
 
     /// A reader at the newest start point at least `back` behind live, or the oldest there is.
@@ -146,6 +148,17 @@ impl Ring {
             None => (Bytes::new(), Place::NextStart { from: state.head() }),
         };
         (prelude, Cursor { state: Arc::clone(&self.state), place, slot })
+    }
+
+    /// A reader at the oldest start point, for one that keeps up with whatever comes because it waits for nobody.
+    pub fn reread(&self) -> Cursor {
+        let mut state = self.state.lock();
+        let slot = state.waiting.insert(None);
+        let place = match state.starts.front() {
+            Some(start) => Place::At { seq: start.seq, offset: start.offset },
+            None => Place::NextStart { from: state.head() },
+        };
+        Cursor { state: Arc::clone(&self.state), place, slot }
     }
 
     /// Whether a reader can begin now.
@@ -179,6 +192,13 @@ impl Ring {
 }
 
 impl Producer {
+    /// The same, whose readers are woken in turns with those of other rings.
+    pub(crate) fn in_turns(self, turns: &Arc<Turns>) -> Self {
+        let mut producer = self;
+        producer.turns = Some(Arc::clone(turns));
+        producer
+    }
+
     /// Appends a chunk and wakes the readers that wait for it. Tells what they have done since the last one.
     pub fn push(&mut self, chunk: Chunk) -> Delivery {
         self.change(|state| state.append(chunk))
@@ -203,7 +223,10 @@ impl Producer {
             state.call(&mut self.woken);
             std::mem::take(&mut state.delivery)
         };
-        self.woken.drain(..).for_each(Waker::wake);
+        match &self.turns {
+            Some(turns) => turns.call(&mut self.woken),
+            None => self.woken.drain(..).for_each(Waker::wake),
+        }
         delivery
     }
 }

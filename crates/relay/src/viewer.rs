@@ -5,8 +5,8 @@ use std::fmt;
 use std::future::Future as _;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -59,17 +59,19 @@ pub struct ViewerInfo {
 pub enum LeaveReason {
     /// The client closed the connection or vanished.
     Left,
-    /// Its socket made no progress for `VIEWER_STALL_TIMEOUT`.
+    /// It was paused for longer than `VIEWER_STALL_TIMEOUT`, took next to nothing, or its peer answered nothing any more.
     Stalled,
     /// The stream ended.
     StreamOver,
     /// An operator threw it out.
     Kicked,
+    /// It was paused, and somebody else needed its place.
+    GaveWay,
 }
 
 impl LeaveReason {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Left, Self::Stalled, Self::StreamOver, Self::Kicked];
+    pub const ALL: [Self; 5] = [Self::Left, Self::Stalled, Self::StreamOver, Self::Kicked, Self::GaveWay];
 
     /// Name in metrics and logs.
     pub fn as_str(self) -> &'static str {
@@ -78,6 +80,7 @@ impl LeaveReason {
             Self::Stalled => "stalled",
             Self::StreamOver => "stream_over",
             Self::Kicked => "kicked",
+            Self::GaveWay => "gave_way",
         }
     }
 }
@@ -127,6 +130,8 @@ pub(crate) struct Record {
     leaving: AtomicU8,
     /// Its connection, while it has one of its own.
     line: Mutex<Option<Line>>,
+    /// Its place in the limits.
+    seat: Weak<Seat>,
 }
 
 /// Not a time: no chunk yet.
@@ -210,6 +215,23 @@ impl Viewers {
         groups
     }
 
+    /// The one that has been paused longest, of those of one client if that is asked for, and since when.
+    fn longest_paused(&self, client: Option<AddressGroup>) -> Option<(Instant, Arc<Record>)> {
+        let records = self.records.lock();
+        let asked = records
+            .values()
+            .filter(|record| client.is_none_or(|client| AddressGroup::from(record.address) == client));
+        let paused = asked.filter_map(|record| Some((record.paused_since()?, Arc::clone(record))));
+        paused.min_by_key(|(since, _)| *since)
+    }
+
+    /// Since when all of them have been paused: whoever paused last counts. `None` when somebody watches, or nobody does.
+    pub(crate) fn all_paused_since(&self) -> Option<Instant> {
+        let records = self.records.lock();
+        let paused: Option<Vec<Instant>> = records.values().map(|record| record.paused_since()).collect();
+        paused?.into_iter().max()
+    }
+
     /// Since when there is nobody, and who was the last.
     pub(crate) fn idle(&self) -> Option<(Instant, AddressGroup)> {
         let records = self.records.lock();
@@ -250,6 +272,19 @@ impl Viewers {
     }
 }
 
+impl Inner {
+    /// Has the one that has been paused longest give way, of this client if one is given. False when nobody is paused.
+    pub(crate) fn paused_gives_way(&self, client: Option<AddressGroup>) -> bool {
+        let sessions = self.distinct();
+        let paused = sessions.iter().filter_map(|shared| shared.viewers.longest_paused(client));
+        let longest = paused.min_by_key(|(since, _)| *since);
+        if let Some((_, record)) = &longest {
+            record.gives_way();
+        }
+        longest.is_some()
+    }
+}
+
 impl Shared {
     /// Throws a viewer out. False when it is not here.
     pub(crate) fn kick(&self, id: ViewerId) -> bool {
@@ -263,7 +298,7 @@ impl Shared {
 }
 
 impl Record {
-    fn new(id: ViewerId, info: ViewerInfo) -> Arc<Self> {
+    fn new(id: ViewerId, info: ViewerInfo, seat: &Arc<Seat>) -> Arc<Self> {
         let ViewerInfo { address, user_agent, line, label: _ } = info;
         Arc::new(Self {
             id,
@@ -280,7 +315,24 @@ impl Record {
             first_byte_ms: AtomicU64::new(NO_FIRST_BYTE),
             leaving: AtomicU8::new(LeaveReason::Left as u8),
             line: Mutex::new(Some(line)),
+            seat: Arc::downgrade(seat),
         })
+    }
+
+    /// Since when its player is paused. One that fetches pieces gives its seat up by itself.
+    fn paused_since(&self) -> Option<Instant> {
+        self.line.lock().as_ref().and_then(Line::paused_since)
+    }
+
+    /// It is paused, and somebody else needs its place, which is free at once.
+    fn gives_way(&self) {
+        if let Some(seat) = self.seat.upgrade() {
+            seat.vacate();
+        }
+        let line = self.line.lock().clone();
+        if let Some(line) = line {
+            line.give_way();
+        }
     }
 
     /// It is about to go for this reason.
@@ -330,8 +382,13 @@ impl Record {
     }
 
     fn leave_reason(&self) -> LeaveReason {
-        if self.line.lock().as_ref().is_some_and(Line::is_stalled) {
-            return LeaveReason::Stalled;
+        if let Some(line) = &*self.line.lock() {
+            if line.is_stalled() {
+                return LeaveReason::Stalled;
+            }
+            if line.gave_way() {
+                return LeaveReason::GaveWay;
+            }
         }
         let reason = self.leaving.load(Ordering::Relaxed);
         LeaveReason::ALL.into_iter().find(|known| *known as u8 == reason).unwrap_or(LeaveReason::Left)
@@ -390,7 +447,7 @@ impl ViewerGuard {
         id: ViewerId,
         info: ViewerInfo,
     ) -> Self {
-        let record = Record::new(id, info);
+        let record = Record::new(id, info, &seat);
         shared.viewers.enter(Arc::clone(&record));
         shared.progressed();
         let counted = relay.totals.delivered.enter(Arc::clone(&record));

@@ -12,7 +12,7 @@ use acemux_relay::line::Line;
 use acemux_relay::origin::{
     Lack, OpenError, OpenRequest, Origin, Report, Source, SourceId, SourceStats, Stage, Tenant, Upstream,
 };
-use acemux_relay::output::hls::{HlsError, HlsOptions, Token};
+use acemux_relay::output::hls::{HlsError, HlsOptions, Place, Token};
 use acemux_relay::session::state::Timings;
 use acemux_relay::session::{EndReason, Phase, StartError};
 use acemux_relay::viewer::{Viewer, ViewerInfo};
@@ -92,6 +92,19 @@ impl Script {
         self.then(move |request| {
             request.progress.enter(Stage::Call);
             async move { Ok(upstream(key, &source, pause, piece, Closing(closed))) }.boxed()
+        });
+    }
+
+    /// The same as [`Self::plays`] in a tenth of its time, from an engine that thinks for so long.
+    fn opens_after(&self, key: &str, source: &str, thinking: Duration) {
+        let (key, source, closed) = (StreamKey::new(key), source.to_owned(), Arc::clone(&self.closed));
+        self.then(move |request| {
+            request.progress.enter(Stage::Call);
+            async move {
+                sleep(thinking).await;
+                Ok(upstream(key, &source, Duration::from_millis(10), PIECE, Closing(closed)))
+            }
+            .boxed()
         });
     }
 
@@ -185,6 +198,7 @@ fn config() -> RelayConfig {
         join_burst: Duration::from_secs(5),
         ring_media: Duration::from_secs(30),
         ring_bytes: 32 << 20,
+        ring_floor: Duration::from_secs(20),
         memory: 1 << 30,
         most_viewers: 1000,
         most_viewers_per_address: 1000,
@@ -212,7 +226,33 @@ async fn join(relay: &Relay, key: &str) -> Result<Viewer, StartError> {
 
 async fn join_hls(relay: &Relay, info: ViewerInfo) -> Result<Token, StartError> {
     let admitted = relay.admit(&info)?;
-    relay.join_hls(StreamKey::new(info.label.clone()), info, admitted).await
+    let joined = relay.join_hls(StreamKey::new(info.label.clone()), info, admitted).await?;
+    Ok(joined.token)
+}
+
+/// What a player sees who asks for its playlist, and has itself brought back to its seat where it has lost that.
+async fn playlist(relay: &Relay, token: Token) -> Result<String, HlsError> {
+    let until = Instant::now() + Duration::from_secs(8);
+    loop {
+        let coming = match relay.hls_place(token)? {
+            Place::Seated(seated) => match seated.playlist(until, |number| format!("{number}.ts")).await {
+                Err(HlsError::Over(_)) => continue,
+                answer => return answer,
+            },
+            Place::Coming(coming) => coming,
+            Place::Away(away) => {
+                let info = somebody("a");
+                let admitted = relay.admit(&info).map_err(HlsError::NotStarted)?;
+                away.join(StreamKey::new("a"), info, admitted)
+            }
+        };
+        coming.wait(until).await?;
+    }
+}
+
+fn first_number(playlist: &str) -> u64 {
+    let line = playlist.lines().find_map(|line| line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:"));
+    line.and_then(|number| number.parse().ok()).expect("a playlist has numbers")
 }
 
 /// Throws out the only viewer of the only session.
@@ -269,7 +309,7 @@ async fn who_fetches_pieces_and_is_thrown_out_while_the_stream_starts_has_no_pla
     assert!(line.is_cut(), "its connection is told at once");
     // Nobody has heard it: the request goes on to its end.
     let token = joining.await.expect("the stream starts");
-    assert_eq!(relay.hls_playlist(&token, |_| String::new()).await, Err(HlsError::UnknownToken));
+    assert_eq!(playlist(&relay, token).await, Err(HlsError::ThrownOut));
     assert_eq!(relay.viewers(), 0);
 }
 
@@ -281,13 +321,94 @@ async fn who_is_thrown_out_while_it_waits_for_a_piece_is_told_at_once() {
     let info = somebody("a");
     let line = info.line.clone();
     let token = join_hls(&relay, info).await.expect("it plays");
-    let mut asking = Box::pin(relay.hls_playlist(&token, |_| String::new()));
+    let mut asking = Box::pin(playlist(&relay, token));
     assert!((&mut asking).now_or_never().is_none(), "there is no piece yet");
     let began = Instant::now();
     kick_the_only_one(&relay);
-    assert_eq!(asking.await, Err(HlsError::UnknownToken));
+    assert_eq!(asking.await, Err(HlsError::ThrownOut));
     assert_eq!((began.elapsed(), relay.viewers()), (Duration::ZERO, 0));
     assert!(!line.is_cut(), "the connection it came by may be another client's by now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_given_up_its_seat_takes_one_again_by_its_token_and_the_stream_with_it() {
+    let script = Arc::new(Script::default());
+    script.plays("a", "one", Duration::from_millis(100));
+    script.plays("a", "two", Duration::from_millis(100));
+    let timings = Timings { idle: Duration::from_secs(5), ..config().timings };
+    let config = RelayConfig { timings, ..config() };
+    let relay = Relay::new(config, Arc::new(Scripted(Arc::clone(&script))), Arc::new(()));
+    let token = join_hls(&relay, somebody("a")).await.expect("it plays");
+    let before = playlist(&relay, token).await.expect("it is cut");
+    relay.end(&StreamKey::new("a"), EndReason::Looping);
+    sleep(Duration::from_mins(5)).await;
+    assert_eq!((relay.viewers(), relay.streams()), (0, 0), "nobody has asked for anything");
+    // Players ask for several things at once when they go on.
+    let after = futures_util::future::join_all((0..5).map(|_| playlist(&relay, token))).await;
+    let after: Vec<String> = after.into_iter().collect::<Result<_, _>>().expect("it is cut again");
+    assert_eq!((relay.viewers(), script.opened()), (1, 2), "it is one viewer");
+    for after in &after {
+        assert!(first_number(after) > first_number(&before), "{before} {after}");
+        assert!(after.contains("#EXT-X-DISCONTINUITY\n"), "{after}");
+    }
+    let of = |text: &str| {
+        text.lines().find(|line| line.starts_with("#EXT-X-DISCONTINUITY-SEQUENCE")).map(str::to_owned)
+    };
+    assert_ne!(of(&before), of(&after[0]), "another stream's clock is not taken for this one's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_takes_longer_than_a_player_waits_goes_on_and_is_there_when_it_asks_again() {
+    let script = Arc::new(Script::default());
+    script.plays("a", "one", Duration::from_millis(100));
+    script.opens_after("a", "two", Duration::from_secs(12));
+    let timings = Timings { idle: Duration::from_secs(5), ..config().timings };
+    let config = RelayConfig { timings, ..config() };
+    let relay = Relay::new(config, Arc::new(Scripted(Arc::clone(&script))), Arc::new(()));
+    let token = join_hls(&relay, somebody("a")).await.expect("it plays");
+    relay.end(&StreamKey::new("a"), EndReason::Looping);
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(playlist(&relay, token).await, Err(HlsError::NotReady), "it is told after eight seconds");
+    assert!(playlist(&relay, token).await.is_ok(), "the same start is waited for");
+    assert_eq!(relay.streams(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_thrown_out_is_refused_for_a_while_and_a_stream_that_is_ended_says_so() {
+    let script = Arc::new(Script::default());
+    script.plays("a", "one", Duration::from_millis(100));
+    let relay = relay(&script);
+    let token = join_hls(&relay, somebody("a")).await.expect("it plays");
+    kick_the_only_one(&relay);
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(playlist(&relay, token).await, Err(HlsError::ThrownOut));
+    sleep(Duration::from_secs(2)).await;
+    assert!(playlist(&relay, token).await.is_ok(), "it is let in again");
+    assert!(relay.end(&StreamKey::new("a"), EndReason::Stopped));
+    sleep(Duration::from_millis(100)).await;
+    let text = playlist(&relay, token).await.expect("what there was");
+    assert!(text.ends_with("#EXT-X-ENDLIST\n"), "{text}");
+    assert_eq!(script.opened(), 1, "what an operator has ended stays ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn numbers_rise_though_the_clock_on_the_wall_stands_still() {
+    let script = Arc::new(Script::default());
+    (0..3).for_each(|_| script.plays("a", "one", Duration::from_millis(100)));
+    let relay = relay(&script);
+    let token = join_hls(&relay, somebody("a")).await.expect("it plays");
+    let mut above = 0;
+    for session in 1..=3 {
+        // Virtual time passes, while the wall's hardly moves.
+        sleep(Duration::from_secs(8)).await;
+        let text = playlist(&relay, token).await.expect("it is cut");
+        let first = first_number(&text);
+        assert!(first >= above, "{first} {above}");
+        above = first + text.matches("#EXTINF").count() as u64;
+        assert_eq!(script.opened(), session);
+        relay.end(&StreamKey::new("a"), EndReason::Looping);
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -549,7 +670,7 @@ fn clock(pid: [u8; 2], ticks: u64) -> [u8; PACKET] {
 /// With so little history that the clip's start points have left it when somebody else comes.
 async fn relay_without_a_start(script: &Arc<Script>) -> (Relay, Viewer) {
     becomes_one_endless_picture(script, 700);
-    let config = RelayConfig { ring_bytes: 4 << 20, ..config() };
+    let config = RelayConfig { ring_bytes: 4 << 20, ring_floor: Duration::ZERO, ..config() };
     let relay = Relay::new(config, Arc::new(Scripted(Arc::clone(script))), Arc::new(()));
     let mut viewer = join(&relay, "a").await.expect("it plays");
     let began = Instant::now();
@@ -583,7 +704,7 @@ async fn who_finds_no_place_to_begin_is_told_so_in_time_and_who_watches_stays() 
 async fn who_falls_out_of_a_ring_that_has_no_place_to_go_on_is_let_go_in_time() {
     let script = Arc::new(Script::default());
     becomes_one_endless_picture(&script, 700);
-    let config = RelayConfig { ring_bytes: 4 << 20, ..config() };
+    let config = RelayConfig { ring_bytes: 4 << 20, ring_floor: Duration::ZERO, ..config() };
     let relay = Relay::new(config, Arc::new(Scripted(Arc::clone(&script))), Arc::new(()));
     let mut slow = join(&relay, "a").await.expect("it plays");
     let mut quick = join(&relay, "a").await.expect("it plays");

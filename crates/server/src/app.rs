@@ -40,10 +40,12 @@ use crate::http::hosts::Hosts;
 use crate::http::key::Key;
 use crate::http::logins::Logins;
 use crate::http::panel;
-use crate::http::play::{getstream, hls};
+use crate::http::play::token::Signer;
+use crate::http::play::{getstream, hls, status as play_status};
 use crate::http::serve::{Server, bind, listen};
 use crate::http::status_page;
 use crate::http::surface::{Class, Pages, Surface};
+use crate::planes::channels::ChannelNames;
 use crate::planes::custom::{Custom, Recipes};
 use crate::planes::evacuation;
 use crate::planes::follow::{self, Followers};
@@ -108,8 +110,11 @@ pub struct App {
     pub settings: Arc<Settings>,
     /// What operators call viewers.
     pub names: Arc<Names>,
+    /// What operators call channels.
+    pub channel_names: Arc<ChannelNames>,
     /// What is said of all pages.
     pub described: docs::Described,
+    signer: Signer,
     trusted: TrustedProxies,
     gate: Arc<Gate>,
     hosts: Hosts,
@@ -155,6 +160,7 @@ struct Parts {
     gate: Gate,
     settings: Arc<Settings>,
     names: Arc<Names>,
+    channel_names: Arc<ChannelNames>,
 }
 
 impl Parts {
@@ -167,6 +173,8 @@ impl Parts {
         let settings = Arc::new(Settings::load(config, store.clone()).await);
         let config = &*settings.config();
         logging::set_level(config.log.level);
+        // Before anything is recorded: what is to be kept for long must not be deleted by the usual rule.
+        follow::remember(&store, config).await;
         let key = Key::find_or_make(config);
         key.log(config.without_key);
         let logins = Logins::load(store.clone(), &key).await?;
@@ -175,6 +183,7 @@ impl Parts {
         let engines = setup::engines(config, Some(Arc::clone(&playbacks) as _));
         let custom = Arc::new(Custom::load(store.clone()).await?);
         let names = Arc::new(Names::load(store.clone()).await);
+        let channel_names = Arc::new(ChannelNames::load(store.clone(), Arc::clone(&identities)).await);
         let loops = Arc::new(Loops::load(config.loops, store.clone()).await?);
         Ok(Self {
             metrics,
@@ -193,6 +202,7 @@ impl Parts {
             gate,
             settings,
             names,
+            channel_names,
         })
     }
 
@@ -266,6 +276,7 @@ parts! {
     gate: Arc<Gate>,
     settings: Arc<Settings>,
     names: Arc<Names>,
+    channel_names: Arc<ChannelNames>,
     described: docs::Described,
 }
 
@@ -281,11 +292,11 @@ macro_rules! views {
 }
 
 views! {
-    getstream::Channels { relay, origin, loops }
+    getstream::Channels { relay, origin, loops, signer }
     health::Condition { relay, engines, fleet, outages, stop, began }
-    proxy::Streams { relay, origin, engines, vpns, names }
+    proxy::Streams { relay, origin, engines, vpns, names, channel_names }
     health::Counted { metrics, relay, origin, vpns, fleet }
-    status::Overview { relay, engines, fleet, vpns, settings }
+    status::Overview { relay, engines, fleet, vpns, settings, channel_names }
 }
 
 impl App {
@@ -305,6 +316,7 @@ impl App {
             gate,
             settings,
             names,
+            channel_names,
             ..
         } = parts;
         let origin = EngineOrigin::new(Arc::clone(&engines), identities);
@@ -314,7 +326,8 @@ impl App {
         let trusted = config.viewers.trusted_proxies.clone();
         let began = Instant::now();
         let vpns = Vpns::new(config, &tunnels, fleet.clone());
-        let live = Arc::new(live::source(relay.clone(), Arc::clone(&engines), vpns.clone()));
+        let titles = Arc::clone(&channel_names);
+        let live = Arc::new(live::source(relay.clone(), Arc::clone(&engines), vpns.clone(), titles));
         recorder.tell(&live);
         Self {
             relay,
@@ -323,7 +336,7 @@ impl App {
             vpns,
             live,
             containers,
-            surgery: doctor::Surgery::new(config),
+            surgery: doctor::Surgery::new(Arc::clone(&settings)),
             fleet,
             tunnels: tunnels.into(),
             reported,
@@ -338,7 +351,9 @@ impl App {
             began,
             settings,
             names,
+            channel_names,
             described: docs::Described::new(|| surface().document()),
+            signer: Signer::find_or_make(&config.db_path),
             trusted,
             gate: Arc::new(gate),
             hosts: Hosts::new(&config.allowed_hosts),
@@ -375,9 +390,14 @@ fn media_pages() -> Pages<App> {
     let streams = routes!(getstream::play, getstream::head, getstream::preflight);
     Pages::default()
         .page_also_at(Class::Media, ["/ace/getstream/", "/ace/getstream.ts"], streams)
-        .page(Class::Media, routes!(hls::manifest, hls::head, hls::preflight))
+        .page_also_at(
+            Class::Media,
+            ["/ace/getstream.m3u8"],
+            routes!(hls::manifest, hls::head, hls::preflight),
+        )
         .page(Class::Media, routes!(hls::playlist, hls::playlist_preflight))
         .page(Class::Media, routes!(hls::segment, hls::segment_preflight))
+        .page(Class::Media, routes!(play_status::status))
 }
 
 /// The dashboard and the page without a script.
@@ -444,6 +464,7 @@ fn setting_pages() -> Pages<App> {
         .page(Class::Status, routes!(settings_pages::engine))
         .page(Class::Operator, routes!(settings_pages::change_engine))
         .page(Class::Operator, routes!(settings_pages::vpn, settings_pages::change_vpn))
+        .page(Class::Operator, routes!(settings_pages::orchestrator, settings_pages::change_orchestrator))
         .page(Class::Operator, routes!(settings_pages::export))
         .page(Class::Operator, routes!(settings_pages::import))
 }
@@ -483,6 +504,8 @@ fn own_pages() -> Pages<App> {
         .page(Class::Operator, routes!(names::list, names::put, names::remove))
         .page(Class::Status, routes!(channels::identity))
         .page(Class::Operator, routes!(channels::forget))
+        .page(Class::Status, routes!(channels::names))
+        .page(Class::Operator, routes!(channels::give_name, channels::take_name))
 }
 
 /// Each tunnel looks at its container; without any there is nothing to do until the stop.

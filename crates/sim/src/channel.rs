@@ -18,7 +18,7 @@ use crate::verify::VerifyStream;
 /// Bit rate of the verifiable channel unless another is named, bit/s.
 pub const DEFAULT_VERIFY_BITRATE: u64 = 3_000_000;
 /// Slowest and fastest verifiable channel, bit/s.
-pub const VERIFY_BITRATES: RangeInclusive<u64> = 64_000..=20_000_000;
+pub const VERIFY_BITRATES: RangeInclusive<u64> = 64_000..=60_000_000;
 /// Length of the recording unless another is named, seconds.
 pub const DEFAULT_VOD_SECONDS: u64 = 60;
 /// Shortest and longest recording, seconds: a day takes 32 GB to send and no memory to keep.
@@ -88,7 +88,7 @@ impl fmt::Display for ChannelKind {
 /// The text names no channel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no such channel: {0} (h264, hevc, mpeg2, audio, open-gop, no-flags, verify, verify@<64000..20000000>, \
+    "no such channel: {0} (h264, hevc, mpeg2, audio, open-gop, no-flags, verify, verify@<64000..60000000>, \
      vod or vod@<1..86400>)"
 )]
 pub struct UnknownChannel(String);

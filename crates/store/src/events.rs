@@ -21,8 +21,11 @@ const MOST_OF_A_CATEGORY: i64 = 2_000;
 /// Of these, so many of one share: whoever causes many events pushes out his own.
 const MOST_OF_A_SHARE: i64 = 500;
 
-/// No event is kept longer than this.
-const OLDEST: Duration = Duration::from_hours(30 * 24);
+/// How long events are kept until somebody says otherwise ([`Store::keep_events`]).
+pub const USUALLY_KEPT: Duration = Duration::from_hours(7 * 24);
+
+/// The audit is kept at least so long: who has changed something must not be able to shorten what says so.
+const AUDIT_KEPT: Duration = Duration::from_hours(30 * 24);
 
 /// One in so many events looks whether there are too many: looking costs more than writing.
 const PRUNE_EVERY: i64 = 100;
@@ -36,7 +39,7 @@ const LONGEST_MESSAGE: usize = 4 * 1024;
 /// Bytes of details, as JSON, that are kept. Labels from outside end up here, so there is a bound.
 const LONGEST_DETAILS: usize = 8 * 1024;
 
-/// The category of what operators have changed. A cleanup leaves it alone.
+/// The category of what operators have changed. A cleanup leaves it alone, and it is kept for thirty days at least.
 pub const AUDIT: &str = "audit";
 
 /// What an event is about.
@@ -155,6 +158,12 @@ impl Store {
         self.ask(|worker| worker.read(|connection| stats(connection, worker))).await
     }
 
+    /// Keeps events for so long from now on, and deletes what is older: at once, and every hour. The audit stays for thirty
+    /// days at least.
+    pub async fn keep_events(&self, retention: Duration) -> Result<(), StoreError> {
+        self.ask(move |worker| worker.keep_events(retention)).await
+    }
+
     /// Deletes events older than `max_age`, but for the audit, which nobody shortens; how many.
     pub async fn cleanup_events(&self, max_age: Duration) -> Result<u64, StoreError> {
         let before = before(Timestamp::now(), max_age);
@@ -236,7 +245,7 @@ impl Event {
         self.share.is_some() && self.category != AUDIT
     }
 
-    pub(crate) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn write(&self, connection: &Connection, retention: Duration) -> rusqlite::Result<()> {
         connection.execute(
             "INSERT INTO events (id, at, kind, category, message, details, container_id, stream_id, share)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -252,7 +261,7 @@ impl Event {
                 self.share,
             ],
         )?;
-        if self.id % PRUNE_EVERY == 0 { prune(connection, Timestamp::now()) } else { Ok(()) }
+        if self.id % PRUNE_EVERY == 0 { prune(connection, Timestamp::now(), retention) } else { Ok(()) }
     }
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -391,9 +400,14 @@ const SURPLUS: &str = "
             FROM events)
         WHERE of_category > ?1 OR (share IS NOT NULL AND of_share > ?2))";
 
-fn prune(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+/// What is too old. The second moment is the audit's.
+const OUTDATED: &str = "DELETE FROM events WHERE at < CASE category WHEN ?3 THEN ?2 ELSE ?1 END";
+
+/// Deletes what is too much or too old.
+pub(crate) fn prune(connection: &Connection, now: Timestamp, retention: Duration) -> rusqlite::Result<()> {
     connection.execute(SURPLUS, [MOST_OF_A_CATEGORY, MOST_OF_A_SHARE])?;
-    connection.execute("DELETE FROM events WHERE at < ?1", [At(before(now, OLDEST))])?;
+    let [others, audit] = [retention, retention.max(AUDIT_KEPT)].map(|age| At(before(now, age)));
+    connection.execute(OUTDATED, params![others, audit, AUDIT])?;
     Ok(())
 }
 
@@ -431,41 +445,55 @@ mod tests {
         let connection = open::memory().unwrap();
         let now = Timestamp::now();
         for id in 1..=2_250 {
-            event(id, now).write(&connection).unwrap();
+            event(id, now).write(&connection, USUALLY_KEPT).unwrap();
         }
         assert_eq!(ids(&connection), (2_050, 201, 2_250), "looks only every 100 events");
-        prune(&connection, now).unwrap();
+        prune(&connection, now, USUALLY_KEPT).unwrap();
         assert_eq!(ids(&connection), (2_000, 251, 2_250));
     }
 
     #[test]
     fn what_strangers_cause_pushes_out_neither_other_categories_nor_other_shares() {
         let connection = open::memory().unwrap();
-        event(1, Timestamp::now()).write(&connection).unwrap();
-        caused_by("a quiet home", 2).write(&connection).unwrap();
+        event(1, Timestamp::now()).write(&connection, USUALLY_KEPT).unwrap();
+        caused_by("a quiet home", 2).write(&connection, USUALLY_KEPT).unwrap();
         for id in 3..=20_000 {
-            caused_by("a flood", id).write(&connection).unwrap();
+            caused_by("a flood", id).write(&connection, USUALLY_KEPT).unwrap();
         }
         assert_eq!(ids_of(&connection, "category = 'scaling'"), (1, 1, 1));
         assert_eq!(ids_of(&connection, "share = 'a quiet home'"), (1, 2, 2));
         assert_eq!(ids_of(&connection, "share = 'a flood'"), (500, 19_501, 20_000));
         for id in 20_001..=30_000 {
-            caused_by(&format!("one of many {id}"), id).write(&connection).unwrap();
+            caused_by(&format!("one of many {id}"), id).write(&connection, USUALLY_KEPT).unwrap();
         }
         assert_eq!(ids_of(&connection, "category = 'failed'"), (2_000, 28_001, 30_000));
         assert_eq!(ids_of(&connection, "category = 'scaling'"), (1, 1, 1));
     }
 
     #[test]
-    fn nothing_stays_longer_than_thirty_days() {
-        let connection = open::memory().unwrap();
-        let now = Timestamp::now();
+    fn nothing_stays_longer_than_it_is_to_and_the_audit_a_month_at_least() {
         let day = Duration::from_hours(24);
-        for (id, days) in [(1, 31), (2, 30), (3, 29), (4, 31)] {
-            event(id, before(now, day * days)).write(&connection).unwrap();
+        for (retention, events, audit) in [(7, 7, 30), (1, 1, 30), (365, 365, 365)] {
+            let connection = open::memory().unwrap();
+            let now = Timestamp::now();
+            let mut id = 0;
+            for age in [events - 1, events, events + 1, audit - 1, audit, audit + 1] {
+                for category in ["scaling", AUDIT] {
+                    id += 1;
+                    let at = before(now, day * age);
+                    let event = NewEvent::new(at, EventKind::System, category, "it").numbered(id);
+                    event.write(&connection, Duration::MAX).unwrap();
+                }
+            }
+            prune(&connection, now, day * retention).unwrap();
+            let oldest = |which: &str| {
+                let sql = format!("SELECT min(at) FROM events WHERE category {which} 'audit'");
+                let At(at) = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
+                at
+            };
+            let kept = |age| column::to_micros(before(now, day * age));
+            assert_eq!((oldest("<>"), oldest("=")), (kept(events), kept(audit)), "{retention} days");
         }
-        prune(&connection, now).unwrap();
-        assert_eq!(ids(&connection), (2, 2, 3));
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //!
 //! * [`Store`] is the handle: clone it freely. Whoever reports something never waits and never fails; whoever asks, or
 //!   saves a setting, awaits an answer with a deadline. Nothing here runs on the threads that move bytes.
-//! * [`directory`] is the folder: locked by one instance, home of the instance id; [`key`] is the API key made for it.
+//! * [`directory`] is the folder: locked by one instance, home of the instance id; [`key`] is the API key made for it,
+//!   [`secret`] what the program makes for itself.
 //! * [`peek`] looks at a saved setting from beside the service.
 //! * [`open`] turns a file into a usable database or says why not. A damaged file is moved aside, a newer or foreign
 //!   one is left as it is.
@@ -36,6 +37,7 @@ mod queue;
 mod random;
 mod schema;
 mod seal;
+pub mod secret;
 pub mod settings;
 mod store;
 pub mod streams;

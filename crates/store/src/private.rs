@@ -23,8 +23,17 @@ const OTHERS: u32 = 0o077;
 const STICKY: u32 = 0o1000;
 
 /// Our files beside the database, and their drafts.
-const OURS: [&str; 7] =
-    ["lock", "instance-id", "instance-id.new", "api-key", "api-key.new", "seal-key", "seal-key.new"];
+const OURS: [&str; 9] = [
+    "lock",
+    "instance-id",
+    "instance-id.new",
+    "api-key",
+    "api-key.new",
+    "seal-key",
+    "seal-key.new",
+    "hls-key",
+    "hls-key.new",
+];
 /// What a file system puts into the root of a volume.
 const SYSTEMS: &str = "lost+found";
 

@@ -230,13 +230,10 @@ impl Queue {
     }
 
     /// The thread's wait: until something comes, or for `patience`.
-    pub(crate) fn take(&self, patience: Option<Duration>) -> Batch {
+    pub(crate) fn take(&self, patience: Duration) -> Batch {
         let mut state = self.state.lock();
         if state.is_idle() {
-            match patience {
-                Some(patience) => drop(self.something.wait_for(&mut state, patience)),
-                None => self.something.wait(&mut state),
-            }
+            self.something.wait_for(&mut state, patience);
         }
         Batch {
             backlog: mem::replace(&mut state.backlog, Backlog::new()),
@@ -328,12 +325,12 @@ mod tests {
         (1..500).for_each(|_| queue.record(event(None)));
         (0..2_000).for_each(|_| queue.record(event(Some("a flood"))));
         let ours = |lane: &Lane<Event>| lane.iter().filter(|event| !event.is_of_strangers()).count();
-        let held = queue.take(None).backlog;
+        let held = queue.take(Duration::ZERO).backlog;
         assert_eq!((ours(&held.events), held.len()), (500, MOST_EVENTS));
         assert_eq!(queue.health().dropped, 1_500);
         (0..MOST_EVENTS).for_each(|_| queue.record(audit.clone()));
         queue.record(event(Some("a flood")));
-        assert_eq!(ours(&queue.take(None).backlog.events), MOST_EVENTS, "and it is lost itself");
+        assert_eq!(ours(&queue.take(Duration::ZERO).backlog.events), MOST_EVENTS, "and it is lost itself");
     }
 
     #[test]
@@ -341,10 +338,10 @@ mod tests {
         let queue = Queue::new(Numbers::default());
         let (first, second) = (queue.opened(playback()), queue.opened(playback()));
         queue.closed(first);
-        let mut held = queue.take(None).backlog;
+        let mut held = queue.take(Duration::ZERO).backlog;
         assert_eq!(held.len(), 1);
         queue.closed(second);
-        assert_eq!(held.absorb(queue.take(None).backlog), 0);
+        assert_eq!(held.absorb(queue.take(Duration::ZERO).backlog), 0);
         assert!(held.is_empty());
     }
 

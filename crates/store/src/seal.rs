@@ -3,18 +3,17 @@
 //! A copy of the database (a backup, an attachment of a bug report, pages that were freed) holds no token of an
 //! engine. Why tokens are kept at all, and what this does not do: `docs/decisions/0015`.
 
-use std::io::{self, Read as _};
 use std::path::Path;
 
 use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 
 use crate::open::OpenError;
-use crate::{directory, private, random};
+use crate::secret::KEY_BYTES;
+use crate::{random, secret};
 
 /// The key's file.
 const FILE: &str = "seal-key";
-const KEY_BYTES: usize = 32;
 /// So many that random ones never meet.
 const NONCE_BYTES: usize = 24;
 
@@ -25,22 +24,14 @@ impl Seal {
     /// With the key in this folder, which is made where it is missing. One that is damaged is replaced: what was sealed with
     /// it is lost, which costs a stop of a playback or a token that has to be entered again.
     pub(crate) fn of(folder: &Path) -> Result<(Self, Option<String>), OpenError> {
-        let path = folder.join(FILE);
-        match read_key(&path) {
-            Ok(Some(key)) => Ok((Self::new(&key), None)),
-            Ok(None) => {
-                let note = format!("{} did not hold a key and was replaced", path.display());
-                Ok((make_key(folder, &path)?, Some(note)))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((make_key(folder, &path)?, None)),
-            Err(error) => Err(OpenError::of_file(&path, error)),
-        }
+        let found = secret::find_or_make(folder, FILE);
+        let found = found.map_err(|error| OpenError::of_file(&folder.join(FILE), error))?;
+        Ok((Self::new(&found.key), found.note))
     }
 
     /// With a key that nobody keeps.
     pub(crate) fn of_this_process() -> Self {
-        let key = random::bytes().expect("the system has random bytes");
-        Self::new(&key)
+        Self::new(&secret::of_this_process())
     }
 
     fn new(key: &[u8; KEY_BYTES]) -> Self {
@@ -64,23 +55,6 @@ impl Seal {
         let secret = self.0.decrypt(&XNonce::from(*nonce), message).ok()?;
         String::from_utf8(secret).ok()
     }
-}
-
-/// `None` when it is not a key.
-fn read_key(path: &Path) -> io::Result<Option<[u8; KEY_BYTES]>> {
-    let mut bytes = Vec::new();
-    // One byte more than a key has, to see that there is no more.
-    private::read(path)?.take(KEY_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes.try_into().ok())
-}
-
-fn make_key(folder: &Path, path: &Path) -> Result<Seal, OpenError> {
-    let make = || {
-        let key = random::bytes()?;
-        directory::write_whole(folder, path, &key)?;
-        Ok(Seal::new(&key))
-    };
-    make().map_err(|error| OpenError::of_file(path, error))
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

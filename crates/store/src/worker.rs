@@ -13,12 +13,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::directory::DataDir;
+use crate::events::{self, USUALLY_KEPT};
 use crate::queue::{Backlog, Queue};
 use crate::store::StoreError;
 
 /// How often a database that could not be written is tried again: soon enough that an operator who made space sees it
 /// recover, rare enough that a broken disk is not hammered.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// At least so often what is too old is deleted, also when nothing happens.
+pub(crate) const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
 /// Takes a page or two and gives them back: whether writing works again while nothing waits to be written.
 const PROBE: &str = "CREATE TABLE probe (filler BLOB);
@@ -34,6 +38,10 @@ pub(crate) struct Worker {
     pub(crate) unsaved: Backlog,
     /// [`RETRY`]; tests are less patient.
     pub(crate) retry: Duration,
+    /// How long events are kept.
+    retention: Duration,
+    /// When events that are too old were last looked for.
+    pub(crate) pruned: Instant,
     queue: Arc<Queue>,
     trouble: Option<Trouble>,
     /// Held, not used: the folder is ours as long as the database is open.
@@ -64,6 +72,8 @@ pub(crate) fn start(
         connection,
         unsaved: Backlog::new(),
         retry: RETRY,
+        retention: USUALLY_KEPT,
+        pruned: Instant::now(),
         queue: Arc::clone(queue),
         trouble: None,
         _directory: directory,
@@ -83,6 +93,10 @@ impl Worker {
                 self.save().ok();
             }
             self.report(lost);
+            if self.pruned.elapsed() >= PRUNE_EVERY {
+                // What cannot be deleted now is deleted in an hour.
+                self.prune().ok();
+            }
             for question in batch.questions {
                 question(&mut self);
             }
@@ -103,6 +117,19 @@ impl Worker {
             Err(error) => self.failed(error, Instant::now()),
         }
         result.map(drop).map_err(|error| StoreError::writing(&error))
+    }
+
+    /// From now on, and of what is there.
+    pub(crate) fn keep_events(&mut self, retention: Duration) -> Result<(), StoreError> {
+        self.retention = retention;
+        self.save()?;
+        self.prune()
+    }
+
+    fn prune(&mut self) -> Result<(), StoreError> {
+        self.pruned = Instant::now();
+        let retention = self.retention;
+        self.change(|transaction| events::prune(transaction, Timestamp::now(), retention))
     }
 
     /// A change that somebody awaits, in a transaction of its own. Once it works again, so does the rest.
@@ -137,8 +164,8 @@ impl Worker {
             checkpoint(&self.connection).ok();
             transact(&mut self.connection, |transaction| transaction.execute_batch(PROBE))?;
         }
-        let Self { connection, unsaved, .. } = self;
-        transact(connection, |transaction| write(transaction, unsaved))
+        let Self { connection, unsaved, retention, .. } = self;
+        transact(connection, |transaction| write(transaction, unsaved, *retention))
     }
 
     fn saved(&mut self, refused: u64) {
@@ -168,8 +195,10 @@ impl Worker {
         self.trouble.as_ref().is_none_or(|trouble| trouble.tried.elapsed() >= self.retry)
     }
 
-    fn patience(&self) -> Option<Duration> {
-        self.trouble.as_ref().map(|trouble| self.retry.saturating_sub(trouble.tried.elapsed()))
+    fn patience(&self) -> Duration {
+        let until_prune = PRUNE_EVERY.saturating_sub(self.pruned.elapsed());
+        let until_retry = |trouble: &Trouble| self.retry.saturating_sub(trouble.tried.elapsed());
+        self.trouble.as_ref().map_or(until_prune, |trouble| until_retry(trouble).min(until_prune))
     }
 
     fn finish(self) -> Result<(), StoreError> {
@@ -207,7 +236,7 @@ fn transact<T>(
 }
 
 /// The journal first: it is what a restart needs.
-fn write(transaction: &Transaction<'_>, backlog: &Backlog) -> rusqlite::Result<u64> {
+fn write(transaction: &Transaction<'_>, backlog: &Backlog, retention: Duration) -> rusqlite::Result<u64> {
     let mut refused = 0;
     for entry in backlog.playbacks.iter() {
         refused += tolerate(entry.write(transaction))?;
@@ -216,7 +245,7 @@ fn write(transaction: &Transaction<'_>, backlog: &Backlog) -> rusqlite::Result<u
         refused += tolerate(note(transaction))?;
     }
     for event in backlog.events.iter() {
-        refused += tolerate(event.write(transaction))?;
+        refused += tolerate(event.write(transaction, retention))?;
     }
     Ok(refused)
 }

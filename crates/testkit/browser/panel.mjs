@@ -7,6 +7,9 @@
 // | looks | streams that play | every page at four widths, light, dark and in forced colours: axe, sideways scrolling, policy, screenshots |
 // | acts | a key, a channel | login, a stream started and watched, a viewer named and kicked, a stream moved, an engine drained, logout |
 // | fails | two engines | an engine dies, the service stops and comes back, eight tabs and a player, a selection survives |
+// | tunnels | two VPNs, engines in Docker | a tunnel goes and comes back; engines are drained, deleted, created; what a bundle tells |
+// | keys | a channel | every action by real keys; focus, live region, 200 % zoom, reduced motion |
+// | stays | a channel | sleep, no network, a newer server behind the page, a tab that closes while something is pending |
 // | loads | nothing | 100 streams and 500 viewers from a scripted source: processor and memory |
 //
 // What only the test around it can do it asks for: a line `> word` on standard output, answered by a line on standard input.
@@ -189,9 +192,17 @@ async function acts() {
   await page.waitForSelector(`[data-stream="${channel}"]`);
   const sound = await page.locator('.player footer .note').allTextContents();
 
+  say('a stream is named, and the player in the corner is called what it is');
+  await page.locator('[data-row-button]').first().click();
+  await page.locator('.viewers tbody tr').filter({ hasText: 'Dashboard' }).waitFor();
+  await page.getByRole('button', { name: 'Name this stream' }).first().click();
+  await page.getByRole('dialog').getByLabel('Name').fill('News 24');
+  await page.getByRole('dialog').getByRole('button', { name: 'Save' }).click();
+  await page.locator('.stream-name').getByText('News 24').waitFor({ timeout: 5_000 });
+  await page.getByTestId('memory').getByText(/ of .*B/).waitFor();
+
   say('a viewer is named');
   const viewer = watch(channel, 'VLC/3.0.21 LibVLC/3.0.21');
-  await page.locator('[data-row-button]').first().click();
   const row = page.locator('.viewers tbody tr').filter({ hasText: 'VLC' });
   await row.waitFor();
   if (plan.names) {
@@ -265,15 +276,15 @@ async function acts() {
     await page.waitForSelector('.beat.is-live', { timeout: 30_000 });
     await page.reload();
     await page.locator(`[data-setting="${plan.setting.name}"]`).getByText(plan.setting.value).first().waitFor({ timeout: 15_000 });
+    await go(page, 'history');
+    await page.locator('.events .what').getByText('News 24').first().waitFor({ timeout: 15_000 });
   }
 
   say('the doctor, and a bundle without secrets');
   await go(page, 'help');
   await page.getByRole('button', { name: 'Examine this set-up' }).click();
   await page.waitForSelector('.findings li', { timeout: 30_000 });
-  const coming = page.waitForEvent('download', { timeout: 30_000 });
-  await page.getByRole('button', { name: 'Save the bundle' }).click();
-  const bundle = await readFile(await (await coming).path(), 'utf8');
+  const bundle = await saved(page);
   const parts = JSON.parse(bundle);
   for (const part of ['live', 'engines', 'events', 'health']) if (!parts[part]) fail(`the bundle lacks ${part}`);
   for (const secret of [plan.key, 'LibVLC', 'Mozilla']) if (bundle.includes(secret)) fail(`the bundle tells ${secret}`);
@@ -327,6 +338,12 @@ async function fails() {
 
   say('an engine dies');
   const seen = page.getByTestId('problems');
+  // What somebody hears who does not see the page.
+  await page.evaluate(() => {
+    window.heard = [];
+    const region = document.querySelector('[role=log]');
+    new MutationObserver(() => region.textContent && window.heard.push(region.textContent)).observe(region, { childList: true, characterData: true, subtree: true });
+  });
   const killed = Date.now();
   await ask('kill');
   await page.waitForFunction(() => /interrupted|healing|does not answer/.test(document.querySelector('[data-testid=problems]')?.textContent ?? ''), null, { timeout: 10_000, polling: 50 });
@@ -334,6 +351,9 @@ async function fails() {
   const said = await seen.textContent();
   await page.locator('.timeline').getByText(/plays again/).first().waitFor({ timeout: 20_000 });
   const healed = Date.now() - killed;
+  const heard = await page.evaluate(() => window.heard);
+  if (!heard.some((text) => /interrupted|healing|does not answer/.test(text))) fail(`it is not announced: ${heard}`);
+  if (new Set(heard).size < heard.length) fail(`it is announced again and again: ${heard}`);
 
   say('the service stops');
   await ask('stop');
@@ -345,6 +365,18 @@ async function fails() {
   await page.waitForSelector('.shell:not(.frozen) .beat.is-live', { timeout: 30_000 });
   const back = Date.now() - stopped;
   viewer.end();
+
+  say('and the player in the corner plays again by itself');
+  await last.bringToFront();
+  // Nobody else has come back.
+  const isWatching = async () => (await (await fetch(`${plan.base}proxy/status`)).json()).total_clients > 0;
+  const until = Date.now() + 40_000;
+  while (!(await isWatching())) {
+    if (Date.now() > until) fail('the player has not come back');
+    await last.waitForTimeout(200);
+  }
+  await last.evaluate(() => { window.from = undefined; });
+  await advances(last);
   for (const tab of tabs) await isClean(tab);
 
   say('the next tab takes over');
@@ -383,7 +415,7 @@ const PREFIX = 'acemux/';
 /** A server of the page's own files and of news that are made up. */
 async function scripted(streams, viewers) {
   const stream = (n) => ({
-    stream_id: String(n).padStart(40, '0'), infohash: null, state: 'live', verdict: 'smooth', verdict_reason: 'it plays', is_live: true,
+    stream_id: String(n).padStart(40, '0'), infohash: null, name: null, state: 'live', verdict: 'smooth', verdict_reason: 'it plays', is_live: true,
     client_count: Math.round(viewers / streams), container_id: `e${n % 34}`, engine_host: 'e', engine_port: 1, created_at: new Date().toISOString(), started_at: new Date().toISOString(),
     status: 'dl', peers: 20, speed_down: 800, speed_up: 90, bitrate_bps: 8_000_000, arriving_bps: 8_000_000, runway_seconds: 12, bytes_received: 1, bytes_sent: 1,
     resolution: '1920x1080', fps: 50, scan: 'progressive', video_codec: 'h264', audio_codec: 'aac', tracks: [], error: null,
@@ -394,7 +426,7 @@ async function scripted(streams, viewers) {
   });
   const all = Object.fromEntries(Array.from({ length: streams }, (_, n) => [stream(n).stream_id, stream(n)]));
   const engines = Object.fromEntries(Array.from({ length: 34 }, (_, n) => [`e${n}`, engine(n)]));
-  const totals = { streams, viewers, waiting: 0, bytes_in: 0, bytes_out: 0, engines: 34, engines_healthy: 34, slots_used: 100, slots_total: 102, slots_waiting: 0 };
+  const totals = { streams, viewers, waiting: 0, bytes_in: 0, bytes_out: 0, engines: 34, engines_healthy: 34, slots_used: 100, slots_total: 102, slots_waiting: 0, buffer_bytes: 1e8, buffer_limit_bytes: 1e9 };
   let number = 0;
   const send = (response, event, data) => response.write(`event: ${event}\nid: ${(number += 1)}\ndata: ${JSON.stringify(data)}\n\n`);
   const server = createServer(async (request, response) => {
@@ -421,6 +453,337 @@ async function scripted(streams, viewers) {
   });
   await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
   return server;
+}
+
+async function tunnels() {
+  await mkdir(plan.shots, { recursive: true });
+  const context = await browser.newContext({ viewport: { width: 1200, height: 900 } });
+  const page = await open(context);
+  await press(page, 'Log in');
+  await page.getByLabel('API key').fill(plan.key);
+  await page.getByRole('dialog').getByRole('button', { name: 'Log in' }).click();
+  await page.getByRole('dialog').waitFor({ state: 'detached' });
+  const region = (name) => page.getByRole('region', { name, exact: true });
+  const isUp = async ({ name, exit, port }) => {
+    for (const text of [exit, String(port), 'up']) await region(name).getByText(text, { exact: true }).first().waitFor({ timeout: 30_000 });
+    await region(name).locator('.engine .state').filter({ hasText: 'well' }).first().waitFor({ timeout: 30_000 });
+  };
+
+  say('both tunnels with what is behind them');
+  await go(page, 'engines');
+  for (const vpn of plan.vpns) await isUp(vpn);
+  await page.screenshot({ path: `${plan.shots}/up.png`, fullPage: true });
+  const viewer = watch(plan.channels[0], 'VLC/3.0.21 LibVLC/3.0.21');
+  await go(page, 'now');
+  for (const { name } of plan.vpns) await page.locator('.tile').filter({ hasText: `${name} up` }).waitFor();
+  await page.waitForSelector('[data-testid=problems].is-ok', { timeout: 20_000 });
+
+  say('one goes down');
+  const [, second] = plan.vpns;
+  const problems = page.getByTestId('problems');
+  const down = Date.now();
+  await ask('down');
+  // First that something is wrong with it, then that it is certain.
+  await problems.getByText(new RegExp(`^${second.name} (may be|has been) down`)).waitFor({ timeout: 20_000 });
+  const sentence = Date.now() - down;
+  await problems.getByText(new RegExp(`^${second.name} has been down`)).waitFor({ timeout: 40_000 });
+  const certain = Date.now() - down;
+  const said = await problems.locator('li').filter({ hasText: `${second.name} has been down` }).locator('p').textContent();
+  await page.locator('.tile').filter({ hasText: `${second.name} down` }).waitFor();
+  await page.screenshot({ path: `${plan.shots}/down-now.png`, fullPage: true });
+  for (const width of [1200, 390]) {
+    await page.setViewportSize({ width, height: 900 });
+    await go(page, 'engines');
+    await region(second.name).getByText('down', { exact: true }).waitFor();
+    const wrong = await findings(page);
+    if (wrong.length) fail(wrong.join('; '));
+    await page.screenshot({ path: `${plan.shots}/down-${width}.png`, fullPage: true });
+  }
+  await page.setViewportSize({ width: 1200, height: 900 });
+
+  say('and comes back');
+  await ask('up');
+  await isUp(second);
+  await go(page, 'now');
+  await problems.getByText(`${second.name} has been down`).waitFor({ state: 'detached', timeout: 30_000 });
+
+  say('an engine that Docker runs is drained, and another one takes its place');
+  await go(page, 'engines');
+  const engines = () => page.locator('.engine').evaluateAll((all) => all.map((one) => one.dataset.engine));
+  const before = await engines();
+  const playing = page.locator('.engine').filter({ has: page.locator('.slots .used') }).first();
+  const id = await playing.getAttribute('data-engine');
+  const one = page.locator(`[data-engine="${id}"]`);
+  await one.getByRole('button', { name: /^Drain and replace/ }).click();
+  await press(page, 'Do it now');
+  await one.getByText('drained').or(page.getByText('gets no new streams')).first().waitFor({ timeout: 10_000 });
+  await one.waitFor({ state: 'detached', timeout: 60_000 });
+  await page.waitForFunction((least) => document.querySelectorAll('.engine .state.is-ok').length >= least, Math.min(2, before.length), { timeout: 30_000 });
+  if ((await Promise.race([viewer.over, page.waitForTimeout(1_000).then(() => 'plays')])) !== 'plays') fail('the viewer was lost with the engine');
+
+  say('its log, one engine more, and a deletion');
+  await page.getByRole('button', { name: /^Log of/ }).first().click();
+  await page.getByRole('dialog').getByText('last words').waitFor();
+  await page.keyboard.press('Escape');
+  const most = (await engines()).length;
+  await press(page, 'One engine more');
+  await page.waitForFunction((most) => document.querySelectorAll('.engine').length > most, most, { timeout: 30_000 });
+  const last = page.locator('.engine').filter({ hasNot: page.locator('.slots .used') }).last();
+  const gone = await last.getAttribute('data-engine');
+  await last.getByRole('button', { name: /^Delete/ }).click();
+  await press(page, 'Do it now');
+  await page.locator(`[data-engine="${gone}"]`).waitFor({ state: 'detached', timeout: 30_000 });
+
+  say('a bundle for strangers');
+  const bundle = await saved(page);
+  const cookies = (await context.cookies()).map(({ value }) => value).filter(Boolean);
+  if (!cookies.length) fail('nobody is logged in by a cookie');
+  for (const secret of [...plan.secrets, ...cookies, 'LibVLC', 'Mozilla']) if (bundle.includes(secret)) fail(`the bundle tells ${secret}: ${bundle.slice(bundle.indexOf(secret) - 200, bundle.indexOf(secret) + 60)}`);
+  if (!bundle.includes('vpn-1')) fail('the bundle tells nothing of VPNs');
+  await isClean(page);
+  viewer.end();
+  await context.close();
+  return { sentence, certain, said };
+}
+
+/** What "Save the bundle" saves. */
+async function saved(page) {
+  await go(page, 'help');
+  const coming = page.waitForEvent('download', { timeout: 30_000 });
+  await page.getByRole('button', { name: 'Save the bundle' }).click();
+  return readFile(await (await coming).path(), 'utf8');
+}
+
+async function keys() {
+  await mkdir(plan.shots, { recursive: true });
+  const context = await browser.newContext({ viewport: { width: 1200, height: 900 }, reducedMotion: 'reduce' });
+  const page = await open(context);
+  const channel = plan.channels[0];
+  const viewers = ['VLC/3.0.21 LibVLC/3.0.21', 'Kodi/21.1'].map((agent) => watch(channel, agent));
+  await page.waitForSelector(`[data-stream="${channel}"] .state.is-ok`, { timeout: 20_000 });
+  const focused = () => page.evaluate(() => {
+    const at = document.activeElement;
+    return { tag: at?.tagName, name: at?.getAttribute('aria-label') ?? at?.textContent ?? '', hasRing: !!at && at.matches(':focus-visible') && getComputedStyle(at).outlineStyle !== 'none' };
+  });
+  const isAt = async (name, what) => {
+    const at = await focused();
+    if (!at.name.includes(name)) fail(`${what}: the focus is at ${JSON.stringify(at)}, not at ${name}`);
+    return at;
+  };
+  /** With the tabulator to what has this name; nothing on the way is invisible. */
+  const tabTo = async (name, most = 60) => {
+    for (let step = 0; step < most; step += 1) {
+      await page.keyboard.press('Tab');
+      const at = await focused();
+      if (at.tag !== 'BODY' && !at.hasRing) fail(`nobody sees that the focus is at ${at.tag} ${at.name}`);
+      if (at.name.trim().startsWith(name)) return;
+    }
+    fail(`the tabulator never reaches ${name}`);
+  };
+
+  say('past the menu');
+  await tabTo('Skip to content', 1);
+  await page.keyboard.press('Enter');
+  if (!(await page.evaluate(() => document.activeElement?.id === 'main'))) fail('it skips to nothing');
+
+  say('a row by keys alone');
+  await page.keyboard.press('j');
+  await isAt('Details of', 'j');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('.viewers tbody tr', { timeout: 10_000 });
+  await isAt('Details of', 'an opened row');
+
+  say('a name by keys alone, and the focus comes back');
+  await tabTo('Name this stream');
+  await page.keyboard.press('Enter');
+  await page.getByRole('dialog').waitFor();
+  await tabTo('', 1);
+  await page.getByRole('dialog').getByLabel('Name').focus();
+  await page.keyboard.type('News 24');
+  await page.keyboard.press('Enter');
+  await page.locator('.stream-name').getByText('News 24').waitFor({ timeout: 5_000 });
+  await page.waitForFunction(() => document.activeElement?.textContent === 'Name this stream', null, { timeout: 3_000 });
+
+  say('the menu of a row, and Escape');
+  await page.keyboard.press('k');
+  await tabTo('Actions for News 24');
+  await page.keyboard.press('Enter');
+  await page.getByRole('dialog').waitFor();
+  await page.keyboard.press('Escape');
+  await page.getByRole('dialog').waitFor({ state: 'detached' });
+  await page.waitForTimeout(100);
+  await isAt('Actions for News 24', 'a closed menu');
+
+  say('what has the focus is taken away');
+  const kick = page.getByRole('button', { name: /^Kick/ });
+  await kick.first().focus();
+  const [, kodi] = [viewers[0].end(), viewers[1]];
+  await page.waitForFunction(() => document.querySelectorAll('.viewers tbody tr').length === 1, null, { timeout: 15_000 });
+  const left = await page.evaluate(() => document.activeElement?.closest('main') !== null && document.activeElement !== document.body);
+  if (!left) fail('the focus was lost with a viewer');
+  await kick.first().focus();
+  kodi.end();
+  await page.getByText('Nobody at this moment.').waitFor({ timeout: 15_000 });
+  if (await page.evaluate(() => document.activeElement === document.body)) fail('the focus was lost with the last viewer');
+
+  say('pasted by keys: an id, an address, an infohash, a playlist, and what is none');
+  await page.evaluate(() => document.activeElement?.blur());
+  const paste = async (text, into) => {
+    await page.evaluate(async (text) => {
+      const field = Object.assign(document.createElement('textarea'), { value: text });
+      document.body.append(field);
+      field.select();
+      document.execCommand('copy');
+      field.remove();
+    }, text);
+    await into?.focus();
+    await page.keyboard.press('Control+v');
+  };
+  const ids = [1, 2, 3].map((n) => String(n).padStart(40, 'a'));
+  for (const [text, count] of [
+    [`  ${ids[0]}\n`, 1], [`acestream://${ids[0].toUpperCase()}`, 1], [`http://tv:8000/ace/getstream?id=${ids[1]}&pid=3`, 1],
+    [`http://127.0.0.1:6878/ace/manifest.m3u8?infohash=${ids[2]}`, 1], [`magnet:?xt=urn:btih:${ids[2]}`, 1],
+    [`#EXTM3U\n${ids.map((id) => `#EXTINF:-1,x\nacestream://${id}`).join('\n')}`, 3], ['<script>alert(1)</script>', 0], [`${ids[0]}f`, 0],
+  ]) {
+    await paste(text);
+    if (count) {
+      await page.getByRole('dialog').waitFor();
+      const found = await page.getByRole('dialog').locator('li').count();
+      if (found !== count) fail(`${found} streams in ${text}`);
+      await page.keyboard.press('Escape');
+      await page.getByRole('dialog').waitFor({ state: 'detached' });
+    } else {
+      await page.getByText('holds no AceStream id').last().waitFor();
+    }
+  }
+  const field = page.locator('[data-find]').first();
+  await paste(ids[0], field);
+  if ((await field.inputValue()) !== ids[0]) fail(`pasted was ${await field.inputValue()}`);
+  if (await page.getByRole('dialog').count()) fail('what is pasted into a field is not played');
+
+  say('at 200 %: as wide as half of it');
+  for (const [width, height] of [[600, 450], [320, 256]]) {
+    await page.setViewportSize({ width, height });
+    for (const name of PAGES) {
+      await go(page, name);
+      const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      if (over > 0) fail(`${name} at ${width}: ${over} px sideways`);
+    }
+  }
+  await page.evaluate(() => { document.documentElement.style.fontSize = '200%'; });
+  await page.setViewportSize({ width: 1280, height: 900 });
+  for (const name of PAGES) {
+    await go(page, name);
+    await page.waitForTimeout(200);
+    const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    await page.screenshot({ path: `${plan.shots}/${name}-large.png` });
+    if (over > 0) fail(`${name} with a font twice as large: ${over} px sideways`);
+  }
+
+  say('nothing moves for who wants that');
+  await go(page, 'now');
+  const moving = await page.evaluate(() => new Promise((over) => setTimeout(() => over(document.getAnimations().length), 2_500)));
+  if (moving) fail(`${moving} animations`);
+  await isClean(page);
+  await context.close();
+  return {};
+}
+
+async function stays() {
+  await mkdir(plan.shots, { recursive: true });
+  const channel = plan.channels[0];
+  const viewer = watch(channel, 'VLC/3.0.21 LibVLC/3.0.21');
+  const front = await newer();
+  const context = await browser.newContext({ viewport: { width: 1200, height: 900 } });
+  const page = await open(context, front.base);
+  await page.waitForSelector(`[data-stream="${channel}"] .state.is-ok`, { timeout: 20_000 });
+  const tab = await context.newCDPSession(page);
+  const isLive = () => page.waitForSelector('.shell:not(.frozen) .beat.is-live', { timeout: 25_000 });
+
+  say('a laptop sleeps');
+  await tab.send('Page.setWebLifecycleState', { state: 'frozen' });
+  front.sleep();
+  await new Promise((over) => setTimeout(over, 7_000));
+  await tab.send('Page.setWebLifecycleState', { state: 'active' });
+  // Frozen never looks well, not even for the moment after.
+  await page.waitForSelector('.shell.frozen, .shell:not(.frozen) .beat.is-live', { timeout: 5_000 });
+  await isLive();
+
+  say('no network');
+  await context.setOffline(true);
+  front.cut();
+  await page.waitForSelector('.shell.frozen', { timeout: 15_000 });
+  if (!(await page.title()).startsWith('…')) fail('its title looks well');
+  await go(page, 'engines');
+  await go(page, 'settings');
+  await go(page, 'now');
+  await context.setOffline(false);
+  await isLive();
+
+  say('a newer server, and the files of the old one are gone');
+  if (await page.getByTestId('old').count()) fail('it is not old yet');
+  front.replace();
+  front.cut();
+  await page.getByTestId('old').waitFor({ timeout: 30_000 });
+  await isLive();
+  await page.getByRole('button', { name: /^Actions for/ }).first().click();
+  await press(page, 'Watch here');
+  await page.locator('.player .note.is-bad').waitFor({ timeout: 10_000 });
+  await page.screenshot({ path: `${plan.shots}/old.png` });
+  front.mend();
+  await press(page, 'Load it');
+  await isLive();
+  if (await page.getByTestId('old').count()) fail('it is old after it was loaded anew');
+
+  say('closing the page counts as a yes');
+  await page.locator('[data-row-button]').first().click();
+  const row = page.locator('.viewers tbody tr').filter({ hasText: 'VLC' });
+  await row.getByRole('button', { name: /^Kick/ }).click();
+  await page.getByText('is kicked in 5 s').waitFor();
+  const closed = Date.now();
+  await page.close({ runBeforeUnload: false });
+  const ended = await Promise.race([viewer.over, new Promise((over) => setTimeout(() => over('plays'), 4_000))]);
+  if (ended === 'plays') fail('it was not kicked');
+  await context.close();
+  front.close();
+  return { kicked: Date.now() - closed };
+}
+
+/** A server before the real one that breaks connections, and that can become another version: with other names of its files. */
+async function newer() {
+  let [isNew, isSleeping] = [false, false];
+  const open = new Set();
+  const server = createServer(async (request, response) => {
+    open.add(response);
+    response.on('close', () => open.delete(response));
+    if (isNew && request.url.startsWith('/panel/assets/')) return response.writeHead(404).end();
+    const gone = new AbortController();
+    response.on('close', () => gone.abort());
+    const asked = {};
+    for (const name of ['content-type', 'last-event-id', 'x-acemux-player', 'user-agent']) if (request.headers[name]) asked[name] = request.headers[name];
+    try {
+      const body = request.method === 'GET' || request.method === 'HEAD' ? undefined : request;
+      const answer = await fetch(new URL(request.url, plan.base), { method: request.method, headers: { ...asked, 'Accept-Encoding': 'identity' }, body, duplex: 'half', signal: gone.signal });
+      const headers = Object.fromEntries([...answer.headers].filter(([name]) => !/^(content-length|content-encoding|transfer-encoding|connection|etag)$/.test(name)));
+      response.writeHead(answer.status, headers);
+      if (isNew && /^\/panel\/(\?|$)/.test(request.url)) return response.end((await answer.text()).replace(/index-[\w-]+\.js/, 'index-of-tomorrow.js'));
+      for await (const chunk of answer.body ?? []) if (!isSleeping) response.write(chunk);
+      response.end();
+    } catch {
+      response.destroy();
+    }
+  });
+  await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+  const cut = () => open.forEach((response) => response.destroy());
+  return {
+    base: `http://127.0.0.1:${server.address().port}/`,
+    cut,
+    /** What is under way tells nothing more, and does not end either. */
+    sleep: () => { isSleeping = true; setTimeout(() => { isSleeping = false; }, 6_000); },
+    replace: () => { isNew = true; },
+    mend: () => { isNew = false; },
+    close: () => { server.closeAllConnections(); server.close(); },
+  };
 }
 
 async function loads() {
@@ -455,7 +818,10 @@ async function shots() {
   await mkdir(plan.shots, { recursive: true });
   const viewers = plan.channels.flatMap((id, at) => Array.from({ length: 1 + (at % 3) }, (_, n) => watch(id, ['VLC/3.0.21 LibVLC/3.0.21', 'Kodi/21.1', 'TiviMate/5.1'][n])));
   const context = await browser.newContext({ viewport: { width: 1440, height: 960 }, colorScheme: 'dark', reducedMotion: 'reduce' });
-  await context.addInitScript((names) => localStorage.setItem('acemux-stream-names', names), JSON.stringify(plan.names));
+  for (const [id, name] of Object.entries(plan.names)) {
+    const given = await fetch(`${plan.base}api/v1/channels/names/${id}`, { method: 'PUT', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ name }) });
+    if (!given.ok) fail(`a name is refused: ${given.status}`);
+  }
   const page = await open(context);
   await page.waitForFunction((count) => document.querySelectorAll('.stream .state.is-ok').length >= count, plan.channels.length, { timeout: 30_000 });
   await page.waitForTimeout(plan.settle * 1000);
@@ -483,7 +849,7 @@ async function shots() {
 }
 
 try {
-  const scenes = { looks, acts, fails, loads, shots };
+  const scenes = { looks, acts, fails, tunnels, keys, stays, loads, shots };
   console.log(JSON.stringify(await scenes[scene]()));
 } catch (error) {
   const [page] = browser.contexts().flatMap((context) => context.pages());

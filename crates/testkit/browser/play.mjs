@@ -1,6 +1,6 @@
 // Plays a manifest with hls.js in headless Chromium and prints what came of it as one line of JSON.
 //
-//   node play.mjs <manifest URL> <seconds>
+//   node play.mjs <manifest URL> <seconds> [<seconds for which the page is suspended in between>]
 //
 // The page is served from an address of its own, so that the manifest and its segments need CORS as they do in real
 // pages.
@@ -9,7 +9,7 @@ import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { chromium } from 'playwright-core';
 
-const [manifest, seconds] = [process.argv[2], Number(process.argv[3])];
+const [manifest, seconds, suspended] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4] ?? 0)];
 const hlsJs = createRequire(import.meta.url).resolve('hls.js/dist/hls.min.js');
 
 const page = `<!doctype html><video id="v" muted autoplay playsinline></video><script src="/hls.js"></script><script>
@@ -41,20 +41,30 @@ const server = createServer(async (request, response) => {
 });
 await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
 
-const browser = await chromium.launch({
+const launched = await chromium.launchServer({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
   args: ['--no-sandbox', '--autoplay-policy=no-user-gesture-required'],
 });
+const browser = await chromium.connect(launched.wsEndpoint());
 try {
   const tab = await browser.newPage();
   await tab.goto(`http://127.0.0.1:${server.address().port}/`);
   const started = await tab.waitForFunction(() => document.getElementById('v').currentTime > 0, null, { timeout: 20000 })
     .then(() => true, () => false);
-  const from = await tab.evaluate(() => report().time);
+  if (started && suspended > 0) {
+    await tab.waitForTimeout(5000);
+    // As the system does with what is behind a locked screen: no timers, no requests. All its processes are one group.
+    process.kill(-launched.process().pid, 'SIGSTOP');
+    await new Promise((over) => setTimeout(over, suspended * 1000));
+    process.kill(-launched.process().pid, 'SIGCONT');
+    await tab.waitForTimeout(5000);
+  }
+  const from = await tab.evaluate(() => report());
   if (started) await tab.waitForTimeout(seconds * 1000);
   const end = await tab.evaluate(() => report());
-  console.log(JSON.stringify({ started, advanced: end.time - from, ...end }));
+  console.log(JSON.stringify({ started, advanced: end.time - from.time, shown: end.frames - from.frames, ...end }));
 } finally {
   await browser.close();
+  await launched.close();
   server.close();
 }

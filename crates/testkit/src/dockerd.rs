@@ -116,6 +116,8 @@ struct Container {
     body: Value,
     state: &'static str,
     exit_code: i64,
+    /// What its health check says, if it has one.
+    health: Option<&'static str>,
     engine: Option<SimEngine>,
 }
 
@@ -175,6 +177,12 @@ impl FakeDockerd {
             "HostConfig": { "NetworkMode": "host" },
         });
         self.world.state.lock().add(name, body, "running")
+    }
+
+    /// A container's health check says something else.
+    pub fn set_health(&self, id: &str, health: &'static str) {
+        self.world.state.lock().containers.get_mut(id).expect("it exists").health = Some(health);
+        self.world.changed();
     }
 
     /// Somebody changes a container by hand.
@@ -516,7 +524,8 @@ impl Contents {
     fn add(&mut self, name: &str, body: Value, state: &'static str) -> String {
         self.next += 1;
         let id = format!("{:064x}", self.next);
-        let container = Container { name: name.to_owned(), body, state, exit_code: 0, engine: None };
+        let container =
+            Container { name: name.to_owned(), body, state, exit_code: 0, health: None, engine: None };
         self.containers.insert(id.clone(), container);
         id
     }
@@ -554,15 +563,17 @@ fn summary(id: &str, one: &Container) -> Value {
         "State": one.state,
         "Status": "Up",
         "Ports": [],
+        "HostConfig": { "NetworkMode": one.body["HostConfig"]["NetworkMode"] },
     })
 }
 
 fn inspection(id: &str, one: &Container) -> Value {
+    let health = one.health.map(|status| json!({ "Status": status }));
     json!({
         "Id": id,
         "Name": format!("/{}", one.name),
         "Created": "2026-01-01T00:00:00Z",
-        "State": { "Status": one.state, "ExitCode": one.exit_code, "OOMKilled": false, "Error": "" },
+        "State": { "Status": one.state, "ExitCode": one.exit_code, "OOMKilled": false, "Error": "", "Health": health },
         "Config": { "Image": one.body["Image"], "Labels": one.body["Labels"], "Env": one.body["Env"] },
         "HostConfig": { "NetworkMode": one.body["HostConfig"]["NetworkMode"] },
     })

@@ -18,6 +18,8 @@ const POLL: Duration = Duration::from_millis(700);
 pub struct HlsViewer {
     address: SocketAddr,
     folder: String,
+    attributes: String,
+    status: u16,
     rules: Rules,
     broken: Vec<String>,
     fetched: BTreeSet<u64>,
@@ -50,11 +52,14 @@ impl HlsViewer {
         assert_eq!(reply.header("access-control-allow-origin"), Some("*"));
         let playlist = text.lines().find(|line| !line.starts_with('#')).expect("it names a playlist");
         let folder = playlist.strip_suffix("index.m3u8").expect("by its usual name");
+        let attributes = text.lines().find_map(|line| line.strip_prefix("#EXT-X-STREAM-INF:"));
         let infohash = ContentHash::parse(&infohash_of(content_id)).expect("an infohash is 40 digits");
         let now = Instant::now();
         Ok(Self {
             address,
             folder: format!("{path}/ace/{folder}"),
+            attributes: attributes.expect("it says what the stream is").to_owned(),
+            status: 200,
             rules: Rules::default(),
             broken: Vec::new(),
             fetched: BTreeSet::new(),
@@ -64,6 +69,32 @@ impl HlsViewer {
             longest_gap: Duration::ZERO,
             ended: false,
         })
+    }
+
+    /// The same viewer at another run of the same service.
+    pub fn moves_to(&mut self, address: SocketAddr) {
+        self.address = address;
+    }
+
+    /// What the manifest says of the stream.
+    pub fn attributes(&self) -> &str {
+        &self.attributes
+    }
+
+    /// Answer to its last playlist.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Number of the newest segment it got.
+    pub fn newest(&self) -> u64 {
+        self.fetched.last().copied().expect("it got some")
+    }
+
+    /// It is away and does not look: what is old then is no fault of the server's.
+    pub async fn pause(&mut self, time: Duration) {
+        sleep(time).await;
+        self.rules = Rules::default();
     }
 
     /// The address of its playlist, or of anything beside it.
@@ -97,6 +128,7 @@ impl HlsViewer {
     pub async fn try_look(&mut self) -> bool {
         let mut reply = get(self.address, &self.path("index.m3u8")).await;
         let text = String::from_utf8(reply.body().await.0).expect("a playlist is text");
+        self.status = reply.status;
         if reply.status != 200 {
             println!("a playlist is answered {}: {text}", reply.status);
             return false;

@@ -147,7 +147,12 @@ async fn namespaces() -> Option<&'static [&'static str]> {
 async fn run_inside(test: &str, options: &[&str], limit: Duration) {
     let program = std::env::current_exe().expect("the test runs from a file");
     let mut inside = Command::new("unshare");
-    inside.args(options).args(NAMESPACES).arg(program).args([test, "--exact", "--nocapture"]);
+    inside.args(options).args(NAMESPACES).arg(program).args([
+        test,
+        "--exact",
+        "--include-ignored",
+        "--nocapture",
+    ]);
     inside.env(INSIDE, "1").env("TMPDIR", FILES).stdin(Stdio::null()).kill_on_drop(true);
     let output = within(limit, test, inside.output()).await.expect("unshare was there");
     let said = String::from_utf8_lossy(&output.stdout);

@@ -1,6 +1,6 @@
 // Everything that the server tells as it changes.
 import { batch, computed, signal, type Signal } from '@preact/signals';
-import type { Engine, Happened, Picture, Stream, Totals, Vpn } from '../types';
+import type { Engine, Happened, Picture, Stream, Totals, Viewer, Vpn, Watched } from '../types';
 import { Table } from './table';
 
 export const streams = new Table<Stream>();
@@ -8,6 +8,7 @@ export const engines = new Table<Engine>();
 export const vpns = new Table<Vpn>();
 const NOTHING: Totals = {
   streams: 0, viewers: 0, waiting: 0, bytes_in: 0, bytes_out: 0, engines: 0, engines_healthy: 0, slots_used: 0, slots_total: 0, slots_waiting: 0,
+  buffer_bytes: 0, buffer_limit_bytes: 0,
 };
 export const totals = signal<Totals>(NOTHING);
 
@@ -46,17 +47,32 @@ export interface Patch {
   streams?: Record<string, Partial<Stream> | null>; engines?: Record<string, Partial<Engine> | null>; vpns?: Record<string, Partial<Vpn> | null>;
   totals?: Partial<Totals>;
 }
-export type News = { kind: 'snapshot'; data: Picture } | { kind: 'patch'; data: Patch } | { kind: 'log'; data: Happened };
+export type News =
+  /** `more`: of the same server to the same people, because more of it is asked for than before. */
+  | { kind: 'snapshot'; data: Picture; more?: boolean }
+  | { kind: 'patch'; data: Patch }
+  | { kind: 'viewers'; data: Watched }
+  | { kind: 'log'; data: Happened };
+
+/** Who watches each stream that somebody looks at; null until it was told. */
+const audiences = new Map<string, Signal<readonly Viewer[] | null>>();
+export function audience(id: string): Signal<readonly Viewer[] | null> {
+  let known = audiences.get(id);
+  if (!known) audiences.set(id, (known = signal<readonly Viewer[] | null>(null)));
+  return known;
+}
 
 export function take(news: News) {
   batch(() => {
     heard.value = now.value = Date.now();
     if (news.kind === 'log') return happen(news.data);
+    if (news.kind === 'viewers') return gather(news.data);
     if (news.kind === 'snapshot') {
       streams.replace(news.data.streams);
       engines.replace(news.data.engines);
       vpns.replace(news.data.vpns);
       totals.value = news.data.totals;
+      if (news.more) return;
       pictures.value += 1;
       last = null;
     } else {
@@ -87,18 +103,28 @@ function measure() {
     const points = spark(stream.id);
     points.value = [...points.peek().slice(1 - SPARK), stream.peek('arriving_bps') ?? 0];
   }
-  for (const id of sparks.keys()) if (!streams.all.peek().some((stream) => stream.id === id)) sparks.delete(id);
+  for (const kept of [sparks, audiences]) for (const id of kept.keys()) if (!streams.has(id)) kept.delete(id);
 }
 
+/** The stream is told by its key, which is the infohash or has the id at its end. */
+function gather({ stream, viewers }: Watched) {
+  const found = streams.all.peek().find((one) => one.peek('infohash') === stream || stream.endsWith(one.id));
+  if (found) audience(found.id).value = viewers;
+}
+
+/** The same for an event that has just come, which has no number yet, and for the one that the history has. */
+export const keyOf = (event: Happened) => [event.timestamp, event.category, event.stream_id, event.container_id, event.message].join('|');
+
 function happen(event: Happened) {
-  if (event.id !== undefined && happened.peek().some((known) => known.id === event.id)) return;
+  const key = keyOf(event);
+  if (happened.peek().some((known) => keyOf(known) === key)) return;
   happened.value = [event, ...happened.peek()].slice(0, KEPT);
 }
 
 /** What happened before this page was opened. */
 export function remember(events: readonly Happened[]) {
-  const known = new Set(happened.peek().map((event) => event.id));
-  const older = events.filter((event) => !known.has(event.id));
+  const known = new Set(happened.peek().map(keyOf));
+  const older = events.filter((event) => !known.has(keyOf(event)));
   happened.value = [...happened.peek(), ...older].sort((one, other) => other.timestamp.localeCompare(one.timestamp)).slice(0, KEPT);
 }
 

@@ -49,6 +49,11 @@ export class Table<T extends object> {
     return id == null ? undefined : this.#entities.get(id);
   }
 
+  /** Without being told of changes. */
+  has(id: string): boolean {
+    return this.#entities.has(id);
+  }
+
   plain(): Record<string, T> {
     return Object.fromEntries([...this.#entities].map(([id, entity]) => [id, entity.plain()]));
   }

@@ -3,16 +3,17 @@ import { useComputed } from '@preact/signals';
 import { useEffect, useState } from 'preact/hooks';
 import { drain, remove, undrain } from '../actions';
 import { change, get, id as part, why } from '../call';
-import { bytes } from '../format';
-import { engines, happened, isKnown, vpns } from '../live/state';
+import { bytes, rate } from '../format';
+import { engines, happened, isKnown, streams as playing, vpns } from '../live/state';
 import type { Entity } from '../live/table';
 import { streamName } from '../names';
 import { Button, Dialog, Field, Slots, State, T, When } from '../parts/basics';
 import { asOperator } from '../parts/windows';
-import { isExposed, status } from '../problems';
+import { lookAtPlan, plan } from '../plan';
+import { isCompared, isExposed, status } from '../problems';
 import { isOperator } from '../session';
-import { attempt } from '../toast';
-import type { Engine, EngineStats, Plan, Vpn } from '../types';
+import { attempt, tell } from '../toast';
+import type { Engine, EngineStats, Plan, Provisioned, Vpn } from '../types';
 import { words } from '../words';
 
 const own = words.engines;
@@ -21,41 +22,39 @@ export function Engines() {
   const all = engines.all.value;
   const exits = vpns.all.value;
   const outside = all.filter((engine) => !exits.some((vpn) => vpn.id === engine.get('vpn_container')));
-  const plan = usePlan();
+  useEffect(lookAtPlan, []);
   const usage = useUsage();
   return (
     <>
       <h1>{own.title}</h1>
-      <PlanOf plan={plan} />
+      <PlanOf plan={plan.value} />
       {exits.map((vpn) => (
-        <Exit key={vpn.id} vpn={vpn}>{all.filter((engine) => engine.get('vpn_container') === vpn.id).map((engine) => <Row key={engine.id} engine={engine} plan={plan ?? null} usage={usage} />)}</Exit>
+        <Exit key={vpn.id} vpn={vpn}>{all.filter((engine) => engine.get('vpn_container') === vpn.id).map((engine) => <Row key={engine.id} engine={engine} plan={plan.value ?? null} usage={usage} />)}</Exit>
       ))}
       {outside.length > 0 && (
         <section aria-label={own.direct}>
           <header class="section-head"><h2>{exits.length ? own.direct : own.engines(outside.length)}</h2></header>
-          <ul class="engines">{outside.map((engine) => <Row key={engine.id} engine={engine} plan={plan ?? null} usage={usage} />)}</ul>
+          <ul class="engines">{outside.map((engine) => <Row key={engine.id} engine={engine} plan={plan.value ?? null} usage={usage} />)}</ul>
         </section>
       )}
-      {isKnown.value && all.length === 0 && <div class="empty"><p>{own.none}</p><p><small>{own.noneHint}</small></p></div>}
+      {isKnown.value && all.length === 0 && <div class="empty"><p>{own.none}</p>{plan.value === null && <p><small>{own.noneHint}</small></p>}</div>}
     </>
   );
 }
 
 const EVERY_MS = 5_000;
 
-function useEvery<T>(path: string): T | null | undefined {
-  const [seen, setSeen] = useState<T | null | undefined>(undefined);
+function useUsage(): Record<string, EngineStats> {
+  const [seen, setSeen] = useState<Record<string, EngineStats>>({});
   useEffect(() => {
-    const ask = () => void get<T>(path).then(setSeen, () => setSeen(null));
+    const ask = () => void get<Record<string, EngineStats>>('engines/stats/all').then(setSeen, () => {});
     ask();
     const timer = setInterval(() => document.visibilityState === 'visible' && ask(), EVERY_MS);
     return () => clearInterval(timer);
-  }, [path]);
+  }, []);
   return seen;
 }
 
-const usePlan = () => useEvery<Plan>('plan');
-const useUsage = () => useEvery<Record<string, EngineStats>>('engines/stats/all') ?? {};
 
 function PlanOf({ plan }: { plan: Plan | null | undefined }) {
   const [count, setCount] = useState<string | null>(null);
@@ -67,7 +66,11 @@ function PlanOf({ plan }: { plan: Plan | null | undefined }) {
     asOperator(() => void attempt(() => change('POST', `scale/${asked}`), own.scaled(asked)))();
     setCount(null);
   };
-  const add = () => void attempt(() => change('POST', 'provision/acestream', {}));
+  const add = () =>
+    void attempt(async () => {
+      const made = await change<Provisioned>('POST', 'provision/acestream', {});
+      tell(own.added(made?.container_name ?? ''));
+    });
   const isTripped = (status.value?.provisioning.circuit_breaker_state ?? 'closed') !== 'closed';
   return (
     <section class="plan" aria-labelledby="plan-title">
@@ -103,7 +106,7 @@ function Exit({ vpn, children }: { vpn: Entity<Vpn>; children: preact.ComponentC
         <div><dt>{own.exit}</dt><dd>{vpn.get('public_ip') ?? '–'}</dd></div>
         <div><dt>{own.port}</dt><dd>{port ?? own.noPort}</dd></div>
         {place && <div><dt>{own.place}</dt><dd>{place}</dd></div>}
-        <div><dt>{own.leak}</dt><dd>{exposed ? <State state="down" word={own.leakBad} /> : own.leakFine}</dd></div>
+        <div><dt>{own.leak}</dt><dd>{exposed ? <State state="down" word={own.leakBad} /> : isCompared(vpn.get('leak')) ? own.leakFine : own.leakUnknown}</dd></div>
         <div><dt>{own.checked}</dt><dd><When at={vpn.get('last_check')} as="ago" /></dd></div>
       </dl>
       <ul class="engines">{children}</ul>
@@ -116,6 +119,14 @@ function stateOf(engine: Entity<Engine>): { state: string; word: string } {
   if (engine.get('cordoned')) return { state: 'draining', word: own.state.draining };
   const health = engine.get('health_status');
   return { state: health, word: own.state[health as 'healthy'] ?? health };
+}
+
+/** Peers and speeds of all that it plays, as the engine tells them: in KiB a second. */
+function swarm(engine: Entity<Engine>): string {
+  const all = engine.get('streams').flatMap((id) => playing.get(id) ?? []);
+  const sum = (field: 'peers' | 'speed_down' | 'speed_up') => all.reduce((total, stream) => total + (stream.get(field) ?? 0), 0);
+  const speed = (field: 'speed_down' | 'speed_up') => rate(sum(field) * 1024 * 8);
+  return own.swarm(sum('peers'), speed('speed_down'), speed('speed_up'));
 }
 
 /** What its creation was for, as the history has it. */
@@ -153,6 +164,7 @@ function Row({ engine, plan, usage }: { engine: Entity<Engine>; plan: Plan | nul
       {(engine.get('trust_reason') || engine.get('runaway')) && <p class="note is-warn">{[trust, engine.get('trust_reason'), engine.get('runaway')].filter(Boolean).join(': ')}</p>}
       <dl class="facts">
         <div><dt>{own.streams}</dt><dd>{streams.length ? streams.map((id) => streamName(id)).join(', ') : own.idle}</dd></div>
+        {streams.length > 0 && <div><dt>{words.stream.swarm}</dt><dd><T of={() => swarm(engine)} /></dd></div>}
         <div><dt>{own.version}</dt><dd>{engine.get('version') ?? '–'}</dd></div>
         {engine.get('engine_variant') && <div><dt>{own.variant}</dt><dd>{engine.get('engine_variant')}</dd></div>}
         <div><dt>{own.seen}</dt><dd><When at={engine.get('last_seen')} as="ago" /></dd></div>

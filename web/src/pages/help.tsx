@@ -7,6 +7,7 @@ import { streamName } from '../names';
 import { Button, Field, Icon } from '../parts/basics';
 import { Addresses, asOperator, KeyList } from '../parts/windows';
 import { attempt } from '../toast';
+import type { Setting, SettingList } from '../types';
 import { words } from '../words';
 
 const own = words.help;
@@ -93,21 +94,38 @@ const MARKS = { ok: 'ok', warning: 'warn', fault: 'bad' };
 /** Names of what could tell who somebody is, or open something. */
 const SECRET = /key|token|password|secret|cookie|address|user_agent|public_ip|^exit$/i;
 
+/** Settings whose values say who somebody is. */
+const PERSONAL = /_USER$|_HOSTS$|_URL$|PUBLIC_IP/;
+
+const IPV4 = /\b\d{1,3}(?:\.\d{1,3}){3}\b/g;
+const IPV6 = /(?<![0-9a-f:])[23][0-9a-f]{3}:[0-9a-f:]{2,}/gi;
+/** Addresses that say nothing about where somebody is. */
+const PRIVATE = /^(?:0|10|127|169\.254|172\.(?:1[6-9]|2\d|3[01])|192\.168|255)\./;
+const GONE = '(removed)';
+
+const withoutAddresses = (text: string) =>
+  text.replace(IPV4, (address) => (PRIVATE.test(address) ? address : GONE)).replace(IPV6, GONE);
+
 /** Without what a stranger should not read. */
 export function withoutSecrets(value: unknown, name = ''): unknown {
-  if (SECRET.test(name)) return value == null || value === '' ? value : '(removed)';
+  if (SECRET.test(name)) return value == null || value === '' ? value : GONE;
+  if (typeof value === 'string') return withoutAddresses(value);
   if (Array.isArray(value)) return value.map((one) => withoutSecrets(one));
   if (value && typeof value === 'object') return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, withoutSecrets(one, key)]));
   return value;
 }
 
-const PARTS = ['health', 'orchestrator/status', 'health/status', 'vpn/status', 'engines', 'engines/stats/all', 'proxy/status', 'plan', 'history?span=hours', 'settings', 'doctor'];
+const PARTS = ['health', 'orchestrator/status', 'health/status', 'vpn/status', 'engines', 'engines/stats/all', 'proxy/status', 'plan', 'history?span=hours', 'doctor'];
+
+/** What a setting is where it says who somebody is: that it is set, and no more. */
+const unnamed = (one: Setting): Setting => (PERSONAL.test(one.name) ? { ...one, value: one.value && GONE, coming: one.coming && { ...one.coming, value: GONE } } : one);
+const settings = async () => (await get<SettingList>('settings')).settings.map(unnamed);
 
 async function saveBundle() {
   const failed = (error: unknown) => ({ failed: String(error) });
   const parts = await Promise.all(PARTS.map(async (path) => [path, await get(path).catch(failed)] as const));
   const events = happened.value.filter((event) => event.category !== 'audit');
-  const bundle = withoutSecrets({ made_at: new Date().toISOString(), browser: { language: navigator.language }, live: picture(), ...Object.fromEntries(parts), events });
+  const bundle = withoutSecrets({ made_at: new Date().toISOString(), browser: { language: navigator.language }, live: picture(), ...Object.fromEntries(parts), settings: await settings().catch(failed), events });
   const file = new Blob([JSON.stringify(bundle, null, 2)], { type: 'application/json' });
   const link = Object.assign(document.createElement('a'), { href: URL.createObjectURL(file), download: `acemux-diagnostics-${new Date().toISOString().slice(0, 19).replace(/:/g, '')}.json` });
   link.click();

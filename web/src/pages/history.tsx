@@ -1,7 +1,7 @@
 // What happened, in words and in figures.
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { get } from '../call';
-import { happened } from '../live/state';
+import { happened, keyOf } from '../live/state';
 import { streamName } from '../names';
 import { Button, Icon, When } from '../parts/basics';
 import { lazyCharts } from '../parts/chart';
@@ -47,15 +47,20 @@ function Events() {
   const [older, setOlder] = useState<Happened[]>([]);
   const [isEnd, setIsEnd] = useState(false);
   const query = (offset: number) => `events?limit=${PAGE}&offset=${offset}${kind ? `&${kind === AUDIT ? 'category' : 'event_type'}=${kind}` : ''}${from ? `&since=${encodeURIComponent(new Date(from).toISOString())}` : ''}`;
+  const asked = useRef('');
   const load = async (offset: number) => {
-    const seen = await get<Happened[]>(query(offset)).catch(() => []);
+    const query_ = (asked.current = query(offset));
+    const seen = await get<Happened[]>(query_).catch(() => []);
+    // Somebody has asked for something else meanwhile.
+    if (asked.current !== query_) return;
     setOlder((known) => (offset === 0 ? seen : [...known, ...seen]));
     setIsEnd(seen.length < PAGE);
   };
   useEffect(() => void load(0), [kind, from]);
-  const known = new Set(older.map((event) => event.id));
-  const newest = older[0]?.id ?? 0;
-  const fresh = happened.value.filter((event) => !known.has(event.id) && (event.id ?? 0) > newest && (!kind || kindOf(event) === kind));
+  const known = new Set(older.map(keyOf));
+  const newest = older[0]?.timestamp ?? '';
+  // What has happened since has no number yet.
+  const fresh = happened.value.filter((event) => event.timestamp >= newest && !known.has(keyOf(event)) && (!kind || kindOf(event) === kind) && (!from || Date.parse(event.timestamp) >= Date.parse(from)));
   const wanted = find.trim().toLowerCase();
   const shown = [...fresh, ...older].filter((event) => !wanted || said(event).includes(wanted));
   return (
@@ -75,7 +80,7 @@ function Events() {
       {shown.length === 0 && <p class="empty">{own.none}</p>}
       <ol class="timeline events">
         {shown.map((event) => (
-          <li key={`${event.id}`} class={`is-${mark(event)}`} data-row>
+          <li key={keyOf(event)} class={`is-${mark(event)}`} data-row>
             <Icon name={mark(event)} /><When at={event.timestamp} />
             <span class="kind">{own.kinds[kindOf(event)] ?? kindOf(event)}</span>
             <span class="what" tabIndex={-1} data-row-button>{event.stream_id && <b title={event.stream_id}>{streamName(event.stream_id)}: </b>}{sentence(event)}</span>

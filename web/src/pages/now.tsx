@@ -1,22 +1,25 @@
 // Is anything wrong, who watches what, how much room is left.
 import { signal, useComputed } from '@preact/signals';
 import { lazyCharts } from '../parts/chart';
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { drain, kick, move, stop } from '../actions';
 import { idsIn, media } from '../addresses';
-import { get, id as part } from '../call';
-import { brief, bytes, format, player, rate } from '../format';
-import { engines, happened, isKnown, spark, streams, totals, vpns } from '../live/state';
+import { lookAtPlan, plan } from '../plan';
+import { player } from '../agents';
+import { brief, bytes, format, rate } from '../format';
+import { lookAt } from '../live/connection';
+import { audience, engines, happened, isKnown, now, spark, streams, totals, vpns } from '../live/state';
 import type { Entity } from '../live/table';
-import { engineName, streamName, viewerName } from '../names';
+import { engineName, givenName, streamName, viewerName } from '../names';
 import { Button, Icon, look, Slots, Spark, State, T, When } from '../parts/basics';
 import { asOperator, open, type Item } from '../parts/windows';
 import { watch } from '../parts/player';
+import { healed, MOST } from '../healed';
 import { dismissed, problems, sentence, type Problem } from '../problems';
 import { to } from '../route';
-import { isOperator, names, type Whose } from '../session';
+import { isOperator, type Whose } from '../session';
 import { tell } from '../toast';
-import type { Happened, Plan, Stream, Viewer } from '../types';
+import type { Happened, Stream, Viewer } from '../types';
 import { words } from '../words';
 
 const wanted = signal('');
@@ -159,12 +162,14 @@ function where(stream: Entity<Stream>): string {
   return [engineName(id), vpn].filter(Boolean).join(' · ');
 }
 
+const rename = (id: string) => (open.value = { is: 'name', of: { is: 'stream', id }, what: brief(id), now: givenName(id) });
+
 function Menu({ stream, name }: { stream: Entity<Stream>; name: string }) {
   const { id } = stream;
   const items = (): Item[] => [
     { label: words.stream.watch, icon: 'play', run: () => watch(id) },
     { label: words.stream.copy, icon: 'chevron', run: () => (open.value = { is: 'copy', id }) },
-    { label: words.stream.rename, icon: 'chevron', run: () => (open.value = { is: 'name', of: { is: 'stream', id }, what: brief(id), now: names.value[id] ?? '' }) },
+    { label: words.stream.rename, icon: 'chevron', run: asOperator(() => rename(id)) },
     { label: words.stream.move, icon: 'chevron', run: asOperator(() => void move(id)) },
     { label: `${words.stream.stop} (${words.stream.viewers(stream.peek('client_count'))})`, icon: 'close', kind: 'danger', run: asOperator(() => stop(id)) },
   ];
@@ -183,13 +188,13 @@ function Details({ stream, name }: { stream: Entity<Stream>; name: string }) {
       <div class="buttons">
         <Button icon="play" kind="main" onClick={() => watch(id)}>{words.stream.watch}</Button>
         <Button onClick={() => (open.value = { is: 'copy', id })}>{words.stream.copy}</Button>
-        <Button onClick={() => (open.value = { is: 'name', of: { is: 'stream', id }, what: brief(id), now: names.value[id] ?? '' })}>{words.stream.rename}</Button>
+        <Button onClick={asOperator(() => rename(id))}>{words.stream.rename}</Button>
         <Button onClick={asOperator(() => void move(id))}>{words.stream.move}</Button>
         <Button kind="danger" onClick={asOperator(() => stop(id))}>{words.stream.stop}</Button>
       </div>
       <dl class="facts">
         <div><dt>{words.stream.format}</dt><dd><T of={() => format(fields(stream)) || '–'} /></dd></div>
-        <div><dt>{words.stream.arriving} / {words.stream.sending}</dt><dd><T of={() => `${rate(stream.get('arriving_bps'))} / ${bytes(stream.get('bytes_sent'))}`} /></dd></div>
+        <div><dt>{words.stream.arriving} / {words.stream.sending}</dt><dd><T of={() => rate(stream.get('arriving_bps'))} /> / <Sending stream={stream} /></dd></div>
         <div><dt>{words.stream.swarm}</dt><dd><T of={() => [stream.get('peers') == null ? '' : words.stream.peers(stream.get('peers') ?? 0), stream.get('runway_seconds') == null ? '' : words.stream.reserve(stream.get('runway_seconds') ?? 0)].filter(Boolean).join(', ') || '–'} /></dd></div>
         <div><dt>{words.stream.engine}</dt><dd><T of={() => where(stream)} /></dd></div>
         <div><dt>id</dt><dd class="id">{id}</dd></div>
@@ -202,24 +207,26 @@ function Details({ stream, name }: { stream: Entity<Stream>; name: string }) {
   );
 }
 
-/** Of the one stream that is open; asked for by itself, so that the one connection for news stays the same for all tabs. */
+/** How fast it goes out, between two looks. */
+function Sending({ stream }: { stream: Entity<Stream> }) {
+  const last = useRef<{ at: number; bytes: number; rate: number | null }>({ at: 0, bytes: 0, rate: null });
+  const text = () => {
+    const [at, sent] = [now.value, stream.get('bytes_sent')];
+    const { at: then, bytes: before, rate: old } = last.current;
+    const seconds = (at - then) / 1000;
+    if (then > 0 && seconds < 0.8) return rate(old);
+    const fresh = then > 0 && sent >= before ? ((sent - before) * 8) / seconds : null;
+    // Media goes out in bursts: half of what was known stays.
+    last.current = { at, bytes: sent, rate: old !== null && fresh !== null ? (old + fresh) / 2 : fresh };
+    return rate(last.current.rate);
+  };
+  return <><T of={text} /> <small><T of={() => words.stream.sent(bytes(stream.get('bytes_sent')))} /></small></>;
+}
+
 function Viewers({ id, name }: { id: string; name: string }) {
-  const [viewers, setViewers] = useState<Viewer[] | null>(null);
+  const viewers = audience(id).value;
   const operator = isOperator.value;
-  useEffect(() => {
-    if (!operator) return;
-    let isOver = false;
-    const ask = async () => {
-      const seen = await get<{ viewers: Viewer[] }>(`proxy/sessions/${part(id)}/viewers`).catch(() => null);
-      if (!isOver && seen) setViewers(seen.viewers);
-    };
-    void ask();
-    const timer = setInterval(() => document.visibilityState === 'visible' && void ask(), 1_000);
-    return () => {
-      isOver = true;
-      clearInterval(timer);
-    };
-  }, [id, operator]);
+  useEffect(() => (operator ? lookAt(id) : undefined), [id, operator]);
   if (!operator) return <p>{words.stream.loginToSee} <Button onClick={() => (open.value = { is: 'login' })}>{words.header.login}</Button></p>;
   if (!viewers?.length) return <p>{viewers ? words.stream.noViewers : '…'}</p>;
   const { columns } = words.stream;
@@ -277,23 +284,18 @@ export function Timeline({ of, most, named = false }: { of: (event: Happened) =>
 }
 
 export function mark(event: Happened): string {
-  if (/^(recovered|started|ready|created)$/.test(event.category)) return 'ok';
-  if (/failed|vanished|internal/.test(event.category)) return 'bad';
-  if (/interrupted|warning|repeats|ended/.test(event.category)) return event.event_type === 'stream' && event.category === 'ended' ? 'idle' : 'warn';
+  if (/^(recovered|started|ready|created|connected)$/.test(event.category)) return 'ok';
+  if (/failed|vanished|internal|leak|disconnected/.test(event.category)) return 'bad';
+  if (/interrupted|warning|repeats|ended|unsure/.test(event.category)) return event.event_type === 'stream' && event.category === 'ended' ? 'idle' : 'warn';
   return 'idle';
 }
 
 function Room() {
-  const { slots_used, slots_total, engines_healthy, engines: all, slots_waiting } = totals.value;
-  const [plan, setPlan] = useState<Plan | null | undefined>(undefined);
-  useEffect(() => {
-    const ask = () => void get<Plan>('plan').then(setPlan, () => setPlan(null));
-    ask();
-    const timer = setInterval(() => document.visibilityState === 'visible' && ask(), 10_000);
-    return () => clearInterval(timer);
-  }, []);
+  const { slots_used, slots_total, engines_healthy, engines: all, slots_waiting, buffer_bytes, buffer_limit_bytes } = totals.value;
+  useEffect(lookAtPlan, []);
   if (!isKnown.value) return null;
   const words_ = words.now;
+  const next = plan.value;
   return (
     <section aria-labelledby="room-title" class="room">
       <h2 id="room-title">{words_.room}</h2>
@@ -311,9 +313,13 @@ function Room() {
             <p>{words.engines.engines(vpn.get('engines').length)}</p>
           </a>
         ))}
-        {plan !== undefined && (
+        <div class="tile" data-testid="memory">
+          <meter min={0} max={Math.max(1, buffer_limit_bytes)} value={buffer_bytes} aria-label={words_.memoryLabel} />
+          <p><b>{words_.memory(bytes(buffer_bytes), bytes(buffer_limit_bytes))}</b><br />{words_.memoryOf}</p>
+        </div>
+        {next !== undefined && (
           <div class="tile">
-            <p><b>{words_.next}</b>: {plan === null ? words_.notOurs : [...plan.next, ...plan.waits].slice(0, 3).join('; ') || words_.nothingNext}</p>
+            <p><b>{words_.next}</b>: {next === null ? words_.notOurs : [...next.next, ...next.waits].slice(0, 3).join('; ') || words_.nothingNext}</p>
           </div>
         )}
       </div>
@@ -331,7 +337,7 @@ function Lately() {
         <Charts span="hours" compact />
       </div>
       <div>
-        <header class="section-head"><h2>{words.now.happened}</h2></header>
+        <header class="section-head"><h2>{words.now.happened}</h2>{healed.value !== null && healed.value > 0 && <small class="end" data-testid="healed">{words.now.healedWeek(healed.value, healed.value >= MOST)}</small>}</header>
         <Timeline of={(event) => event.category !== 'audit'} most={10} named />
       </div>
     </section>

@@ -6,7 +6,7 @@ import { Button, Dialog, Field, Icon } from '../parts/basics';
 import { asOperator, open } from '../parts/windows';
 import { isOperator } from '../session';
 import { attempt } from '../toast';
-import type { Setting } from '../types';
+import type { Setting, SettingList } from '../types';
 import { words } from '../words';
 
 const own = words.settings;
@@ -18,7 +18,7 @@ export function Settings() {
   const [edited, setEdited] = useState<Setting | null>(null);
   const operator = isOperator.value;
   const load = () =>
-    get<{ settings: Setting[] }>('settings').then(
+    get<SettingList>('settings').then(
       (page) => setAll(page.settings),
       (failure: unknown) => setError(failure instanceof Refused && failure.status === 404 ? own.unavailable : failure instanceof Error ? failure.message : ''),
     );

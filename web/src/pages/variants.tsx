@@ -39,7 +39,7 @@ export function Variants() {
             <span class="buttons">
               <Button kind="main" disabled={!isChanged} onClick={asOperator(() => void then(() => change('POST', 'custom-variant/config', draft), own.saved))}>{own.save}</Button>
               <Button disabled={!isChanged} onClick={() => setDraft(kept)}>{own.discard}</Button>
-              <Button onClick={asOperator(() => void attempt(() => change('POST', 'custom-variant/reprovision')))}>{own.replace}</Button>
+              <Button onClick={asOperator(() => void attempt(() => change('POST', 'custom-variant/reprovision'), own.replacing))}>{own.replace}</Button>
             </span>
           </header>
           <div class="facts">

@@ -95,7 +95,8 @@ export function Dialog({ title, onClose, children, kind = '' }: { title: string;
     const before = document.activeElement;
     frame.current?.showModal();
     return () => {
-      if (before instanceof HTMLElement && before.isConnected) before.focus();
+      if (before instanceof HTMLElement && before.isConnected && before !== document.body) before.focus();
+      else document.getElementById('main')?.focus({ preventScroll: true });
     };
   }, []);
   return (

@@ -3,7 +3,9 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import type uPlot from 'uplot';
 import { get } from '../call';
 import { clock } from '../format';
+import { happened } from '../live/state';
 import type { Figure, HistoryPage } from '../types';
+import { loaded } from '../version';
 import { words } from '../words';
 
 type Span = 'minutes' | 'hours' | 'days';
@@ -41,8 +43,8 @@ function Charts({ span, stream, compact = false }: { span: Span; stream?: string
   const gaps = (values: number[]) => withGaps(at, values, page.step_seconds);
   return (
     <div class="charts">
-      <Chart title={words.history.viewers} data={gaps(viewers)} names={[words.history.viewers]} whole span={span} compact={compact} />
-      <Chart title={words.history.rate} data={merge(gaps(out), gaps(into))} names={[words.history.out, words.history.in]} span={span} compact={compact} />
+      <Chart title={words.history.viewers} data={gaps(viewers)} names={[words.history.viewers]} whole span={span} compact={compact} stream={stream} />
+      <Chart title={words.history.rate} data={merge(gaps(out), gaps(into))} names={[words.history.out, words.history.in]} span={span} compact={compact} stream={stream} />
       {!compact && <Figures page={page} />}
     </div>
   );
@@ -82,7 +84,9 @@ function colour(name: string, share = 1): string {
 }
 const dark = matchMedia('(prefers-color-scheme: dark)');
 
-function Chart({ title, data, names, whole = false, span, compact }: { title: string; data: Data; names: string[]; whole?: boolean; span: Span; compact: boolean }) {
+function Chart({ title, data, names, whole = false, span, compact, stream }: {
+  title: string; data: Data; names: string[]; whole?: boolean; span: Span; compact: boolean; stream: string | undefined;
+}) {
   const frame = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const newest = useRef(data);
@@ -95,16 +99,17 @@ function Chart({ title, data, names, whole = false, span, compact }: { title: st
     const themed = new MutationObserver(again);
     themed.observe(document.documentElement, { attributeFilter: ['data-theme'] });
     const element = frame.current;
-    void import('./uplot').then(({ default: Plot }) => {
+    void loaded(import('./uplot')).then(({ default: Plot }) => {
       if (isOver || !element) return;
       const colours = ['--accent', '--second'];
-      const height = compact ? 130 : 200;
+      const height = compact ? 140 : 200;
       const axis = { stroke: () => colour('--soft'), grid: { stroke: () => colour('--line'), width: 1 }, ticks: { show: false }, font: '12px system-ui' };
       plot.current = new Plot(
         {
           width: element.clientWidth, height, cursor: { sync: { key: 'acemux' }, y: false }, legend: { show: !compact, live: true },
           scales: { x: { range: (_: unknown, least: number, most: number) => [Math.max(most - SPAN_S[span], Math.min(least, most - SPAN_S[span] / 12)), most] }, y: { range: (_: unknown, __: number, most: number) => [0, Math.max(whole ? 4 : 1, most * 1.15)] } },
-          axes: [{ ...axis, values: (_: unknown, moments: number[]) => moments.map((moment) => tick(moment, span)) }, { ...axis, size: 44, ...(whole ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] } : {}) }],
+          axes: [{ ...axis, size: 30, values: (_: unknown, moments: number[]) => moments.map((moment) => tick(moment, span)) }, { ...axis, size: 44, ...(whole ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] } : {}) }],
+          hooks: { draw: [(drawn: uPlot) => markHealed(drawn, stream)] },
           series: [
             { label: words.history.when, value: (_: unknown, moment: number | null) => (moment == null ? '–' : clock(new Date(moment * 1000).toISOString())) },
             ...names.map((label, at) => ({
@@ -117,7 +122,7 @@ function Chart({ title, data, names, whole = false, span, compact }: { title: st
       );
       watching = new ResizeObserver(() => element.clientWidth && plot.current?.setSize({ width: element.clientWidth, height }));
       watching.observe(element);
-    });
+    }, () => {});
     return () => {
       isOver = true;
       dark.removeEventListener('change', again);
@@ -126,11 +131,30 @@ function Chart({ title, data, names, whole = false, span, compact }: { title: st
       plot.current?.destroy();
       plot.current = null;
     };
-  }, [compact, span]);
+  }, [compact, span, stream]);
   useEffect(() => plot.current?.setData(data as uPlot.AlignedData), [data]);
   const last = data[1]?.at(-1);
   const label = `${title}: ${last == null ? '–' : whole ? Math.round(last) : last.toFixed(1)}`;
   return <figure><figcaption>{title}{names.length > 1 && <small> {names.map((name, at) => <span key={name} class={`key-${at}`}>{name}</span>)}</small>}</figcaption><div ref={frame} class="chart" role="img" aria-label={label} /></figure>;
+}
+
+/** A diamond at the top wherever a stream was healed; the events beside the charts say it in words. */
+function markHealed(plot: uPlot, stream: string | undefined) {
+  const { min, max } = plot.scales.x ?? {};
+  if (min == null || max == null) return;
+  const { ctx, bbox } = plot;
+  const half = 5 * devicePixelRatio;
+  ctx.save();
+  ctx.fillStyle = colour('--heal');
+  for (const event of happened.peek()) {
+    const at = Date.parse(event.timestamp) / 1000;
+    if (event.category !== 'recovered' || event.event_type !== 'stream' || at < min || at > max || (stream && event.stream_id !== stream)) continue;
+    const [x, y] = [plot.valToPos(at, 'x', true), bbox.top + half];
+    ctx.beginPath();
+    for (const [right, down] of [[0, -half], [half, 0], [0, half], [-half, 0]] as const) ctx.lineTo(x + right, y + down);
+    ctx.fill();
+  }
+  ctx.restore();
 }
 
 /** The same for who cannot see the lines: at most so many rows. */

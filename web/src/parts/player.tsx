@@ -8,6 +8,7 @@ import { codec } from '../format';
 import { streams } from '../live/state';
 import { streamName } from '../names';
 import type { Stream } from '../types';
+import { loaded } from '../version';
 import { words } from '../words';
 import { Button } from './basics';
 
@@ -35,6 +36,11 @@ export function complaint(stream: Pick<Stream, 'video_codec' | 'tracks'>): strin
   return sounds.some((sound) => isPlayable(sound.codec)) ? null : words.player.noSound(codec(sounds[0]?.codec));
 }
 
+/** A player that has played tries again by itself, so often one after the other; the first pause, each next one is twice as long. */
+const TRIES = 5;
+const PAUSE_MS = 1_500;
+
+type Fail = (reason: string, isFinal?: boolean) => void;
 type Phase = { is: 'loading' } | { is: 'waiting' } | { is: 'playing' } | { is: 'failed'; why: string };
 
 export function Player() {
@@ -47,24 +53,40 @@ function Corner({ id }: { id: string }) {
   const [phase, setPhase] = useState<Phase>({ is: 'loading' });
   const [behind, setBehind] = useState<number | null>(null);
   const [round, setRound] = useState(0);
+  const hasPlayed = useRef(false);
+  const tries = useRef(0);
+  const plays = () => {
+    [hasPlayed.current, tries.current] = [true, 0];
+    setPhase({ is: 'playing' });
+  };
+  /** By the browser, which wants to be asked first. */
+  const [isMuted, setIsMuted] = useState(false);
 
   useEffect(() => {
     const screen = video.current;
     if (!screen) return;
     let isOver = false;
     let end = () => {};
-    const fail = (reason: string) => !isOver && setPhase({ is: 'failed', why: reason });
+    let again: number | undefined;
+    const fail: Fail = (reason, isFinal = false) => {
+      if (isOver) return;
+      if (isFinal || !hasPlayed.current || tries.current >= TRIES) return setPhase({ is: 'failed', why: reason });
+      setPhase({ is: 'waiting' });
+      again = window.setTimeout(() => setRound((round) => round + 1), PAUSE_MS * 2 ** tries.current);
+      tries.current += 1;
+    };
     const start = async () => {
-      const { default: mpegts } = await import('mpegts.js');
+      const { default: mpegts } = await loaded(import('mpegts.js'));
       if (isOver) return;
       setPhase({ is: 'waiting' });
-      if (mpegts.isSupported()) end = throughMediaSource(mpegts, screen, id, fail);
+      if (mpegts.isSupported()) end = throughMediaSource(mpegts, screen, id, fail, () => setIsMuted(true));
       else if (screen.canPlayType('application/vnd.apple.mpegurl')) end = natively(screen, id, fail);
       else fail(words.player.noSupport);
     };
     start().catch((error: unknown) => fail(why(error)));
     return () => {
       isOver = true;
+      clearTimeout(again);
       end();
     };
   }, [id, round]);
@@ -89,40 +111,49 @@ function Corner({ id }: { id: string }) {
         )}
         <Button icon="close" kind="quiet" label={words.actions.close} onClick={() => (watched.value = null)} />
       </header>
-      <video ref={video} controls autoPlay playsInline onPlaying={() => setPhase({ is: 'playing' })} />
+      <video ref={video} controls autoPlay playsInline onPlaying={plays} onVolumeChange={(event) => event.currentTarget.muted || setIsMuted(false)} />
       <footer>
         {phase.is === 'failed' ? (
-          <p class="note is-bad" role="alert">{words.player.failed(phase.why)} <Button onClick={() => setRound(round + 1)}>{words.player.again}</Button></p>
+          <p class="note is-bad" role="alert">{words.player.failed(phase.why)} <Button onClick={() => { setPhase({ is: 'waiting' }); setRound(round + 1); }}>{words.player.again}</Button></p>
         ) : phase.is === 'playing' ? (
           behind !== null && <p>{words.player.behind(behind)}</p>
         ) : (
           <p>{phase.is === 'loading' ? words.player.loading : words.player.waiting}</p>
         )}
         {said && <p class="note is-warn">{said}</p>}
+        {isMuted && !said && <p class="note is-warn">{words.player.muted}</p>}
       </footer>
     </aside>
   );
 }
 
-function throughMediaSource(mpegts: typeof Mpegts, screen: HTMLVideoElement, id: string, fail: (reason: string) => void) {
+function throughMediaSource(mpegts: typeof Mpegts, screen: HTMLVideoElement, id: string, fail: Fail, mute: () => void) {
   mpegts.LoggingControl.enableAll = false;
   const player = mpegts.createPlayer(
     { type: 'mpegts', isLive: true, url: media(id), cors: false },
     // The stash would wait for data that a slow stream does not have.
-    { enableStashBuffer: false, lazyLoad: false, liveBufferLatencyChasing: true, liveBufferLatencyMaxLatency: 15, liveBufferLatencyMinRemain: 5 },
+    // A page cannot choose what it calls itself otherwise.
+    { headers: { 'X-Acemux-Player': 'dashboard' }, enableStashBuffer: false, lazyLoad: false, liveBufferLatencyChasing: true, liveBufferLatencyMaxLatency: 15, liveBufferLatencyMinRemain: 5 },
   );
   player.attachMediaElement(screen);
-  player.on(mpegts.Events.ERROR, (kind: string, detail: string, info?: { msg?: string }) => fail(info?.msg ?? `${kind}: ${detail}`));
+  // What is wrong with the picture stands at the screen; what is wrong with the bytes says the player.
+  player.on(mpegts.Events.ERROR, (kind: string, detail: string, info?: { code?: number; msg?: string }) => {
+    const reason = screen.error?.code === MediaError.MEDIA_ERR_DECODE ? words.player.undecodable : (info?.msg ?? `${kind}: ${detail}`);
+    // Who was thrown out, say, stays out.
+    fail(reason, detail === mpegts.ErrorDetails.NETWORK_STATUS_CODE_INVALID && (info?.code ?? 0) < 500);
+  });
   player.load();
   // Without sound where the browser wants to be asked first.
-  Promise.resolve(player.play()).catch(() => {
+  Promise.resolve(player.play()).catch((error: unknown) => {
+    if (!(error instanceof DOMException && error.name === 'NotAllowedError')) return;
     screen.muted = true;
+    mute();
     Promise.resolve(player.play()).catch(() => {});
   });
   return () => player.destroy();
 }
 
-function natively(screen: HTMLVideoElement, id: string, fail: (reason: string) => void) {
+function natively(screen: HTMLVideoElement, id: string, fail: Fail) {
   const failed = () => fail(screen.error?.message ?? '');
   screen.addEventListener('error', failed);
   screen.src = hls(id);

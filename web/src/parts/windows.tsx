@@ -4,11 +4,12 @@ import { useEffect, useState } from 'preact/hooks';
 import { copy, isLocal } from '../actions';
 import { media, players } from '../addresses';
 import { change, get, why } from '../call';
-import { brief, player } from '../format';
+import { player } from '../agents';
 import { streamName } from '../names';
 import { giveName, isOperator, logIn, logOut, session, type Whose } from '../session';
 import { attempt } from '../toast';
 import type { Login } from '../types';
+import { loaded } from '../version';
 import { words } from '../words';
 import { Button, Dialog, Field, When } from './basics';
 import { watch } from './player';
@@ -132,7 +133,7 @@ export function Addresses({ id }: { id: string }) {
   const [qr, setQr] = useState<{ of: string; path: string; size: number } | null>(null);
   const show = async (name: string, text: string) => {
     if (qr?.of === name) return setQr(null);
-    const { encode } = await import('uqr');
+    const { encode } = await loaded(import('uqr'));
     const { data, size } = encode(text, { border: 2 });
     const path = data.flatMap((row, y) => row.map((dark, x) => (dark ? `M${x} ${y}h1v1h-1z` : ''))).join('');
     setQr({ of: name, path, size });
@@ -154,7 +155,7 @@ export function Addresses({ id }: { id: string }) {
             </div>
             <div class="buttons">
               <Button onClick={() => copy(line(id), name)} label={`${words.help.copy}: ${name}`}>{words.help.copy}</Button>
-              {isAddress && <Button kind="quiet" onClick={() => void show(name, line(id))} expanded={qr?.of === name} label={`${words.help.qr}: ${name}`}>{words.help.qr}</Button>}
+              {isAddress && <Button kind="quiet" onClick={() => void attempt(() => show(name, line(id)))} expanded={qr?.of === name} label={`${words.help.qr}: ${name}`}>{words.help.qr}</Button>}
             </div>
           </li>
         ))}
@@ -169,7 +170,7 @@ function PasteWindow({ ids }: { ids: string[] }) {
       <ul class="list">
         {ids.slice(0, 50).map((id) => (
           <li key={id}>
-            <span title={id}>{streamName(id) === id ? brief(id) : streamName(id)}<br /><small class="id">{id}</small></span>
+            <span title={id}>{streamName(id)}<br /><small class="id">{id}</small></span>
             <span class="buttons">
               <Button icon="play" kind="main" onClick={() => { close(); watch(id); }}>{words.paste.watch}</Button>
               <Button onClick={() => (open.value = { is: 'copy', id })}>{words.paste.copy}</Button>

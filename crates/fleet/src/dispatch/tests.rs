@@ -478,6 +478,23 @@ async fn a_cordoned_or_frozen_engine_takes_nothing_new() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn streams_leave_a_bad_engine_while_there_is_a_better_one() {
+    let engines = engines(2, 3, Outlook::Static);
+    let all = engines.all();
+    let fails =
+        |member: &Arc<Member>| (0..3).for_each(|_| member.failed("a", crate::trouble::Fault::Failed, true));
+    assert_eq!(engines.why_leave(&all[0]), None);
+    fails(&all[0]);
+    assert!(engines.why_leave(&all[0]).is_some());
+    all[1].cordon(true);
+    assert_eq!(engines.why_leave(&all[0]), None, "the other one takes nobody");
+    assert!(engines.why_leave(&all[1]).is_some(), "whatever the others are like");
+    all[1].cordon(false);
+    fails(&all[1]);
+    assert_eq!([0, 1].map(|at| engines.why_leave(&all[at])), [None; 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_ejected_engine_is_used_only_when_there_is_no_other() {
     let engines = engines(2, 3, Outlook::Static);
     let all = engines.all();

@@ -60,8 +60,15 @@ impl Reconciler {
         request: Option<Request>,
         now: Moment,
     ) {
-        let Some(mut spec) = self.spec(&creation, extra) else { return };
-        let Some(exit) = self.exits.find_mut(&creation.tunnel) else { return };
+        let (Some(mut spec), Some(exit)) =
+            (self.spec(&creation, extra), self.exits.find_mut(&creation.tunnel))
+        else {
+            if let Some(request) = request {
+                let why = format!("{} is no way out for engines", creation.tunnel);
+                request.answer(Err(CommandError::Held { why }));
+            }
+            return;
+        };
         exit.takes(creation.port);
         if creation.tunnel == TunnelName::Direct && !is_free_here(creation.port) {
             exit.quarantine(creation.port, now);

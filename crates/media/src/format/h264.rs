@@ -2,7 +2,7 @@
 #![warn(clippy::indexing_slicing)]
 
 use super::bits::{Bits, unescaped};
-use super::{FrameRate, Picture, Scan};
+use super::{FrameRate, Picture, Profile, Scan};
 
 /// Profiles that say their chroma format.
 const WITH_CHROMA: [u32; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
@@ -12,6 +12,7 @@ const EXTENDED_ASPECT: u32 = 255;
 /// What a set says, from its unit's first byte on.
 pub(super) fn picture(unit: &[u8]) -> Option<Picture> {
     let content = unescaped(unit.get(1..)?);
+    let profile = content.first_chunk().copied().map(Profile::H264);
     let bits = &mut Bits::new(&content);
     let chroma = head(bits)?;
     order(bits)?;
@@ -28,7 +29,7 @@ pub(super) fn picture(unit: &[u8]) -> Option<Picture> {
     let width = columns.checked_mul(16)?.checked_sub(crop.across.checked_mul(across)?)?;
     let height = rows.checked_mul(16 * fields)?.checked_sub(crop.down.checked_mul(down * fields)?)?;
     let rate = if bits.flag()? { rate(bits) } else { None };
-    Picture::new(width, height, rate, scan)
+    Picture::new(width, height, rate, scan, profile)
 }
 
 /// How colour is sampled.
@@ -172,6 +173,9 @@ mod tests {
             ("baseline", "6742c00ad9028df93011000003000100000300300f122648", "160x90p 24"),
         ] {
             let set = bytes(set);
+            let codec = picture(&set).and_then(|picture| picture.profile).map(|profile| profile.to_string());
+            let expected_codec = format!("avc1.{:02x}{:02x}{:02x}", set[1], set[2], set[3]);
+            assert_eq!(codec, Some(expected_codec), "{what}");
             assert_eq!(picture(&set).map(shown).as_deref(), Some(expected), "{what}");
             for cut in 0..set.len() {
                 let _whatever_is_there = picture(&set[..cut]);

@@ -1,9 +1,11 @@
 //! The sequence parameter set of HEVC (ITU-T H.265, 7.3.2.2 and E.2.1).
 #![warn(clippy::indexing_slicing)]
 
+use std::fmt;
+
 use super::bits::{Bits, unescaped};
 use super::h264::{crop, skip_signal};
-use super::{FrameRate, Picture, Scan};
+use super::{FrameRate, Picture, Profile, Scan};
 
 /// Most sets of reference pictures, and most pictures of one.
 const MOST_SETS: u32 = 64;
@@ -21,7 +23,7 @@ pub(super) fn picture(unit: &[u8]) -> Option<Picture> {
     bits.skip(4)?;
     let layers = bits.number(3)?;
     bits.skip(1)?;
-    let source = profile(bits, layers)?;
+    let tier = profile(bits, layers)?;
     bits.golomb()?;
     let (across, down) = chroma(bits)?;
     let (width, height) = (bits.golomb()?, bits.golomb()?);
@@ -31,18 +33,56 @@ pub(super) fn picture(unit: &[u8]) -> Option<Picture> {
     let usability = usability(bits, layers).unwrap_or_default();
     // A field is coded as a picture of its own.
     let fields = if usability.fields { 2 } else { 1 };
-    let scan = if usability.fields { Scan::Interlaced } else { source };
+    let scan = if usability.fields { Scan::Interlaced } else { tier.source() };
     let rate = usability
         .timing
         .and_then(|(tick, scale)| FrameRate::new(scale.into(), u64::from(tick) * u64::from(fields)));
-    Picture::new(width, height.checked_mul(fields)?, rate, scan)
+    Picture::new(width, height.checked_mul(fields)?, rate, scan, Some(Profile::Hevc(tier)))
 }
 
-/// What the source was, of the general profile; the layers' own are skipped.
-fn profile(bits: &mut Bits<'_>, layers: u32) -> Option<Scan> {
-    bits.skip(8 + 32)?;
-    let (progressive, interlaced) = (bits.flag()?, bits.flag()?);
-    bits.skip(PROFILE - 42 + LEVEL)?;
+/// The general profile: space, tier and number, profiles that it is compatible with, constraints, level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tier {
+    head: u8,
+    compatible: u32,
+    constraints: [u8; 6],
+    level: u8,
+}
+
+impl Tier {
+    fn read(bits: &mut Bits<'_>) -> Option<Self> {
+        let byte = |bits: &mut Bits<'_>| u8::try_from(bits.number(8)?).ok();
+        let (head, compatible) = (byte(bits)?, bits.number(32)?);
+        let mut constraints = [0; 6];
+        for constraint in &mut constraints {
+            *constraint = byte(bits)?;
+        }
+        Some(Self { head, compatible, constraints, level: byte(bits)? })
+    }
+
+    /// What the source was.
+    fn source(self) -> Scan {
+        let [first, ..] = self.constraints;
+        let (progressive, interlaced) = (first & 0x80 != 0, first & 0x40 != 0);
+        if interlaced && !progressive { Scan::Interlaced } else { Scan::Progressive }
+    }
+}
+
+impl fmt::Display for Tier {
+    /// ISO/IEC 14496-15, E.3.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let space = ["", "A", "B", "C"].get(usize::from(self.head >> 6)).copied().unwrap_or_default();
+        let tier = if self.head & 0x20 == 0 { 'L' } else { 'H' };
+        let (profile, compatible) = (self.head & 0x1f, self.compatible.reverse_bits());
+        write!(f, "hvc1.{space}{profile}.{compatible:x}.{tier}{}", self.level)?;
+        let told = self.constraints.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        self.constraints.iter().take(told).try_for_each(|byte| write!(f, ".{byte:X}"))
+    }
+}
+
+/// The general profile; the layers' own are skipped.
+fn profile(bits: &mut Bits<'_>, layers: u32) -> Option<Tier> {
+    let tier = Tier::read(bits)?;
     let mut described = 0;
     for _ in 0..layers {
         described += if bits.flag()? { PROFILE } else { 0 };
@@ -52,7 +92,7 @@ fn profile(bits: &mut Bits<'_>, layers: u32) -> Option<Scan> {
         bits.skip(2 * 8_u32.checked_sub(layers)?)?;
     }
     bits.skip(described)?;
-    Some(if interlaced && !progressive { Scan::Interlaced } else { Scan::Progressive })
+    Some(tier)
 }
 
 /// Samples across and down that one unit of cropping stands for.
@@ -167,6 +207,20 @@ mod tests {
                            1b80004c4b40002625a2";
     const FIELDS: &str =
         "42010101600000030040000003000003005da005a20090596566924caf0168680000030008000003019040";
+
+    #[test]
+    fn the_codecs_name_says_what_the_general_profile_says() {
+        let named =
+            |set: &str| picture(&bytes(set)).and_then(|picture| picture.profile).map(|it| it.to_string());
+        assert_eq!(named(CROPPED).as_deref(), Some("hvc1.1.6.L123.90"));
+        let tier = Tier {
+            head: 0b0110_0010,
+            compatible: 0x2000_0000,
+            constraints: [0xb0, 0, 0x10, 0, 0, 0],
+            level: 153,
+        };
+        assert_eq!(tier.to_string(), "hvc1.A2.4.H153.B0.0.10");
+    }
 
     #[test]
     fn sets_that_x265_writes() {

@@ -20,6 +20,7 @@ mod tests_support;
 
 use std::fmt;
 
+pub use self::hevc::Tier;
 use crate::ts::descriptors::{Coding, Language};
 use crate::ts::packet::Pid;
 use crate::ts::psi::Codec;
@@ -49,6 +50,19 @@ impl Format {
         self.first(|codec| codec == Codec::Audio)
     }
 
+    /// Every codec of its pictures and its sound once, in the words of RFC 6381; `None` unless all of them are known.
+    pub fn codecs(&self) -> Option<Vec<String>> {
+        let played = self.streams.iter().filter(|stream| stream.coding.codec() != Codec::Other);
+        let mut names = Vec::new();
+        for stream in played {
+            let name = stream.codec()?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Some(names).filter(|names| !names.is_empty())
+    }
+
     fn first(&self, is_wanted: impl Fn(Codec) -> bool) -> Option<&'static str> {
         let codings = self.streams.iter().map(|stream| stream.coding);
         codings.into_iter().find(|coding| is_wanted(coding.codec())).map(Coding::as_str)
@@ -76,6 +90,19 @@ pub struct StreamFormat {
     pub language: Option<Language>,
     /// What its own headers say.
     pub details: Details,
+}
+
+impl StreamFormat {
+    /// The codec in the words of RFC 6381, of those that HTTP Live Streaming knows and if its own headers have come.
+    fn codec(&self) -> Option<String> {
+        match (self.coding, self.details) {
+            (Coding::H264 | Coding::Hevc, Details::Picture(picture)) => Some(picture.profile?.to_string()),
+            (Coding::Aac, Details::Sound(sound)) => Some(format!("mp4a.40.{}", sound.object_type?)),
+            (Coding::Ac3, _) => Some("ac-3".to_owned()),
+            (Coding::Eac3, _) => Some("ec-3".to_owned()),
+            _ => None,
+        }
+    }
 }
 
 /// What the headers of an elementary stream say.
@@ -113,6 +140,29 @@ pub struct Picture {
     pub rate: Option<FrameRate>,
     /// How a frame is put together.
     pub scan: Scan,
+    /// What a decoder must be able to do, if it was read.
+    pub profile: Option<Profile>,
+}
+
+/// What a decoder of pictures must be able to do, as its parameter set says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// Profile, constraints and level, as they stand in the set.
+    H264([u8; 3]),
+    /// The general profile.
+    Hevc(Tier),
+}
+
+impl fmt::Display for Profile {
+    /// As RFC 6381 has it: `avc1.640028`, `hvc1.2.4.L153.B0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::H264([profile, constraints, level]) => {
+                write!(f, "avc1.{profile:02x}{constraints:02x}{level:02x}")
+            }
+            Self::Hevc(tier) => tier.fmt(f),
+        }
+    }
 }
 
 impl Picture {
@@ -122,13 +172,20 @@ impl Picture {
     }
 
     /// A plausible one.
-    fn new(width: u32, height: u32, rate: Option<FrameRate>, scan: Scan) -> Option<Self> {
+    fn new(
+        width: u32,
+        height: u32,
+        rate: Option<FrameRate>,
+        scan: Scan,
+        profile: Option<Profile>,
+    ) -> Option<Self> {
         let plausible = 1..=LARGEST_SIDE;
         (plausible.contains(&width) && plausible.contains(&height)).then_some(Self {
             width,
             height,
             rate,
             scan,
+            profile,
         })
     }
 }
@@ -209,11 +266,45 @@ pub struct Sound {
     pub sample_rate: u32,
     /// Channels, the one for low frequencies too; `None` when the header refers to a table for them.
     pub channels: Option<u8>,
+    /// Of AAC what kind (ISO/IEC 14496-3, audio object types): 2 is its plain form.
+    pub object_type: Option<u8>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn codecs_are_named_when_all_of_them_are_known() {
+        let picture = Picture::new(
+            1920,
+            1080,
+            FrameRate::new(50, 1),
+            Scan::Progressive,
+            Some(Profile::H264([0x64, 0, 0x28])),
+        );
+        let video = Details::Picture(picture.unwrap());
+        let aac = Details::Sound(Sound { sample_rate: 48_000, channels: Some(2), object_type: Some(2) });
+        let stream = |coding, details| StreamFormat { pid: Pid::new(0x100), coding, language: None, details };
+        let codecs = |streams: &[StreamFormat]| Format { program: 1, streams: streams.to_vec() }.codecs();
+        let known = [
+            stream(Coding::H264, video),
+            stream(Coding::Aac, aac),
+            stream(Coding::Aac, aac),
+            stream(Coding::Ac3, Details::Unknown),
+            stream(Coding::Teletext, Details::Unknown),
+        ];
+        assert_eq!(codecs(&known).unwrap(), ["avc1.640028", "mp4a.40.2", "ac-3"]);
+        for unknown in [
+            stream(Coding::H264, Details::Unknown),
+            stream(Coding::Aac, Details::Unknown),
+            stream(Coding::MpegAudio, aac),
+            stream(Coding::AacLatm, aac),
+        ] {
+            assert_eq!(codecs(&[known[0], unknown]), None, "{unknown:?}");
+        }
+        assert_eq!(codecs(&[]), None);
+    }
 
     #[test]
     fn a_frame_rate_is_in_lowest_terms_plausible_and_short() {

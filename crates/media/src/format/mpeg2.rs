@@ -19,10 +19,10 @@ pub(super) fn picture(unit: &[u8]) -> Option<Picture> {
     let code = bits.number(4)?;
     let (times, per) = usize::try_from(code).ok()?.checked_sub(1).and_then(|at| RATES.get(at).copied())?;
     let Some(more) = extension(unit) else {
-        return Picture::new(width, height, FrameRate::new(times, per), Scan::Progressive);
+        return Picture::new(width, height, FrameRate::new(times, per), Scan::Progressive, None);
     };
     let rate = FrameRate::new(times * u64::from(more.times), per * u64::from(more.per));
-    Picture::new(width | (more.width << 12), height | (more.height << 12), rate, more.scan)
+    Picture::new(width | (more.width << 12), height | (more.height << 12), rate, more.scan, None)
 }
 
 /// What only MPEG-2 has.

@@ -66,7 +66,7 @@ fn by_code<T: Copy>(table: &[T], code: u32) -> Option<T> {
 
 fn frame(bytes: u32, sample_rate: u32, channels: Option<u8>) -> Option<Frame> {
     let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes >= HEADER)?;
-    Some(Frame { bytes, sound: Sound { sample_rate, channels }, is_whole: true })
+    Some(Frame { bytes, sound: Sound { sample_rate, channels, object_type: None }, is_whole: true })
 }
 
 fn adts(bytes: &[u8]) -> Option<Frame> {
@@ -75,7 +75,8 @@ fn adts(bytes: &[u8]) -> Option<Frame> {
     if bits.number(12)? != 0xfff || bits.number(3)? & 3 != 0 {
         return None;
     }
-    bits.skip(1 + 2)?;
+    bits.skip(1)?;
+    let object_type = u8::try_from(bits.number(2)? + 1).ok();
     let sample_rate = by_code(&AAC_RATES, bits.number(4)?)?;
     bits.skip(1)?;
     let channels = match bits.number(3)? {
@@ -84,7 +85,8 @@ fn adts(bytes: &[u8]) -> Option<Frame> {
         count => u8::try_from(count).ok(),
     };
     bits.skip(4)?;
-    frame(bits.number(13)?, sample_rate, channels)
+    let frame = frame(bits.number(13)?, sample_rate, channels)?;
+    Some(Frame { sound: Sound { object_type, ..frame.sound }, ..frame })
 }
 
 fn mpeg(bytes: &[u8]) -> Option<Frame> {
@@ -189,11 +191,9 @@ mod tests {
         ] {
             let stream = frames(header, length);
             let (sample_rate, channels) = expected;
-            assert_eq!(
-                find(coding, &stream),
-                Some(Sound { sample_rate, channels: Some(channels) }),
-                "{header}"
-            );
+            let object_type = (coding == Coding::Aac).then_some(2);
+            let sound = Sound { sample_rate, channels: Some(channels), object_type };
+            assert_eq!(find(coding, &stream), Some(sound), "{header}");
             assert_eq!(
                 find(coding, &frames(header, length + 1)),
                 None,

@@ -20,6 +20,8 @@ const TARGETS_LISTED: u32 = 3;
 /// stream, and a list without bound would be worse.
 const MOST_LISTED: usize = 64;
 const MICROS: u128 = 1_000_000;
+/// Less says nothing about a stream's rate.
+const LEAST_MEASURED: Duration = Duration::from_millis(500);
 
 /// How much a playlist lists.
 #[derive(Clone, Copy, Debug)]
@@ -28,12 +30,15 @@ pub struct PlaylistLimits {
     pub longest: Duration,
     /// Fewest segments that stay listed, however long they are.
     pub least_listed: usize,
+    /// Discontinuities before the first segment: another number for each stream that the same viewers may be given one
+    /// after the other, so that none takes one's clock for the other's.
+    pub discontinuities: u64,
 }
 
 impl Default for PlaylistLimits {
     /// What [`super::SegmentLimits::default`] makes. Three segments are what players keep ahead.
     fn default() -> Self {
-        Self { longest: Duration::from_secs(6), least_listed: 3 }
+        Self { longest: Duration::from_secs(6), least_listed: 3, discontinuities: 0 }
     }
 }
 
@@ -85,7 +90,7 @@ impl Playlist {
             leaving: VecDeque::new(),
             listed: VecDeque::new(),
             next_number: 0,
-            discontinuities: 0,
+            discontinuities: limits.discontinuities,
             bytes: 0,
             over: false,
         }
@@ -146,6 +151,24 @@ impl Playlist {
         self.listed().map(|segment| segment.duration).sum()
     }
 
+    /// The fastest that is kept, in bits per second: of the runs of segments that are between a half and one and a half
+    /// target durations long, as RFC 8216 §4.3.4.2 has it, and without any of that length of all there is. `None` before
+    /// there is half a second.
+    pub fn peak(&self) -> Option<u64> {
+        let kept: Vec<(u64, Duration)> =
+            self.kept().map(|segment| (segment.size() as u64, segment.duration)).collect();
+        let target = self.target_duration();
+        let runs = (0..kept.len()).flat_map(|at| runs_from(kept.get(at..).unwrap_or_default()));
+        let of_length = runs.filter(|(_, time)| (target / 2..=target * 3 / 2).contains(time));
+        let all = kept.iter().fold((0, Duration::ZERO), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let worth = Some(all).filter(|(_, time)| *time >= LEAST_MEASURED);
+        of_length.map(rate).max().or_else(|| worth.map(rate))
+    }
+
+    fn kept(&self) -> impl DoubleEndedIterator<Item = &Segment> {
+        self.leaving.iter().map(|leaving| &leaving.segment).chain(self.listed())
+    }
+
     /// What is listed, oldest first.
     pub fn listed(&self) -> impl DoubleEndedIterator<Item = &Segment> + ExactSizeIterator {
         self.listed.iter().map(|listed| &listed.segment)
@@ -162,8 +185,7 @@ impl Playlist {
             return Err(if self.over { Missing::Gone } else { Missing::NotYet });
         }
         let back = usize::try_from(self.next_number - 1 - number).map_err(|_| Missing::Gone)?;
-        let kept = self.leaving.iter().map(|leaving| &leaving.segment).chain(self.listed());
-        kept.rev().nth(back).ok_or(Missing::Gone)
+        self.kept().rev().nth(back).ok_or(Missing::Gone)
     }
 
     /// The media playlist, `uri` giving each segment's address by its number.
@@ -211,6 +233,20 @@ impl Playlist {
         self.discontinuities += u64::from(first.segment.discontinuity);
         Some(first)
     }
+}
+
+/// Bytes and time of the first so many, for each number of them.
+fn runs_from(segments: &[(u64, Duration)]) -> impl Iterator<Item = (u64, Duration)> {
+    segments.iter().scan((0, Duration::ZERO), |sum, (bytes, time)| {
+        *sum = (sum.0 + bytes, sum.1 + *time);
+        Some(*sum)
+    })
+}
+
+/// Bits per second, rounded up.
+fn rate((bytes, time): (u64, Duration)) -> u64 {
+    let bits = u128::from(bytes) * 8 * 1_000_000_000;
+    u64::try_from(bits.div_ceil(time.as_nanos().max(1))).unwrap_or(u64::MAX)
 }
 
 /// Microseconds, as `EXTINF` says it: exact enough for years, and what is rounded must be what is written.

@@ -40,10 +40,10 @@ pub struct SegmentLimits {
 
 impl Default for SegmentLimits {
     /// 2, 4 and 6 seconds: players begin three target durations behind the end (RFC 8216 §6.3.3), so longer segments
-    /// mean later pictures, and shorter ones more requests. 16 MiB are 6 s of 22 Mbit/s.
+    /// mean later pictures, and shorter ones more requests. 40 MiB are 6 s of 55 Mbit/s.
     fn default() -> Self {
         let [least, target, most] = [2, 4, 6].map(Duration::from_secs);
-        Self { least, target, most, most_bytes: 16 << 20 }
+        Self { least, target, most, most_bytes: 40 << 20 }
     }
 }
 
@@ -102,6 +102,12 @@ impl Segmenter {
         }
     }
 
+    /// The same for whoever may know segments of another stream, or of this one before a hole: the first one announces that
+    /// it continues nothing.
+    pub fn after_others(limits: SegmentLimits, first: u64) -> Self {
+        Self { broken: true, ..Self::numbered_from(limits, first) }
+    }
+
     /// Takes the stream's next chunk and appends the segments it completes to `out`: at most two. False for a chunk that
     /// is nothing to show.
     pub fn push(&mut self, chunk: &Chunk, out: &mut Vec<Segment>) -> bool {
@@ -147,7 +153,7 @@ impl Segmenter {
         let latest = self.last.unwrap_or_default().saturating_add(LONGEST_CHUNK);
         out.extend(self.close(next.min(latest)));
         // Before the first segment there is nothing that it could continue.
-        self.broken = self.next_number > self.first_number;
+        self.broken |= self.next_number > self.first_number;
         self.clock = None;
         self.last = None;
     }
@@ -188,7 +194,7 @@ impl Segmenter {
 
     /// Remembers what the next chunk is compared with.
     fn note(&mut self, chunk: &Chunk) {
-        if let Some(pcr) = chunk.pcr {
+        if let Some(pcr) = chunk.last_pcr.or(chunk.pcr) {
             self.clock = Some(Tick { pcr, media: chunk.media });
         }
         if let Some(start) = &chunk.start {
@@ -215,17 +221,27 @@ impl Segmenter {
         self.last.unwrap_or_default().saturating_add(self.step.min(LONGEST_CHUNK))
     }
 
+    /// Before the chunk, or inside of it: then it begins the new segment, because most of what it holds may be of the new
+    /// clock, and none of what follows is of the old one.
     fn clock_jumps(&self, chunk: &Chunk) -> bool {
-        let (Some(last), Some(pcr)) = (self.clock, chunk.pcr) else { return false };
-        let (ahead, back) = (pcr.since(last.pcr), last.pcr.since(pcr));
-        let media = chunk.media.saturating_sub(last.media);
-        if back < ahead { back > BACK } else { ahead > media.saturating_add(AHEAD) }
+        let before = self
+            .clock
+            .zip(chunk.pcr)
+            .is_some_and(|(last, pcr)| is_jump(last.pcr, pcr, chunk.media.saturating_sub(last.media)));
+        let inside = chunk.pcr.zip(chunk.last_pcr);
+        before || inside.is_some_and(|(first, last)| is_jump(first, last, Duration::ZERO))
     }
 
     /// No segment is so long that it could span it: starved swarms skip seconds.
     fn leaves_a_hole(&self, chunk: &Chunk) -> bool {
         self.last.is_some_and(|last| chunk.media.saturating_sub(last) > self.limits.longest())
     }
+}
+
+/// Whether a clock that goes from one value to the other while so much media passes has jumped.
+fn is_jump(from: Pcr, to: Pcr, media: Duration) -> bool {
+    let (ahead, back) = (to.since(from), from.since(to));
+    if back < ahead { back > BACK } else { ahead > media.saturating_add(AHEAD) }
 }
 
 /// What the relay sends through a gap, so that players stay connected, is nothing to keep.

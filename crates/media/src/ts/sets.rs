@@ -38,6 +38,10 @@ impl Kinds {
         self.sequence && (self.picture || codec == Codec::Mpeg2Video)
     }
 
+    pub(super) fn has_sequence(self) -> bool {
+        self.sequence
+    }
+
     pub(super) fn are_none(self) -> bool {
         self == Self::default()
     }

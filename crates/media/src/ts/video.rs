@@ -257,11 +257,16 @@ impl VideoScan {
 
     fn picture_begins(&mut self, is_start: bool) -> Kind {
         self.sets.apply(self.codec);
-        let has_sets = self.own.are_complete(self.codec);
+        let has_sets = self.own.are_complete(self.codec) || self.brings_all_there_is();
         let is_decodable = has_sets || self.sets().is_some();
         let is_first = !std::mem::replace(&mut self.has_picture, true);
         (self.own, self.has_recovery_point) = (Kinds::default(), false);
         if is_start && is_decodable { Kind::Start { has_sets, is_first } } else { Kind::Inner }
+    }
+
+    /// What is flagged and has the set of the sequence is meant as a place to start, also where no other sets have come yet.
+    fn brings_all_there_is(&self) -> bool {
+        self.is_flagged && self.own.has_sequence() && self.sets().is_none()
     }
 
     /// 0xff is only the beginning of a larger type; 0x80 ends the row.
@@ -359,6 +364,19 @@ mod tests {
             );
         }
         assert_eq!(after(&[SPS, PPS, IDR], &[I]), Kind::Inner, "it may be the second field");
+    }
+
+    #[test]
+    fn a_flag_on_a_picture_with_the_set_of_the_sequence_is_believed_where_no_other_sets_ever_came() {
+        let flagged = |unit: &[&[u8]]| {
+            let mut scan = scan(Codec::H264);
+            scan.begin(true);
+            scan.read(&unit.concat())
+        };
+        assert_eq!(flagged(&[SPS, IDR]), Kind::Start { has_sets: true, is_first: true });
+        for unit in [&[IDR][..], &[PPS, IDR], &[SPS, P]] {
+            assert_eq!(flagged(unit), Kind::Inner, "{unit:x?}");
+        }
     }
 
     #[test]

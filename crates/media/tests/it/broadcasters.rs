@@ -183,6 +183,48 @@ fn cut(units: &[Unit], size: usize) -> Vec<Unit> {
     all
 }
 
+/// How much of a stream whoever watches has not got yet, in media time, at most; once `since` of it has come.
+fn longest_wait(bytes: &[u8], since: Duration) -> Duration {
+    // Four microseconds a byte: 250 kB a second.
+    let (mut chunker, mut chunks, mut waits) = (Chunker::new(LIMITS), Vec::new(), Vec::new());
+    let time_of = |bytes: usize| Duration::from_micros(4) * u32::try_from(bytes).expect("a short stream");
+    for (n, read) in bytes.chunks(10 * PACKET_LEN).enumerate() {
+        let now = time_of((n + 1) * 10 * PACKET_LEN);
+        while let Some(at) = chunker.seal_at().filter(|at| *at <= now) {
+            chunker.seal(at, &mut chunks);
+        }
+        chunker.push(read, now, &mut chunks);
+        let given: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        if now >= since && !chunks.is_empty() {
+            waits.push((now + time_of(bytes.len() - given)).saturating_sub(time_of(bytes.len())));
+        }
+    }
+    // What came before the first start point was given to nobody.
+    let never = waits.iter().min().copied().expect("it plays");
+    waits.into_iter().map(|wait| wait.saturating_sub(never)).max().unwrap_or_default()
+}
+
+#[test]
+fn nobody_is_kept_waiting_for_start_points_that_there_are_not() {
+    let unreadable = |unit: &mut Unit| unit.content.fill(0xff);
+    let without_sets = |unit: &mut Unit| {
+        let is_set = |nal: &&[u8]| matches!(kind(nal), 7 | 8);
+        let kept: Vec<u8> =
+            nals(&unit.content).iter().filter(|nal| !is_set(nal)).flat_map(|nal| nal.to_vec()).collect();
+        unit.content = kept;
+    };
+    for (what, change) in [("unreadable", &unreadable as &dyn Fn(&mut Unit)), ("without sets", &without_sets)]
+    {
+        let mut many = in_one(&units(), 48, 0);
+        for unit in many.iter_mut().filter(|unit| unit.pid == VIDEO) {
+            unit.flag = false;
+            change(unit);
+        }
+        let wait = longest_wait(&mux(&many, &tables()), Duration::from_secs(8));
+        assert!(wait < Duration::from_millis(350), "{what}: {wait:?}");
+    }
+}
+
 #[test]
 fn units_may_be_cut_anywhere() {
     for size in [3_000, 30_000, 65_000] {

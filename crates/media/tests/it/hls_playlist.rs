@@ -57,6 +57,39 @@ fn the_text_says_what_there_is() {
 }
 
 #[test]
+fn the_peak_is_of_runs_as_long_as_the_standard_measures_and_no_glimpse_of_a_segment_counts() {
+    let sized = |number, milliseconds, bytes: usize| Segment {
+        parts: vec![Bytes::from(vec![0x47; bytes])],
+        ..segment(number, milliseconds)
+    };
+    let mut playlist = Playlist::new(PlaylistLimits::default());
+    assert_eq!(playlist.peak(), None);
+    playlist.push(sized(0, 300, 1_000_000), Duration::ZERO);
+    assert_eq!(playlist.peak(), None, "less than half a second says nothing");
+    playlist.push(sized(1, 1700, 1_000_000), Duration::ZERO);
+    assert_eq!(playlist.peak(), Some(8_000_000), "2 s are all there is");
+    playlist.push(sized(2, 4000, 4_000_000), Duration::ZERO);
+    playlist.push(sized(3, 6000, 3_000_001), Duration::ZERO);
+    // The first three are 6 s of 8 Mbit/s, as the third alone is; the last is slower.
+    assert_eq!(playlist.peak(), Some(8_000_000));
+    playlist.push(sized(4, 3000, 6_000_001), Duration::ZERO);
+    assert_eq!(playlist.peak(), Some(16_000_003), "rounded up");
+}
+
+#[test]
+fn discontinuities_are_counted_from_where_the_owner_says() {
+    let limits = PlaylistLimits { discontinuities: 1_700_000_000, ..PlaylistLimits::default() };
+    let mut playlist = Playlist::new(limits);
+    for number in 0..6 {
+        let first = number == 0;
+        playlist.push(Segment { discontinuity: first, ..segment(number, 6000) }, Duration::ZERO);
+        let gone = u64::from(!numbers(&playlist).contains(&0));
+        let said = format!("#EXT-X-DISCONTINUITY-SEQUENCE:{}\n", 1_700_000_000 + gone);
+        assert!(text(&playlist).contains(&said), "{}", text(&playlist));
+    }
+}
+
+#[test]
 fn three_target_durations_stay_listed_and_no_more_than_needed() {
     assert_eq!(numbers(&playlist(3, 2000)), [0, 1, 2]);
     assert_eq!(numbers(&playlist(20, 2000)), (11..20).collect::<Vec<_>>());

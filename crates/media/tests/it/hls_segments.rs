@@ -68,6 +68,36 @@ fn start_points_too_far_apart_are_not_waited_for_and_not_missed() {
 }
 
 #[test]
+fn a_clock_that_jumps_inside_of_a_chunk_is_cut_before_that_chunk_and_not_one_late() {
+    for by in [HOUR, WRAP - 5000] {
+        let mut stream = Stream::default();
+        stream.group(RandomAccess, 1000);
+        let jumping = stream.chunks.len();
+        stream.chunk_with_jump_inside(100, by);
+        (0..5).for_each(|_| stream.chunk(None, 100));
+        stream.group(RandomAccess, 2000);
+        let segments = stream.cut();
+        let broken: Vec<_> = segments.iter().filter(|segment| segment.discontinuity).collect();
+        assert_eq!(broken.len(), 1, "{by}");
+        assert_eq!(numbers(broken[0])[0], jumping, "{by}");
+        assert!(numbers(&segments[0]).iter().all(|chunk| *chunk < jumping), "{by}");
+    }
+}
+
+#[test]
+fn who_may_know_segments_of_others_is_told_that_the_first_continues_none() {
+    let mut stream = Stream::default();
+    stream.jump();
+    stream.group(RandomAccess, 3000);
+    let mut segmenter = Segmenter::after_others(SegmentLimits::default(), 1_700_000_000);
+    let mut segments = Vec::new();
+    push_all(&mut segmenter, &stream.chunks, &mut segments);
+    segments.extend(segmenter.finish());
+    assert_eq!((segments[0].number, segments[0].discontinuity), (1_700_000_000, true));
+    assert!(segments[1..].iter().all(|segment| !segment.discontinuity));
+}
+
+#[test]
 fn nothing_is_cut_before_the_first_start_point() {
     let mut stream = Stream::default();
     (0..100).for_each(|_| stream.chunk(None, 100));

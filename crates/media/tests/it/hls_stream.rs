@@ -44,6 +44,18 @@ impl Stream {
         (1..length / 100).for_each(|_| self.chunk(None, 100));
     }
 
+    /// The same, in the middle of which the clock goes on by so many milliseconds.
+    pub(crate) fn chunk_with_jump_inside(&mut self, length: u64, by: u64) {
+        let bytes = packets(0x100, self.chunks.len(), 3);
+        self.add(bytes, None, Some(self.clock()), false);
+        self.ahead += by;
+        let after = self.clock();
+        if let Some(chunk) = self.chunks.last_mut() {
+            chunk.last_pcr = Some(after);
+        }
+        self.media += length;
+    }
+
     /// Our own packets between two sources.
     pub(crate) fn jump(&mut self) {
         self.add(packets(0x100, self.chunks.len(), 2), None, None, true);

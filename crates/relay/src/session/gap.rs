@@ -54,6 +54,8 @@ pub struct Gap {
     /// It began with silence, whatever was done about that.
     pub was_silent: bool,
     exclude: Vec<SourceId>,
+    /// Those of them that were left and have not failed: where there is no other, they will do.
+    left: Vec<SourceId>,
     attempts: usize,
     next: Next,
     /// The source that was taken up last. If it brings nothing it is avoided as well.
@@ -78,13 +80,14 @@ impl Gap {
     /// A gap that began just now.
     pub fn new(cause: Cause, failure: OpenError, until: Instant, now: Instant) -> Self {
         let was_silent = cause == Cause::Silent;
-        let (exclude, next) = (Vec::new(), Next::Retry(now));
+        let (exclude, left, next) = (Vec::new(), Vec::new(), Next::Retry(now));
         Self {
             cause,
             until,
             failure,
             was_silent,
             exclude,
+            left,
             attempts: 0,
             next,
             taken_up: None,
@@ -97,6 +100,11 @@ impl Gap {
     /// Sources that have failed with this stream lately.
     pub fn avoiding(self, exclude: Vec<SourceId>) -> Self {
         Self { exclude, ..self }
+    }
+
+    /// Sources among them that were only left.
+    pub fn returning_to(self, left: Vec<SourceId>) -> Self {
+        Self { left, ..self }
     }
 
     /// With pauses that are so many times the usual ones, within [`SPREAD`].
@@ -183,6 +191,19 @@ impl Gap {
         self.exclude.extend(self.taken_up.take());
         self.next = Next::Attempt(now + ATTEMPT);
         Some(self.exclude.clone())
+    }
+
+    /// There is nowhere to move to but to sources that were left before: the next attempt may go there, once. False when
+    /// there are none, or when something else is wrong.
+    pub fn goes_back(&mut self, error: &OpenError, now: Instant) -> bool {
+        let is_nowhere = self.cause == Cause::Wanted && matches!(error, OpenError::NoCapacity { .. });
+        if !is_nowhere || self.left.is_empty() {
+            return false;
+        }
+        let left = std::mem::take(&mut self.left);
+        self.exclude.retain(|source| !left.contains(source));
+        self.next = Next::Retry(now + self.pause());
+        true
     }
 
     /// The attempt failed: the next one goes elsewhere, and where it likes when there is nowhere else.

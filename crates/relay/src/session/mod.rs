@@ -16,7 +16,7 @@ mod stuffing;
 pub(crate) mod task;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -204,8 +204,8 @@ pub(crate) struct Shared {
     pub(crate) hls: Mutex<Weak<Packager>>,
     /// Who reads it, if it is a recording.
     pub(crate) desk: Desk,
-    /// Number of the next segment.
-    pub(crate) hls_next: AtomicU64,
+    /// Somebody has been given pieces of it.
+    pub(crate) was_cut: AtomicBool,
     /// Media time since it began, in milliseconds.
     media: AtomicU64,
     /// By the stream's own clock, in bits per second; 0 before it is known.
@@ -342,7 +342,7 @@ impl Shared {
             last_progress: AtomicU64::new(0),
             hls: Mutex::default(),
             desk: Desk::default(),
-            hls_next: AtomicU64::new(0),
+            was_cut: AtomicBool::new(false),
             media: AtomicU64::new(0),
             bitrate: AtomicU64::new(0),
             measured: Mutex::new(Measured {
@@ -447,6 +447,22 @@ impl Shared {
     /// It has shown what it is.
     pub(crate) fn is(&self, format: Arc<Format>) {
         self.facts.lock().format = format;
+    }
+
+    /// What it is, as far as it has shown it.
+    pub(crate) fn format(&self) -> Arc<Format> {
+        Arc::clone(&self.facts.lock().format)
+    }
+
+    /// How fast it is: by its own clock, or by what the ring holds while that says nothing yet.
+    pub(crate) fn rate(&self) -> Option<Bitrate> {
+        let measured = self.bitrate.load(Ordering::Relaxed);
+        if measured > 0 {
+            return Some(Bitrate::new(measured));
+        }
+        let RingLevel { bytes, media, .. } = self.ring.level();
+        let bits = (bytes as u128).checked_mul(8_000)?.checked_div(media.as_millis())?;
+        u64::try_from(bits).ok().filter(|bits| *bits > 0).map(Bitrate::new)
     }
 
     /// It has changed in how it is.

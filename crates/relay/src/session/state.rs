@@ -326,11 +326,14 @@ impl Machine {
     fn attempt_failed(&mut self, error: OpenError, now: Instant) -> Order {
         match &mut self.state {
             State::Opening(opening) => opening.failed(error),
-            State::Recovering(gap) if gap.is_hopeless(&error) => {
-                self.plays(now);
-                Order::Settle
-            }
             State::Recovering(gap) => {
+                if gap.goes_back(&error, now) {
+                    return Order::Wait;
+                }
+                if gap.is_hopeless(&error) {
+                    self.plays(now);
+                    return Order::Settle;
+                }
                 gap.failed(&error, now);
                 Order::Wait
             }
@@ -383,7 +386,7 @@ impl Machine {
         }
         let is_wanted = cause == Cause::Wanted;
         // However often a stream was moved: a source that breaks now is no reason to hesitate, and those that it has left
-        // are as good as others. But a move goes to none that it has just left.
+        // are as good as others. But a move goes to none that it has just left, unless there is no other.
         let is_flapping = self.gaps.iter().filter(|gap| !gap.was_wanted).count() >= QUICK_GAPS && !is_wanted;
         let source = failure.source_id().cloned();
         self.gaps.push_back(Past { began: now, source, was_wanted: is_wanted });
@@ -391,8 +394,14 @@ impl Machine {
         let mut exclude: Vec<SourceId> =
             self.gaps.iter().filter(counts).filter_map(|gap| gap.source.clone()).collect();
         exclude.dedup();
+        let only_left = |source: &&SourceId| {
+            let mut of_it = self.gaps.iter().filter(|gap| gap.source.as_ref() == Some(*source));
+            failure.source_id() != Some(*source) && of_it.all(|gap| gap.was_wanted)
+        };
+        let left = exclude.iter().filter(only_left).cloned().collect();
         let until = if is_wanted { now } else { self.last_sound } + self.timings.hold;
-        let mut gap = Gap::new(cause, failure, until, now).avoiding(exclude).spread_by(self.spread);
+        let mut gap =
+            Gap::new(cause, failure, until, now).avoiding(exclude).returning_to(left).spread_by(self.spread);
         if is_flapping {
             gap.hesitate(now);
         }

@@ -13,6 +13,7 @@ use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use acemux_media::chunk::{Chunk, Condition};
 use acemux_media::format::Format;
@@ -64,8 +65,10 @@ pub(crate) struct Task {
     cause: Option<Cause>,
     /// What was last said to be wrong.
     told: Option<String>,
-    /// Held for its drop: the ring's place in the memory budget.
-    _lease: Lease,
+    /// The ring's place in the memory budget.
+    lease: Lease,
+    /// Media time that the ring is to hold, and the bytes that have been asked for to that end.
+    floor: (Duration, usize),
     /// Deadlines may be changed while the stream plays.
     changes: watch::Receiver<RelayConfig>,
 }
@@ -124,7 +127,8 @@ impl Task {
             relay,
             shared,
             commands,
-            _lease: lease,
+            lease,
+            floor: (config.ring_floor, config.ring_bytes),
             changes,
         }
     }
@@ -416,7 +420,6 @@ fn poll(
 mod tests {
     use futures_util::FutureExt;
     use futures_util::future::{self, BoxFuture};
-    use std::time::Duration;
 
     use super::*;
     use crate::line::Line;
@@ -451,6 +454,7 @@ mod tests {
             join_burst: second,
             ring_media: second,
             ring_bytes: 1 << 20,
+            ring_floor: Duration::ZERO,
             memory: 1 << 24,
             most_viewers: 1,
             most_viewers_per_address: 1,

@@ -17,8 +17,8 @@ use super::settings::engines::{
     MAX_STREAMS_PER_ENGINE,
 };
 use super::settings::service::{
-    ALLOWED_HOSTS, API_KEY, APP_HOST, APP_PORT, DB_PATH, DRAIN_TIMEOUT, HEADER_TIMEOUT, LOG_FORMAT,
-    LOG_LEVEL, MAX_CONNECTIONS, OPERATOR_WITHOUT_KEY,
+    ALLOWED_HOSTS, API_KEY, APP_HOST, APP_PORT, DB_PATH, DRAIN_TIMEOUT, EVENT_RETENTION, HEADER_TIMEOUT,
+    LOG_FORMAT, LOG_LEVEL, MAX_CONNECTIONS, OPERATOR_WITHOUT_KEY,
 };
 use super::settings::viewers::{
     HLS_VIEWER_TIMEOUT, MAX_VIEWERS, MAX_VIEWERS_PER_IP, TRUSTED_PROXIES, VIEWER_SNDBUF, VIEWER_STALL_TIMEOUT,
@@ -74,6 +74,7 @@ impl Resolver<'_> {
             fleet: self.fleet(),
             vpn: self.vpn(),
             db_path: self.get(&DB_PATH),
+            event_retention: self.get(&EVENT_RETENTION),
             api_key: self.api_key(),
             without_key: self.get(&OPERATOR_WITHOUT_KEY),
             allowed_hosts: self.get(&ALLOWED_HOSTS).unwrap_or_default(),
@@ -109,6 +110,7 @@ impl Resolver<'_> {
             idle_timeout: self.get(&of::STREAM_IDLE_TIMEOUT),
             buffer_seconds: self.get(&of::STREAM_BUFFER_SECONDS),
             buffer_bytes: self.get(&of::STREAM_BUFFER_SIZE),
+            buffer_is_chosen: self.is_written(&of::STREAM_BUFFER_SIZE),
             chunk_bytes: self.get(&of::COPY_CHUNK_SIZE).min(of::LARGEST_CHUNK),
             join_burst: self.get(&of::JOIN_BURST),
             hedge_after: self.get(&of::HEDGE_AFTER),

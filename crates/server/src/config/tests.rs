@@ -93,7 +93,7 @@ fn all_problems_are_reported_at_once_and_secrets_are_not_shown() {
     7 setting(s) cannot be used:
       APP_PORT=eight thousand (environment): accepted is a port: 0-65535
       API_KEY=*** (environment): accepted is printable ASCII without blanks at its ends
-      STREAM_IDLE_TIMEOUT=soon (environment): accepted is a duration of at most a year: 30, 30s, 250ms, 5m, 1h
+      STREAM_IDLE_TIMEOUT=soon (environment): accepted is a duration of at most a year: 30, 30s, 250ms, 5m, 1h, 7d
       COPY_CHUNK_SIZE=2 MiB (environment): accepted is 1316 bytes to 1 MiB, written like 65536, 64 KiB, 512m or 8 * 1024 * 1024
       ENGINES=a:1,a:1 (environment): accepted is host:port,host:port, each once
       MIN_REPLICAS=9 (environment): accepted is at most MAX_REPLICAS, which is 4

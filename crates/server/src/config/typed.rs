@@ -39,6 +39,8 @@ pub struct Config {
     pub vpn: Vpn,
     /// `DB_PATH`; `:memory:` keeps nothing.
     pub db_path: PathBuf,
+    /// `EVENT_RETENTION`.
+    pub event_retention: Duration,
     /// `API_KEY`, unless it is one that everybody knows.
     pub api_key: Option<Secret<String>>,
     /// `OPERATOR_WITHOUT_KEY`.
@@ -92,6 +94,8 @@ pub struct Streams {
     pub buffer_seconds: Duration,
     /// `STREAM_BUFFER_SIZE`, in bytes.
     pub buffer_bytes: usize,
+    /// Whether that was chosen: then fast streams get no more.
+    pub buffer_is_chosen: bool,
     /// `COPY_CHUNK_SIZE`, in bytes, at most 64 KiB.
     pub chunk_bytes: usize,
     /// `JOIN_BURST`, in media time.

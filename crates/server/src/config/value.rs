@@ -79,6 +79,7 @@ pub fn duration(text: &str) -> Option<Duration> {
         "ms" => 0.001,
         "m" => 60.0,
         "h" => 3600.0,
+        "d" => 24.0 * 3600.0,
         _ => return None,
     };
     Duration::try_from_secs_f64(number * seconds).ok().filter(|duration| *duration <= LONGEST)

@@ -32,6 +32,9 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// By which scheme its client asked, as the same proxies write it.
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
+/// How the dashboard's player says that it is one: a page cannot choose its `User-Agent`.
+const X_ACEMUX_PLAYER: HeaderName = HeaderName::from_static("x-acemux-player");
+
 /// Bits of a prefix below which a network is no site but a part of the Internet: the widest private ones are `10.0.0.0/8`
 /// and `fd00::/8`.
 const WIDEST_SITE: u8 = 8;
@@ -117,7 +120,8 @@ pub struct ClientInfo {
     /// Where it connects from, see [`TrustedProxies::client_address`]. For limits it is an
     /// [`AddressGroup`](acemux_relay::admission::AddressGroup).
     pub address: IpAddr,
-    /// What it calls itself: one line of at most 128 characters, empty when it says nothing.
+    /// What it calls itself: one line of at most 128 characters, empty when it says nothing. The dashboard's player has
+    /// that before it.
     pub user_agent: String,
     /// Whether a trusted proxy says that its client speaks TLS with it.
     pub is_https: bool,
@@ -219,7 +223,11 @@ fn is_node_port(port: &str) -> bool {
 
 fn user_agent(headers: &HeaderMap) -> String {
     let value = headers.get(USER_AGENT).map_or(&[][..], |value| value.as_bytes());
-    text::line(&String::from_utf8_lossy(value), MAX_USER_AGENT)
+    let agent = text::line(&String::from_utf8_lossy(value), MAX_USER_AGENT);
+    match headers.get(X_ACEMUX_PLAYER) {
+        Some(name) if name == "dashboard" => format!("acemux dashboard, {agent}"),
+        _ => agent,
+    }
 }
 
 #[cfg(test)]
@@ -397,5 +405,8 @@ mod tests {
         assert_eq!(agent(&"ü".repeat(10_000).into_bytes()), "ü".repeat(127) + "…");
         assert_eq!(agent("VLC\u{202e}gnp.\u{200b}exe\u{2066}".as_bytes()), "VLCgnp.exe");
         assert_eq!(user_agent(&HeaderMap::new()), "");
+        let of_the_page = [("user-agent", "Mozilla/5.0 Chrome/142.0"), ("x-acemux-player", "dashboard")];
+        assert_eq!(user_agent(&headers(&of_the_page)), "acemux dashboard, Mozilla/5.0 Chrome/142.0");
+        assert_eq!(user_agent(&headers(&[("user-agent", "VLC"), ("x-acemux-player", "root")])), "VLC");
     }
 }

@@ -24,6 +24,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Sleep;
+use tower::ServiceExt as _;
 use tracing::error;
 
 use crate::http::auth::{Asker, Gate};
@@ -31,6 +32,7 @@ use crate::http::browser;
 use crate::http::client::TrustedProxies;
 use crate::http::heads;
 use crate::http::hosts::Hosts;
+use crate::http::play::address;
 use crate::http::problem::{Code, Problem, RequestId};
 use crate::http::serve::ConnectionControl;
 use crate::supervise::reason_of;
@@ -80,11 +82,24 @@ impl Doors {
 
 /// Puts the edge around all routes. To be called once, last, when every route has been added.
 pub fn edge(router: Router, doors: Doors) -> Router {
-    router
+    let router = router
         .fallback(heads::unrouted)
-        .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed))
+        .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed));
+    let pages = router.clone();
+    router
+        .fallback(move |request| elsewhere(pages.clone(), request))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn_with_state(Arc::new(doors), at_the_edge))
+}
+
+/// No page is here. The address may be another way to write that of one.
+async fn elsewhere(pages: Router, mut request: Request) -> Response {
+    if let Some((meant, leads)) = address::meant(request.uri()) {
+        *request.uri_mut() = meant;
+        request.extensions_mut().insert(leads);
+    }
+    let Ok(response) = pages.oneshot(request).await;
+    response
 }
 
 async fn at_the_edge(State(doors): State<Arc<Doors>>, request: Request, next: Next) -> Response {
@@ -151,7 +166,7 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 fn is_media(uri: &Uri) -> bool {
-    uri.path().starts_with("/ace/")
+    address::is_media(uri.path())
 }
 
 /// A panic while a request is handled ends that request and nothing else.

@@ -11,6 +11,7 @@ use axum::body::Body;
 use http::header::HOST;
 use http::{Request, Version};
 
+use crate::http::play::address;
 use crate::http::problem::{Code, Problem};
 use crate::http::site::{self, Site};
 use crate::http::surface::MIRROR;
@@ -77,7 +78,7 @@ fn is_private(host: &str) -> bool {
 
 /// Media, and whether we are there.
 fn is_for_everybody(path: &str) -> bool {
-    path.starts_with("/ace/") || matches!(path.strip_prefix(MIRROR).unwrap_or(path), "/livez" | "/readyz")
+    address::is_media(path) || matches!(path.strip_prefix(MIRROR).unwrap_or(path), "/livez" | "/readyz")
 }
 
 fn unknown() -> Problem {

@@ -122,7 +122,7 @@ codes! {
     BadOrigin            "bad_origin"             FORBIDDEN
         "A page of another origin may change nothing here."
     BadToken             "bad_token"              FORBIDDEN
-        "The token is unknown, expired or of another session."
+        "The token is not of this server's making, or of another channel."
     ForbiddenTarget      "forbidden_target"       FORBIDDEN
         "The address is not one this server may open."
     NotFound             "not_found"              NOT_FOUND
@@ -173,6 +173,8 @@ codes! {
         "The server has as many viewers or streams as it may have."
     Draining             "draining"               SERVICE_UNAVAILABLE
         "The server is shutting down."
+    Starting             "starting"               SERVICE_UNAVAILABLE
+        "The stream is being started; ask again."
     NotReady             "not_ready"              SERVICE_UNAVAILABLE
         "A part of the service does not run at the moment."
     StartTimeout         "start_timeout"          GATEWAY_TIMEOUT

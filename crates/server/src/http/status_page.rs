@@ -4,8 +4,6 @@
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-use acemux_fleet::dispatch::Engines;
-use acemux_relay::Relay;
 use acemux_relay::session::{Phase, SessionSnapshot};
 use acemux_relay::verdict::Verdict;
 use axum::extract::State;
@@ -17,7 +15,6 @@ use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_P
 use sha2::{Digest as _, Sha256};
 
 use crate::http::api::status::Overview;
-use crate::planes::vpn::Vpns;
 
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
 /// Seconds between two looks.
@@ -27,7 +24,7 @@ const EVERY: HeaderValue = HeaderValue::from_static("10");
 const MOST_PROBLEMS: usize = 6;
 const MOST_VPNS: usize = 4;
 const MOST_STREAMS: usize = 12;
-/// Longest sentence and longest name, in characters. An id has 40.
+/// Longest sentence and longest name, in bytes of the page. An id has 40.
 const LONGEST: usize = 110;
 const LONGEST_NAME: usize = 44;
 
@@ -67,7 +64,7 @@ struct Row {
     responses((status = 200, description = "At most 3 KB; it asks to be loaded again every 10 s", body = String, content_type = "text/html"))
 )]
 pub(crate) async fn status(State(seen): State<Overview>) -> Response {
-    let page = Page::of(&seen.relay, &seen.engines, &seen.vpns).to_html();
+    let page = Page::of(&seen).to_html();
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
         (CONTENT_SECURITY_POLICY, POLICY.clone()),
@@ -78,7 +75,7 @@ pub(crate) async fn status(State(seen): State<Overview>) -> Response {
 }
 
 impl Page {
-    fn of(relay: &Relay, all: &Engines, vpns: &Vpns) -> Self {
+    fn of(Overview { relay, engines: all, vpns, channel_names, .. }: &Overview) -> Self {
         let members = all.all();
         let is_well = |health: &str| health == "healthy";
         let well = members.iter().filter(|member| is_well(member.knowledge().health.as_str())).count();
@@ -104,13 +101,13 @@ impl Page {
             }
         }
         for session in &sessions {
-            page.add(session, Verdict::of_stream(session, cut_off.of(session)));
+            let name = channel_names.of(session).unwrap_or_else(|| session.label.clone());
+            page.add(name, session, Verdict::of_stream(session, cut_off.of(session)));
         }
         page
     }
 
-    fn add(&mut self, session: &SessionSnapshot, verdict: Verdict) {
-        let name = session.label.clone();
+    fn add(&mut self, name: String, session: &SessionSnapshot, verdict: Verdict) {
         if !matches!(verdict.as_str(), "smooth" | "starting") && session.phase == Phase::Live {
             self.problems.push(format!("{name}: {}, {verdict}.", verdict.as_str().replace('_', " ")));
         }
@@ -194,16 +191,21 @@ fn write(html: &mut String, text: std::fmt::Arguments<'_>) {
 /// Names come from streams and engines, and from whoever asked for a stream.
 fn escaped(text: &str, longest: usize) -> String {
     let mut safe = String::with_capacity(text.len());
-    for sign in text.chars().take(longest) {
-        match sign {
-            '&' => safe += "&amp;",
-            '<' => safe += "&lt;",
-            '>' => safe += "&gt;",
-            '"' => safe += "&quot;",
-            '\'' => safe += "&#39;",
-            sign if sign.is_control() => safe.push(' '),
-            sign => safe.push(sign),
+    for sign in text.chars() {
+        let mut own = [0; 4];
+        let written = match sign {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            '"' => "&quot;",
+            '\'' => "&#39;",
+            sign if sign.is_control() => " ",
+            sign => sign.encode_utf8(&mut own),
+        };
+        if safe.len() + written.len() > longest {
+            break;
         }
+        safe += written;
     }
     safe
 }
@@ -214,17 +216,19 @@ mod tests {
 
     #[test]
     fn it_stays_within_three_kilobytes_whatever_there_is() {
-        let long = "a".repeat(1_000);
-        let row = || Row { name: long.clone(), verdict: "viewer behind".to_owned(), viewers: 10_000 };
-        let page = Page {
-            problems: vec![long.clone(); 1_000],
-            streams: (0..1_000).map(|_| row()).collect(),
-            vpns: vec![long.clone(); 1_000],
-            ..Page::default()
-        };
-        let html = page.to_html();
-        assert!(html.contains("and 994 more") && html.contains("and 988 more"), "{html}");
-        assert!(html.len() <= 3_072, "{}", html.len());
+        for sign in ["a", "&", "\"", "é", "📺"] {
+            let long = sign.repeat(1_000);
+            let row = || Row { name: long.clone(), verdict: "viewer behind".to_owned(), viewers: 10_000 };
+            let page = Page {
+                problems: vec![long.clone(); 1_000],
+                streams: (0..1_000).map(|_| row()).collect(),
+                vpns: vec![long.clone(); 1_000],
+                ..Page::default()
+            };
+            let html = page.to_html();
+            assert!(html.contains("and 994 more") && html.contains("and 988 more"), "{html}");
+            assert!(html.len() <= 3_072, "{sign}: {}", html.len());
+        }
     }
 
     #[test]

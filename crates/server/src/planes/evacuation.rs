@@ -65,7 +65,7 @@ fn look_for_lost(relay: &Relay, told: &mut HashMap<StreamKey, Instant>) {
 
 fn why_leave(engines: &Engines, source: &SourceId) -> Option<&'static str> {
     match engines.find(source.as_str()) {
-        Some(member) => member.should_be_left(),
+        Some(member) => engines.why_leave(&member),
         None => Some("the engine is gone"),
     }
 }

@@ -50,6 +50,7 @@ impl Followers {
         self.server.follow(&setup::serving(config));
         self.loops.set_rules(config.loops);
         setup::retime(&self.engines, config);
+        remember(&self.store, config).await;
         if let Some(fleet) = &self.fleet {
             self.lead(fleet, config).await;
         }
@@ -68,5 +69,12 @@ impl Followers {
         {
             tracing::warn!(%error, "what POST /scale asked for before cannot be forgotten");
         }
+    }
+}
+
+/// How long what happened is kept.
+pub(crate) async fn remember(store: &Store, config: &Config) {
+    if let Err(error) = store.keep_events(config.event_retention).await {
+        tracing::warn!(%error, "events that are too old cannot be deleted");
     }
 }

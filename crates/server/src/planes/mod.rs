@@ -5,6 +5,7 @@
 //! same here. [`vpn`], [`loops`] and [`reported`] are what pages say of VPNs, of channels that repeat themselves, and of
 //! streams that other programs run.
 
+pub mod channels;
 pub mod claim;
 pub mod custom;
 pub mod evacuation;

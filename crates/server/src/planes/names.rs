@@ -58,6 +58,9 @@ pub enum Unfit {
     /// It is no name.
     #[error("name is one line of 1 to {LONGEST} characters, without any that steer or hide")]
     Name,
+    /// It is for no channel.
+    #[error("the id of a channel is 40 hex digits")]
+    Id,
     /// There are as many as may be.
     #[error("{MOST} names are kept at most")]
     Full,
@@ -194,7 +197,7 @@ impl Book {
 }
 
 /// A name that may stand beside ours: one line of characters that are what they look like.
-fn fit(name: &str) -> Option<String> {
+pub(crate) fn fit(name: &str) -> Option<String> {
     let name = name.trim();
     let is_fit = !name.is_empty() && name.chars().count() <= LONGEST && text::is_plain(name);
     is_fit.then(|| name.to_owned())

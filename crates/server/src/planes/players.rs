@@ -30,6 +30,7 @@ macro_rules! players {
 
 // Programs before the libraries that they are made of, and browsers last: everybody claims to be one.
 players! {
+    Dashboard "dashboard" ["acemux dashboard"]
     Kodi "kodi" ["kodi", "xbmc"]
     Jellyfin "jellyfin" ["jellyfin"]
     Emby "emby" ["emby"]
@@ -81,6 +82,7 @@ mod tests {
     fn players_are_told_by_what_they_call_themselves() {
         for (agent, player) in [
             ("VLC/3.0.20 LibVLC/3.0.20", "vlc"),
+            ("acemux dashboard, Mozilla/5.0 (X11; Linux x86_64) Chrome/142.0 Safari/537.36", "dashboard"),
             ("Kodi/21.0 (Linux; Android 11; Chromecast) Android/11 Sys_CPU/armv8l", "kodi"),
             ("Lavf/60.16.100", "ffmpeg"),
             ("libmpv", "mpv"),

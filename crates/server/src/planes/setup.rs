@@ -30,6 +30,10 @@ use crate::http::serve::ServeOptions;
 /// The network that is created when none is named.
 const OWN_NETWORK: &str = "acemux";
 
+/// Media time that a stream's history holds at any bit rate, if `STREAM_BUFFER_SIZE` is not chosen: three target durations
+/// of HLS, and a little more.
+const RING_FLOOR: Duration = Duration::from_secs(20);
+
 /// An engine may be silent for the whole budget of a start; the session's own deadline must come first, because it says
 /// what was waited for.
 const GRACE: Duration = Duration::from_secs(4);
@@ -174,6 +178,7 @@ pub(crate) fn relay(config: &Config) -> RelayConfig {
         join_burst: streams.join_burst,
         ring_media: streams.buffer_seconds,
         ring_bytes: streams.buffer_bytes,
+        ring_floor: if streams.buffer_is_chosen { Duration::ZERO } else { RING_FLOOR },
         memory: streams.memory,
         most_viewers: config.viewers.max,
         most_viewers_per_address: config.viewers.per_ip,

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::events::{EventKind, EventQuery, NewEvent};
 use crate::playbacks::NewPlayback;
+use crate::worker::PRUNE_EVERY;
 
 struct Disk {
     folder: TempDir,
@@ -246,4 +247,29 @@ async fn a_thread_that_is_stuck_costs_the_deadline_and_delays_no_report() {
     assert_eq!(store.health().unsaved, 3);
     assert_eq!(store.close().await, Err(StoreError::Timeout));
     drop(release);
+}
+
+#[tokio::test]
+async fn events_are_kept_for_as_long_as_is_said_and_old_ones_go_also_when_nothing_happens() {
+    let store = Store::in_memory();
+    let hours = |hours| Duration::from_hours(hours);
+    let of_age = |age: u64| NewEvent { at: Timestamp::now() - hours(age), ..event(0) };
+    let total = async || store.event_stats().await.unwrap().total;
+    for age in [1, 50, 100, 150] {
+        store.record(of_age(age));
+    }
+    store.keep_events(hours(120)).await.unwrap();
+    assert_eq!(total().await, 3, "at once");
+    store.keep_events(hours(60)).await.unwrap();
+    assert_eq!(total().await, 2);
+    store.record(of_age(70));
+    assert_eq!(total().await, 3, "it is looked once an hour");
+    let an_hour_later = |worker: &mut Worker| {
+        worker.pruned -= PRUNE_EVERY;
+        Ok(())
+    };
+    store.ask(an_hour_later).await.unwrap();
+    // The thread looks before it answers.
+    store.flush().await.unwrap();
+    assert_eq!(total().await, 2);
 }

@@ -24,9 +24,10 @@ fn crates_depend_on_each_other_only_along_the_arrows() {
         ("fleet", vec!["engine"]),
         ("media", vec![]),
         ("relay", vec!["media"]),
-        ("server", vec!["engine", "fleet", "relay", "sim", "store"]),
+        ("server", vec!["engine", "fleet", "relay", "sim", "store", "tcp"]),
         ("sim", vec![]),
         ("store", vec![]),
+        ("tcp", vec![]),
         ("testkit", vec!["fleet", "relay", "server", "sim"]),
     ];
     let expected: BTreeMap<String, Vec<String>> = expected

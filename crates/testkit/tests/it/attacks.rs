@@ -188,6 +188,7 @@ impl Scene {
             (_, "/settings/{name}") => ("", json!({ "value": "7s" })),
             (_, "/settings/import") => ("", json!({ "settings": { "HEDGE_AFTER": "13s" } })),
             (_, "/settings/engine") => ("", json!({ "auto_delete": false })),
+            (_, "/settings/orchestrator") => ("", json!({ "monitor_interval_s": 61 })),
             (_, "/settings/vpn") => ("", json!({ "port_cache_ttl_s": 61 })),
             ("PUT", "/names") => ("", json!({ "address": "127.0.0.1", "name": "evil" })),
             (_, "/names") => ("address=127.0.0.1", json!({})),

@@ -155,3 +155,23 @@ async fn where_this_machine_needs_no_key_a_proxy_is_told_by_what_it_leaves_in_th
         assert_eq!(change(at, "POST", "/events/cleanup", "Host: localhost\r\n").await.0, 200, "{at}");
     }
 }
+
+/// NGINX collects 4 KB of what it is not told to pass on: many seconds of a page's news.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_is_told_through_proxies_when_it_happens() {
+    let (app, _folder) = app("off").await;
+    let Some(fronts) = Fronts::of(&app).await else { return };
+    let _viewer = StrictViewer::open(app.address(), ID).await;
+    for (name, at) in fronts.all() {
+        let request = format!("GET /api/v1/events/live HTTP/1.1\r\nHost: {at}\r\n\r\n");
+        let mut reply = send(at, &request).await;
+        for kind in ["event: snapshot", "event: patch", "event: patch"] {
+            let mut text = String::new();
+            while !text.contains(kind) {
+                let news =
+                    within(Duration::from_secs(3), &format!("{kind} through {name}"), reply.next()).await;
+                text.push_str(&String::from_utf8_lossy(&news.expect("it goes on")));
+            }
+        }
+    }
+}

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use acemux_sim::{Fault, SimOptions, Target};
+use acemux_relay::session::EndReason;
+use acemux_sim::{ChannelKind, Fault, SimOptions, Target};
 use acemux_testkit::app::{Setup, TestApp, until};
 use acemux_testkit::{HlsViewer, StrictViewer, get, send};
 use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
 
 use crate::{ID, id};
 
@@ -90,7 +92,7 @@ async fn after_a_gap_the_playlist_announces_a_discontinuity_and_its_numbers_run_
 
 /// V17.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_stops_asking_has_left() {
+async fn who_stops_asking_has_left_and_takes_a_seat_again_by_the_same_address() {
     let app = Setup::with_engines([engine()])
         .set("HLS_VIEWER_TIMEOUT", "2s")
         .set("STREAM_IDLE_TIMEOUT", "500ms")
@@ -100,9 +102,285 @@ async fn who_stops_asking_has_left() {
     viewer.watch(Duration::from_secs(4)).await;
     assert_eq!(app.app.relay.viewers(), 1);
     app.at_baseline().await;
-    let mut reply = get(app.address(), &viewer.path("index.m3u8")).await;
-    assert_eq!((reply.status, reply.json().await["code"].as_str()), (403, Some("bad_token")));
     assert_eq!(app.forgotten(), 0);
+    let before = viewer.newest();
+    // What was listed is gone with its stream, and asking for it starts nothing.
+    for number in [before, before + 1] {
+        let mut reply = get(app.address(), &viewer.path(&format!("{number}.ts"))).await;
+        assert_eq!((reply.status, reply.json().await["code"].as_str()), (404, Some("segment_gone")));
+    }
+    assert_eq!(app.ledger.counts().opened, 1);
+    viewer.pause(Duration::ZERO).await;
+    viewer.watch(Duration::from_secs(3)).await;
+    assert!(viewer.newest() > before, "numbers only rise");
+    assert!(viewer.broken_rules().is_empty(), "{:?}", viewer.broken_rules());
+    let report = viewer.report();
+    assert_eq!((report.foreign, report.corrupt, report.gaps_unflagged), (0, 0, 0), "{report:#?}");
+    assert_eq!((app.app.relay.viewers(), app.ledger.counts().opened), (1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_who_comes_back_while_others_watch_goes_on_in_the_same_stream() {
+    for others_fetch_pieces in [false, true] {
+        let app = Setup::with_engines([engine()]).set("HLS_VIEWER_TIMEOUT", "2s").start().await;
+        let mut viewer = HlsViewer::open(app.address(), ID).await;
+        viewer.look().await;
+        let time = Duration::from_secs(5);
+        let away = async {
+            if others_fetch_pieces {
+                HlsViewer::open(app.address(), ID).await.watch(time).await;
+            } else {
+                StrictViewer::open(app.address(), ID).await.watch(time).await;
+            }
+        };
+        tokio::join!(viewer.pause(time), away);
+        // The segment that comes next is asked for before the playlist, as players do that were stopped.
+        let next = get(app.address(), &viewer.path(&format!("{}.ts", viewer.newest() + 1))).await;
+        assert_eq!(next.status, if others_fetch_pieces { 200 } else { 404 });
+        viewer.watch(Duration::from_secs(3)).await;
+        assert!(viewer.broken_rules().is_empty(), "{:?}", viewer.broken_rules());
+        assert_eq!(viewer.report().gaps_unflagged, 0, "{:#?}", viewer.report());
+        assert_eq!(app.ledger.counts().opened, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_outlives_a_restart_and_is_no_other_servers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let start = || {
+        let database = folder.path().join("acemux.db").display().to_string();
+        Setup::with_engines([engine()]).set("DB_PATH", database).start()
+    };
+    let app = start().await;
+    let mut viewer = HlsViewer::open(app.address(), ID).await;
+    // An engine's burst is listed at once; the time is ahead of it again after a few segments.
+    viewer.watch(Duration::from_secs(16)).await;
+    let before = viewer.newest();
+    app.stop().await;
+    let app = start().await;
+    viewer.moves_to(app.address());
+    viewer.pause(Duration::ZERO).await;
+    viewer.look().await;
+    assert!(viewer.newest() > before, "{} {before}", viewer.newest());
+    assert_eq!(app.app.relay.viewers(), 1);
+    let other = Setup::with_engines([engine()]).start().await;
+    for name in ["index.m3u8".to_owned(), format!("{}.ts", viewer.newest())] {
+        let mut reply = get(other.address(), &viewer.path(&name)).await;
+        assert_eq!((reply.status, reply.json().await["code"].as_str()), (403, Some("bad_token")));
+    }
+    assert_eq!(other.ledger.counts().starts, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_back_to_a_full_house_is_told_to_wait_and_nobody_is_put_out() {
+    let app =
+        Setup::with_engines([engine()]).set("HLS_VIEWER_TIMEOUT", "1s").set("MAX_VIEWERS", "1").start().await;
+    let mut viewer = HlsViewer::open(app.address(), ID).await;
+    viewer.look().await;
+    until("it has given up its seat", || app.app.relay.viewers() == 0).await;
+    let mut other = StrictViewer::open(app.address(), ID).await;
+    let mut reply = get(app.address(), &viewer.path("index.m3u8")).await;
+    assert_eq!((reply.status, reply.json().await["code"].as_str()), (503, Some("server_full")));
+    assert!(reply.header("retry-after").is_some());
+    other.watch(Duration::from_millis(500)).await;
+    other.assert_perfect();
+    drop(other);
+    until("the other has left", || app.app.relay.viewers() == 0).await;
+    viewer.look().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_takes_long_is_answered_in_time_and_goes_on() {
+    let app = Setup::with_engines([engine()])
+        .set("HLS_VIEWER_TIMEOUT", "1s")
+        .set("STREAM_IDLE_TIMEOUT", "100ms")
+        .set("EMPTY_STREAM_TIMEOUT", "30s")
+        .start()
+        .await;
+    let mut viewer = HlsViewer::open(app.address(), ID).await;
+    viewer.look().await;
+    app.at_baseline().await;
+    app.engine()
+        .set_fault(Target::All, Fault::SlowStart { json_ms: 0, headers_ms: 10_000, first_byte_ms: 0 });
+    let asked = Instant::now();
+    let mut reply = get(app.address(), &viewer.path("index.m3u8")).await;
+    assert_eq!((reply.status, reply.json().await["code"].as_str()), (503, Some("starting")));
+    assert!(reply.header("retry-after").is_some());
+    let took = asked.elapsed();
+    assert!((7..10).contains(&took.as_secs()), "{took:?}");
+    viewer.pause(Duration::ZERO).await;
+    viewer.look().await;
+    assert_eq!(app.ledger.counts().starts, 2, "the start that was begun is waited for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_cannot_start_again_says_why() {
+    let app = Setup::with_engines([engine()])
+        .set("HLS_VIEWER_TIMEOUT", "1s")
+        .set("STREAM_IDLE_TIMEOUT", "100ms")
+        .start()
+        .await;
+    let mut viewer = HlsViewer::open(app.address(), ID).await;
+    viewer.look().await;
+    app.at_baseline().await;
+    app.engine().set_fault(Target::All, Fault::StartError { error: "failed to load content".into() });
+    let mut reply = get(app.address(), &viewer.path("index.m3u8")).await;
+    assert_eq!((reply.status, reply.json().await["code"].as_str()), (502, Some("engine_error")));
+    until("nobody waits for it", || app.app.relay.viewers() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_an_operator_ends_is_over_and_one_that_breaks_is_not() {
+    let app = Setup::with_engines([engine(), engine()]).set("HOLD_TIMEOUT", "1s").start().await;
+    let mut viewer = HlsViewer::open(app.address(), ID).await;
+    viewer.look().await;
+    let stopped =
+        send(app.address(), &format!("DELETE /streams/{ID} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+    assert_eq!(stopped.status, 200);
+    until("it has ended", || app.app.relay.streams() == 0).await;
+    let mut reply = get(app.address(), &viewer.path("index.m3u8")).await;
+    let text = String::from_utf8(reply.body().await.0).expect("text");
+    assert!(reply.status == 200 && text.ends_with("#EXT-X-ENDLIST\n"), "{text}");
+    assert_eq!(app.app.relay.streams(), 0);
+
+    let mut viewer = HlsViewer::open(app.address(), ID).await;
+    viewer.look().await;
+    let before = viewer.newest();
+    let key = app.app.relay.sessions()[0].key.clone();
+    app.app.relay.end(&key, EndReason::Stalled);
+    until("it has ended", || app.app.relay.streams() == 0).await;
+    viewer.pause(Duration::ZERO).await;
+    viewer.look().await;
+    assert!(viewer.newest() > before && app.app.relay.streams() == 1, "it was started again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_and_parts_are_as_the_whole() {
+    let app = app().await;
+    let head = async |path: &str, headers: &str| {
+        send(app.address(), &format!("HEAD {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n")).await
+    };
+    let manifest = format!("/ace/manifest.m3u8?id={ID}");
+    for _ in 0..50 {
+        let reply = head(&manifest, "").await;
+        assert_eq!((reply.status, reply.header("content-length")), (200, None), "its length is not known");
+    }
+    assert_eq!((app.ledger.counts().starts, app.app.relay.viewers()), (0, 0), "nobody was seated");
+
+    let mut viewer = HlsViewer::open(app.address(), ID).await;
+    viewer.look().await;
+    let reply = head(&viewer.path("index.m3u8"), "").await;
+    let length: usize = reply.header("content-length").expect("a length").parse().expect("a number");
+    assert!(reply.status == 200 && length > 100, "{length}");
+    let path = viewer.path(&format!("{}.ts", viewer.newest()));
+    let bytes = || app.watching()[0].bytes;
+    let before = bytes();
+    let reply = head(&path, "Range: bytes=0-9\r\n").await;
+    assert_eq!((reply.status, reply.header("accept-ranges")), (200, Some("bytes")));
+    assert_eq!(bytes(), before, "nothing was sent");
+    let whole = get(app.address(), &path).await.body().await.0;
+    assert_eq!(reply.header("content-length"), Some(whole.len().to_string().as_str()));
+    assert_eq!(bytes(), before + whole.len() as u64);
+
+    let total = whole.len();
+    for (range, status, part) in [
+        ("bytes=0-187", 206, Some((0, 188))),
+        ("bytes=188-375", 206, Some((188, 376))),
+        ("bytes=1000-", 206, Some((1000, total))),
+        ("bytes=-188", 206, Some((total - 188, total))),
+        ("bytes=-99999999999", 206, Some((0, total))),
+        ("bytes=100-99999999999", 206, Some((100, total))),
+        ("bytes=0-0,5-6", 200, Some((0, total))),
+        ("bytes=9-5", 200, Some((0, total))),
+        ("bytes=x-y", 200, Some((0, total))),
+        ("lines=0-1", 200, Some((0, total))),
+        ("bytes=99999999999-", 416, None),
+        ("bytes=-0", 416, None),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nRange: {range}\r\n\r\n");
+        let mut reply = send(app.address(), &request).await;
+        let said = reply.header("content-range").map(str::to_owned);
+        let body = reply.body().await.0;
+        assert_eq!(reply.status, status, "{range}");
+        match (status, part) {
+            (206, Some((from, to))) => {
+                assert_eq!(said, Some(format!("bytes {from}-{}/{total}", to - 1)), "{range}");
+                assert!(body == whole[from..to], "{range}");
+            }
+            (_, Some(_)) => assert!(said.is_none() && body == whole, "{range}"),
+            (_, None) => assert_eq!((said, body.len()), (Some(format!("bytes */{total}")), 0), "{range}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_any_rate_three_target_durations_are_listed_and_the_manifest_says_how_fast_it_is() {
+    let bitrate = 45_000_000;
+    let engine = SimOptions { default_channel: ChannelKind::Verify { bitrate }, ..engine() };
+    let app = Setup::with_engines([engine]).set("STREAM_MEMORY", "1GiB").start().await;
+    let mut viewer = HlsViewer::open(app.address(), ID).await;
+    let said = viewer.attributes().split(',').find_map(|one| one.strip_prefix("BANDWIDTH="));
+    let said: u64 = said.expect("it says so").parse().expect("a number");
+    assert!((bitrate * 9 / 10..bitrate * 3 / 2).contains(&said), "{said}");
+    viewer.watch(Duration::from_secs(24)).await;
+    let mut reply = get(app.address(), &viewer.path("index.m3u8")).await;
+    let text = String::from_utf8(reply.body().await.0).expect("text");
+    let listed: f64 = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("#EXTINF:")?.strip_suffix(',')?.parse::<f64>().ok())
+        .sum();
+    assert!(listed >= 18.0, "{listed} s of three times six: {text}");
+    let report = viewer.report();
+    assert_eq!((report.foreign, report.corrupt, report.gaps_unflagged), (0, 0, 0), "{report:#?}");
+    let history = app.app.relay.sessions()[0].ring.media;
+    assert!(history >= Duration::from_secs(18), "{history:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_stream_is_stands_in_its_manifest() {
+    for (channel, said) in [
+        (acemux_sim::H264_ID, ",CODECS=\"avc1."),
+        (acemux_sim::H264_ID, ",RESOLUTION=640x360,FRAME-RATE=25.000"),
+        (acemux_sim::HEVC_ID, ",CODECS=\"hvc1."),
+        (acemux_sim::AUDIO_ID, "BANDWIDTH="),
+    ] {
+        let app = app().await;
+        let mut reply = get(app.address(), &format!("/ace/manifest.m3u8?id={channel}")).await;
+        let text = String::from_utf8(reply.body().await.0).expect("text");
+        assert!(text.contains(said), "{channel}: {text}");
+    }
+}
+
+/// Resident memory of this process, in bytes.
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
+    let pages: u64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+    pages * 4096
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twelve_thousand_tokens_leave_nothing_behind() {
+    let app = Setup::with_engines([engine()])
+        .set("HLS_VIEWER_TIMEOUT", "1s")
+        .set("MAX_VIEWERS", "20000")
+        .set("MAX_VIEWERS_PER_IP", "20000")
+        .start()
+        .await;
+    let _playing = StrictViewer::open(app.address(), ID).await;
+    let path = format!("/ace/manifest.m3u8?id={ID}");
+    let make = async |count: usize| {
+        for _ in 0..count / 50 {
+            let replies = join_all((0..50).map(|_| get(app.address(), &path))).await;
+            assert!(replies.iter().all(|reply| reply.status == 200));
+        }
+        until("all have given up their seats", || app.app.relay.viewers() == 1).await;
+    };
+    make(3000).await;
+    let before = resident();
+    make(12_000).await;
+    let grown = resident().saturating_sub(before);
+    println!("12,000 tokens: {grown} bytes more");
+    assert!(grown < 16 << 20, "{grown} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,7 +412,7 @@ async fn a_manifest_that_cannot_be_had_is_an_error_and_asking_for_its_head_touch
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_viewer_that_is_thrown_out_has_no_token_any_more() {
+async fn a_viewer_that_is_thrown_out_is_refused_for_a_while() {
     let app = app().await;
     let mut viewer = HlsViewer::open(app.address(), ID).await;
     viewer.look().await;
@@ -142,7 +420,19 @@ async fn a_viewer_that_is_thrown_out_has_no_token_any_more() {
     assert!(app.watching()[0].bytes > 0);
     assert!(app.app.relay.kick(number));
     until("it is gone", || app.app.relay.viewers() == 0).await;
-    assert_eq!(get(app.address(), &viewer.path("index.m3u8")).await.status, 403);
+    let thrown_out = Instant::now();
+    // Players ask again at once, and again.
+    loop {
+        let mut reply = get(app.address(), &viewer.path("index.m3u8")).await;
+        if reply.status == 200 {
+            break;
+        }
+        assert_eq!((reply.status, reply.json().await["code"].as_str()), (403, Some("thrown_out")));
+        sleep(Duration::from_millis(200)).await;
+    }
+    let took = thrown_out.elapsed();
+    assert!(took >= Duration::from_millis(4800) && took < Duration::from_secs(8), "{took:?}");
+    assert_eq!(app.app.relay.viewers(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

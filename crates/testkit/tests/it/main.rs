@@ -1,5 +1,6 @@
 //! The whole program, as its users meet it. One module per promise.
 
+mod addresses;
 mod arrows;
 mod attacks;
 mod blame;
@@ -32,9 +33,11 @@ mod operator;
 mod outpace;
 mod pages;
 mod panel;
+mod pauses;
 mod places;
 mod players;
 mod players_failover;
+mod players_pauses;
 mod proxy;
 mod recordings;
 mod runaways;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use acemux_relay::session::EndReason;
+use acemux_sim::SimOptions;
 use acemux_testkit::app::{Setup, TestApp, until, within};
 use acemux_testkit::http::get_narrowly;
 use acemux_testkit::{Reply, StrictViewer, get, send};
@@ -136,6 +137,32 @@ async fn who_watches_a_stream_is_told_to_the_operator_only() {
     let mut page = Page::open(&app, &watch, &format!("X-API-KEY: {KEY}\r\n")).await;
     let told = page.until("the viewer", |news| news.kind == "viewers").await;
     assert_eq!(told.data["viewers"][0]["address"], "127.0.0.1", "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_several_streams_is_told_on_one_connection() {
+    let app = Setup::with_engines([SimOptions::fast(), SimOptions::fast()]).start().await;
+    let mut viewers = Vec::new();
+    for n in 1..=3 {
+        viewers.push(StrictViewer::open(app.address(), &id(n)).await);
+    }
+    for viewer in &mut viewers {
+        viewer.watch(Duration::from_millis(100)).await;
+    }
+    let watch = format!("?watch=stream:{},stream:{}", id(1), id(3));
+    let mut page = Page::open(&app, &watch, "").await;
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let news = page.until("both streams' viewers", |news| news.kind == "viewers").await;
+        let stream = news.data["stream"].as_str().expect("a key").to_owned();
+        assert_eq!(news.data["viewers"].as_array().map(Vec::len), Some(1), "{news:?}");
+        if !told.contains(&stream) {
+            told.push(stream);
+        }
+    }
+    let too_many = vec![format!("stream:{}", id(1)); 17].join(",");
+    assert_eq!(get(app.address(), &format!("{LIVE}?watch={too_many}")).await.status, 400);
+    assert_eq!(get(app.address(), &format!("{LIVE}{watch},stream:{}", id(9))).await.status, 404);
 }
 
 /// Browsers that sleep, and others that never read.

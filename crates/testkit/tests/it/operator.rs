@@ -79,6 +79,8 @@ async fn what_changes_something_takes_the_key() {
         ("GET", "/settings/export"),
         ("POST", "/settings/import"),
         ("POST", "/settings/engine"),
+        ("GET", "/settings/orchestrator"),
+        ("POST", "/settings/orchestrator"),
         ("GET", "/settings/vpn"),
         ("POST", "/settings/vpn"),
     ] {

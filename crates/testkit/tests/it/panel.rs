@@ -6,8 +6,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use acemux_server::app::surface;
-use acemux_sim::SimOptions;
+use acemux_sim::gluetun::{Exit, Weather};
+use acemux_sim::{GluetunOptions, SimGluetun, SimOptions};
 use acemux_testkit::app::{Setup, TestApp, within};
+use acemux_testkit::docker::FAST;
+use acemux_testkit::dockerd::FakeDockerd;
 use acemux_testkit::get;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -114,8 +117,8 @@ async fn every_page_is_accessible_at_every_width_and_in_all_colours() {
 /// The service with a key, on a database that outlives it.
 async fn keyed(folder: &TempDir, port: u16) -> TestApp {
     let database = folder.path().join("acemux.db").to_str().expect("text").to_owned();
-    // One to move to, and one to drain to.
-    let setup = Setup::with_engines(engines(3)).set("API_KEY", KEY).set("DB_PATH", database);
+    // Two: what was moved must go back when its engine is drained.
+    let setup = Setup::with_engines(engines(2)).set("API_KEY", KEY).set("DB_PATH", database);
     setup.set("APP_PORT", port.to_string()).start().await
 }
 
@@ -173,6 +176,89 @@ async fn what_goes_wrong_is_told_within_seconds_and_frozen_never_looks_well() {
     at_most("sentence", 2_000);
     at_most("grey", 6_500);
     assert!(report["title"].as_str().is_some_and(|title| title.starts_with('…')), "{report}");
+}
+
+/// A gluetun and the id of its container, by that container's name; `number` makes its exit and its forwarded port.
+async fn gluetun(daemon: &FakeDockerd, name: &str, number: u8) -> (SimGluetun, String) {
+    let public_ip = format!("203.0.113.{number}");
+    let exit = Exit { public_ip, ports: vec![40_000 + u16::from(number)], ..Exit::default() };
+    let role = json!({ "auth": "basic", "username": SECRETS[4], "password": SECRETS[0] });
+    let roles = vec![role.to_string().parse().expect("a role")];
+    let gluetun = SimGluetun::start(GluetunOptions { exit, roles, ..GluetunOptions::default() }).await;
+    let gluetun = gluetun.expect("free ports");
+    let id = daemon.add_vpn(name, gluetun.addr().port());
+    daemon.set_health(&id, "healthy");
+    (gluetun, id)
+}
+
+/// The secrets of the set-up that a bundle for strangers must not tell.
+const SECRETS: [&str; 5] =
+    ["hush-of-the-tunnel", "a-key-of-twenty-signs", "203.0.113.1", "198.51.100.7", "somebody-at-home"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tunnels_and_the_engines_that_are_created_behind_them_are_seen_as_they_come_and_go() {
+    let daemon = FakeDockerd::start(&[FAST], true);
+    let (_first, _id) = gluetun(&daemon, "vpn-1", 1).await;
+    let (second, id) = gluetun(&daemon, "vpn-2", 2).await;
+    let settings = [
+        ("ENGINE_PROVISIONER", "docker"),
+        ("DOCKER_HOST", &daemon.host),
+        ("ENGINE_IMAGE", FAST),
+        ("ENGINE_VARIANT", "krinkuto11-amd64"),
+        ("PORT_RANGE_HOST", "24700-24739"),
+        ("MIN_REPLICAS", "2"),
+        ("MIN_FREE_REPLICAS", "1"),
+        ("MAX_REPLICAS", "4"),
+        ("VPN_MODE", "redundant"),
+        ("GLUETUN_CONTAINER_NAME", "vpn-1"),
+        ("GLUETUN_CONTAINER_NAME_2", "vpn-2"),
+        ("GLUETUN_API_USER", SECRETS[4]),
+        ("GLUETUN_API_PASSWORD", SECRETS[0]),
+        ("GLUETUN_HEALTH_CHECK_INTERVAL_S", "1s"),
+        ("HOST_PUBLIC_IP", SECRETS[3]),
+        ("API_KEY", SECRETS[1]),
+    ];
+    let setup =
+        settings.into_iter().fold(Setup::with_engines([]), |setup, (name, value)| setup.set(name, value));
+    let app = setup.start().await;
+    let tunnel = |name, number: u8| json!({ "name": name, "exit": format!("203.0.113.{number}"), "port": 40_000 + u16::from(number) });
+    let plan = json!({
+        "base": base(&app), "shots": shots("tunnels"), "key": SECRETS[1], "secrets": SECRETS,
+        "channels": [crate::ID], "vpns": [tunnel("vpn-1", 1), tunnel("vpn-2", 2)],
+    });
+    let Some(scene) = Scene::begin("tunnels", &plan) else { return };
+    let report = scene
+        .play(async |order| match order {
+            "down" => {
+                second.set_weather(Weather::Down);
+                daemon.set_health(&id, "unhealthy");
+            }
+            "up" => {
+                second.set_weather(Weather::Up);
+                daemon.set_health(&id, "healthy");
+            }
+            other => panic!("{other}"),
+        })
+        .await;
+    assert!(report["sentence"].as_u64().is_some_and(|ms| ms <= 10_000), "{report}");
+    assert!(daemon.violations().is_empty(), "{:?}", daemon.violations());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keyboard_alone_reaches_everything_and_the_focus_is_never_lost() {
+    let app = Setup::with_engines(engines(2)).start().await;
+    let plan = json!({ "base": base(&app), "channels": [CHANNEL], "shots": shots("keys") });
+    let Some(scene) = Scene::begin("keys", &plan) else { return };
+    scene.play(async |order| panic!("{order}")).await;
+}
+
+/// Laptops sleep, tabs are frozen, networks go, and the server is replaced by a newer one behind an open page.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tab_that_stays_open_for_days_survives_what_happens_meanwhile() {
+    let app = Setup::with_engines(engines(2)).start().await;
+    let plan = json!({ "base": base(&app), "channels": [CHANNEL], "shots": shots("stays") });
+    let Some(scene) = Scene::begin("stays", &plan) else { return };
+    scene.play(async |order| panic!("{order}")).await;
 }
 
 async fn load(warm: u64, seconds: u64) -> Option<Value> {

@@ -28,7 +28,7 @@ fn url(app: &TestApp) -> String {
     format!("http://{}{}", app.address(), stream(H264_ID))
 }
 
-fn manifest(app: &TestApp) -> String {
+pub(crate) fn manifest(app: &TestApp) -> String {
     format!("http://{}/ace/manifest.m3u8?id={H264_ID}", app.address())
 }
 
@@ -41,10 +41,14 @@ struct Played {
 
 /// Runs a program to its end; `None` when it is not installed.
 async fn run(program: &str, arguments: &str) -> Option<Played> {
+    run_within(PATIENCE, program, arguments).await
+}
+
+async fn run_within(patience: Duration, program: &str, arguments: &str) -> Option<Played> {
     let mut command = Command::new(program);
     command.args(arguments.split(' ')).stdin(Stdio::null()).kill_on_drop(true);
     let began = Instant::now();
-    let Ok(output) = within(PATIENCE, program, command.output()).await else { return is_missing(program) };
+    let Ok(output) = within(patience, program, command.output()).await else { return is_missing(program) };
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     Some(Played { success: output.status.success(), said, took: began.elapsed() })
 }
@@ -65,7 +69,7 @@ async fn kill_after(app: &TestApp, time: Duration) {
 }
 
 /// A path that no other test has.
-fn tempfile(name: &str) -> String {
+pub(crate) fn tempfile(name: &str) -> String {
     std::env::temp_dir().join(format!("acemux-{name}-{}.ts", std::process::id())).display().to_string()
 }
 
@@ -152,7 +156,7 @@ async fn clocks(mpv: Option<&Mpv>, vlc: Option<&Vlc>) -> Vec<(&'static str, f64)
 /// The user that nobody is, for programs that refuse to run as root.
 const NOBODY: u32 = 65_534;
 
-fn player(program: &str, arguments: &str) -> Command {
+pub(crate) fn player(program: &str, arguments: &str) -> Command {
     let mut command = Command::new(program);
     command.args(arguments.split(' ')).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -160,29 +164,49 @@ fn player(program: &str, arguments: &str) -> Command {
 }
 
 /// mpv, asked over its IPC socket.
-struct Mpv {
-    _child: Child,
+pub(crate) struct Mpv {
+    child: Child,
     socket: String,
 }
 
 impl Mpv {
     fn play(url: &str) -> Option<Self> {
-        let socket = tempfile("mpv-socket");
-        let arguments =
-            format!("--no-config --really-quiet --vo=null --ao=null --input-ipc-server={socket} {url}");
-        let child = player("mpv", &arguments).spawn().map_or_else(|_| is_missing("mpv"), Some)?;
-        Some(Self { _child: child, socket })
+        Self::play_with("", "mpv-socket", url)
     }
 
-    async fn clock(&self) -> f64 {
+    /// With more options, each behind a blank, and a name for its socket.
+    pub(crate) fn play_with(options: &str, name: &str, url: &str) -> Option<Self> {
+        let socket = tempfile(name);
+        let arguments = format!(
+            "--no-config --really-quiet --vo=null --ao=null --input-ipc-server={socket}{options} {url}"
+        );
+        let child = player("mpv", &arguments).spawn().map_or_else(|_| is_missing("mpv"), Some)?;
+        Some(Self { child, socket })
+    }
+
+    pub(crate) async fn clock(&self) -> f64 {
+        let time = self.ask(&serde_json::json!(["get_property", "playback-time"])).await;
+        time.as_f64().expect("seconds")
+    }
+
+    pub(crate) async fn pause(&self, is_paused: bool) {
+        self.ask(&serde_json::json!(["set_property", "pause", is_paused])).await;
+    }
+
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    async fn ask(&self, command: &Value) -> Value {
         let mut stream = UnixStream::connect(&self.socket).await.expect("mpv runs");
-        let ask = "{\"command\":[\"get_property\",\"playback-time\"],\"request_id\":7}\n";
+        let ask = format!("{}\n", serde_json::json!({ "command": command, "request_id": 7 }));
         stream.write_all(ask.as_bytes()).await.expect("mpv listens");
         let mut lines = BufReader::new(stream).lines();
         while let Some(line) = lines.next_line().await.expect("mpv answers") {
             let said: Value = serde_json::from_str(&line).expect("JSON");
             if said["request_id"] == 7 && said["error"] == "success" {
-                return said["data"].as_f64().expect("seconds");
+                return said["data"].clone();
             }
         }
         panic!("mpv ended");
@@ -196,14 +220,14 @@ impl Drop for Mpv {
 }
 
 /// VLC, asked over its HTTP interface.
-struct Vlc {
-    _child: Child,
+pub(crate) struct Vlc {
+    child: Child,
     address: SocketAddr,
 }
 
 impl Vlc {
     /// It does not run as root.
-    async fn play(url: &str) -> Option<Self> {
+    pub(crate) async fn play(url: &str) -> Option<Self> {
         let address = free_address().await;
         let interface =
             format!("-I http --http-host 127.0.0.1 --http-port {} --http-password x", address.port());
@@ -211,22 +235,48 @@ impl Vlc {
         let mut command = player("cvlc", &arguments);
         let child = command.uid(NOBODY).env("HOME", "/nonexistent").spawn();
         let child = child.map_or_else(|_| is_missing("cvlc"), Some)?;
-        Some(Self { _child: child, address })
+        Some(Self { child, address })
     }
 
-    async fn clock(&self) -> f64 {
-        // No user name, the password "x".
-        let ask = "GET /requests/status.json HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic Ong=\r\n\
-                   Connection: close\r\n\r\n";
-        let status = send(self.address, ask).await.json().await;
+    pub(crate) async fn clock(&self) -> f64 {
+        let status = self.ask("").await;
         assert_eq!(status["state"], "playing", "{status}");
         status["time"].as_f64().expect("seconds")
+    }
+
+    pub(crate) async fn pause(&self, is_paused: bool) {
+        self.ask(if is_paused { "?command=pl_forcepause" } else { "?command=pl_forceresume" }).await;
+    }
+
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// No user name, the password "x".
+    async fn ask(&self, query: &str) -> Value {
+        let ask = format!(
+            "GET /requests/status.json{query} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic Ong=\r\n\
+             Connection: close\r\n\r\n"
+        );
+        send(self.address, &ask).await.json().await
     }
 }
 
 async fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     listener.local_addr().expect("it is bound")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gstreamer_reads_pieces_without_an_error_line() {
+    let app = app(1).await;
+    let url = manifest(&app);
+    let pictures = "d. ! queue ! h264parse ! avdec_h264 ! fakesink sync=true num-buffers=500";
+    let pipeline = format!("-q souphttpsrc location={url} ! hlsdemux ! tsdemux name=d {pictures}");
+    let Some(played) = run("gst-launch-1.0", &pipeline).await else { return };
+    println!("20 s of pieces in {:?}", played.took);
+    assert!(played.success && played.said.is_empty(), "{}", played.said);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,12 +307,19 @@ async fn mpv_and_vlc_play_the_pieces_too() {
 
 /// What the browser saw; `None` when it cannot be run here.
 async fn browser(app: &TestApp, seconds: u64) -> Option<Value> {
+    suspended_browser(app, seconds, 0).await
+}
+
+/// The same, whose page is suspended for so many seconds when it has played for a while.
+pub(crate) async fn suspended_browser(app: &TestApp, seconds: u64, suspended: u64) -> Option<Value> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/browser/play.mjs");
     let modules = concat!(env!("CARGO_MANIFEST_DIR"), "/browser/node_modules/hls.js");
     if !std::path::Path::new(modules).exists() {
         return is_missing("what `npm ci` in crates/testkit/browser brings");
     }
-    let played = run("node", &format!("{script} {} {seconds}", manifest(app))).await?;
+    let patience = PATIENCE + Duration::from_secs(suspended);
+    let arguments = format!("{script} {} {seconds} {suspended}", manifest(app));
+    let played = run_within(patience, "node", &arguments).await?;
     let line = played.said.lines().last().unwrap_or_default();
     let seen = serde_json::from_str(line).unwrap_or_else(|_| panic!("{}", played.said));
     println!("{seen}");

@@ -245,6 +245,45 @@ async fn s34_no_secret_is_on_a_page_in_the_log_in_metrics_or_in_the_data_directo
     drop(playing);
 }
 
+/// S35: whatever is an export by its path, in every form: nobody has it without the key, and no secret is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn s35_exports_are_the_operators_and_have_no_secret_of_the_settings_in_them() {
+    let (key, others) = ("canary-of-the-api-key", "canary-of-the-control-server");
+    let settings = [
+        ("API_KEY", key),
+        ("GLUETUN_API_KEY", others),
+        ("DOCKER_HOST", "tcp://user:canary-of-the-daemon@127.0.0.1:1"),
+    ];
+    let setup = settings.into_iter().fold(Setup::new(), |setup, (name, value)| setup.set(name, value));
+    let app = setup.start().await;
+    let document: Value = get(app.address(), "/openapi.json").await.json().await;
+    let paths = document["paths"].as_object().expect("paths");
+    let exports: Vec<String> = paths
+        .iter()
+        .filter(|(path, methods)| path.contains("export") && methods.get("get").is_some())
+        .map(|(path, _)| path.replace("{slot}", "1"))
+        .collect();
+    assert!(exports.len() >= 2 && exports.iter().all(|path| !path.contains('{')), "{exports:?}");
+    let mine = format!("X-API-KEY: {key}\r\n");
+    let config = get(app.address(), "/custom-variant/config").await.json().await;
+    let template = json!({ "name": "one", "config": config });
+    let saved = ask(app.address(), "POST", "/custom-variant/templates/1", &mine, &template).await;
+    assert_eq!(saved.status, 200);
+    for path in exports {
+        for query in ["", "?all=true", "?all=true&format=env", "?format=env", "?secrets=true"] {
+            for prefix in ["", "/api/v1"] {
+                let path = format!("{prefix}{path}{query}");
+                assert_eq!(get(app.address(), &path).await.status, 401, "{path}");
+                let mut export = ask(app.address(), "GET", &path, &mine, &Value::Null).await;
+                assert_eq!(export.status, 200, "{path}");
+                let text = String::from_utf8(export.body().await.0).expect("text");
+                assert!(!text.is_empty() && !text.contains("canary"), "{path}: {text}");
+            }
+        }
+    }
+    app.stop().await;
+}
+
 /// S41: the list of what proves what is true.
 #[test]
 fn s41_every_test_that_the_list_names_is_there() {

@@ -6,11 +6,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use acemux_store::events::{EventKind, NewEvent};
 use acemux_testkit::app::{Setup, TestApp, until, within};
 use acemux_testkit::docker::FAST;
 use acemux_testkit::dockerd::FakeDockerd;
 use acemux_testkit::http::get_from;
 use acemux_testkit::{Process, StrictViewer, get};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -20,6 +22,7 @@ use crate::{ID, id, stream};
 const KEY: &str = "a-key-of-twenty-signs";
 const SETTINGS: &str = "/api/v1/settings";
 const NAMES: &str = "/api/v1/names";
+const TITLES: &str = "/api/v1/channels/names";
 
 /// On this data directory.
 fn setup(folder: &TempDir) -> Setup {
@@ -115,6 +118,38 @@ async fn every_setting_takes_its_own_default_and_says_it_again_after_a_restart_u
         settings.into_iter().filter(|setting| setting["name"] != "ENGINES").collect()
     };
     assert_eq!(engines(list(&app).await), engines(before), "as if nothing had been");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_remembered_as_long_as_is_asked_for_and_the_audit_whatever_is() {
+    let app = Setup::new().start().await;
+    let old = |hours, category| {
+        let at = Timestamp::now() - Duration::from_hours(hours);
+        NewEvent::new(at, EventKind::System, category, "an old event")
+    };
+    for (hours, category) in [(30, "scaling"), (3, "scaling"), (30, "audit")] {
+        app.app.store.record(old(hours, category));
+    }
+    let ages = async || {
+        let events = page(&app, "/events").await;
+        let is_old = |event: &&Value| event["message"] == "an old event";
+        let categories = events.as_array().expect("a list").iter().filter(is_old);
+        categories.map(|event| event["category"].as_str().expect("a word").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ages().await, ["audit", "scaling", "scaling"]);
+    assert_eq!(change(&app, &json!({ "EVENT_RETENTION": "1d" })).await.0, 200);
+    let forgotten = async {
+        while ages().await != ["audit", "scaling"] {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within(Duration::from_secs(5), "the event of the day before yesterday is forgotten", forgotten).await;
+    assert_eq!(
+        change(&app, &json!({ "EVENT_RETENTION": "1m" })).await.0,
+        400,
+        "nobody empties the log with it"
+    );
     app.stop().await;
 }
 
@@ -398,6 +433,8 @@ async fn all_of_it_is_the_operators() {
         ("GET", NAMES, Value::Null),
         ("PUT", NAMES, json!({ "address": "10.0.0.7", "name": "x" })),
         ("DELETE", "/api/v1/names?address=10.0.0.7", Value::Null),
+        ("PUT", &format!("{TITLES}/{ID}"), json!({ "name": "x" })),
+        ("DELETE", &format!("{TITLES}/{ID}"), Value::Null),
     ] {
         let mut reply = ask(app.address(), method, path, "", &body).await;
         assert_eq!(
@@ -406,6 +443,58 @@ async fn all_of_it_is_the_operators() {
             "{method} {path}"
         );
     }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_has_its_name_by_every_id_after_a_restart_and_where_an_export_of_it_is_imported() {
+    let folder = folder();
+    let app = setup(&folder).start().await;
+    let infohash = acemux_sim::infohash_of(ID);
+    let name_of = async |app: &TestApp, by: &str| {
+        let mut viewer = get(app.address(), &format!("/ace/getstream?{by}")).await;
+        assert_eq!(viewer.status, 200, "{by}");
+        let _first = viewer.next().await;
+        let session = get(app.address(), "/proxy/sessions").await.json().await["sessions"][0].clone();
+        let page = get(app.address(), "/status").await.body().await.0;
+        (session["name"].clone(), String::from_utf8(page).expect("text").contains("News &lt;24&gt;"))
+    };
+    let of_id = format!("id={ID}");
+    assert_eq!(name_of(&app, &of_id).await, (Value::Null, false));
+    let path = format!("{TITLES}/acestream://{ID}").replace("//", "%2F%2F");
+    let (status, given) = request(app.address(), "PUT", &path, &json!({ "name": " News <24> " })).await;
+    assert_eq!((status, &given), (200, &json!({ "id": ID, "name": "News <24>" })));
+    assert_eq!(name_of(&app, &of_id).await, (json!("News <24>"), true));
+    for (path, body, status) in [
+        (format!("{TITLES}/{ID}"), json!({ "name": "a\nb" }), 400),
+        (format!("{TITLES}/{ID}"), json!({ "name": "" }), 400),
+        (format!("{TITLES}/nowhere"), json!({ "name": "x" }), 404),
+    ] {
+        assert_eq!(request(app.address(), "PUT", &path, &body).await.0, status, "{path} {body}");
+    }
+    app.stop().await;
+
+    let app = setup(&folder).start().await;
+    let by_infohash = format!("infohash={infohash}");
+    assert_eq!(name_of(&app, &by_infohash).await, (json!("News <24>"), true), "it is the same channel");
+    let names = page(&app, TITLES).await;
+    assert_eq!(names, json!({ "names": { ID: "News <24>" }, "by_infohash": { infohash: "News <24>" } }));
+    let (_, export) = request(app.address(), "GET", "/settings/export", &Value::Null).await;
+    assert_eq!(export["channel_names"], json!({ ID: "News <24>" }));
+
+    let other = Setup::new().start().await;
+    let import = async |query: &str| {
+        request(other.address(), "POST", &format!("/settings/import{query}"), &export).await.0
+    };
+    let names = async || get(other.address(), TITLES).await.json().await["names"].clone();
+    assert_eq!((import("?dry_run=true").await, names().await), (200, json!({})));
+    assert_eq!((import("").await, names().await), (200, json!({ ID: "News <24>" })));
+    let wrong = json!({ "settings": {}, "channel_names": { ID: "a\u{202e}b" } });
+    assert_eq!(request(other.address(), "POST", "/settings/import?replace=true", &wrong).await.0, 400);
+    assert_eq!(names().await, json!({ ID: "News <24>" }));
+    assert_eq!(request(other.address(), "DELETE", &format!("{TITLES}/{ID}"), &Value::Null).await.0, 200);
+    assert_eq!(request(other.address(), "DELETE", &format!("{TITLES}/{ID}"), &Value::Null).await.0, 404);
+    other.stop().await;
     app.stop().await;
 }
 
@@ -493,6 +582,26 @@ async fn the_references_shapes_say_and_change_the_same_settings() {
     }
     let status = page(&app, "/orchestrator/status").await;
     assert_eq!(status["config"]["auto_delete"], false, "other pages know it too");
+
+    let mut form = page(&app, "/settings/orchestrator").await;
+    assert_eq!((&form["monitor_interval_s"], &form["debug_mode"]), (&json!(10.0), &json!(false)), "{form}");
+    (form["monitor_interval_s"], form["debug_mode"]) = (json!(20), json!(true));
+    let (status, saved) = post("/settings/orchestrator", &form).await;
+    assert_eq!((status, &saved["debug_mode"]), (200, &json!(true)), "{saved}");
+    let overrides = page(&app, "/settings/export").await["settings"].clone();
+    let changed = ["AUTO_DELETE", "LOG_LEVEL", "MAX_REPLICAS", "MONITOR_INTERVAL_S"];
+    let names: Vec<&String> = overrides.as_object().expect("settings").keys().collect();
+    assert_eq!(names, changed, "nothing else of the form was another: {overrides}");
+    // What means nothing here is refused with what does what it promised; what is none is told.
+    let (status, refused) = post("/settings/orchestrator", &json!({ "autoscale_interval_s": 5 })).await;
+    assert_eq!((status, faults(&refused)[0].1.as_str()), (409, "not_changeable"), "{refused}");
+    for (wrong, expected) in [("monitor_interval", 400), ("docker_host", 409), ("api_key", 409)] {
+        let body = json!({ wrong: "1" });
+        assert_eq!(post("/settings/orchestrator", &body).await.0, expected, "{wrong}");
+    }
+    let back = json!({ "debug_mode": false, "monitor_interval_s": "" });
+    assert_eq!(post("/settings/orchestrator", &back).await.0, 200);
+    assert_eq!(setting(&app, "LOG_LEVEL").await["value"], "info");
 
     let vpn = page(&app, "/settings/vpn").await;
     assert_eq!((&vpn["enabled"], &vpn["vpn_mode"]), (&json!(false), &json!("off")));

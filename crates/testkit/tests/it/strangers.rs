@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{ID, stream};
 
 /// What changes something, with what each accepts.
-const CHANGES: [(&str, &str); 24] = [
+const CHANGES: [(&str, &str); 26] = [
     ("POST", "/scale/1"),
     ("POST", "/provision/acestream"),
     ("DELETE", "/containers/0"),
@@ -36,6 +36,8 @@ const CHANGES: [(&str, &str); 24] = [
     ("DELETE", "/api/v1/settings/STALL_TIMEOUT"),
     ("PUT", "/api/v1/names"),
     ("DELETE", "/api/v1/names?address=127.0.0.1"),
+    ("PUT", "/api/v1/channels/names/0000000000000000000000000000000000000001"),
+    ("DELETE", "/api/v1/channels/names/0000000000000000000000000000000000000001"),
     ("PUT", "/no/such/page"),
 ];
 

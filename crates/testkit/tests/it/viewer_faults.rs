@@ -145,6 +145,14 @@ fn resident() -> u64 {
     line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
 }
 
+/// Skips that Prometheus sees.
+async fn lags(app: &TestApp) -> u64 {
+    let metrics = get(app.address(), "/metrics").await.body().await.0;
+    let metrics = String::from_utf8(metrics).expect("text");
+    let value = metrics.lines().find_map(|line| line.strip_prefix("acemux_proxy_viewer_lags_total "));
+    value.unwrap_or_else(|| panic!("{metrics}")).parse().expect("a number")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn v3_a_viewer_at_half_the_bit_rate_gets_only_announced_jumps_on_whole_packets() {
     let bitrate = 3_000_000;
@@ -163,6 +171,9 @@ async fn v3_a_viewer_at_half_the_bit_rate_gets_only_announced_jumps_on_whole_pac
     assert!(report.discontinuities <= report.gaps_flagged * 4, "{report:#?}");
     let skips: u64 = app.watching().iter().map(|viewer| viewer.skips).sum();
     assert!(skips >= report.gaps_flagged && skips <= report.gaps_flagged + 1, "{skips} and {report:#?}");
+    let counted = lags(&app).await;
+    let since: u64 = app.watching().iter().map(|viewer| viewer.skips).sum();
+    assert!((skips..=since).contains(&counted), "{counted} counted, {skips} to {since} seen");
     fast.assert_perfect();
 }
 

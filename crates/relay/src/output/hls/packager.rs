@@ -8,11 +8,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use acemux_media::chunk::Chunk;
+use acemux_media::clock::Bitrate;
+use acemux_media::format::Format;
 use acemux_media::hls::{Missing, Playlist, PlaylistLimits, Segment, SegmentLimits, Segmenter};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
+use super::places::Seated;
 use super::{HlsError, Token};
 use crate::budget::Lease;
 use crate::relay::{Inner, RelayConfig};
@@ -28,8 +31,12 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// not stand still for longer than it must.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// Longest wait for a segment that is not there yet: one target duration.
-const PATIENCE: Duration = Duration::from_secs(6);
+/// Media that is held when all is well: what is listed, three target durations and one segment more, and what stays
+/// fetchable behind that, a segment and as long a list.
+const KEPT: Duration = Duration::from_secs(24 + 6 + 24);
+
+/// How much faster than what was measured a stream may be at its fastest, as a fraction, before a segment shows it.
+const HEADROOM: (u64, u64) = (5, 4);
 
 /// Playlists that one viewer may ask for in a second. Players ask once in a few seconds.
 const PLAYLISTS_A_SECOND: u32 = 20;
@@ -39,6 +46,9 @@ const PLAYLISTS_A_SECOND: u32 = 20;
 pub(crate) struct Packager {
     relay: Weak<Inner>,
     shared: Arc<Shared>,
+    /// The number of its first segment, and that somebody may know segments before it.
+    first: u64,
+    is_after_others: bool,
     playlist: Mutex<Playlist>,
     /// The end of the stream, and an occasion to look at the playlist again.
     news: watch::Sender<Option<EndReason>>,
@@ -61,8 +71,8 @@ struct Cutting {
 }
 
 impl Cutting {
-    fn from(first: u64) -> Self {
-        Self { segmenter: Segmenter::numbered_from(SegmentLimits::default(), first), fed: Instant::now() }
+    fn new(segmenter: Segmenter) -> Self {
+        Self { segmenter, fed: Instant::now() }
     }
 
     fn push(&mut self, chunk: &Chunk, out: &mut Vec<Segment>) {
@@ -77,11 +87,18 @@ impl Cutting {
 }
 
 impl Packager {
-    pub(crate) fn new(relay: &Arc<Inner>, shared: Arc<Shared>) -> Arc<Self> {
+    /// Cuts this stream. Its first viewer may know segments of another packager.
+    pub(crate) fn new(relay: &Arc<Inner>, shared: Arc<Shared>, comes_back: bool) -> Arc<Self> {
+        let first = relay.hls.first_number(shared.ring.level().media);
+        let discontinuities = relay.hls.discontinuities();
+        let limits = PlaylistLimits { discontinuities, ..PlaylistLimits::default() };
+        let was_cut = shared.was_cut.swap(true, Ordering::Relaxed);
         Arc::new(Self {
             relay: Arc::downgrade(relay),
             shared,
-            playlist: Mutex::new(Playlist::new(PlaylistLimits::default())),
+            first,
+            is_after_others: comes_back || was_cut,
+            playlist: Mutex::new(Playlist::new(limits)),
             news: watch::Sender::new(None),
             viewers: Mutex::default(),
             config: relay.config_changes(),
@@ -89,39 +106,69 @@ impl Packager {
     }
 
     /// One more viewer. Called while the stream's place for its packager is locked, so that it does not end meanwhile.
-    pub(crate) fn enter(&self, token: &Token, guard: ViewerGuard) {
+    pub(crate) fn enter(&self, token: Token, guard: ViewerGuard) {
         guard.outlives_its_connection();
         let (now, record) = (Instant::now(), guard.record());
-        self.viewers.lock().insert(token.clone(), Fetcher { guard, last_seen: now, asked: (now, 0) });
+        self.viewers.lock().insert(token, Fetcher { guard, last_seen: now, asked: (now, 0) });
         // Whoever threw it out until now has looked for it here in vain.
         if record.is_kicked() {
             self.leaves(token, LeaveReason::Kicked);
         }
     }
 
-    /// The viewer is there.
-    pub(crate) fn asks(&self, token: &Token) -> Result<Arc<Record>, HlsError> {
+    /// The viewer is there. Not if it is not, or if there is nothing here for it any more: it has to come again.
+    pub(crate) fn asks(self: &Arc<Self>, token: Token) -> Option<Seated> {
+        if self.over().is_some_and(|reason| !is_finished(&reason)) {
+            self.leaves(token, LeaveReason::StreamOver);
+            return None;
+        }
         let mut viewers = self.viewers.lock();
-        let fetcher = viewers.get_mut(token).ok_or(HlsError::UnknownToken)?;
+        let fetcher = viewers.get_mut(&token)?;
         fetcher.last_seen = Instant::now();
-        Ok(fetcher.guard.record())
+        Some(Seated { packager: Arc::clone(self), record: fetcher.guard.record(), token })
     }
 
-    /// The viewer is there, and wants to know what is new.
-    pub(crate) fn asks_for_playlist(&self, token: &Token) -> Result<Arc<Record>, HlsError> {
-        let record = self.asks(token)?;
+    /// The viewer wants to know what is new.
+    pub(crate) fn asks_for_playlist(&self, token: Token) -> Result<(), HlsError> {
         let mut viewers = self.viewers.lock();
-        let (began, count) = &mut viewers.get_mut(token).ok_or(HlsError::UnknownToken)?.asked;
+        let Some(fetcher) = viewers.get_mut(&token) else { return Ok(()) };
+        let (began, count) = &mut fetcher.asked;
         if began.elapsed() >= Duration::from_secs(1) {
             (*began, *count) = (Instant::now(), 0);
         }
         *count += 1;
-        if *count > PLAYLISTS_A_SECOND { Err(HlsError::TooOften) } else { Ok(record) }
+        if *count > PLAYLISTS_A_SECOND { Err(HlsError::TooOften) } else { Ok(()) }
+    }
+
+    fn over(&self) -> Option<EndReason> {
+        self.news.borrow().clone()
+    }
+
+    /// What the stream is.
+    pub(crate) fn format(&self) -> Arc<Format> {
+        self.shared.format()
+    }
+
+    /// How fast the stream is at its fastest: by its segments, or by what has come if there is none after so long.
+    pub(crate) async fn peak(&self, patience: Duration) -> Option<Bitrate> {
+        let mut news = self.news.subscribe();
+        let until = Instant::now() + patience;
+        loop {
+            news.mark_unchanged();
+            if let Some(peak) = self.playlist.lock().peak() {
+                return Some(Bitrate::new(peak));
+            }
+            if !matches!(timeout_at(until, news.changed()).await, Ok(Ok(()))) {
+                let (times, per) = HEADROOM;
+                let rate = self.shared.rate()?;
+                return Some(Bitrate::new(rate.get().saturating_mul(times) / per));
+            }
+        }
     }
 
     /// So many bytes go to the viewer.
-    pub(crate) fn gets(&self, token: &Token, bytes: usize) {
-        if let Some(viewer) = self.viewers.lock().get(token) {
+    pub(crate) fn gets(&self, token: Token, bytes: usize) {
+        if let Some(viewer) = self.viewers.lock().get(&token) {
             viewer.guard.sent(bytes);
         }
     }
@@ -130,16 +177,22 @@ impl Packager {
     pub(crate) async fn playlist(
         &self,
         viewer: &Record,
+        until: Instant,
         uri: impl Fn(u64) -> String,
     ) -> Result<String, HlsError> {
-        self.wait_for(viewer, |playlist| (playlist.listed().len() > 0).then(|| playlist.text(&uri)))
+        self.wait_for(viewer, until, |playlist| (playlist.listed().len() > 0).then(|| playlist.text(&uri)))
             .await?
             .ok_or(HlsError::NotReady)
     }
 
     /// A segment that is there, or the next one.
-    pub(crate) async fn segment(&self, viewer: &Record, number: u64) -> Result<Segment, HlsError> {
-        let found = self.wait_for(viewer, |playlist| match playlist.segment(number) {
+    pub(crate) async fn segment(
+        &self,
+        viewer: &Record,
+        until: Instant,
+        number: u64,
+    ) -> Result<Segment, HlsError> {
+        let found = self.wait_for(viewer, until, |playlist| match playlist.segment(number) {
             Ok(segment) => Some(Ok(segment.clone())),
             Err(Missing::NotYet) if playlist.segment(number.saturating_sub(1)).is_ok() => None,
             Err(_) => Some(Err(HlsError::Gone)),
@@ -147,27 +200,27 @@ impl Packager {
         found.await?.unwrap_or(Err(HlsError::Gone))
     }
 
-    /// Looks at the playlist until it has an answer, or for a target duration. A stream that broke has no playlist any
-    /// more; a recording that is over keeps its own. A viewer that is thrown out meanwhile gets none either.
+    /// Looks at the playlist until it has an answer, or until then. A stream that broke has no playlist any more; one that is
+    /// finished keeps its own. A viewer that is thrown out meanwhile gets none either.
     async fn wait_for<T>(
         &self,
         viewer: &Record,
+        until: Instant,
         look: impl Fn(&Playlist) -> Option<T>,
     ) -> Result<Option<T>, HlsError> {
-        let deadline = Instant::now() + PATIENCE;
         let mut news = self.news.subscribe();
         loop {
             let end = news.borrow_and_update().clone();
-            if let Some(reason) = end.filter(|reason| *reason != EndReason::UpstreamEnded) {
+            if let Some(reason) = end.filter(|reason| !is_finished(reason)) {
                 return Err(HlsError::Over(reason));
             }
             if viewer.is_kicked() {
-                return Err(HlsError::UnknownToken);
+                return Err(HlsError::ThrownOut);
             }
             if let Some(answer) = look(&self.playlist.lock()) {
                 return Ok(Some(answer));
             }
-            if timeout_at(deadline, news.changed()).await.is_err() {
+            if timeout_at(until, news.changed()).await.is_err() {
                 return Ok(None);
             }
         }
@@ -175,14 +228,9 @@ impl Packager {
 
     /// Runs until nobody has asked for anything for a while. What the ring holds already is cut first.
     pub(crate) async fn run(self: Arc<Self>, lease: Lease) {
-        let Some((stop, ring)) =
-            self.relay.upgrade().map(|relay| (relay.stop.clone(), relay.config().ring_media))
-        else {
-            return;
-        };
-        let (_, mut cursor) = self.shared.ring.join(ring / 2);
-        let first = self.shared.hls_next.load(Ordering::Relaxed);
-        let mut cutting = Some(Cutting::from(first));
+        let Some(stop) = self.relay.upgrade().map(|relay| relay.stop.clone()) else { return };
+        let mut cursor = self.shared.ring.reread();
+        let mut cutting = Some(Cutting::new(self.segmenter()));
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -204,6 +252,15 @@ impl Packager {
                 }
                 read = next(&mut cursor), if cutting.is_some() => self.take(read, &mut cutting),
             }
+        }
+    }
+
+    fn segmenter(&self) -> Segmenter {
+        let limits = SegmentLimits::default();
+        if self.is_after_others {
+            Segmenter::after_others(limits, self.first)
+        } else {
+            Segmenter::numbered_from(limits, self.first)
         }
     }
 
@@ -235,10 +292,12 @@ impl Packager {
         {
             let mut playlist = self.playlist.lock();
             for segment in segments {
-                self.shared.hls_next.store(segment.number + 1, Ordering::Relaxed);
+                if let Some(relay) = self.relay.upgrade() {
+                    relay.hls.listed(segment.number);
+                }
                 playlist.push(segment, now);
             }
-            if end == Some(EndReason::UpstreamEnded) {
+            if end.as_ref().is_some_and(is_finished) {
                 playlist.end();
             }
         }
@@ -250,7 +309,11 @@ impl Packager {
         self.viewers.lock().values_mut().for_each(|fetcher| fetcher.last_seen += late);
     }
 
+    /// Three target durations are promised to players at any rate, so the share that is asked for grows with it.
     fn shed(&self, lease: &Lease) {
+        if let Some(rate) = self.shared.rate() {
+            lease.asks_for(rate.bytes_in(KEPT));
+        }
         let mut playlist = self.playlist.lock();
         playlist.expire(self.shared.opened.elapsed());
         playlist.shed(lease.share());
@@ -264,9 +327,9 @@ impl Packager {
             let idle = self.config.borrow().hls.idle;
             let viewers = self.viewers.lock();
             let is_gone = |fetcher: &Fetcher| stopping || fetcher.last_seen.elapsed() >= idle;
-            viewers.iter().filter(|(_, fetcher)| is_gone(fetcher)).map(|(token, _)| token.clone()).collect()
+            viewers.iter().filter(|(_, fetcher)| is_gone(fetcher)).map(|(token, _)| *token).collect()
         };
-        for token in &gone {
+        for token in gone {
             self.leaves(token, LeaveReason::Left);
         }
         let mut running = self.shared.hls.lock();
@@ -284,21 +347,24 @@ impl Packager {
         let kicked: Vec<Token> = {
             let viewers = self.viewers.lock();
             let kicked = viewers.iter().filter(|(_, fetcher)| fetcher.guard.is_kicked());
-            kicked.map(|(token, _)| token.clone()).collect()
+            kicked.map(|(token, _)| *token).collect()
         };
         for token in &kicked {
-            self.leaves(token, LeaveReason::Kicked);
+            self.leaves(*token, LeaveReason::Kicked);
         }
         if !kicked.is_empty() {
             self.news.send_modify(|_| {});
         }
     }
 
-    fn leaves(&self, token: &Token, reason: LeaveReason) {
+    fn leaves(&self, token: Token, reason: LeaveReason) {
         if let Some(relay) = self.relay.upgrade() {
-            relay.hls.forget(token);
+            if reason == LeaveReason::Kicked {
+                relay.hls.bar(token);
+            }
+            relay.hls.leave(token, self);
         }
-        let fetcher = self.viewers.lock().remove(token);
+        let fetcher = self.viewers.lock().remove(&token);
         if let Some(fetcher) = fetcher {
             fetcher.guard.leaves(reason);
         }
@@ -309,9 +375,16 @@ impl Drop for Packager {
     /// The names of those who are still there, if its task has ended by a panic.
     fn drop(&mut self) {
         if let Some(relay) = self.relay.upgrade() {
-            self.viewers.get_mut().keys().for_each(|token| relay.hls.forget(token));
+            let packager: *const Self = self;
+            self.viewers.get_mut().keys().for_each(|token| relay.hls.leave(*token, packager));
         }
     }
+}
+
+/// Whether nothing follows. A stream that an operator has ended stays ended, and a recording is over at its end; all others
+/// are to go on, so their players must not be told to stop.
+fn is_finished(reason: &EndReason) -> bool {
+    matches!(reason, EndReason::Stopped | EndReason::UpstreamEnded)
 }
 
 async fn next(cursor: &mut Cursor) -> Read {

@@ -409,6 +409,32 @@ fn a_move_goes_to_no_engine_that_was_just_left() {
 }
 
 #[test]
+fn a_move_goes_back_where_there_is_no_other_engine_and_then_gives_up() {
+    let mut bench = Bench::live();
+    bench.takes(Step::Leave(refused("a")));
+    bench.takes(nowhere());
+    bench.takes(Step::Leave(refused("b")));
+    bench.takes(nowhere());
+    let order = bench.after(Duration::from_secs(1));
+    assert!(matches!(&order, Order::Open { exclude, .. } if *exclude == [engine("b")]), "{order:?}");
+    assert_eq!(bench.step(nowhere()), Order::Settle);
+    assert!(matches!(bench.machine.state(), State::Live));
+}
+
+#[test]
+fn a_move_does_not_go_back_to_an_engine_that_has_failed_since_it_was_left() {
+    let mut bench = Bench::live();
+    bench.takes(Step::Leave(refused("a")));
+    bench.takes(nowhere());
+    bench.takes(broken("a"));
+    bench.takes(Step::TakenUp(engine("b")));
+    drop(bench.starts());
+    bench.plays_for(3);
+    bench.takes(Step::Leave(refused("b")));
+    assert_eq!(bench.step(nowhere()), Order::Settle);
+}
+
+#[test]
 fn a_gap_that_everybody_has_left_is_looked_at_when_something_is_due_and_not_before() {
     let mut bench = Bench::live();
     bench.takes(broken("a"));

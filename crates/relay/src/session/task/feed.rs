@@ -83,8 +83,19 @@ impl Task {
         published
     }
 
+    /// A fast stream's history is to be long enough for those who fetch pieces, and for who joins.
+    fn ask_for_room(&mut self) {
+        let (floor, asked) = &mut self.floor;
+        let wanted = self.ingest.bitrate().map_or(0, |rate| rate.bytes_in(*floor));
+        if wanted > *asked {
+            *asked = wanted;
+            self.lease.asks_for(wanted);
+        }
+    }
+
     /// For pages.
     fn show(&mut self) {
+        self.ask_for_room();
         self.shared.reached(self.ingest.media_time(), self.ingest.bitrate());
         if !Arc::ptr_eq(&self.format, self.ingest.format()) {
             self.format = Arc::clone(self.ingest.format());

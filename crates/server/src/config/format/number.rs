@@ -8,7 +8,7 @@ use super::{Format, Kind, Shown};
 /// Largest number of anything. Beyond it nothing here works, and limits may be added without overflow.
 const LARGEST_COUNT: usize = 1_000_000;
 
-/// `30`, `30s`, `5m`, `5 * 60`; at most a year.
+/// `30`, `30s`, `5m`, `7d`, `5 * 60`; at most a year.
 pub(in crate::config) struct Durations {
     /// Less would harm.
     least: Duration,
@@ -77,8 +77,8 @@ impl Kind for Durations {
         let least = self.least;
         match self.or_never {
             true => format!("0, or a duration from {least:?} to a year"),
-            false if least.is_zero() => "a duration of at most a year: 30, 30s, 250ms, 5m, 1h".into(),
-            false => format!("a duration from {least:?} to a year: 30, 30s, 250ms, 5m, 1h"),
+            false if least.is_zero() => "a duration of at most a year: 30, 30s, 250ms, 5m, 1h, 7d".into(),
+            false => format!("a duration from {least:?} to a year: 30, 30s, 250ms, 5m, 1h, 7d"),
         }
     }
 

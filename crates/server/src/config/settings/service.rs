@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use acemux_store::events::USUALLY_KEPT;
 use tracing::Level;
 
 use super::super::format::{Choice, Counts, Durations, FilePath, Host, HostNames, Key, Port};
@@ -68,4 +69,8 @@ settings! { "Service":
     /// Embedded database; its folder is the data directory. :memory: keeps nothing.
     DB_PATH: Setting<PathBuf> = new(&FilePath, || "./data/acemux.db".into())
         .outside("it says where changed settings are kept");
+
+    /// How long /events remembers what happened; of each category the newest 2000 at most. What operators have changed
+    /// is kept for 30 days at least.
+    EVENT_RETENTION: Setting<Duration> = new(&Durations::from_ms(60 * 60 * 1_000), || USUALLY_KEPT).at_once();
 }

@@ -23,7 +23,8 @@ settings! { "Streams":
     /// History per stream in media time; with STREAM_BUFFER_SIZE the smaller one counts.
     STREAM_BUFFER_SECONDS: Setting<Duration> = new(&Durations::from_ms(2_000), || Duration::from_secs(30));
 
-    /// History per stream in bytes.
+    /// History per stream in bytes. The default grows with a stream's bit rate to hold 20 s of it, within STREAM_MEMORY; a
+    /// value that was chosen is obeyed.
     STREAM_BUFFER_SIZE: Setting<usize> = new(&Sizes::from(1 << 20), || 32 << 20);
 
     /// All streams' history together; 25 % of the cgroup's or machine's memory, at least 64 MiB. When short, every

@@ -18,11 +18,14 @@ settings! { "Viewers":
     /// Most viewers from one address. All addresses of one IPv6 /64 are one.
     MAX_VIEWERS_PER_IP: Setting<usize> = new(&Counts::from(1), || 256).at_once();
 
-    /// A viewer whose socket makes no progress for so long is cut; 0 means never.
+    /// How long a paused viewer is kept, whose socket takes nothing while its peer still answers; 0 means for ever. Paused
+    /// viewers give way when places, connections or memory run short, the longest pause first. A peer that answers nothing
+    /// is cut after a minute.
     VIEWER_STALL_TIMEOUT: Setting<Duration> =
-        new(&Durations::from_ms(500).or_never(), || Duration::from_mins(1)).at_once();
+        new(&Durations::from_ms(500).or_never(), || Duration::from_mins(10)).at_once();
 
-    /// How long an HLS viewer stays without asking for a playlist or a segment.
+    /// How long an HLS viewer keeps its seat without asking for a playlist or a segment. It takes one again when it comes
+    /// back.
     HLS_VIEWER_TIMEOUT: Setting<Duration> = new(&Durations::from_ms(1_000), || Duration::from_secs(30)).at_once();
 
     /// Kernel send buffer per viewer.

@@ -1,17 +1,22 @@
-//! `/api/v1/channels/identities/{id}`: what is known of a channel's names, and how to have it forgotten.
+//! `/api/v1/channels/identities/{id}`: by which ids a channel is known, and how to have it forgotten.
+//! `/api/v1/channels/names`: what operators call channels.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use acemux_engine::{ContentId, Hash, Record, StartBy};
 use axum::Json;
 use axum::extract::{Path, State};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
+use super::names::problem;
 use crate::http::auth::Operator;
+use crate::http::body::Object;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::{fails, words};
+use crate::planes::channels::ChannelNames;
 use crate::planes::origins::EngineOrigin;
 use crate::record::archive::form_of;
 
@@ -82,6 +87,89 @@ pub async fn forget(
     operator.was(json!(Identity::of(hash, &record)));
     origin.forget(hash);
     Ok(Json(Forgotten { forgotten: hash.to_string() }))
+}
+
+/// `GET /api/v1/channels/names`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GivenNames)]
+pub struct GivenNames {
+    /// By the ids that they were given for, 40 hex digits each.
+    names: BTreeMap<String, String>,
+    /// The same by infohash, where it is known.
+    by_infohash: BTreeMap<String, String>,
+}
+
+/// What a channel is called.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GivenName)]
+pub struct GivenName {
+    /// 40 hex digits.
+    id: String,
+    name: String,
+}
+
+/// Body of `PUT /api/v1/channels/names/{id}`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = GivenNameBody)]
+#[serde(deny_unknown_fields)]
+pub struct GivenNameBody {
+    /// One line of at most 64 characters.
+    name: String,
+}
+
+/// `DELETE /api/v1/channels/names/{id}`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GivenNameRemoved)]
+pub struct GivenNameRemoved {
+    removed: GivenName,
+}
+
+/// What operators call channels. A stream has the name of its channel by whichever id it is asked for.
+#[utoipa::path(get, path = "/channels/names", tag = "channels", responses((status = 200, body = GivenNames)))]
+pub async fn names(State(names): State<Arc<ChannelNames>>) -> Json<GivenNames> {
+    Json(GivenNames { names: names.all(), by_infohash: names.by_infohash() })
+}
+
+/// Gives a channel a name, or another one.
+#[utoipa::path(
+    put, path = "/channels/names/{id}", tag = "channels",
+    params(("id" = String, Path, description = "Any form of the channel's id",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
+    request_body = GivenNameBody,
+    responses((status = 200, body = GivenName), fails::NotFound, fails::InvalidParam, fails::Stored)
+)]
+pub async fn give_name(
+    operator: Operator,
+    State(names): State<Arc<ChannelNames>>,
+    Path(id): Path<String>,
+    Object(GivenNameBody { name }): Object<GivenNameBody>,
+) -> Result<Json<GivenName>, Problem> {
+    let hash = hash_in(&id)?;
+    let (before, name) = names.put(hash, &name).await.map_err(|unfit| problem(&unfit))?;
+    let given = |name| GivenName { id: hash.to_string(), name };
+    operator.was(json!(before.map(given)));
+    let after = given(name);
+    operator.made(json!(after));
+    Ok(Json(after))
+}
+
+/// Takes a channel's name back.
+#[utoipa::path(
+    delete, path = "/channels/names/{id}", tag = "channels",
+    params(("id" = String, Path, description = "Any form of the channel's id",
+        example = "94c2fd8fb9bc8f2fc71a9c1b9b7a5a8f0a2e3f4d")),
+    responses((status = 200, body = GivenNameRemoved), fails::NotFound, fails::Stored)
+)]
+pub async fn take_name(
+    operator: Operator,
+    State(names): State<Arc<ChannelNames>>,
+    Path(id): Path<String>,
+) -> Result<Json<GivenNameRemoved>, Problem> {
+    let hash = hash_in(&id)?;
+    let name = names.remove(hash).await.map_err(|unfit| problem(&unfit))?.ok_or_else(unknown)?;
+    let removed = GivenName { id: hash.to_string(), name };
+    operator.was(json!(removed));
+    Ok(Json(GivenNameRemoved { removed }))
 }
 
 fn hash_in(id: &str) -> Result<Hash, Problem> {

@@ -8,23 +8,23 @@ use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use tokio::sync::Mutex;
 
-use crate::config::Config;
 use crate::doctor;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::fails;
+use crate::planes::settings::Settings;
 
 /// What is examined, by one at a time.
 #[derive(Clone)]
 pub struct Surgery {
-    config: Arc<Config>,
+    settings: Arc<Settings>,
     busy: Arc<Mutex<()>>,
 }
 
 impl Surgery {
-    /// Of the service with these settings.
-    pub(crate) fn new(config: &Config) -> Self {
-        Self { config: Arc::new(config.clone()), busy: Arc::default() }
+    /// Of the service with these settings, as they are when somebody asks.
+    pub(crate) fn new(settings: Arc<Settings>) -> Self {
+        Self { settings, busy: Arc::default() }
     }
 }
 
@@ -38,7 +38,7 @@ impl Surgery {
 pub async fn examine(_: Operator, State(surgery): State<Surgery>) -> Result<Response, Problem> {
     let busy = || Problem::new(Code::TooManyRequests).with_detail("this set-up is being examined already");
     let _turn = surgery.busy.try_lock().map_err(|_| busy())?;
-    let report = doctor::look_around(&surgery.config).await;
+    let report = doctor::look_around(&surgery.settings.config()).await;
     let kind = HeaderValue::from_static("application/json");
     Ok(([(CONTENT_TYPE, kind)], report.to_json()).into_response())
 }

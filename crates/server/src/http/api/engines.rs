@@ -23,6 +23,7 @@ use super::proxy::ProxySession;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::{fails, words};
+use crate::planes::channels::ChannelNames;
 use crate::planes::origins::source_of;
 use crate::planes::vpn::Vpns;
 
@@ -95,6 +96,7 @@ pub async fn one(
     State(engines): State<Arc<Engines>>,
     State(relay): State<Relay>,
     State(vpns): State<Vpns>,
+    State(names): State<Arc<ChannelNames>>,
     Path(id): Path<String>,
 ) -> Result<Json<EngineDetail>, Problem> {
     let member = engines.find(&id).ok_or_else(unknown)?;
@@ -102,7 +104,7 @@ pub async fn one(
     let engine = engine_state(&member, &sessions);
     let cut_off = vpns.cut_off(&engines);
     let streams = sessions.into_iter().filter(|session| plays_on(session, &member));
-    let streams = streams.map(|session| ProxySession::of(&session, &cut_off)).collect();
+    let streams = streams.map(|session| ProxySession::of(&session, &cut_off, &names)).collect();
     Ok(Json(EngineDetail { engine, streams }))
 }
 

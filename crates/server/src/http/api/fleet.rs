@@ -131,9 +131,7 @@ pub async fn provision(
     let request: ProvisionRequest = if body.is_empty() {
         ProvisionRequest::default()
     } else {
-        let request = Some(&body).filter(|body| body::is_object(body));
-        let request = request.and_then(|body| serde_json::from_slice(body).ok());
-        request.ok_or_else(|| {
+        body::read(&body).ok_or_else(|| {
             Problem::new(Code::InvalidBody).with_detail(
                 "labels, env, host_port and image are accepted: texts by name, texts by name, a port, a text",
             )

@@ -1,5 +1,5 @@
 //! `GET /api/v1/events/live`: server-sent events. A `snapshot`, then a `patch` a second with what is different, a `log`
-//! for each entry of the history, and `viewers` of the one stream that is asked for with `watch`.
+//! for each entry of the history, and `viewers` of the streams that are asked for with `watch`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -27,10 +27,13 @@ use crate::http::client::ClientInfo;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::fails;
 use crate::http::surface::shapes::{Fields, OrGone};
+use crate::planes::channels::ChannelNames;
 use crate::planes::live::{Entities, Kind, Listener, Live, News, Picture};
 use crate::planes::vpn::Vpns;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Tells NGINX to pass on each event when it comes, and not when it has a buffer full of them.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// When a browser whose connection broke tries again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -38,7 +41,8 @@ const RETRY: Duration = Duration::from_secs(2);
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct LiveQuery {
-    /// `stream:<any form of its id>`: the operator is also told who watches it.
+    /// `stream:<any form of its id>`, or some of these with commas between them: the operator is also told who watches
+    /// them.
     #[param(pattern = "^stream:")]
     watch: Option<String>,
 }
@@ -61,6 +65,10 @@ struct Totals {
     slots_total: usize,
     /// Streams that wait for a slot.
     slots_waiting: usize,
+    /// What streams have of `STREAM_MEMORY`, all of them together.
+    buffer_bytes: usize,
+    /// `STREAM_MEMORY`.
+    buffer_limit_bytes: usize,
 }
 
 /// One server-sent event, as the document has it: its name in `event`, its JSON in `data`, and but for `viewers` an `id`
@@ -76,7 +84,7 @@ pub(crate) enum LiveEvent {
     Patch(LivePatch),
     /// An entry of the history, as `/events` has it but without its number.
     Log(LiveLog),
-    /// Who watches the stream that is asked for with `watch`, whenever that changes.
+    /// Who watches a stream that is asked for with `watch`, whenever that changes.
     Viewers(LiveViewers),
 }
 
@@ -136,7 +144,7 @@ pub(crate) struct LiveViewers {
 }
 
 /// Everything that pages show.
-pub(crate) fn picture(relay: &Relay, all: &Engines, vpns: &Vpns) -> Picture {
+pub(crate) fn picture(relay: &Relay, all: &Engines, vpns: &Vpns, names: &ChannelNames) -> Picture {
     let sessions = relay.sessions();
     let engines = engines::states(all, &sessions);
     let cut_off = vpns.cut_off(all);
@@ -152,9 +160,14 @@ pub(crate) fn picture(relay: &Relay, all: &Engines, vpns: &Vpns) -> Picture {
         slots_used: all.all().iter().map(|member| member.used()).sum(),
         slots_total: all.all().iter().map(|member| member.slots).sum(),
         slots_waiting: all.waiting(),
+        buffer_bytes: sessions.iter().map(|session| session.ring.bytes).sum(),
+        buffer_limit_bytes: relay.memory(),
     };
     Picture {
-        streams: by_id("stream_id", sessions.into_iter().map(|session| ProxySession::of(&session, &cut_off))),
+        streams: by_id(
+            "stream_id",
+            sessions.into_iter().map(|session| ProxySession::of(&session, &cut_off, names)),
+        ),
         engines: by_id("container_id", engines),
         vpns: by_id("container", vpn::notes(&vpns.view(all))),
         totals: fields(&totals),
@@ -199,9 +212,9 @@ pub async fn live(
     client: ClientInfo,
     Query(query): Query<LiveQuery>,
     headers: HeaderMap,
-) -> Result<([(HeaderName, &'static str); 1], Sse<impl Stream<Item = Result<Event, Infallible>>>), Problem> {
-    let watched = query.watch.as_deref().map(|watch| watched(&streams, watch)).transpose()?;
-    if watched.is_some() && operator.is_none() {
+) -> Result<([(HeaderName, &'static str); 2], Sse<impl Stream<Item = Result<Event, Infallible>>>), Problem> {
+    let watched = watched(&streams, query.watch.as_deref())?;
+    if !watched.is_empty() && operator.is_none() {
         return Err(Code::MissingKey.into());
     }
     let client = Some(client.address.into()).filter(|_| operator.is_none());
@@ -209,37 +222,47 @@ pub async fn live(
     let crowded = |_| Problem::new(Code::ServerFull).with_detail("as many listen to events as may");
     let listening = Listening {
         listener: live.listen(known, client).map_err(crowded)?,
-        watched: watched.map(|key| Watched { key, streams, told: Value::Null }),
+        watched,
+        streams,
         over: operator.map(|operator| operator.over()).unwrap_or_default(),
         stop,
     };
     let begin = stream::once(async { Event::default().retry(RETRY).comment("acemux") });
     let news = stream::unfold(listening, async |mut listening| Some((listening.next().await?, listening)));
     let news = Sse::new(begin.chain(news.flat_map(stream::iter)).map(Ok));
-    Ok(([(CACHE_CONTROL, "no-store")], news))
+    Ok(([(CACHE_CONTROL, "no-store"), (X_ACCEL_BUFFERING, "no")], news))
 }
 
-fn watched(streams: &Streams, watch: &str) -> Result<StreamKey, Problem> {
-    let id = watch.strip_prefix("stream:");
-    let id = id.ok_or_else(|| {
-        Problem::new(Code::InvalidParam).with_detail("watch is stream: and any form of its id")
-    })?;
-    streams.find(id).map(|session| session.key)
+/// Most streams whose viewers one client is told: as many as have their tabs of the dashboard open at once.
+const MOST_WATCHED: usize = 16;
+
+fn watched(streams: &Streams, asked: Option<&str>) -> Result<Vec<Watched>, Problem> {
+    let wrong = |detail| Problem::new(Code::InvalidParam).with_detail(detail);
+    let asked: Vec<&str> = asked.map(|asked| asked.split(',').collect()).unwrap_or_default();
+    if asked.len() > MOST_WATCHED {
+        return Err(wrong("watch is at most 16 streams"));
+    }
+    let watched = |watch: &&str| {
+        let id = watch.strip_prefix("stream:");
+        let id = id.ok_or_else(|| wrong("watch is stream: and any form of its id"))?;
+        Ok(Watched { key: streams.find(id)?.key, told: Value::Null })
+    };
+    asked.iter().map(watched).collect()
 }
 
 /// One client.
 struct Listening {
     listener: Listener,
-    watched: Option<Watched>,
+    watched: Vec<Watched>,
+    streams: Streams,
     /// When the operator who listens is none any more.
     over: Over,
     stop: CancellationToken,
 }
 
-/// The stream whose viewers are told.
+/// A stream whose viewers are told.
 struct Watched {
     key: StreamKey,
-    streams: Streams,
     told: Value,
 }
 
@@ -252,18 +275,17 @@ impl Listening {
             () = self.over.over() => None,
             news = self.listener.next() => news,
         }?;
-        let viewers = match (&mut self.watched, news.kind) {
-            (Some(watched), Kind::Snapshot | Kind::Patch) => watched.viewers(),
-            _ => None,
-        };
-        Some(viewers.into_iter().chain([event(&news)]).collect())
+        let Self { watched, streams, .. } = self;
+        let is_time = matches!(news.kind, Kind::Snapshot | Kind::Patch);
+        let viewers = watched.iter_mut().filter(|_| is_time).filter_map(|watched| watched.viewers(streams));
+        Some([event(&news)].into_iter().chain(viewers).collect())
     }
 }
 
 impl Watched {
     /// When they are not as they were told.
-    fn viewers(&mut self) -> Option<Event> {
-        let viewers = self.streams.viewers(&self.key)?;
+    fn viewers(&mut self, streams: &Streams) -> Option<Event> {
+        let viewers = streams.viewers(&self.key)?;
         let now = json!({ "stream": self.key.as_str(), "viewers": viewers });
         if now == self.told {
             return None;
@@ -279,6 +301,6 @@ fn event(news: &News) -> Event {
 }
 
 /// What the service's one source of news looks at.
-pub(crate) fn source(relay: Relay, engines: Arc<Engines>, vpns: Vpns) -> Live {
-    Live::new(move || picture(&relay, &engines, &vpns))
+pub(crate) fn source(relay: Relay, engines: Arc<Engines>, vpns: Vpns, names: Arc<ChannelNames>) -> Live {
+    Live::new(move || picture(&relay, &engines, &vpns, &names))
 }

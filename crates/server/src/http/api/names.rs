@@ -102,7 +102,7 @@ pub async fn remove(
     Ok(Json(Removed { removed }))
 }
 
-fn problem(unfit: &Unfit) -> Problem {
+pub(super) fn problem(unfit: &Unfit) -> Problem {
     match unfit {
         Unfit::Store(error) => store_problem(error),
         unfit => Problem::new(Code::InvalidParam).with_detail(&unfit.to_string()),

@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::{fails, words};
+use crate::planes::channels::ChannelNames;
 use crate::planes::names::Names;
 use crate::planes::origins::EngineOrigin;
 use crate::planes::players::Player;
@@ -65,6 +66,8 @@ pub struct ProxySession {
     /// The figure that says so, in one line.
     verdict_reason: String,
     infohash: Option<String>,
+    /// What operators call it (`PUT /api/v1/channels/names/{id}`).
+    name: Option<String>,
     #[schema(value_type = words::SessionState)]
     state: &'static str,
     status: Option<String>,
@@ -160,6 +163,7 @@ pub struct Streams {
     pub(crate) engines: Arc<Engines>,
     pub(crate) vpns: Vpns,
     pub(crate) names: Arc<Names>,
+    pub(crate) channel_names: Arc<ChannelNames>,
 }
 
 impl Streams {
@@ -182,7 +186,8 @@ impl Streams {
 
     fn all(&self) -> Vec<ProxySession> {
         let cut_off = self.cut_off();
-        self.relay.sessions().into_iter().map(|session| ProxySession::of(&session, &cut_off)).collect()
+        let sessions = self.relay.sessions().into_iter();
+        sessions.map(|session| ProxySession::of(&session, &cut_off, &self.channel_names)).collect()
     }
 }
 
@@ -223,7 +228,7 @@ pub async fn session(
     Path(id): Path<String>,
 ) -> Result<Json<ProxySession>, Problem> {
     let session = streams.find(&id)?;
-    Ok(Json(ProxySession::of(&session, &streams.cut_off())))
+    Ok(Json(ProxySession::of(&session, &streams.cut_off(), &streams.channel_names)))
 }
 
 /// Who watches one stream. For the operator only: it tells who people are.
@@ -350,7 +355,7 @@ fn tracks(session: &SessionSnapshot) -> Vec<Track> {
 
 impl ProxySession {
     /// `cut_off`: engines that have no way out.
-    pub(super) fn of(session: &SessionSnapshot, cut_off: &CutOff) -> Self {
+    pub(super) fn of(session: &SessionSnapshot, cut_off: &CutOff, names: &ChannelNames) -> Self {
         let verdict = Verdict::of_stream(session, cut_off.of(session));
         let picture = session.format.picture();
         let source = session.source.as_ref();
@@ -387,6 +392,7 @@ impl ProxySession {
             runway_seconds: session.runway.map(|runway| runway.as_secs_f64()),
             bytes_sent: session.bytes_out,
             infohash: crate::planes::origins::infohash_of(&session.key),
+            name: names.of(session),
             state: state(session),
             status: stats.status,
             peers: stats.peers,

@@ -1,5 +1,5 @@
 //! `/api/v1/settings`: every setting with its value and where it comes from, and changes of those that can be changed here.
-//! `/settings/engine` and `/settings/vpn` are the same in the shapes of the system that this replaces.
+//! `/settings/engine`, `/settings/vpn` and `/settings/orchestrator` are the same in the shapes of the system that this replaces.
 //!
 //! All pages but `/settings/engine` are the operator's, also to read: values tell of machines, networks and names.
 
@@ -20,14 +20,16 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::events::problem as store_problem;
+use super::names::problem as name_problem;
 use crate::config::{
-    Applies, Carried, Config, Edit, Fault, Lack, LeftOut, Setting, Source, TunnelSettings, VpnMode, Wish,
-    env_lines,
+    Applies, Carried, Config, Edit, Fault, Lack, LeftOut, PortRange, Setting, Source, TunnelSettings,
+    VpnMode, Wish, env_lines,
 };
 use crate::http::auth::Operator;
 use crate::http::body::Object;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::fails;
+use crate::planes::channels::{ChannelNames, Given};
 use crate::planes::custom::Custom;
 use crate::planes::settings::{Changed, Manner, Refused, Settings};
 
@@ -106,7 +108,7 @@ pub struct ImportQuery {
     /// Only tell what would be changed.
     #[serde(default)]
     dry_run: bool,
-    /// Reset what was changed here and is not in the import.
+    /// Reset what was changed here and is not in the import, and forget the names of channels that are not.
     #[serde(default)]
     replace: bool,
 }
@@ -117,6 +119,9 @@ pub struct ImportQuery {
 pub struct Import {
     /// Values by names.
     settings: Edits,
+    /// What channels are called, by their ids.
+    #[serde(default)]
+    channel_names: BTreeMap<String, String>,
 }
 
 /// Query of `GET /settings/export`.
@@ -155,6 +160,8 @@ pub struct Export {
     settings: BTreeMap<&'static str, String>,
     /// What is set and is not in it.
     left_out: Vec<LeftOut>,
+    /// What channels are called, by their ids.
+    channel_names: BTreeMap<String, String>,
 }
 
 /// Every setting.
@@ -243,6 +250,7 @@ pub async fn reset(
 pub async fn export(
     _: Operator,
     State(settings): State<Arc<Settings>>,
+    State(channels): State<Arc<ChannelNames>>,
     Query(query): Query<ExportQuery>,
 ) -> Response {
     let carried = settings.carried(query.all).await;
@@ -251,7 +259,8 @@ pub async fn export(
         ExportFormat::Json => {
             let Carried { settings, left_out } = carried;
             let at = Timestamp::now();
-            let export = Export { acemux: env!("CARGO_PKG_VERSION"), at, settings, left_out };
+            let channel_names = channels.all();
+            let export = Export { acemux: env!("CARGO_PKG_VERSION"), at, settings, left_out, channel_names };
             ([(CONTENT_DISPOSITION, named("acemux-settings.json"))], Json(export)).into_response()
         }
         ExportFormat::Env => {
@@ -262,7 +271,7 @@ pub async fn export(
     }
 }
 
-/// Takes an export over, all of it or none. What is written elsewhere just so is no change.
+/// Takes an export over, all of its settings or none, and then the names of channels. What is written elsewhere just so is no change.
 #[utoipa::path(
     post, path = "/settings/import", tag = "settings",
     params(ImportQuery),
@@ -272,9 +281,11 @@ pub async fn export(
 pub async fn import(
     operator: Operator,
     State(settings): State<Arc<Settings>>,
+    State(channels): State<Arc<ChannelNames>>,
     Query(query): Query<ImportQuery>,
-    Object(Import { settings: Edits(edits) }): Object<Import>,
+    Object(Import { settings: Edits(edits), channel_names }): Object<Import>,
 ) -> Result<Json<ChangePage>, Problem> {
+    let given = Given::parse(&channel_names).map_err(|unfit| name_problem(&unfit))?;
     let manner = Manner { is_dry: query.dry_run, is_lenient: true };
     let changed = settings.change(
         |saved| {
@@ -287,7 +298,11 @@ pub async fn import(
         },
         manner,
     );
-    told(&operator, changed.await, manner)
+    let changed = told(&operator, changed.await, manner)?;
+    if !query.dry_run {
+        channels.take_over(given, query.replace).await.map_err(|unfit| name_problem(&unfit))?;
+    }
+    Ok(changed)
 }
 
 async fn find(settings: &Settings, name: &str) -> Result<Setting, Problem> {
@@ -440,6 +455,35 @@ pub struct VpnPage {
     message: Option<&'static str>,
 }
 
+/// `GET /settings/orchestrator`: settings of the fleet under their own names in small letters, as numbers of seconds where
+/// they are times.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OrchestratorSettings)]
+pub struct OrchestratorPage {
+    min_free_replicas: usize,
+    max_streams_per_engine: usize,
+    max_concurrent_provisions: usize,
+    min_provision_interval_s: f64,
+    startup_timeout_s: f64,
+    engine_grace_period_s: f64,
+    monitor_interval_s: f64,
+    health_failure_threshold: usize,
+    health_unhealthy_grace_period_s: f64,
+    circuit_breaker_failure_threshold: u32,
+    circuit_breaker_recovery_timeout_s: f64,
+    circuit_breaker_replacement_threshold: u32,
+    circuit_breaker_replacement_timeout_s: f64,
+    port_range_host: String,
+    ace_https_range: String,
+    ace_map_https: bool,
+    /// Whether `LOG_LEVEL` is `debug` or more.
+    debug_mode: bool,
+    /// What became of a change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    message: Option<&'static str>,
+}
+
 /// Some of what the page tells, to be changed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = SettingsForm, value_type = Object)]
@@ -465,6 +509,10 @@ const VPN_KEYS: [(&str, &str); 9] = [
     ("port_cache_ttl_s", "GLUETUN_PORT_CACHE_TTL_S"),
     ("unhealthy_restart_timeout_s", "VPN_UNHEALTHY_RESTART_TIMEOUT_S"),
 ];
+
+/// Its word for a level of the log.
+const DEBUG_MODE: &str = "debug_mode";
+const LOG_LEVEL: &str = "LOG_LEVEL";
 
 /// What is said after a change.
 const SAVED: &str = "saved";
@@ -534,6 +582,41 @@ pub async fn change_vpn(
     let restart_needed = change(&operator, &settings, edits).await?;
     let page = VpnPage::of(&settings.config());
     Ok(Json(VpnPage { message: Some(message(restart_needed)), ..page }))
+}
+
+/// The fleet's, as later versions of the system that this replaces show them.
+#[utoipa::path(
+    get, path = "/settings/orchestrator", tag = "settings",
+    responses((status = 200, body = OrchestratorPage))
+)]
+pub async fn orchestrator(_: Operator, State(settings): State<Arc<Settings>>) -> Json<OrchestratorPage> {
+    Json(OrchestratorPage::of(&settings.config()))
+}
+
+/// Changes what is given: of any settings, by their names in small letters.
+#[utoipa::path(
+    post, path = "/settings/orchestrator", tag = "settings",
+    request_body = Form,
+    responses((status = 200, body = OrchestratorPage), fails::InvalidSetting, fails::SettingFixed, fails::Stored)
+)]
+pub async fn change_orchestrator(
+    operator: Operator,
+    State(settings): State<Arc<Settings>>,
+    Object(Form(body)): Object<Form>,
+) -> Result<Json<OrchestratorPage>, Problem> {
+    let now = json!(OrchestratorPage::of(&settings.config()));
+    let edit = |(key, value): (String, Value)| match (key.as_str(), value) {
+        (DEBUG_MODE, Value::Bool(true)) => Edit { name: LOG_LEVEL.into(), wish: Wish::Value("debug".into()) },
+        (DEBUG_MODE, Value::Bool(false)) => Edit { name: LOG_LEVEL.into(), wish: Wish::Reset },
+        (_, value) if value == json!("") => Edit { name: key, wish: Wish::Reset },
+        (_, value) => Edit { wish: wish(&value), name: key },
+    };
+    // A form sends all that the page says; what is as it was asks for nothing.
+    let is_news = |(key, value): &(String, Value)| key != "message" && now.get(key) != Some(value);
+    let edits = body.into_iter().take(MOST).filter(is_news).map(edit).collect();
+    let restart_needed = change(&operator, &settings, edits).await?;
+    let page = OrchestratorPage::of(&settings.config());
+    Ok(Json(OrchestratorPage { message: Some(message(restart_needed)), ..page }))
 }
 
 /// The settings that a body of the reference's means. An empty text or null is none; `ignored` says what asks for nothing.
@@ -606,6 +689,34 @@ impl VpnPage {
             port_cache_ttl_s: vpn.port_ttl.as_secs_f64(),
             restart_engines_on_reconnect: false,
             unhealthy_restart_timeout_s: vpn.restart_after.unwrap_or_default().as_secs_f64(),
+            message: None,
+        }
+    }
+}
+
+impl OrchestratorPage {
+    fn of(config: &Config) -> Self {
+        let Config { fleet, engines, log, .. } = config;
+        let ((failures, recovery), (replacements, pause)) = (fleet.growth, fleet.replacement);
+        let range = |ports: &PortRange| format!("{}-{}", ports.first, ports.last);
+        Self {
+            min_free_replicas: fleet.min_free_replicas,
+            max_streams_per_engine: engines.max_streams_per_engine,
+            max_concurrent_provisions: fleet.concurrent,
+            min_provision_interval_s: fleet.interval.as_secs_f64(),
+            startup_timeout_s: engines.startup_timeout.as_secs_f64(),
+            engine_grace_period_s: fleet.idle_grace.as_secs_f64(),
+            monitor_interval_s: fleet.monitor.as_secs_f64(),
+            health_failure_threshold: fleet.failure_threshold,
+            health_unhealthy_grace_period_s: fleet.unhealthy_grace.as_secs_f64(),
+            circuit_breaker_failure_threshold: failures,
+            circuit_breaker_recovery_timeout_s: recovery.as_secs_f64(),
+            circuit_breaker_replacement_threshold: replacements,
+            circuit_breaker_replacement_timeout_s: pause.as_secs_f64(),
+            port_range_host: range(&fleet.ports),
+            ace_https_range: range(&fleet.https_ports),
+            ace_map_https: fleet.map_https,
+            debug_mode: log.level >= tracing::Level::DEBUG,
             message: None,
         }
     }

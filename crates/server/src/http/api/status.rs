@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::http::auth::Operator;
 use crate::http::problem::{Code, Problem};
 use crate::http::surface::{fails, words};
+use crate::planes::channels::ChannelNames;
 use crate::planes::settings::Settings;
 use crate::planes::vpn::{View, Vpns};
 
@@ -151,6 +152,7 @@ pub struct Overview {
     pub(crate) fleet: Option<Fleet>,
     pub(crate) vpns: Vpns,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) channel_names: Arc<ChannelNames>,
 }
 
 impl ConfigNote {

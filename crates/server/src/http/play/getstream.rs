@@ -27,6 +27,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::recording::{self, RangeRequest, RequestedRange};
+use super::token::Signer;
 use crate::http::client::ClientInfo;
 use crate::http::problem::{Code, Problem};
 use crate::http::serve::{AbortOnError, AbortSwitch, Ending, Ends};
@@ -88,9 +89,12 @@ pub async fn play(
 )]
 pub async fn head(RawQuery(query): RawQuery) -> Result<Response, Problem> {
     Selector::from_query(query.as_deref())?;
-    // An empty body of known length would be announced as such, and `Content-Length: 0` makes VLC give up.
-    let unknown_length = Body::from_stream(futures_util::stream::empty::<Result<Bytes, Infallible>>());
-    Ok((StatusCode::OK, golden_headers(), unknown_length).into_response())
+    Ok((StatusCode::OK, golden_headers(), of_unknown_length()).into_response())
+}
+
+/// An empty body of known length would be announced as such, and `Content-Length: 0` makes VLC give up.
+pub(super) fn of_unknown_length() -> Body {
+    Body::from_stream(futures_util::stream::empty::<Result<Bytes, Infallible>>())
 }
 
 /// A browser asks whether a page from elsewhere may play this. It may.
@@ -125,6 +129,7 @@ pub struct Channels {
     pub(crate) relay: Relay,
     pub(crate) origin: EngineOrigin,
     pub(crate) loops: Arc<Loops>,
+    pub(crate) signer: Signer,
 }
 
 /// A viewer with its place in the limits, who knows which channel is meant.

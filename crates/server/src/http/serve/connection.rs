@@ -19,7 +19,6 @@ pub struct ConnectionControl(Arc<Shared>);
 
 struct Shared {
     peer: SocketAddr,
-    opened: Instant,
     order: AtomicU8,
     reset: AtomicBool,
     /// A request has come and its reply is not handed over yet.
@@ -29,8 +28,6 @@ struct Shared {
     /// What the connection and its viewer tell each other.
     line: Line,
     written: AtomicU64,
-    /// Milliseconds from `opened` to the write that did not go through, plus one; 0 while writes go through.
-    blocked_at: AtomicU64,
 }
 
 /// What a connection is to do. Orders only get stricter.
@@ -51,14 +48,12 @@ impl ConnectionControl {
     pub(crate) fn new(peer: SocketAddr) -> Self {
         Self(Arc::new(Shared {
             peer,
-            opened: Instant::now(),
             order: AtomicU8::new(Order::Run as u8),
             reset: AtomicBool::new(false),
             answering: AtomicBool::new(false),
             shows_key: AtomicBool::new(false),
             line: Line::default(),
             written: AtomicU64::new(0),
-            blocked_at: AtomicU64::new(0),
         }))
     }
 
@@ -75,8 +70,7 @@ impl ConnectionControl {
     /// How long the socket has taken no byte although there were some to send; `None` while writes go
     /// through.
     pub fn blocked_for(&self) -> Option<Duration> {
-        let millis = self.0.blocked_at.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(self.0.opened.elapsed().saturating_sub(Duration::from_millis(millis)))
+        self.0.line.blocked_since().map(|since| since.elapsed())
     }
 
     /// When this connection is closed, for whatever reason, its peer sees a reset and not an orderly end.
@@ -99,6 +93,20 @@ impl ConnectionControl {
     /// A key was given on this connection.
     pub(crate) fn note_key(&self, is_right: bool) {
         self.0.shows_key.store(is_right, Ordering::Relaxed);
+    }
+
+    /// Since when its player is paused, if it is.
+    pub(super) fn paused_since(&self) -> Option<Instant> {
+        self.0.line.paused_since()
+    }
+
+    /// Somebody else needs its place. What is idle is closed in order; a paused player would see nothing of that.
+    pub(super) fn gives_way(&self) {
+        if self.paused_since().is_some() {
+            self.0.line.give_way();
+        } else {
+            self.give(Order::Leave);
+        }
     }
 
     pub(super) fn give(&self, order: Order) {
@@ -127,7 +135,7 @@ impl ConnectionControl {
 
     /// Whether there is neither a request to answer nor a part of a reply that the socket has not taken.
     pub(super) fn is_at_rest(&self) -> bool {
-        !self.0.answering.load(Ordering::Relaxed) && self.0.blocked_at.load(Ordering::Relaxed) == 0
+        !self.0.answering.load(Ordering::Relaxed) && self.0.line.blocked_since().is_none()
     }
 
     /// The connection ends because its peer stopped reading.
@@ -148,12 +156,11 @@ impl ConnectionControl {
     }
 
     pub(super) fn blocked(&self, since: Instant) {
-        let millis = (since - self.0.opened).as_millis();
-        self.0.blocked_at.store(u64::try_from(millis).unwrap_or(u64::MAX - 1) + 1, Ordering::Relaxed);
+        self.0.line.blocked(since);
     }
 
     pub(super) fn unblocked(&self) {
-        self.0.blocked_at.store(0, Ordering::Relaxed);
+        self.0.line.unblocked();
     }
 }
 

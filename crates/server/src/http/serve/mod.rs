@@ -78,7 +78,7 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(10))
     .with_retries(3);
 
-/// How much later than our own stall timeout the kernel gives up on unacknowledged bytes. The backstop must
+/// How much later than our own timeouts the kernel gives up on unacknowledged bytes. The backstop must
 /// come second: ours knows the reason and counts it.
 const USER_TIMEOUT_MARGIN: Duration = Duration::from_secs(5);
 
@@ -100,8 +100,11 @@ pub const DOORWAY: usize = 64;
 pub struct ServeOptions {
     /// Longest wait for a complete request head, also on an idle kept-alive connection. 10 s.
     pub header_timeout: Duration,
-    /// A connection that has bytes to send and gets rid of none for this long is cut. `None`: never. 60 s.
+    /// A connection that has bytes to send and gets rid of none for this long is cut, though its peer still answers.
+    /// `None`: never. 10 minutes.
     pub stall_timeout: Option<Duration>,
+    /// A connection whose peer owes the kernel an answer for this long is cut: it is gone. 60 s.
+    pub peer_timeout: Duration,
     /// How long a request whose client has shut down its sending side waits for its reply to begin. 1 s. A
     /// client that only half-closes cannot be told from one that has gone until something is sent to it;
     /// zapping players do the latter all day, and each would hold an engine for the rest of its start. Once
@@ -136,7 +139,8 @@ impl Default for ServeOptions {
     fn default() -> Self {
         Self {
             header_timeout: Duration::from_secs(10),
-            stall_timeout: Some(Duration::from_mins(1)),
+            stall_timeout: Some(Duration::from_mins(10)),
+            peer_timeout: Duration::from_mins(1),
             half_close_grace: Duration::from_secs(1),
             send_buffer: 256 * 1024,
             max_connections: 5000 + 256,
@@ -162,11 +166,11 @@ pub struct Counters {
     pub refused_full: AtomicU64,
     /// Connections answered 429 because their address had `max_connections_per_ip` open and in use.
     pub refused_address: AtomicU64,
-    /// Connections without a request that were closed because somebody else came.
+    /// Connections without a request, or of a paused player, that were closed because somebody else came.
     pub gave_way: AtomicU64,
     /// Failed accepts: descriptors or memory short, or a peer that left while it waited.
     pub accept_errors: AtomicU64,
-    /// Connections cut because their socket took no byte for the stall timeout.
+    /// Connections cut because their player was paused for the stall timeout or took next to nothing, or their peer was gone.
     pub stalled: AtomicU64,
     /// Connections closed because no complete request head came in time; idle kept-alive ones are among them.
     pub silent: AtomicU64,
@@ -381,22 +385,27 @@ fn tune(stream: &TcpStream, options: &ServeOptions) {
         socket.set_tcp_nodelay(true),
         socket.set_send_buffer_size(options.send_buffer),
         socket.set_tcp_keepalive(&KEEPALIVE),
-        set_user_timeout(&socket, options.stall_timeout),
+        set_user_timeout(&socket, usual_user_timeout(options.stall_timeout, options.peer_timeout)),
     ];
     for error in results.into_iter().filter_map(Result::err) {
         debug!(error = &error as &dyn Error, "a socket option could not be set");
     }
 }
 
-/// Without a stall timeout keepalive alone decides: a stalled but living peer may stay, as was asked for.
+/// The kernel counts a pause whose peer answers as time without an answer, too, so it must be more patient than we are with
+/// pauses. Peers that are gone are found by [`ViewerIo`].
+fn usual_user_timeout(stall_timeout: Option<Duration>, peer_timeout: Duration) -> Option<Duration> {
+    stall_timeout.map(|limit| limit.max(peer_timeout) + USER_TIMEOUT_MARGIN)
+}
+
 #[cfg(target_os = "linux")]
-fn set_user_timeout(socket: &SockRef<'_>, stall_timeout: Option<Duration>) -> io::Result<()> {
-    socket.set_tcp_user_timeout(stall_timeout.map(|limit| limit + USER_TIMEOUT_MARGIN))
+fn set_user_timeout(socket: &SockRef<'_>, timeout: Option<Duration>) -> io::Result<()> {
+    socket.set_tcp_user_timeout(timeout)
 }
 
 /// Other systems have no such option; our own stall timeout remains.
 #[cfg(not(target_os = "linux"))]
-fn set_user_timeout(_socket: &SockRef<'_>, _stall_timeout: Option<Duration>) -> io::Result<()> {
+fn set_user_timeout(_socket: &SockRef<'_>, _timeout: Option<Duration>) -> io::Result<()> {
     Ok(())
 }
 

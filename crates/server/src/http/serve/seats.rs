@@ -116,7 +116,7 @@ impl Seats {
             seats.enter(control, way_out).inspect_err(|full| seats.count_refusal(*full))?;
         if let Some(control) = giving_way {
             seats.counters.gave_way.fetch_add(1, Ordering::Relaxed);
-            control.give(Order::Leave);
+            control.gives_way();
         }
         seats.counters.accepted.fetch_add(1, Ordering::Relaxed);
         seats.counters.open.fetch_add(1, Ordering::Relaxed);
@@ -169,12 +169,20 @@ impl Seats {
 impl Taken {
     fn who_gives_way(&self, client: Option<AddressGroup>, places: usize) -> Result<Option<Number>, Full> {
         if let Some(client) = client.filter(|client| self.clients.of(*client) >= self.per_client) {
-            return self.idle.oldest_of(client).map(Some).ok_or(Full::Address);
+            let of_client = self.idle.oldest_of(client).or_else(|| self.longest_paused(Some(client)));
+            return of_client.map(Some).ok_or(Full::Address);
         }
         if self.sitting.len() >= places {
-            return self.idle.oldest().map(Some).ok_or(Full::Server);
+            return self.idle.oldest().or_else(|| self.longest_paused(None)).map(Some).ok_or(Full::Server);
         }
         Ok(None)
+    }
+
+    /// Whose player has been paused longest, of those of one client if one is given. Looked for only when nobody is idle.
+    fn longest_paused(&self, client: Option<AddressGroup>) -> Option<Number> {
+        let asked = self.sitting.iter().filter(|(_, one)| client.is_none() || one.client == client);
+        let paused = asked.filter_map(|(number, one)| Some((one.control.paused_since()?, *number)));
+        paused.min().map(|(_, number)| number)
     }
 
     /// Everybody begins without a request.
@@ -337,6 +345,33 @@ mod tests {
         let _third = take_and_ask(&seats, "192.0.2.1").await.unwrap();
         assert_eq!((first.begin(), second.begin(), other.begin()), (Err(GaveWay), Ok(()), Ok(())));
         assert_eq!(take(&seats, "192.0.2.1").await.unwrap_err(), Full::Address);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nobody_is_idle_whoever_is_paused_longest_gives_way_and_whoever_reads_does_not() {
+        let seats = seats(3, 2, "");
+        let sit = async |peer: &str| {
+            let control = ConnectionControl::new((peer.parse::<IpAddr>().unwrap(), 1).into());
+            let seat = Seats::take(&seats, &control, seats.way_out().await).unwrap();
+            seat.begin().unwrap();
+            (control, seat)
+        };
+        let (reading, _first) = sit("192.0.2.1").await;
+        let (long, second) = sit("192.0.2.2").await;
+        let (short, _third) = sit("192.0.2.3").await;
+        long.blocked(tokio::time::Instant::now());
+        tokio::time::advance(std::time::Duration::from_secs(9)).await;
+        short.blocked(tokio::time::Instant::now());
+        assert_eq!(take(&seats, "192.0.2.4").await.unwrap_err(), Full::Server, "nine seconds are no pause");
+        tokio::time::advance(std::time::Duration::from_secs(30)).await;
+        let (_, _newcomer) = sit("192.0.2.4").await;
+        assert!(long.line().gave_way() && long.is_aborted());
+        assert!(!short.line().gave_way() && !reading.line().gave_way());
+        drop(second);
+        let (_, _another) = sit("192.0.2.4").await;
+        assert!(short.line().gave_way(), "then the next");
+        assert_eq!(take(&seats, "192.0.2.4").await.unwrap_err(), Full::Address, "none of its own is paused");
+        assert!(!reading.line().gave_way());
     }
 
     #[tokio::test]

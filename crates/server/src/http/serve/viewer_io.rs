@@ -3,9 +3,12 @@
 //! Owns deadlines that nothing above the socket can keep, with one timer per connection that is armed
 //! only while a write waits:
 //!
-//! * a write that waits for `stall_timeout` without one byte taken ends the connection with a reset (a
-//!   stalled peer would see nothing of an orderly close, it has no room for it); so does one that takes a few bytes
-//!   now and then, over the same time, to keep its place for nothing;
+//! * a socket that takes nothing belongs to a player that is *paused* as long as its peer answers the kernel, which
+//!   asks now and then whether there is room again. It is kept for `stall_timeout`, all pauses together between which it
+//!   reads next to nothing; then the connection ends with a reset (a stalled peer would see nothing of an orderly close, it
+//!   has no room for it);
+//! * a peer that owes the kernel an answer for `peer_timeout` is gone, and the connection with it;
+//! * a client that takes a few bytes now and then, to keep its place for nothing, is cut after [`RATE_WINDOW`];
 //! * a client that shut down its sending side before its reply began is given up after `half_close_grace`,
 //!   because it has most likely gone: hyper does not read while it waits for a reply, so it would never know;
 //! * a socket that is closed while bytes of the client are still unread is drained for a moment, because
@@ -19,11 +22,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use acemux_relay::line::PAUSE;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use super::{ConnectionControl, ServeOptions};
+use super::{ConnectionControl, ServeOptions, set_user_timeout, usual_user_timeout};
 
 /// How long a closed socket waits for the client to stop sending. nginx waits up to 5 s; a player needs a
 /// round trip.
@@ -32,7 +37,21 @@ pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most bytes thrown away on that occasion: a body of the size we accept, four times over.
 pub(super) const DRAIN_LIMIT: u64 = 256 * 1024;
 
-/// Bytes a second that a client must take, on average over the stall timeout, if it keeps us waiting nearly all of that
+/// Looks at whether the peer of a paused player still answers, in the time that it may owe an answer.
+const LOOKS: u32 = 6;
+
+/// The kernel asks a paused peer less and less often, in the end every two minutes, unless it is to give up before the next
+/// time: then it asks once more. It is told to give up this part of that time after the next look, and that is put off by
+/// each look which finds that the peer has answered (`tcp_clamp_probe0_to_user_timeout` in Linux).
+const ASKED_WITHIN: u32 = 3;
+
+/// The longest time over which a client's rate is taken.
+const RATE_WINDOW: Duration = Duration::from_mins(1);
+
+/// A client that takes so much after a pause has gone on: what kernels hold for it is less.
+const GONE_ON: u64 = 1 << 20;
+
+/// Bytes a second that a client must take, on average over that window, if it keeps us waiting nearly all of that
 /// time. A radio channel of 64 kbit/s has half of it, and a client that keeps up with one never keeps us waiting.
 const LEAST_RATE: f64 = 16.0 * 1024.0;
 
@@ -45,10 +64,12 @@ pub(super) struct ViewerIo {
     stream: TcpStream,
     control: ConnectionControl,
     stall_timeout: Option<Duration>,
+    peer_timeout: Duration,
     half_close_grace: Duration,
     timer: LazyTimer,
     /// Since when bytes wait without one being taken.
     blocked_since: Option<Instant>,
+    pauses: Pauses,
     /// How fast the client is, since it last began to keep us waiting.
     pace: Option<Pace>,
     /// The client has sent something and got no byte since: its reply has not begun.
@@ -56,6 +77,37 @@ pub(super) struct ViewerIo {
     /// When a client that shut down its sending side is given up.
     gone_at: Option<Instant>,
     drain: Option<Drain>,
+}
+
+/// A player's pauses.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pauses {
+    /// All together since it last read in earnest.
+    lasted: Duration,
+    /// Bytes taken since the last one.
+    taken: u64,
+    /// When it is looked next whether the peer of the one that lasts still answers.
+    look_at: Option<Instant>,
+    /// The kernel has been told to be more patient with that peer.
+    is_put_off: bool,
+}
+
+impl Pauses {
+    fn took(&mut self, bytes: usize) {
+        self.taken += bytes as u64;
+        if self.taken >= GONE_ON {
+            self.lasted = Duration::ZERO;
+        }
+    }
+
+    /// How long the next one may be. Who has just gone on stops now and then, and that is no pause.
+    fn left_of(&self, limit: Duration) -> Duration {
+        limit.saturating_sub(self.lasted).max(limit.min(PAUSE))
+    }
+
+    fn end(&mut self, lasted: Duration) {
+        (self.lasted, self.taken) = (self.lasted + lasted, 0);
+    }
 }
 
 /// What a slow client took in a stretch of time.
@@ -91,9 +143,11 @@ impl ViewerIo {
             stream,
             control,
             stall_timeout: options.stall_timeout,
+            peer_timeout: options.peer_timeout,
             half_close_grace: options.half_close_grace,
             timer: LazyTimer::default(),
             blocked_since: None,
+            pauses: Pauses::default(),
             pace: None,
             unanswered: false,
             gone_at: None,
@@ -124,10 +178,27 @@ impl ViewerIo {
             pace.bytes += bytes as u64;
         }
         if let Some(since) = self.blocked_since.take() {
-            if let Some(pace) = &mut self.pace {
-                pace.waited += since.elapsed();
-            }
-            self.control.unblocked();
+            self.goes_on(since.elapsed());
+        }
+        self.pauses.took(bytes);
+    }
+
+    fn goes_on(&mut self, waited: Duration) {
+        self.control.unblocked();
+        if waited >= PAUSE {
+            self.pauses.end(waited);
+            // Nobody reads slowly who does not read.
+            self.pace = None;
+        } else if let Some(pace) = &mut self.pace {
+            pace.waited += waited;
+        }
+        self.pauses.look_at = None;
+        if std::mem::take(&mut self.pauses.is_put_off) {
+            // What it was put off to is no measure any more.
+            let _unchanged = set_user_timeout(
+                &SockRef::from(&self.stream),
+                usual_user_timeout(self.stall_timeout, self.peer_timeout),
+            );
         }
     }
 
@@ -135,19 +206,52 @@ impl ViewerIo {
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let began = self.blocked_since;
         let since = began.unwrap_or_else(|| self.begin_blocked());
-        let Some(limit) = self.stall_timeout else { return Poll::Pending };
-        if began.is_some() || !self.is_too_slow(since, limit) {
-            ready!(self.timer.poll_passed(cx, since + limit));
+        if began.is_none() && self.is_too_slow(since) {
+            return Poll::Ready(self.cut());
         }
+        let ends_at = self.stall_timeout.map(|limit| since + self.pauses.left_of(limit));
+        loop {
+            let look_at = *self.pauses.look_at.get_or_insert(since + self.look());
+            ready!(self.timer.poll_passed(cx, ends_at.map_or(look_at, |end| end.min(look_at))));
+            let now = Instant::now();
+            if ends_at.is_some_and(|end| end <= now) || self.peer_is_gone() {
+                return Poll::Ready(self.cut());
+            }
+            self.pauses.look_at = Some(now + self.look());
+        }
+    }
+
+    #[cold]
+    fn cut(&self) -> io::Error {
         self.control.stalled();
         self.control.abort();
-        Poll::Ready(io::ErrorKind::TimedOut.into())
+        io::ErrorKind::TimedOut.into()
+    }
+
+    fn look(&self) -> Duration {
+        self.peer_timeout / LOOKS
+    }
+
+    /// Where the kernel says nothing of a peer, every one lives: pauses have their limit all the same.
+    fn peer_is_gone(&mut self) -> bool {
+        let Ok(peer) = acemux_tcp::peer(&self.stream) else { return false };
+        if peer.owes_answer && peer.silent >= self.peer_timeout {
+            return true;
+        }
+        let within = self.look() + self.peer_timeout / ASKED_WITHIN;
+        if peer.silent < within + self.look() {
+            let put_off = peer.unsent + within;
+            self.pauses.is_put_off = true;
+            let _unchanged = set_user_timeout(&SockRef::from(&self.stream), Some(put_off));
+        }
+        false
     }
 
     /// Looks once in a while at what the client took since it last began to keep us waiting.
-    fn is_too_slow(&mut self, now: Instant, limit: Duration) -> bool {
+    fn is_too_slow(&mut self, now: Instant) -> bool {
+        let window = self.stall_timeout.map_or(RATE_WINDOW, |limit| limit.min(RATE_WINDOW));
         let pace = self.pace.get_or_insert(Pace::new(now));
-        if now.duration_since(pace.since) < limit {
+        if now.duration_since(pace.since) < window {
             return false;
         }
         let is_too_slow = pace.is_too_slow(now);
@@ -301,6 +405,24 @@ mod tests {
         assert!(pace(59, 60).is_too_slow(since + minute), "a byte a second");
         assert!(!pace(1, radio).is_too_slow(since + minute), "it takes what there is");
         assert!(!pace(59, 60 * 20_000).is_too_slow(since + minute), "it is slow, and gets on");
+    }
+
+    #[test]
+    fn pauses_add_up_until_the_player_has_gone_on() {
+        let minutes = Duration::from_mins;
+        let mut pauses = Pauses::default();
+        pauses.end(minutes(4));
+        pauses.took(64 * 1024);
+        pauses.end(minutes(5));
+        assert_eq!(pauses.lasted, minutes(9), "who takes a little in between has not gone on");
+        pauses.took(512 * 1024);
+        pauses.took(512 * 1024);
+        assert_eq!(pauses.lasted, Duration::ZERO);
+        pauses.end(minutes(3));
+        assert_eq!((pauses.lasted, pauses.taken), (minutes(3), 0));
+        assert_eq!(pauses.left_of(minutes(10)), minutes(7));
+        assert_eq!(pauses.left_of(minutes(3)), PAUSE, "whoever has just gone on stops now and then");
+        assert_eq!(pauses.left_of(Duration::from_secs(2)), Duration::from_secs(2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -157,7 +157,12 @@ impl Answer {
         must(wait.is_some() == matches!(status, 429 | 503) && wait != Some(0), "retry-after");
         if let Some(problem) = self.problem().filter(|_| !self.body.is_empty()) {
             let names: Vec<_> = problem.as_object().into_iter().flat_map(|fields| fields.keys()).collect();
-            must(names == ["code", "detail", "request_id", "status"], "fields");
+            // Of settings every fault is told, each by its name.
+            let is_of_settings = matches!(self.code().as_str(), "invalid_setting" | "setting_fixed");
+            let (problems, others): (Vec<_>, Vec<_>) =
+                names.into_iter().partition(|name| name.as_str() == "problems");
+            must(others == ["code", "detail", "request_id", "status"], "fields");
+            must(problems.is_empty() != is_of_settings, "problems");
             must(problem["status"] == status, "status");
             must(problem["request_id"].as_str() == self.header("x-request-id"), "request id");
             let detail = problem["detail"].as_str().unwrap_or_default();
@@ -210,7 +215,8 @@ impl Row {
         let line = String::from_utf8_lossy(&self.request);
         let target = line.split(' ').nth(1).unwrap_or_default();
         let path = target.strip_prefix("http://").and_then(|rest| rest.find('/').map(|at| &rest[at..]));
-        path.unwrap_or(target).starts_with("/ace/")
+        let path = path.unwrap_or(target);
+        path.starts_with("/ace/") || path.replace("//", "/").starts_with("/ace/")
     }
 
     fn told(&self, said: &str, wrong: &[String]) -> String {

@@ -92,6 +92,38 @@ fn containers(scene: &Scene) -> Vec<Row> {
     rows
 }
 
+/// Settings that cannot be, and settings that would lock somebody out.
+fn settings() -> Vec<Row> {
+    let patch = |row_of: u8, body: &str, expected| {
+        let request = with_body("PATCH /api/v1/settings", &format!("X-API-KEY: {KEY}\r\n"), body);
+        row(row_of, request, expected)
+    };
+    let invalid = "400 invalid_setting; open";
+    let fixed = "409 setting_fixed; open";
+    vec![
+        patch(96, r#"{"NO_SUCH_SETTING":1}"#, invalid),
+        patch(96, r#"{"HOLD_TIMEOUT":true}"#, invalid),
+        patch(96, r#"{"HOLD_TIMEOUT":-1}"#, invalid),
+        patch(96, r#"{"HEADER_TIMEOUT":0}"#, invalid),
+        patch(96, r#"{"MAX_VIEWERS":18446744073709551616}"#, invalid),
+        patch(96, r#"{"MAX_VIEWERS":1e999}"#, "400 invalid_body; open"),
+        patch(96, r#"{"HOLD_TIMEOUT":""}"#, invalid),
+        patch(96, r#"{"HOLD_TIMEOUT":{"value":5}}"#, invalid),
+        patch(96, r#"[{"HOLD_TIMEOUT":5}]"#, "400 invalid_body; open"),
+        patch(96, r#"{"HOLD_TIMEOUT":"9s","MAX_VIEWERS":"many"}"#, invalid),
+        patch(96, r#"{"HOLD_TIMEOUT":"9s","hold_timeout":"8s"}"#, invalid),
+        patch(96, r#"{"HOLD_TIMEOUT":null}"#, "200; open"),
+        patch(97, r#"{"APP_HOST":"0.0.0.0"}"#, fixed),
+        patch(97, r#"{"API_KEY":null}"#, "200; open"),
+        patch(97, r#"{"API_KEY":"another-key-of-twenty"}"#, fixed),
+        patch(97, r#"{"OPERATOR_WITHOUT_KEY":"loopback"}"#, fixed),
+        patch(97, r#"{"MAX_STREAMS_PER_ENGINE":0}"#, invalid),
+        patch(97, r#"{"MAX_CONNECTIONS":0}"#, invalid),
+        patch(97, r#"{"DRAIN_TIMEOUT":1000000000}"#, invalid),
+        patch(97, r#"{"EVENT_RETENTION":"1s"}"#, invalid),
+    ]
+}
+
 fn numbers_and_names() -> Vec<Row> {
     let scale = |to: &str, expected| row(93, keyed(&format!("POST /scale/{to}")), expected);
     let stop = |id: &str| row(94, keyed(&format!("DELETE /streams/{id}")), "404 not_found; open");
@@ -219,6 +251,10 @@ async fn names_numbers_and_recipes_that_are_none_are_refused_and_nothing_is_touc
     let config = page("/custom-variant/config").await;
     assert_table(at, containers(&scene)).await;
     assert_table(at, numbers_and_names()).await;
+    let values = async || send(at, &keyed("GET /api/v1/settings")).await.json().await;
+    let before = values().await;
+    assert_table(at, settings()).await;
+    assert_eq!(values().await, before, "nothing half-applied");
     assert_table(at, recipes(&config)).await;
     assert_eq!(page("/custom-variant/config").await, config);
     scene.assert_untouched();

@@ -8,11 +8,13 @@ use super::{Row, assert_table, get, row};
 use crate::ID;
 
 const OTHER: &str = "0123456789abcdef0123456789abcdef";
+const CHANNEL: &str = "0a4848271c91ce2d8965ce416267c25047dc8141";
 
 fn rows(viewer: &HlsViewer) -> Vec<Row> {
     let piece = |name: &str| get(&viewer.path(name));
     let token = viewer.path("").trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
-    let tampered = format!("{}{}", if token.starts_with('0') { '1' } else { '0' }, &token[1..]);
+    let tampered = format!("{}{}", if token.starts_with('A') { 'B' } else { 'A' }, &token[1..]);
+    let newest = viewer.newest();
     vec![
         row(67, piece(".ts"), "400 invalid_param; open"),
         row(67, piece("-1.ts"), "400 invalid_param; open"),
@@ -22,13 +24,20 @@ fn rows(viewer: &HlsViewer) -> Vec<Row> {
         row(67, piece("18446744073709551616.ts"), "400 invalid_param; open"),
         row(68, piece("999999.ts"), "404 segment_gone; open"),
         row(68, piece("18446744073709551615.ts"), "404 segment_gone; open"),
-        row(69, piece("0.ts?url=http://127.0.0.1:1/x"), "200; content-type: video/mp2t; open"),
+        row(
+            69,
+            piece(&format!("{newest}.ts?url=http://127.0.0.1:1/x")),
+            "200; content-type: video/mp2t; open",
+        ),
         row(69, get("/ace/hls/segment?stream=x&url=http://127.0.0.1:1/"), "404 not_found; open"),
-        row(70, get(&format!("/ace/hls/{OTHER}/index.m3u8")), "403 bad_token; open"),
-        row(70, get(&format!("/ace/hls/{OTHER}/0.ts")), "403 bad_token; open"),
-        row(70, get(&format!("/ace/hls/{tampered}/0.ts")), "403 bad_token; open"),
-        // What is shaped like none is no address of ours.
-        row(70, get("/ace/hls/x/index.m3u8"), "404 not_found; open"),
+        row(70, get(&format!("/ace/hls/{CHANNEL}/{OTHER}/index.m3u8")), "403 bad_token; open"),
+        row(70, get(&format!("/ace/hls/{CHANNEL}/{OTHER}/0.ts")), "403 bad_token; open"),
+        row(70, get(&format!("/ace/hls/{ID}/{tampered}/0.ts")), "403 bad_token; open"),
+        row(70, get(&format!("/ace/hls/{CHANNEL}/{token}/index.m3u8")), "403 bad_token; open"),
+        row(70, get(&format!("/ace/hls/{ID}/{}/index.m3u8", "A".repeat(7000))), "403 bad_token; open"),
+        row(70, get("/ace/hls/x/y/index.m3u8"), "403 bad_token; open"),
+        // As they were before the channel stood in them.
+        row(70, get(&format!("/ace/hls/{OTHER}/index.m3u8")), "404 not_found; open"),
         row(71, get("/ace/hls/../0.ts"), "404 not_found; open"),
         row(71, get("/ace/hls/%2e%2e/0.ts"), "404 not_found; open"),
         row(71, piece("../../../etc/passwd"), "404 not_found; open"),

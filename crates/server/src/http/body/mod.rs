@@ -1,7 +1,6 @@
-//! What requests bring: JSON, and an object.
-//!
-//! serde takes an array for a struct, field by field in the order of the source, so that `[]` would be a report of nothing.
-//! No page means that.
+//! What requests bring: JSON, and an object. Whatever is a struct in it is an object, too ([`objects`]).
+
+mod objects;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -9,6 +8,7 @@ use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
+use self::objects::Strict;
 use crate::http::browser;
 use crate::http::problem::{Code, Problem};
 
@@ -27,13 +27,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Object<T> {
         if !is_object(&bytes) {
             return Err(Problem::new(Code::InvalidBody).into_response());
         }
-        let Json(object) = Json::from_bytes(&bytes).map_err(IntoResponse::into_response)?;
+        let Json(Strict(object)) = Json::from_bytes(&bytes).map_err(IntoResponse::into_response)?;
         Ok(Self(object))
     }
 }
 
+/// A `T` of a page with words of its own for what it does not accept.
+pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    let object = Some(json).filter(|json| is_object(json))?;
+    serde_json::from_slice(object).ok().map(|Strict(object)| object)
+}
+
 /// Whether JSON, if it is that, is an object.
-pub(crate) fn is_object(json: &[u8]) -> bool {
+fn is_object(json: &[u8]) -> bool {
     json.trim_ascii_start().starts_with(b"{")
 }
 
@@ -49,12 +55,19 @@ mod tests {
     #[derive(Debug, Deserialize)]
     struct Report {
         name: Option<String>,
+        engine: Option<Engine>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Engine {
+        port: u16,
     }
 
     async fn read(kind: &str, json: &'static str) -> Result<Option<String>, StatusCode> {
         let request = Request::builder().header(CONTENT_TYPE, kind).body(Body::from(json)).unwrap();
         let report = Object::<Report>::from_request(request, &()).await;
-        report.map(|Object(report)| report.name).map_err(|response| response.status())
+        let name = |report: Report| report.engine.map(|engine| engine.port.to_string()).or(report.name);
+        report.map(|Object(report)| name(report)).map_err(|response| response.status())
     }
 
     #[tokio::test]
@@ -65,6 +78,8 @@ mod tests {
         for other in ["[null]", "[\"a\"]", " [null]", "null", "", "\"a\"", "1"] {
             assert_eq!(read(json, other).await, Err(StatusCode::BAD_REQUEST), "{other}");
         }
+        assert_eq!(read(json, "{\"engine\":{\"port\":80}}").await, Ok(Some("80".to_owned())));
+        assert_eq!(read(json, "{\"engine\":[80]}").await, Err(StatusCode::UNPROCESSABLE_ENTITY));
         assert_eq!(read(json, "{\"name\":1}").await, Err(StatusCode::UNPROCESSABLE_ENTITY));
         assert_eq!(read(json, "{\"name\":null,\"name\":null}").await, Err(StatusCode::UNPROCESSABLE_ENTITY));
         assert_eq!(read("text/plain", "{}").await, Err(StatusCode::UNSUPPORTED_MEDIA_TYPE));
