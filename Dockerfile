@@ -9,6 +9,15 @@
 ARG RUST_IMAGE=rust:1.95-bookworm
 
 FROM scratch AS base
+ARG VERSION=dev
+ARG REVISION=
+LABEL org.opencontainers.image.title="acemux" \
+    org.opencontainers.image.description="One URL per AceStream channel, for any number of players" \
+    org.opencontainers.image.source="https://github.com/acemux/acemux" \
+    org.opencontainers.image.documentation="https://github.com/acemux/acemux/tree/main/docs" \
+    org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+    org.opencontainers.image.version="$VERSION" \
+    org.opencontainers.image.revision="$REVISION"
 ENV DB_PATH=/data/acemux.db
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 CMD ["/acemux", "healthcheck"]

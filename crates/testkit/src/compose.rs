@@ -34,6 +34,10 @@ impl Compose {
         let folder = std::env::temp_dir().join(format!("acemux-{instance}"));
         std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
         std::fs::copy(root.join(file), folder.join(file)).expect("it is there");
+        // What one of the files mounts.
+        let mounted = Path::new("deploy/socket-proxy/haproxy.cfg");
+        std::fs::create_dir_all(folder.join(mounted).parent().expect("a folder")).expect("it can be written");
+        std::fs::copy(root.join(mounted), folder.join(mounted)).expect("it is there");
         let mut env = std::fs::read_to_string(root.join(".env.example")).expect("it is there");
         let port = 20_000 + u16::try_from(std::process::id() % 2_000).unwrap_or_default() + number;
         env.extend([format!("\nINSTANCE_ID={instance}\nAPP_PORT={port}\n")]);
@@ -60,6 +64,35 @@ impl Compose {
         let said = String::from_utf8_lossy(&output.stderr);
         let is_down = output.status.success() || said.contains("has active endpoints");
         assert!(is_down || std::thread::panicking(), "docker-compose down: {said}");
+    }
+
+    /// The three commands that the documentation has for it, after which nothing is left. Panics when something is.
+    pub fn leave_nothing_behind(&self) {
+        self.run(&["stop"]);
+        self.run(&["run", "--rm", "acemux", "engines", "remove", "--all"]);
+        self.down(&["--volumes"]);
+        assert_eq!(self.engines(), Vec::<String>::new(), "engines are left");
+        let project = format!("label=com.docker.compose.project=acemux-{}", self.instance);
+        for kind in [&["ps", "--all"][..], &["volume", "ls"], &["network", "ls"]] {
+            let list = Command::new("docker").args(kind).args(["--quiet", "--filter", &project]).output();
+            let left = list.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            let left = left.expect("the docker command is installed");
+            // The network is everybody's who runs these files, and whoever made it is its project.
+            assert!(left.is_empty() || kind[0] == "network", "{kind:?}: {left}");
+        }
+    }
+
+    /// The container of this service of the file.
+    pub fn container(&self, service: &str) -> String {
+        let output = self.try_run(&["ps", "--quiet", service]);
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// What a command in the container of the service prints, and whether it ended well.
+    pub fn says(&self, arguments: &[&str]) -> (bool, String) {
+        let output = self.try_run(&[&["exec", "-T", "acemux", "/acemux"], arguments].concat());
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     }
 
     fn try_run(&self, arguments: &[&str]) -> Output {

@@ -38,7 +38,12 @@ impl HlsViewer {
 
     /// The same, or the status of the refusal.
     pub async fn try_open(address: SocketAddr, content_id: &str) -> Result<Self, u16> {
-        let mut reply = get(address, &format!("/ace/manifest.m3u8?id={content_id}")).await;
+        Self::try_open_below(address, "", content_id).await
+    }
+
+    /// The same where a reverse proxy has put the service under a path, such as `/tv`.
+    pub async fn try_open_below(address: SocketAddr, path: &str, content_id: &str) -> Result<Self, u16> {
+        let mut reply = get(address, &format!("{path}/ace/manifest.m3u8?id={content_id}")).await;
         let text = String::from_utf8(reply.body().await.0).expect("a manifest is text");
         if reply.status != 200 {
             return Err(reply.status);
@@ -52,7 +57,7 @@ impl HlsViewer {
         let now = Instant::now();
         Ok(Self {
             address,
-            folder: format!("/ace/{folder}"),
+            folder: format!("{path}/ace/{folder}"),
             attributes: attributes.expect("it says what the stream is").to_owned(),
             status: 200,
             rules: Rules::default(),

@@ -79,6 +79,15 @@ impl Network {
         machine
     }
 
+    /// From now on these names mean these addresses, at the hub and on all machines, and `localhost` what it always does.
+    pub async fn name(&self, names: &[(&str, Ipv4Addr)]) {
+        let lines = names.iter().map(|(name, address)| format!("{address} {name}\n"));
+        let hosts = "/run/hosts";
+        let text = format!("127.0.0.1 localhost\n{}", lines.collect::<String>());
+        std::fs::write(hosts, text).expect("it is ours");
+        run("mount", &["--bind", hosts, "/etc/hosts"]).await;
+    }
+
     /// From now on the hub is the machine of the world that has this address.
     pub async fn stand_in_for(&self, address: Ipv4Addr) {
         ip(&["address", "add", &format!("{address}/32"), "dev", "lo"]).await;

@@ -161,7 +161,7 @@ fn spawn<'a>(limits: &str, folder: &Path, settings: impl Iterator<Item = (&'a st
 }
 
 /// The program beside this test's own binary, made from the sources as they are.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("the test runs from a file");
     let folder = test.parent().and_then(Path::parent).expect("target/<profile>/deps");
     let (program, sources) = (folder.join("acemux"), folder.join("acemux.d"));

@@ -15,6 +15,15 @@ use super::value::without_comment;
 /// Where the guide says that they are.
 const FILE: &str = "app/services/proxy/config.py";
 
+/// What the reference's file has beside its guide, and what does here what it promised.
+const UNPRINTED: [(&str, &str); 5] = [
+    ("SESSION_CLEANUP_INTERVAL", "A session ends when its time is over."),
+    ("CLIENT_TIMEOUT", "VIEWER_STALL_TIMEOUT says how long a viewer may take nothing."),
+    ("CLIENT_HEARTBEAT_INTERVAL", "Connections are watched without it."),
+    ("MAX_ENGINE_RETRIES", "Engines are tried within EMPTY_STREAM_TIMEOUT."),
+    ("RETRY_DELAY", "Engines are tried within EMPTY_STREAM_TIMEOUT."),
+];
+
 /// What became of each constant of such a file below `directory`, a sentence each; nothing when there is none.
 pub(super) fn constants(directory: &Path, written: &Written) -> Vec<String> {
     let text = match read_small(&directory.join(FILE)) {
@@ -45,8 +54,9 @@ fn sentence(name: &str, value: &str, written: &Written) -> String {
     if let Some(item) = settings::find(name) {
         return setting(item, value, written);
     }
-    match IGNORED.iter().find(|ignored| ignored.name == name) {
-        Some(ignored) => format!("{name} has no meaning here: {}", ignored.why),
+    let ignored = IGNORED.iter().map(|ignored| (ignored.name, ignored.why));
+    match ignored.chain(UNPRINTED).find(|(known, _)| *known == name) {
+        Some((_, why)) => format!("{name} has no meaning here: {why}"),
         None => format!("{name} is no setting and has no effect"),
     }
 }
@@ -80,19 +90,20 @@ mod tests {
     fn each_constant_of_the_file_is_told_where_it_went() {
         let text = "import os\n\n# Stream timeouts\nEMPTY_STREAM_TIMEOUT = 30  # Seconds to wait for initial data\n\
                     STREAM_BUFFER_SIZE: int = 4 * 1024 * 1024  # 4 MB\nMAX_STREAMS_PER_ENGINE=10\n\
-                    class Config:\n    COPY_CHUNK_SIZE = os.getenv('X')\n    ENGINE_CACHE_TTL = 2\n    OTHER = 'hush'\n\
+                    class Config:\n    COPY_CHUNK_SIZE = os.getenv('X')\n    ENGINE_CACHE_TTL = 2\n    CLIENT_TIMEOUT = 30\n    OTHER = 'hush'\n\
                     API_KEY = 'hush'\nif HERE == 1: pass\nlower = 1\n";
         let written = Written::from_pairs([("MAX_STREAMS_PER_ENGINE", "4")]);
         assert_eq!(
             said(text, &written),
             [
-                "app/services/proxy/config.py is not read; what became of its 7 constant(s):",
+                "app/services/proxy/config.py is not read; what became of its 8 constant(s):",
                 "EMPTY_STREAM_TIMEOUT is a setting: write EMPTY_STREAM_TIMEOUT=30 into .env",
                 "STREAM_BUFFER_SIZE is a setting: write STREAM_BUFFER_SIZE=4 * 1024 * 1024 into .env",
                 "MAX_STREAMS_PER_ENGINE is a setting and set already (environment)",
                 "COPY_CHUNK_SIZE is a setting; accepted in .env is 1316 bytes to 1 MiB, written like 65536, 64 KiB, 512m \
                  or 8 * 1024 * 1024",
                 "ENGINE_CACHE_TTL has no meaning here: The list of engines is never stale.",
+                "CLIENT_TIMEOUT has no meaning here: VIEWER_STALL_TIMEOUT says how long a viewer may take nothing.",
                 "OTHER is no setting and has no effect",
                 "API_KEY is a setting; accepted in .env is printable ASCII without blanks at its ends",
             ]

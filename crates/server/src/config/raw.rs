@@ -545,7 +545,7 @@ mod tests {
             typo("MAX_REPLICA").as_deref(),
             Some("MAX_REPLICA is no setting; the nearest is MAX_REPLICAS")
         );
-        assert!(typo("ACEXY_BUFFER_SIZE").unwrap().contains("no effect"));
+        assert!(typo("ACEXY_COLOUR").unwrap().contains("no effect"));
         for other in ["PATH", "HOME", "HOSTNAME", "LANG", "TZ", "SSL_CERT_FILE"] {
             assert_eq!(typo(other), None);
         }

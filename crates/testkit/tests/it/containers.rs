@@ -473,4 +473,6 @@ async fn the_guides_standalone_mode_works_as_printed() {
     // The printed key is no key.
     let request = "POST /scale/3 HTTP/1.1\r\nHost: localhost\r\nX-API-KEY: your-secure-key\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     assert_eq!(acemux_testkit::send(compose.address, request).await.status, 401);
+    // As docs/deployment.md says.
+    compose.leave_nothing_behind();
 }
