@@ -466,7 +466,7 @@ impl Inner {
         let config = self.config();
         let limits = RingLimits { media: config.ring_media, bytes: config.ring_bytes };
         let (producer, ring) = Ring::new(limits);
-        let producer = producer.in_turns(&self.turns);
+        let producer = producer.in_turns(self.turns.part());
         lease.is_for(&ring);
         let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
         let runway = config.join_burst.max(LEAST_RUNWAY);

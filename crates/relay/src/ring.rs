@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::rounds::Delivery;
 use crate::session::EndReason;
-use crate::turns::Turns;
+use crate::turns::Part;
 use sync::Mutex;
 
 /// How much a ring keeps.
@@ -56,7 +56,7 @@ pub struct Ring {
 pub struct Producer {
     state: Arc<Mutex<State>>,
     woken: Vec<Waker>,
-    turns: Option<Arc<Turns>>,
+    turns: Option<Part>,
 }
 
 /// One reader's place in the ring.
@@ -193,9 +193,9 @@ impl Ring {
 
 impl Producer {
     /// The same, whose readers are woken in turns with those of other rings.
-    pub(crate) fn in_turns(self, turns: &Arc<Turns>) -> Self {
+    pub(crate) fn in_turns(self, part: Part) -> Self {
         let mut producer = self;
-        producer.turns = Some(Arc::clone(turns));
+        producer.turns = Some(part);
         producer
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Turns {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Rings whose readers take turns.
+    rings: usize,
     /// Whether somebody gives the turns. Nobody waits for one otherwise.
     is_led: bool,
     /// How many more this turn has room for.
@@ -35,8 +37,15 @@ struct State {
     waiting: VecDeque<Waker>,
 }
 
-/// Whoever gives the turns. Its drop calls all who wait.
-struct Leader(Arc<Turns>);
+/// A ring's part in the turns. They are given as long as there is one.
+#[derive(Debug)]
+pub(crate) struct Part(Arc<Turns>);
+
+/// Whoever gives the turns. When it is dropped before the last ring has gone it calls all who wait.
+struct Leader {
+    turns: Arc<Turns>,
+    has_ended: bool,
+}
 
 impl Turns {
     /// Of so many readers. Until they are led everybody's turn is at once.
@@ -50,8 +59,14 @@ impl Turns {
         Self::new(AT_ONCE * threads)
     }
 
+    /// Has the readers of one more ring take part.
+    pub(crate) fn part(self: &Arc<Self>) -> Part {
+        self.state.lock().rings += 1;
+        Part(Arc::clone(self))
+    }
+
     /// Wakes them all, each when its turn comes.
-    pub(crate) fn call(&self, readers: &mut Vec<Waker>) {
+    fn call(&self, readers: &mut Vec<Waker>) {
         let at_once = {
             let mut state = self.state.lock();
             let at_once = if state.is_led { state.room.min(readers.len()) } else { readers.len() };
@@ -67,7 +82,7 @@ impl Turns {
         readers.drain(..).for_each(Waker::wake);
     }
 
-    /// Begins to give turns, until the stop; nothing when somebody does already.
+    /// Begins to give turns, until the last ring has gone or the stop comes; nothing when somebody does already.
     pub(crate) fn lead(
         self: &Arc<Self>,
         stop: CancellationToken,
@@ -76,6 +91,13 @@ impl Turns {
         Some(async move {
             stop.run_until_cancelled(leader.lead()).await;
         })
+    }
+
+    /// Whether there is anybody to give turns to. If not, whoever comes next finds nobody who gives them.
+    fn is_needed(&self) -> bool {
+        let mut state = self.state.lock();
+        state.is_led = state.rings > 0 || !state.waiting.is_empty();
+        state.is_led
     }
 
     /// The next turn; whether anybody had it.
@@ -92,6 +114,20 @@ impl Turns {
     }
 }
 
+impl Part {
+    /// Wakes these readers, each when its turn comes.
+    pub(crate) fn call(&self, readers: &mut Vec<Waker>) {
+        self.0.call(readers);
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.0.state.lock().rings -= 1;
+        self.0.called.notify_one();
+    }
+}
+
 impl Leader {
     fn of(turns: &Arc<Turns>) -> Option<Self> {
         let mut state = turns.state.lock();
@@ -100,13 +136,13 @@ impl Leader {
             return None;
         }
         state.room = turns.at_once;
-        Some(Self(Arc::clone(turns)))
+        Some(Self { turns: Arc::clone(turns), has_ended: false })
     }
 
-    async fn lead(&self) {
-        let Self(turns) = self;
+    async fn lead(mut self) {
+        let turns = Arc::clone(&self.turns);
         let mut readers = Vec::with_capacity(turns.at_once);
-        loop {
+        while turns.is_needed() {
             turns.called.notified().await;
             // Also after the last turn: only then is there room for another.
             loop {
@@ -116,13 +152,18 @@ impl Leader {
                 }
             }
         }
+        // Somebody else may give the turns by now.
+        self.has_ended = true;
     }
 }
 
 impl Drop for Leader {
     fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
         let waiting = {
-            let mut state = self.0.state.lock();
+            let mut state = self.turns.state.lock();
             state.is_led = false;
             std::mem::take(&mut state.waiting)
         };
@@ -167,6 +208,7 @@ mod tests {
     #[tokio::test]
     async fn readers_of_all_streams_are_woken_a_few_at_a_time_and_others_run_in_between() {
         let (turns, calls, stop) = (Turns::new(10), Arc::<Calls>::default(), CancellationToken::new());
+        let _ring = turns.part();
         let mut leading = led(&turns, &stop);
         let mut between = Vec::new();
         for _ in 0..5 {
@@ -193,11 +235,28 @@ mod tests {
     #[tokio::test]
     async fn there_is_one_leader_and_who_breaks_off_leaves_nobody_waiting() {
         let (turns, calls, stop) = (Turns::new(2), Arc::<Calls>::default(), CancellationToken::new());
+        let _ring = turns.part();
         let mut leading = led(&turns, &stop);
         assert!(turns.lead(stop.clone()).is_none());
         turns.call(&mut calls.readers(9));
         assert_eq!(calls.count(), 2);
         leading.shutdown().await;
         assert_eq!(calls.count(), 9);
+    }
+
+    #[tokio::test]
+    async fn they_are_given_until_the_last_ring_has_gone_and_begin_again_with_the_next() {
+        let (turns, calls, stop) = (Turns::new(2), Arc::<Calls>::default(), CancellationToken::new());
+        for round in 1..=3 {
+            let (first, second) = (turns.part(), turns.part());
+            let mut leading = led(&turns, &stop);
+            first.call(&mut calls.readers(9));
+            drop(first);
+            yield_now().await;
+            assert!(leading.try_join_next().is_none(), "one ring is left");
+            drop(second);
+            leading.join_next().await.unwrap().unwrap();
+            assert_eq!(calls.count(), 9 * round, "whoever waited was called");
+        }
     }
 }

@@ -351,10 +351,6 @@ async fn whoever_has_given_up_its_seat_takes_one_again_by_its_token_and_the_stre
         assert!(first_number(after) > first_number(&before), "{before} {after}");
         assert!(after.contains("#EXT-X-DISCONTINUITY\n"), "{after}");
     }
-    let of = |text: &str| {
-        text.lines().find(|line| line.starts_with("#EXT-X-DISCONTINUITY-SEQUENCE")).map(str::to_owned)
-    };
-    assert_ne!(of(&before), of(&after[0]), "another stream's clock is not taken for this one's");
 }
 
 #[tokio::test(start_paused = true)]

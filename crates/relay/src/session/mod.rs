@@ -204,8 +204,9 @@ pub(crate) struct Shared {
     pub(crate) hls: Mutex<Weak<Packager>>,
     /// Who reads it, if it is a recording.
     pub(crate) desk: Desk,
-    /// Somebody has been given pieces of it.
+    /// Somebody has been given pieces of it, and as many of them continued nothing.
     pub(crate) was_cut: AtomicBool,
+    pub(crate) discontinuities: AtomicU64,
     /// Media time since it began, in milliseconds.
     media: AtomicU64,
     /// By the stream's own clock, in bits per second; 0 before it is known.
@@ -343,6 +344,7 @@ impl Shared {
             hls: Mutex::default(),
             desk: Desk::default(),
             was_cut: AtomicBool::new(false),
+            discontinuities: AtomicU64::new(0),
             media: AtomicU64::new(0),
             bitrate: AtomicU64::new(0),
             measured: Mutex::new(Measured {

@@ -176,6 +176,10 @@ impl Prometheus {
             self.address
         );
         let mut reply = try_send(self.address, &request).await.ok()?;
+        // It listens before it can answer, and says so without JSON.
+        if reply.status == 503 {
+            return None;
+        }
         Some(reply.json().await)
     }
 

@@ -269,17 +269,6 @@ async fn free_address() -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gstreamer_reads_pieces_without_an_error_line() {
-    let app = app(1).await;
-    let url = manifest(&app);
-    let pictures = "d. ! queue ! h264parse ! avdec_h264 ! fakesink sync=true num-buffers=500";
-    let pipeline = format!("-q souphttpsrc location={url} ! hlsdemux ! tsdemux name=d {pictures}");
-    let Some(played) = run("gst-launch-1.0", &pipeline).await else { return };
-    println!("20 s of pieces in {:?}", played.took);
-    assert!(played.success && played.said.is_empty(), "{}", played.said);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn ffmpeg_reads_a_minute_of_pieces_without_an_error_line() {
     let app = app(1).await;
     let Some(played) = run("ffmpeg", &format!("-v error -i {} -t 60 -f null -", manifest(&app))).await else {

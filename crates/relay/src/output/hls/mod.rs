@@ -78,7 +78,7 @@ impl Relay {
     ) -> Result<Joined, StartError> {
         let viewer = self.join(key, info, admitted).await?;
         let token = Token::random();
-        let packager = self.inner.package(token, viewer, false)?;
+        let packager = self.inner.package(token, viewer)?;
         let peak = packager.peak(FIRST_SEGMENT).await;
         Ok(Joined { token, peak, format: packager.format() })
     }
@@ -95,14 +95,8 @@ impl Relay {
 }
 
 impl Inner {
-    /// Makes the viewer one of its stream's packager, which begins to run with its first viewer. One who `comes_back` may
-    /// know segments of another stream, or of another time.
-    fn package(
-        self: &Arc<Self>,
-        token: Token,
-        viewer: Viewer,
-        comes_back: bool,
-    ) -> Result<Arc<Packager>, StartError> {
+    /// Makes the viewer one of its stream's packager, which begins to run with its first viewer.
+    fn package(self: &Arc<Self>, token: Token, viewer: Viewer) -> Result<Arc<Packager>, StartError> {
         let shared = Arc::clone(viewer.shared());
         if shared.recording().is_some() {
             return Err(StartError::Recording);
@@ -112,7 +106,7 @@ impl Inner {
             packager
         } else {
             let lease = self.lease().ok_or(StartError::MemoryFull)?;
-            let packager = Packager::new(self, Arc::clone(&shared), comes_back);
+            let packager = Packager::new(self, Arc::clone(&shared));
             self.tasks.spawn(Arc::clone(&packager).run(lease));
             *running = Arc::downgrade(&packager);
             packager

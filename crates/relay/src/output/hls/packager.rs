@@ -46,9 +46,10 @@ const PLAYLISTS_A_SECOND: u32 = 20;
 pub(crate) struct Packager {
     relay: Weak<Inner>,
     shared: Arc<Shared>,
-    /// The number of its first segment, and that somebody may know segments before it.
+    /// The number of its first segment, and that it is the first one of its stream: then somebody may know segments of
+    /// another one, whose clock this one's does not continue.
     first: u64,
-    is_after_others: bool,
+    begins_stream: bool,
     playlist: Mutex<Playlist>,
     /// The end of the stream, and an occasion to look at the playlist again.
     news: watch::Sender<Option<EndReason>>,
@@ -87,17 +88,20 @@ impl Cutting {
 }
 
 impl Packager {
-    /// Cuts this stream. Its first viewer may know segments of another packager.
-    pub(crate) fn new(relay: &Arc<Inner>, shared: Arc<Shared>, comes_back: bool) -> Arc<Self> {
+    /// Cuts this stream.
+    ///
+    /// Every stream begins behind a discontinuity, the first that is counted, so that it has the same number whichever session
+    /// it is of: hls.js finds nothing to go on with in a playlist without a segment of the number that it knows.
+    pub(crate) fn new(relay: &Arc<Inner>, shared: Arc<Shared>) -> Arc<Self> {
         let first = relay.hls.first_number(shared.ring.level().media);
-        let discontinuities = relay.hls.discontinuities();
+        let discontinuities = shared.discontinuities.load(Ordering::Relaxed);
         let limits = PlaylistLimits { discontinuities, ..PlaylistLimits::default() };
         let was_cut = shared.was_cut.swap(true, Ordering::Relaxed);
         Arc::new(Self {
             relay: Arc::downgrade(relay),
             shared,
             first,
-            is_after_others: comes_back || was_cut,
+            begins_stream: !was_cut,
             playlist: Mutex::new(Playlist::new(limits)),
             news: watch::Sender::new(None),
             viewers: Mutex::default(),
@@ -257,7 +261,7 @@ impl Packager {
 
     fn segmenter(&self) -> Segmenter {
         let limits = SegmentLimits::default();
-        if self.is_after_others {
+        if self.begins_stream {
             Segmenter::after_others(limits, self.first)
         } else {
             Segmenter::numbered_from(limits, self.first)
@@ -295,6 +299,7 @@ impl Packager {
                 if let Some(relay) = self.relay.upgrade() {
                     relay.hls.listed(segment.number);
                 }
+                self.shared.discontinuities.fetch_add(u64::from(segment.discontinuity), Ordering::Relaxed);
                 playlist.push(segment, now);
             }
             if end.as_ref().is_some_and(is_finished) {

@@ -24,30 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// What became of a way back; nothing yet.
 type Came = Option<Result<(), StartError>>;
 
-/// Of the numbers of discontinuities each packager has this many for itself: players that know one see in the other's that it
-/// is another.
-const DISCONTINUITIES: u64 = 2;
-
-/// The first such number of a process is below this. Small, because hls.js keeps an array that is as long as the number is
-/// large and looks through it with every playlist; by chance, so that it is another one after a restart.
-const FIRST_DISCONTINUITY: u64 = 4096;
-
 /// All of them.
+#[derive(Default)]
 pub(crate) struct Places {
     known: Mutex<Known>,
     /// Above the number of every segment that was listed since the process began.
     next_number: AtomicU64,
-    next_discontinuity: AtomicU64,
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Self {
-            known: Mutex::default(),
-            next_number: AtomicU64::new(0),
-            next_discontinuity: AtomicU64::new(rand::random_range(0..FIRST_DISCONTINUITY)),
-        }
-    }
 }
 
 #[derive(Default)]
@@ -86,11 +68,6 @@ impl Places {
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
         let first = now.saturating_sub(at_once.as_secs() / SegmentLimits::default().least.as_secs());
         first.max(self.next_number.load(Ordering::Relaxed))
-    }
-
-    /// Discontinuities before the first segment of a packager.
-    pub(super) fn discontinuities(&self) -> u64 {
-        self.next_discontinuity.fetch_add(DISCONTINUITIES, Ordering::Relaxed)
     }
 
     pub(super) fn listed(&self, number: u64) {
@@ -200,7 +177,7 @@ impl Return {
 
     async fn arrive(&self, key: StreamKey, info: ViewerInfo, admitted: Admitted) -> Result<(), StartError> {
         let viewer = self.relay.join(key, info, admitted, Knows::Token).await?;
-        self.relay.package(self.token, viewer, true).map(|_packager| ())
+        self.relay.package(self.token, viewer).map(|_packager| ())
     }
 }
 
