@@ -740,7 +740,7 @@ mod loom_tests {
     fn read_to_end(mut cursor: Cursor) -> u64 {
         let mut bytes = 0;
         loop {
-            match block_on(std::future::poll_fn(|context| cursor.poll_next(context))) {
+            match block_on(poll_fn(|context| cursor.poll_next(context))) {
                 Read::Chunk(chunk) => bytes += chunk.bytes.len() as u64,
                 Read::Lagged { skipped, .. } => bytes += skipped,
                 Read::End(_) => return bytes,

@@ -1,4 +1,4 @@
-//! What requests bring: JSON, and an object. Whatever is a struct in it is an object, too ([`objects`]).
+//! What requests bring: JSON, and an object. Whatever is a struct in it is an object, too (`objects`).
 
 mod objects;
 
