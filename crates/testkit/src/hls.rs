@@ -133,6 +133,9 @@ impl HlsViewer {
             println!("a playlist is answered {}: {text}", reply.status);
             return false;
         }
+        if self.begins_anew(&text) {
+            (self.rules, self.began) = (Rules::default(), Instant::now());
+        }
         let broken = self.rules.check(&text, self.began.elapsed());
         self.broken.extend(broken.iter().map(|broken| format!("{broken:?}")));
         self.ended = text.contains("#EXT-X-ENDLIST");
@@ -147,6 +150,15 @@ impl HlsViewer {
             }
         }
         true
+    }
+
+    /// Whether its stream had ended, and what is under the same address now is another one: nothing of what it has is listed
+    /// any more, and what is begins behind a discontinuity.
+    fn begins_anew(&self, playlist: &str) -> bool {
+        let Some((before, _)) = playlist.split_once(".ts") else { return false };
+        let first = before.lines().last().and_then(|digits| digits.parse().ok());
+        let is_later = first > self.fetched.last().copied() && !self.fetched.is_empty();
+        is_later && before.contains("#EXT-X-DISCONTINUITY\n")
     }
 
     /// Fetches the segment if it is new. One that is not next to the last one is a hole of the viewer's own making.
