@@ -647,9 +647,14 @@ async function keys() {
   ]) {
     await paste(text);
     if (count) {
-      await page.getByRole('dialog').waitFor();
-      const found = await page.getByRole('dialog').locator('li').count();
-      if (found !== count) fail(`${found} streams in ${text}`);
+      // The browser writes its clipboard when it gets to it: what is pasted at once may be what was there before.
+      const offers = () => page.waitForFunction(
+        (count) => document.querySelectorAll('dialog[open] li').length === count, count, { timeout: 3_000 },
+      ).then(() => true, () => false);
+      for (let tries = 1; !(await offers()); tries += 1) {
+        if (tries === 5) fail(`not ${count} streams are offered for ${text}`);
+        await page.keyboard.press('Control+v');
+      }
       await page.keyboard.press('Escape');
       await page.getByRole('dialog').waitFor({ state: 'detached' });
     } else {
