@@ -14,6 +14,7 @@ use acemux_testkit::process::Process;
 use acemux_testkit::rawengine::{Act, RawEngine, start_fields};
 use acemux_testkit::{Reply, get, send};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::books::{STEERING, ask, assert_plain};
 use crate::{ID, id, stream};
@@ -212,6 +213,15 @@ pub(crate) async fn every_page(program: &Process, key: &str) -> Vec<Shown> {
     shown
 }
 
+/// Events are written down behind whoever has brought them about.
+async fn history_has_it(program: &Process) {
+    let at = program.address;
+    let request = format!("GET /events HTTP/1.1\r\nHost: {at}\r\nX-API-KEY: {KEY}\r\n\r\n");
+    while !String::from_utf8_lossy(&send(at, &request).await.body().await.0).contains("<script>alert") {
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// As what it comes, and what is on it. Whether markup is, as text.
 fn assert_page_is_inert(page: &Shown) -> bool {
     let Shown { path, text, reply } = page;
@@ -248,6 +258,7 @@ async fn what_others_write_is_text_on_every_page_in_every_line_and_in_every_even
         let scene = Scene::set(format).await;
         let program = &scene.program;
         until("the daemon's words are in the log", || program.log().contains("no such image")).await;
+        within(Duration::from_secs(10), "the history", history_has_it(program)).await;
         let pages = every_page(program, KEY).await;
         // The description of all pages is ours, of several lines, and has nothing in it that others write.
         let written = pages.iter().filter(|page| !page.path.ends_with("/openapi.json"));
