@@ -357,7 +357,7 @@ impl Cutter {
         }
         let moment = self.moment(now);
         let mark = self.finder.mark(packet, moment);
-        if packet.has_payload() && self.finder.concerns(packet.pid()) {
+        if packet.has_payload() && self.finder.is_concerned() {
             self.shown_until = moment.media;
         }
         if let Mark::Begins(_) | Mark::Candidate = mark {

@@ -81,6 +81,8 @@ pub(crate) struct StartFinder {
     /// Its longest pause so far: a picture every ten seconds is one.
     longest_pause: Duration,
     streams: Vec<Place>,
+    /// The last packet was of the programme.
+    is_concerned: bool,
     pictures: Pictures,
     begun: Option<Moment>,
     last_start: Option<Duration>,
@@ -129,11 +131,9 @@ impl StartFinder {
         self.leading_is_hidden
     }
 
-    /// Whether the stream is part of the programme.
-    #[inline]
-    pub(crate) fn concerns(&self, pid: Pid) -> bool {
-        self.leading.is_some_and(|leading| leading.pid == pid)
-            || self.streams.iter().any(|known| known.pid == pid)
+    /// Whether the last packet was part of the programme.
+    pub(crate) fn is_concerned(&self) -> bool {
+        self.is_concerned
     }
 
     /// Whether a candidate may turn out to be a start point far behind its beginning. Nobody is kept waiting for that in a
@@ -156,6 +156,7 @@ impl StartFinder {
     fn judge(&mut self, packet: Packet<'_>, now: Moment) -> Mark {
         let pid = packet.pid();
         if let Some(leading) = self.leading.filter(|leading| leading.pid == pid) {
+            self.is_concerned = true;
             if packet.starts_unit() {
                 self.leading_is_hidden = packet.hides_its_unit();
             }
@@ -171,6 +172,7 @@ impl StartFinder {
             };
         }
         let other = self.streams.iter().copied().find(|stream| stream.pid == pid);
+        self.is_concerned = other.is_some();
         match other.filter(|_| packet.starts_unit() && !packet.hides_its_unit()) {
             Some(other) if self.leading_is_away(now) => self.instead(other, now),
             Some(_) if !self.leading_seen => self.makeshift(now),
