@@ -23,6 +23,8 @@ use tokio::net::UnixListener;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
+use crate::docker::FAST;
+
 /// Events kept for a slow listener.
 const EVENTS: usize = 64;
 
@@ -122,6 +124,16 @@ struct Container {
 }
 
 impl FakeDockerd {
+    /// What a service is told that makes its engines here, of the fast image.
+    pub fn settings(&self) -> [(&'static str, &str); 4] {
+        [
+            ("ENGINE_PROVISIONER", "docker"),
+            ("DOCKER_HOST", &self.host),
+            ("ENGINE_IMAGE", FAST),
+            ("ENGINE_VARIANT", "krinkuto11-amd64"),
+        ]
+    }
+
     /// A daemon with these images. With `comes_alive`, started containers are fast simulated engines.
     pub fn start(images: &[&str], comes_alive: bool) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);

@@ -70,16 +70,15 @@ impl Scene {
     async fn set() -> Self {
         let daemon = FakeDockerd::start(&[FAST], true);
         let settings = [
-            ("ENGINE_PROVISIONER", "docker"),
-            ("DOCKER_HOST", &daemon.host),
-            ("ENGINE_IMAGE", FAST),
-            ("ENGINE_VARIANT", "krinkuto11-amd64"),
             ("MIN_REPLICAS", "0"),
             ("MIN_FREE_REPLICAS", "0"),
             ("MAX_REPLICAS", "4"),
             ("PORT_RANGE_HOST", "24440-24459"),
         ];
-        let setup = settings.into_iter().fold(Setup::new(), |setup, (name, value)| setup.set(name, value));
+        let setup = settings
+            .into_iter()
+            .chain(daemon.settings())
+            .fold(Setup::new(), |setup, (name, value)| setup.set(name, value));
         let scene = Self { app: setup.start().await, daemon };
         let looks =
             "/stream-loop-detection/config?enabled=true&threshold_seconds=3600&check_interval_seconds=5";

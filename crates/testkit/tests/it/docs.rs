@@ -267,18 +267,12 @@ async fn every_command_in_the_documentation_runs() {
     // Where the guide carries settings to.
     network.name(&[("other", Ipv4Addr::LOCALHOST)]).await;
     let daemon = FakeDockerd::start(&[FAST], true);
-    let settings = [
-        ("APP_HOST", "all"),
-        ("APP_PORT", "8000"),
-        ("API_KEY", KEY),
-        ("ENGINE_PROVISIONER", "docker"),
-        ("DOCKER_HOST", &daemon.host),
-        ("ENGINE_IMAGE", FAST),
-        ("ENGINE_VARIANT", "krinkuto11-amd64"),
-        ("PORT_RANGE_HOST", "21000-21099"),
-    ];
-    let setup =
-        settings.into_iter().fold(Setup::as_shipped([]), |setup, (name, value)| setup.set(name, value));
+    let settings =
+        [("APP_HOST", "all"), ("APP_PORT", "8000"), ("API_KEY", KEY), ("PORT_RANGE_HOST", "21000-21099")];
+    let setup = settings
+        .into_iter()
+        .chain(daemon.settings())
+        .fold(Setup::as_shipped([]), |setup, (name, value)| setup.set(name, value));
     let app = setup.start().await;
     let script = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9998);
     let _vpn =

@@ -76,18 +76,15 @@ impl Scene {
         let ours = [("io.acemux.role", "engine"), ("io.acemux.instance", "probe"), (PROBE, PROBE)];
         daemon.add_foreign(PROBE, &ours);
         daemon.fault(Call::Create, Fault::Status(500, FROM_THE_DAEMON), 1);
-        let settings = [
+        let own = [
             ("LOG_FORMAT", format),
             ("LOG_LEVEL", "debug"),
             ("API_KEY", KEY),
-            ("ENGINE_PROVISIONER", "docker"),
-            ("DOCKER_HOST", daemon.host.as_str()),
-            ("ENGINE_IMAGE", FAST),
-            ("ENGINE_VARIANT", "krinkuto11-amd64"),
             ("INSTANCE_ID", "probe"),
             ("MIN_REPLICAS", "1"),
             ("PORT_RANGE_HOST", if format == "json" { "24500-24519" } else { "24520-24539" }),
         ];
+        let settings: Vec<_> = own.into_iter().chain(daemon.settings()).collect();
         let program = Process::start(&[engine.address().parse().expect("an address")], &settings).await;
         let mut live = get(program.address, "/api/v1/events/live").await;
         let first = play(&program, ID).await;

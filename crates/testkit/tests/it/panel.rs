@@ -201,10 +201,6 @@ async fn tunnels_and_the_engines_that_are_created_behind_them_are_seen_as_they_c
     let (_first, _id) = gluetun(&daemon, "vpn-1", 1).await;
     let (second, id) = gluetun(&daemon, "vpn-2", 2).await;
     let settings = [
-        ("ENGINE_PROVISIONER", "docker"),
-        ("DOCKER_HOST", &daemon.host),
-        ("ENGINE_IMAGE", FAST),
-        ("ENGINE_VARIANT", "krinkuto11-amd64"),
         ("PORT_RANGE_HOST", "24700-24739"),
         ("MIN_REPLICAS", "2"),
         ("MIN_FREE_REPLICAS", "1"),
@@ -218,8 +214,10 @@ async fn tunnels_and_the_engines_that_are_created_behind_them_are_seen_as_they_c
         ("HOST_PUBLIC_IP", SECRETS[3]),
         ("API_KEY", SECRETS[1]),
     ];
-    let setup =
-        settings.into_iter().fold(Setup::with_engines([]), |setup, (name, value)| setup.set(name, value));
+    let setup = settings
+        .into_iter()
+        .chain(daemon.settings())
+        .fold(Setup::with_engines([]), |setup, (name, value)| setup.set(name, value));
     let app = setup.start().await;
     let tunnel = |name, number: u8| json!({ "name": name, "exit": format!("203.0.113.{number}"), "port": 40_000 + u16::from(number) });
     let plan = json!({

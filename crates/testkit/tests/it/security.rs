@@ -83,16 +83,12 @@ async fn s17_an_engine_hears_nothing_of_clients_and_no_proxy_of_the_environment_
 #[tokio::test(flavor = "multi_thread")]
 async fn s23_s28_an_engine_is_created_with_no_right_that_it_does_not_need() {
     let daemon = FakeDockerd::start(&[FAST], true);
-    let settings = [
-        ("ENGINE_PROVISIONER", "docker"),
-        ("DOCKER_HOST", daemon.host.as_str()),
-        ("ENGINE_IMAGE", FAST),
-        ("ENGINE_VARIANT", "krinkuto11-amd64"),
-        ("ENGINE_MEMORY_LIMIT", "512m"),
-        ("MIN_REPLICAS", "1"),
-        ("PORT_RANGE_HOST", "24540-24559"),
-    ];
-    let setup = settings.into_iter().fold(Setup::new(), |setup, (name, value)| setup.set(name, value));
+    let settings =
+        [("ENGINE_MEMORY_LIMIT", "512m"), ("MIN_REPLICAS", "1"), ("PORT_RANGE_HOST", "24540-24559")];
+    let setup = settings
+        .into_iter()
+        .chain(daemon.settings())
+        .fold(Setup::new(), |setup, (name, value)| setup.set(name, value));
     let _app = setup.start().await;
     until("an engine was created", || !daemon.bodies().is_empty()).await;
     let body = daemon.bodies().remove(0);

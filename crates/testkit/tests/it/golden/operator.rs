@@ -34,16 +34,15 @@ impl Scene {
         let foreign = daemon.add_foreign("neighbour", &[("orchestrator.managed", "acestream")]);
         let settings = [
             ("API_KEY", KEY),
-            ("ENGINE_PROVISIONER", "docker"),
-            ("DOCKER_HOST", &daemon.host),
-            ("ENGINE_IMAGE", FAST),
-            ("ENGINE_VARIANT", "krinkuto11-amd64"),
             ("MIN_REPLICAS", "1"),
             ("MIN_FREE_REPLICAS", "0"),
             ("MAX_REPLICAS", "3"),
             ("PORT_RANGE_HOST", ports),
         ];
-        let setup = settings.into_iter().fold(Setup::new(), |setup, (name, value)| setup.set(name, value));
+        let setup = settings
+            .into_iter()
+            .chain(daemon.settings())
+            .fold(Setup::new(), |setup, (name, value)| setup.set(name, value));
         let app = setup.start().await;
         let ours =
             || daemon.containers().into_iter().find(|(id, _, state)| *id != foreign && *state == "running");
