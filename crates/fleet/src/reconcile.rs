@@ -132,7 +132,7 @@ impl Reconciler {
 
     /// Something may have changed: the containers are listed again soon.
     fn look_again(&mut self) {
-        self.daemon.is_stale = true;
+        self.daemon.changed = Some(self.now());
     }
 
     /// One pass: look if it is time, plan, apply, tell.
@@ -172,7 +172,7 @@ impl Reconciler {
         if now.saturating_sub(self.clock.last_pass) > STANDSTILL {
             let starting = self.daemon.seen.values_mut().filter(|seen| !seen.was_ready);
             starting.for_each(|seen| seen.running_since = now);
-            self.daemon.is_stale = true;
+            self.daemon.changed = Some(now);
         }
         self.clock.last_pass = now;
     }
@@ -194,7 +194,7 @@ impl Reconciler {
     /// A task has panicked: what it was for is given up, and the next look at the daemon says what has come of it.
     fn lost(&mut self, errand: Errand, error: &JoinError, now: Moment) {
         tracing::error!(?errand, %error, "a task of the fleet ended without a result");
-        self.daemon.is_stale = true;
+        self.daemon.changed = Some(now);
         match errand {
             Errand::List | Errand::Inspect(_) => {}
             Errand::RestartVpn(tunnel) => {

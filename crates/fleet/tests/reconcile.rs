@@ -8,7 +8,7 @@ use std::time::Duration;
 use acemux_fleet::allowed::{Asked, HostPorts};
 use acemux_fleet::dispatch::{DispatchOptions, Engines, Outlook};
 use acemux_fleet::event::{Event, Observer};
-use acemux_fleet::fleet::{CommandError, Fleet, FleetOptions, Snapshot, Vpn};
+use acemux_fleet::fleet::{CommandError, ContainerNote, Fleet, FleetOptions, Snapshot, Vpn};
 use acemux_fleet::ident::{ContainerId, DockerName};
 use acemux_fleet::plan::{Hold, Policy};
 use acemux_fleet::profile::{ArmTags, Profile, Variant};
@@ -27,7 +27,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -68,6 +68,10 @@ struct World {
     creations_fail: Option<ProvisionError>,
     /// The next list shows none.
     forgets_all: bool,
+    /// What lists show of some until then, whatever has become of them.
+    old_news: BTreeMap<ContainerId, (Instant, Container)>,
+    /// Something has changed.
+    changed: Arc<Notify>,
     next: u64,
 }
 
@@ -117,6 +121,19 @@ impl World {
         };
         self.containers.insert(id.clone(), container);
         id
+    }
+
+    fn as_listed<'a>(&'a self, container: &'a Container) -> &'a Container {
+        let old = self.old_news.get(&container.id).filter(|(until, _)| Instant::now() < *until);
+        old.map_or(container, |(_, was)| was)
+    }
+
+    /// Somebody suspends it: told at once, and listed `later`.
+    fn freeze(&mut self, id: &ContainerId, later: Duration) {
+        let container = self.containers.get_mut(id).expect("a container");
+        self.old_news.insert(id.clone(), (Instant::now() + later, container.clone()));
+        container.state = ContainerState::Paused;
+        self.changed.notify_one();
     }
 
     fn create(&mut self, spec: &EngineSpec) -> Result<ContainerId, ProvisionError> {
@@ -170,7 +187,7 @@ fn after<T: Send + 'static>(answer: impl FnOnce() -> T + Send + 'static) -> BoxF
 impl Provisioner for FakeDaemon {
     fn list(&self) -> BoxFuture<'_, Result<Vec<Container>, ProvisionError>> {
         self.call(Call::List, |world| {
-            let all = world.containers.values().cloned().collect();
+            let all = world.containers.values().map(|container| world.as_listed(container).clone()).collect();
             Ok(if std::mem::take(&mut world.forgets_all) { Vec::new() } else { all })
         })
     }
@@ -216,7 +233,12 @@ impl Provisioner for FakeDaemon {
     }
 
     fn changes(&self) -> BoxStream<'static, ()> {
-        stream::pending().boxed()
+        let changed = Arc::clone(&self.0.lock().changed);
+        let next = async |changed: Arc<Notify>| {
+            changed.notified().await;
+            Some(((), changed))
+        };
+        stream::unfold(changed, next).boxed()
     }
 
     fn usage(&self, _id: &ContainerId) -> BoxStream<'static, Usage> {
@@ -616,6 +638,25 @@ async fn an_inspection_that_ends_while_we_remove_the_container_accuses_nobody() 
         .await;
     assert!(began.elapsed() < Duration::from_millis(4_500), "{:?}: its place has no pause", began.elapsed());
     service.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_daemon_tells_before_it_lists_it_is_noticed_all_the_same() {
+    let monitor = options(1).monitor;
+    for later in [0, 20, 400, 900].map(Duration::from_millis) {
+        let daemon = FakeDaemon::default();
+        let service = Service::start(&daemon, "this", 1);
+        service.has(1).await;
+        // What was told before it was created is no longer looked for, and the regular look is not near.
+        sleep(monitor / 2).await;
+        let first = service.first();
+        let began = Instant::now();
+        daemon.0.lock().freeze(&first, later);
+        let is_it = |one: &ContainerNote| one.id == first.as_str() && one.standing == "frozen";
+        service.until("it is known", |now| now.containers.iter().any(is_it)).await;
+        assert!(began.elapsed() < Duration::from_secs(3), "listed {later:?} later: {:?}", began.elapsed());
+        service.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

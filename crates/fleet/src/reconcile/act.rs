@@ -304,7 +304,7 @@ impl Reconciler {
         if let Some(seen) = self.daemon.seen.get(id) {
             self.emit(&Event::RemovalFailed { engine: name_of(&seen.container), why: why.to_owned() });
         }
-        self.daemon.is_stale = true;
+        self.daemon.changed = Some(now);
     }
 
     pub(super) fn breaker(&mut self, purpose: Purpose) -> &mut Breaker {

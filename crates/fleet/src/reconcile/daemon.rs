@@ -14,8 +14,8 @@ use crate::snapshot::StrangerNote;
 
 pub(super) struct Daemon {
     pub(super) answers: Answers,
-    /// Something may have changed since the last list.
-    pub(super) is_stale: bool,
+    /// When something may have changed that no list shows for certain.
+    pub(super) changed: Option<Moment>,
     pub(super) last_list: Option<Moment>,
     /// Own containers.
     pub(super) seen: BTreeMap<ContainerId, Seen>,
@@ -63,7 +63,7 @@ impl Default for Daemon {
     fn default() -> Self {
         Self {
             answers: Answers::Unknown,
-            is_stale: true,
+            changed: Some(Moment::ZERO),
             last_list: None,
             seen: BTreeMap::new(),
             neighbours: Neighbourhood::default(),

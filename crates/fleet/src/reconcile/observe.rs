@@ -30,6 +30,10 @@ use crate::tunnel::TunnelName;
 /// Least time between two lists: a flood of events costs one call a second.
 const LIST_PAUSE: Duration = Duration::from_secs(1);
 
+/// A list that was asked for so soon after a change may not show it: the daemon tells of some before it has written them
+/// down, which takes as long as its disk does. Such a change is looked for once more.
+const SETTLING: Duration = Duration::from_millis(500);
+
 /// How often it is looked what others have on this daemon.
 const NEIGHBOURS_EVERY: Duration = Duration::from_mins(1);
 
@@ -44,10 +48,11 @@ impl Reconciler {
     pub(super) fn look(&mut self, now: Moment) {
         let since = self.daemon.last_list.map(|at| now.saturating_sub(at));
         let is_due = since.is_none_or(|since| {
-            since >= LIST_PAUSE && (self.daemon.is_stale || since >= self.options.monitor)
+            since >= LIST_PAUSE && (self.daemon.changed.is_some() || since >= self.options.monitor)
         });
         if is_due && !self.flight.is_listing() {
-            (self.daemon.is_stale, self.daemon.last_list) = (false, Some(now));
+            self.daemon.last_list = Some(now);
+            self.daemon.changed.take_if(|changed| now.saturating_sub(*changed) >= SETTLING);
             let provisioner = self.provisioner();
             let list = async move { Outcome::Listed { began: now, result: provisioner.list().await } };
             self.flight.begin(Errand::List, list);
@@ -108,7 +113,7 @@ impl Reconciler {
     }
 
     fn daemon_failed(&mut self, error: &ProvisionError, now: Moment) {
-        self.daemon.is_stale = true;
+        self.daemon.changed = Some(now);
         if !matches!(self.daemon.answers, Answers::Down { .. }) {
             let why = error.to_string();
             self.emit(&Event::DockerDown { why: why.clone() });
