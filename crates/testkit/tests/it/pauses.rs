@@ -188,7 +188,7 @@ async fn a_peer_that_answers_is_kept_for_any_number_of_timeouts_and_a_dead_one_i
     until("both are cut", || server.open() == 1).await;
     let took = died.elapsed();
     println!("a dead peer is gone after {took:?}");
-    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(took < Duration::from_secs(6), "{took:?}");
     assert_eq!(server.counters.stalled.load(Ordering::Relaxed), 2);
 
     // The other has its bytes when it goes on.
@@ -232,7 +232,7 @@ async fn a_pause_of_three_minutes_and_a_dead_peer_at_full_length() {
         sleep(Duration::from_millis(200)).await;
     }
     println!("a dead peer is gone after {:?}", died.elapsed());
-    assert!(died.elapsed() < Duration::from_secs(75), "{:?}", died.elapsed());
+    assert!(died.elapsed() < Duration::from_secs(70), "{:?}", died.elapsed());
     let mut waste = vec![0; 1 << 20];
     let mut left = 16 << 20;
     while left > 0 {

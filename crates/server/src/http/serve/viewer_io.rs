@@ -214,10 +214,9 @@ impl ViewerIo {
             let look_at = *self.pauses.look_at.get_or_insert(since + self.look());
             ready!(self.timer.poll_passed(cx, ends_at.map_or(look_at, |end| end.min(look_at))));
             let now = Instant::now();
-            if ends_at.is_some_and(|end| end <= now) || self.peer_is_gone() {
-                return Poll::Ready(self.cut());
-            }
-            self.pauses.look_at = Some(now + self.look());
+            let next = self.look_at_peer().filter(|_| ends_at.is_none_or(|end| now < end));
+            let Some(next) = next else { return Poll::Ready(self.cut()) };
+            self.pauses.look_at = Some(now + next);
         }
     }
 
@@ -232,11 +231,13 @@ impl ViewerIo {
         self.peer_timeout / LOOKS
     }
 
-    /// Where the kernel says nothing of a peer, every one lives: pauses have their limit all the same.
-    fn peer_is_gone(&mut self) -> bool {
-        let Ok(peer) = acemux_tcp::peer(&self.stream) else { return false };
-        if peer.owes_answer && peer.silent >= self.peer_timeout {
-            return true;
+    /// When to look again; `None` when the peer is gone. Where the kernel says nothing of a peer, every one lives: pauses have
+    /// their limit all the same.
+    fn look_at_peer(&mut self) -> Option<Duration> {
+        let Ok(peer) = acemux_tcp::peer(&self.stream) else { return Some(self.look()) };
+        let left = if peer.owes_answer { self.peer_timeout.saturating_sub(peer.silent) } else { self.look() };
+        if left.is_zero() {
+            return None;
         }
         let within = self.look() + self.peer_timeout / ASKED_WITHIN;
         if peer.silent < within + self.look() {
@@ -244,7 +245,7 @@ impl ViewerIo {
             self.pauses.is_put_off = true;
             let _unchanged = set_user_timeout(&SockRef::from(&self.stream), Some(put_off));
         }
-        false
+        Some(left.min(self.look()))
     }
 
     /// Looks once in a while at what the client took since it last began to keep us waiting.
