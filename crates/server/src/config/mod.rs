@@ -3,6 +3,7 @@
 //! Defaults < `acemux.toml` < changes through pages ([`Overrides`]) < `.env` < environment < flags. Every problem is reported at once, each with its name, its
 //! value, where it stands and what is accepted; then nothing is started.
 
+mod clean;
 mod format;
 mod listing;
 mod mask;

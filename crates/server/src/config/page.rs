@@ -53,8 +53,9 @@ pub fn settings_page() -> String {
          Each is an environment variable, a line of `.env`, or the same name in lower case in `acemux.toml`. Flags win \
          over the environment, the environment over `.env`, `.env` over what is changed through pages, and that over \
          `acemux.toml`; an empty value is as good as none. Durations: `30`, `30s`, `5m`; \
-         sizes: `65536`, `64 KiB`; numbers of all kinds may be products: `8 * 1024 * 1024`; ranges: `19000-19999`. What follows ` #` is a comment, except in \
-         texts and keys outside of `.env`. `acemux config check` finds every mistake at once, \
+         sizes: `65536`, `64 KiB`; numbers of all kinds may be products: `8 * 1024 * 1024`; ranges: `19000-19999`; words in any case. What follows ` #` is a comment, except in \
+         texts and keys outside of `.env`. Quotes around a value are no part of it; in `acemux.toml` what is not a bare number, \
+         true or false has to stand in them: `stream_buffer_size = \"8 * 1024 * 1024\"`. `acemux config check` finds every mistake at once, \
          `acemux config show` prints every value and where it comes from.\n\n\
          `GET /api/v1/settings` lists them while the service runs, `PATCH` changes them ([operation](operation.md#settings)): \
          at once where that is said here, after a restart where nothing is said. What the environment, `.env` or a flag \
