@@ -35,6 +35,7 @@ use crate::http::hosts::Hosts;
 use crate::http::play::address;
 use crate::http::problem::{Code, Problem, RequestId};
 use crate::http::serve::ConnectionControl;
+use crate::http::unnamed::Unnamed;
 use crate::supervise::reason_of;
 
 /// Longest path and query, in bytes. A request of ours needs about 100; players add a few hundred.
@@ -64,6 +65,8 @@ pub struct Doors {
     pub hosts: Hosts,
     /// Who may ask by any name.
     pub gate: Arc<Gate>,
+    /// Proxies that are told because their word does not count.
+    pub unnamed: Unnamed,
 }
 
 impl Doors {
@@ -72,6 +75,9 @@ impl Doors {
         check(request.uri(), request.headers())?;
         let peer = request.extensions().get::<ConnectionControl>().map(ConnectionControl::peer);
         let is_proxied = peer.is_some_and(|peer| self.trusted.contains(peer.ip()));
+        if let Some(peer) = peer.filter(|_| !is_proxied) {
+            self.unnamed.look(peer.ip(), request.headers());
+        }
         self.hosts.check(request, is_proxied, || {
             let asker = Asker::of(request.extensions(), request.headers(), &self.trusted);
             Ok(self.gate.opens_for(request.headers(), &asker)?)
