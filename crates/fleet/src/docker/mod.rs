@@ -115,7 +115,7 @@ impl Docker {
     /// be reached by name over them. Docker's default bridge has no names. In the machine's own network it is as if there
     /// were no container.
     pub async fn own_networks(&self) -> Option<Vec<DockerName>> {
-        with_names(self.joined_networks().await?)
+        with_names(&self.joined_networks().await?)
     }
 
     /// All of them, Docker's usual ones included: over its default bridge others are reached by address.
@@ -449,18 +449,12 @@ impl Provisioner for Docker {
 }
 
 /// Those of a container's networks that know the names of who is in them; `None` when it is in the machine's own.
-fn with_names(networks: Vec<String>) -> Option<Vec<DockerName>> {
-    let is_usual = |network: &String| matches!(network.as_str(), "bridge" | "none");
+fn with_names(networks: &[String]) -> Option<Vec<DockerName>> {
     if networks.iter().any(|network| network == "host") {
         return None;
     }
-    Some(
-        networks
-            .iter()
-            .filter(|network| !is_usual(network))
-            .filter_map(|network| network.parse().ok())
-            .collect(),
-    )
+    let known = networks.iter().filter(|network| !matches!(network.as_str(), "bridge" | "none"));
+    Some(known.filter_map(|network| network.parse().ok()).collect())
 }
 
 /// The id of the container that this process runs in, if it runs in one.
@@ -555,7 +549,7 @@ mod tests {
     #[test]
     fn in_the_machines_own_network_it_is_as_if_there_were_no_container() {
         let own = |names: &[&str]| {
-            let networks = with_names(names.iter().map(ToString::to_string).collect())?;
+            let networks = with_names(&names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
             Some(networks.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>())
         };
         assert_eq!(own(&["host"]), None);

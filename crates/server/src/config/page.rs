@@ -99,6 +99,37 @@ fn meaning(item: &dyn Item) -> String {
 /// A key that everybody knows ([`super::resolve`] takes it for none).
 const EXAMPLE_KEY: &str = "your-secure-key";
 
+/// What the compose files take beside settings.
+const OF_COMPOSE: &str = "
+# --- The compose files alone ---
+
+# Image of the service; with a version behind the colon it is updated only when you say so.
+#SERVICE_IMAGE=ghcr.io/acemux/acemux:latest
+
+# User of the service, and the group that may use Docker's socket (docs/deployment.md).
+#SERVICE_USER=0:0
+#DOCKER_GID=0
+
+# Docker's socket on this machine; /run/user/1000/docker.sock and the like where Docker runs without root.
+#DOCKER_SOCKET=/var/run/docker.sock
+
+# Image of the filter before Docker's socket (docker-compose.socket-proxy.yml).
+#SOCKET_PROXY_IMAGE=haproxy:2.8-alpine
+
+# Image of gluetun.
+#GLUETUN_IMAGE=qmcgaw/gluetun:v3
+
+# gluetun's own settings (docs/vpn.md); those of the second VPN end in _2.
+#VPN_SERVICE_PROVIDER=protonvpn
+#VPN_TYPE=wireguard
+#WIREGUARD_PRIVATE_KEY=
+#WIREGUARD_ADDRESSES=
+#OPENVPN_USER=
+#OPENVPN_PASSWORD=
+#SERVER_COUNTRIES=
+#VPN_PORT_FORWARDING=on
+";
+
 /// The file to copy to `.env`: every setting that does something, with its default, commented out.
 pub fn env_example() -> String {
     let mut page = String::from(
@@ -111,7 +142,7 @@ pub fn env_example() -> String {
             example(&mut page, *item);
         }
     }
-    page
+    page + OF_COMPOSE
 }
 
 fn example(page: &mut String, item: &dyn Item) {

@@ -36,7 +36,7 @@ pub(super) async fn look(config: &Config, probes: &impl Probes) -> Vec<Finding> 
     let nobody = "doctor".parse().expect("it is one word");
     let recipe = setup::recipe(config, nobody, own_networks.as_deref());
     let (network, image, ports, vpns) = join!(
-        Finding::of(NETWORK, network(config, &recipe, own_networks.as_deref(), probes)),
+        Finding::of(NETWORK, network(&recipe, own_networks.as_deref(), probes)),
         Finding::of(IMAGE, image(config, &recipe, probes)),
         Finding::of(PORTS, ports(config, probes)),
         vpn::look(config, probes),
@@ -86,7 +86,8 @@ fn not_connected(config: &Config, error: &io::Error) -> Outcome {
             format!("this user has no permission to use {place}"),
             format!(
                 "run acemux as a member of the socket's group (`usermod -aG docker USER`, then log in anew); in Compose \
-                 set DOCKER_GID to what `stat -c %g {place}` prints"
+                 set DOCKER_GID to what `stat -c %g {place}` prints, and where SELinux is on (Fedora, RHEL) add label=disable \
+                 to security_opt"
             ),
         ),
         io::ErrorKind::ConnectionRefused => (
@@ -102,12 +103,7 @@ fn not_connected(config: &Config, error: &io::Error) -> Outcome {
 }
 
 /// `ours` are the networks of the container that we run in, if we do.
-async fn network(
-    config: &Config,
-    recipe: &Recipe,
-    ours: Option<&[DockerName]>,
-    probes: &impl Probes,
-) -> Outcome {
+async fn network(recipe: &Recipe, ours: Option<&[DockerName]>, probes: &impl Probes) -> Outcome {
     let Network::Named { name, own } = &recipe.network else {
         return Outcome::fine("engines use this machine's network");
     };

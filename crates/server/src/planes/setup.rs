@@ -211,21 +211,21 @@ const PAGES_PER_ADDRESS: usize = 64;
 pub async fn own_networks(config: &Config, docker: &Docker) -> Option<Vec<DockerName>> {
     let mut own = docker.own_networks().await?;
     let network = network(config, &own);
-    match &network {
-        Network::Named { name, .. } if !is_behind_vpn(config) && !own.contains(name) => {
-            match docker.join(&network).await {
-                Ok(()) => {
-                    tracing::info!(network = name.as_str(), "this container is in the engines' network now");
-                    own.push(name.clone());
-                }
-                Err(error) => tracing::warn!(
-                    network = name.as_str(),
-                    %error,
-                    "this container cannot be put into the engines' network: engines cannot be reached"
-                ),
+    if let Network::Named { name, .. } = &network
+        && !is_behind_vpn(config)
+        && !own.contains(name)
+    {
+        match docker.join(&network).await {
+            Ok(()) => {
+                tracing::info!(network = name.as_str(), "this container is in the engines' network now");
+                own.push(name.clone());
             }
+            Err(error) => tracing::warn!(
+                network = name.as_str(),
+                %error,
+                "this container cannot be put into the engines' network: engines cannot be reached"
+            ),
         }
-        _ => {}
     }
     Some(own)
 }

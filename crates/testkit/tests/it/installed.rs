@@ -149,6 +149,26 @@ fn every_compose_file_is_one_and_gives_the_service_no_rights() {
     }
 }
 
+/// Names that a compose file takes from `.env`.
+#[test]
+fn whatever_a_compose_file_takes_is_in_the_example() {
+    let example = read(".env.example");
+    let mut seen = 0;
+    for file in compose_files() {
+        let text = read(&file);
+        for taken in text.split("${").skip(1) {
+            let name = taken.split([':', '}']).next().unwrap_or_default();
+            // Of the second VPN.
+            let name = if name.starts_with("GLUETUN_") { name } else { name.trim_end_matches("_2") };
+            let is_there =
+                [format!("\n{name}="), format!("\n#{name}=")].iter().any(|line| example.contains(line));
+            assert!(is_there, "{file}: {name} is not in .env.example");
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "{seen}");
+}
+
 /// On Windows, in quotes, exported, with blanks and comments; and an address that a container does not have.
 const AS_PEOPLE_WRITE: &str = "API_KEY=a-key-of-the-tests\r\nGLUETUN_API_KEY='another-one'\r\nAPP_HOST=192.168.1.5\r\n\
     export MIN_REPLICAS=\"3\" # three\r\nSTREAM_BUFFER_SIZE = 8 * 1024 * 1024  # 8 MB\r\nGLUETUN_API_PORT=9001\r\n\
