@@ -1,11 +1,11 @@
 //! Engines as Docker containers.
 //!
 //! All use of Docker is in this module, with a closed list of calls: ping, version, events (filtered), containers
-//! list/create/start/stop/remove/inspect/logs/stats, restart (of a VPN, `vpn.rs`), images inspect/pull, what a registry
-//! says of an image (`ask.rs`, for `acemux doctor` alone), networks
-//! inspect/list/create/remove (`network.rs`: of our own, while two have the same name) and connect (of ourselves, to the
-//! engines'). No exec, no attach, no build, no volumes. Every call has a deadline and at most four are under way; only containers that carry this
-//! instance's label are acted on, by their full id, after the label was read again.
+//! list/create/start/stop/remove/inspect/logs/stats, restart (of a VPN, `vpn.rs`), images inspect/pull, what a
+//! registry says of an image (`ask.rs`, for `acemux doctor` alone), networks inspect/list/create/remove
+//! (`network.rs`: of our own, while two have the same name) and connect (of ourselves, to the engines'). No exec, no
+//! attach, no build, no volumes. Every call has a deadline and at most four are under way; only containers that carry
+//! this instance's label are acted on, by their full id, after the label was read again.
 
 mod ask;
 mod body;

@@ -1,8 +1,9 @@
 //! What holds for every request before a route sees it, and for every reply after.
 //!
 //! Owns the request id, the limits of a request's size and time, what pages of others may not ask (`browser.rs`,
-//! [`crate::http::hosts`]), the shape of errors that no route answers (404, 405, what an extractor refuses) and the fence around a panic. Refuses to know any route, except that
-//! pages under `/ace/` are media and readable from any origin.
+//! [`crate::http::hosts`]), the shape of errors that no route answers (404, 405, what an extractor refuses) and the
+//! fence around a panic. Refuses to know any route, except that pages under `/ace/` are media and readable from any
+//! origin.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
