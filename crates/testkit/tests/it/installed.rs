@@ -92,11 +92,21 @@ fn the_manifest_for_kubernetes_asks_pages_that_are_there_and_runs_without_rights
 }
 
 #[test]
-fn the_workflows_run_what_developers_run() {
-    let text = |name: &str| yaml(&root().join(".github/workflows").join(name))[0]["jobs"].to_string();
-    assert!(text("test.yml").contains("./.ci/run"));
+fn the_workflows_run_what_developers_run_and_nothing_that_may_change_under_its_name() {
+    let jobs = |name: &str| yaml(&root().join(".github/workflows").join(name))[0]["jobs"].clone();
+    let (test, release) = (jobs("test.yml"), jobs("release.yml"));
+    assert!(test.to_string().contains("./.ci/run"));
     for script in ["./scripts/release", "./scripts/image"] {
-        assert!(text("release.yml").contains(script), "{script}");
+        assert!(release.to_string().contains(script), "{script}");
+    }
+    assert_eq!(release["test"]["uses"], "./.github/workflows/test.yml");
+    assert_eq!((&release["build"]["needs"], &release["publish"]["needs"]), (&json!("test"), &json!("build")));
+    let steps = [&test, &release].into_iter().flat_map(|jobs| jobs.as_object().expect("jobs").values());
+    for step in steps.flat_map(|job| job["steps"].as_array().into_iter().flatten()) {
+        let commit = step["uses"].as_str().map(|action| action.split_once('@').expect("a version").1);
+        let is_one = |commit: &str| commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+        assert!(commit.is_none_or(is_one), "{step}");
+        assert!(!step["run"].as_str().unwrap_or_default().contains("secrets."), "{step}");
     }
 }
 
