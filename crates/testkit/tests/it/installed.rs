@@ -350,7 +350,7 @@ fn every_dependency_has_a_licence_that_is_allowed_and_its_text() {
     let rustc = must_accept("rustc", Command::new("rustc").arg("-vV").current_dir(root()));
     let version = String::from_utf8(rustc.stdout).expect("text");
     let here =
-        said.lines().find_map(|line| line.strip_prefix("host: ")).expect("it says for what it compiles");
+        version.lines().find_map(|line| line.strip_prefix("host: ")).expect("it says for what it compiles");
     let mut metadata = Command::new(env!("CARGO"));
     metadata
         .args(["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform", here])
