@@ -364,6 +364,9 @@ pub(crate) fn judge(words: &[String], place: &str) {
         }
         ["npm", "ci"] | ["npm", "run", "build"] => exists("web/package.json"),
         ["systemctl", command, ..] => ["daemon-reload", "enable", "restart"].contains(&command),
+        ["systemd-run", "--quiet", "--pipe", _settings, _folder, "/usr/local/bin/acemux", ref rest @ ..] => {
+            is_ours(rest)
+        }
         ["journalctl", "-u", "acemux", ..] | ["iptables" | "sudo", ..] => true,
         ["ffmpeg" | "ffplay" | "mpv" | "vlc", ref arguments @ ..] => plays_a_channel(arguments),
         [script, ..] => script.starts_with("./") && exists(script),

@@ -42,7 +42,7 @@ const REAL: [&str; 22] = [
     "uniq",
 ];
 /// What is only written down.
-const NOTED: [&str; 19] = [
+const NOTED: [&str; 20] = [
     "acemux",
     "cargo",
     "docker",
@@ -60,6 +60,7 @@ const NOTED: [&str; 19] = [
     "promtool",
     "sudo",
     "systemctl",
+    "systemd-run",
     "vlc",
     "rustup",
 ];
