@@ -62,16 +62,14 @@ impl Alone {
         Self { name, _data: data }
     }
 
-    /// `address` is asked for again and again: Docker publishes ports anew when a container joins another network, and a port
-    /// that it has chosen itself is another one then.
-    async fn plays(&self, address: impl AsyncFn() -> SocketAddr) {
+    async fn plays(&self, address: SocketAddr) {
         let began = Instant::now();
         let ask = "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        while try_send(address().await, ask).await.map_or(0, |reply| reply.status) != 200 {
+        while try_send(address, ask).await.map_or(0, |reply| reply.status) != 200 {
             assert!(began.elapsed() < PATIENCE, "it does not become ready: {}", self.log());
             sleep(Duration::from_millis(100)).await;
         }
-        let mut viewer = StrictViewer::open(address().await, ID).await;
+        let mut viewer = StrictViewer::open(address, ID).await;
         viewer.watch(Duration::from_secs(2)).await;
         viewer.assert_perfect();
         let found = docker(&["exec", &self.name, "/acemux", "doctor"]).await;
@@ -104,25 +102,31 @@ impl Drop for Alone {
     }
 }
 
+/// One that nobody has. Docker would choose another one each time when a container joins a network.
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|free| free.local_addr())
+        .expect("one is free")
+        .port()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_container_of_unraids_template_reaches_its_engines_also_after_a_restart() {
     assert_eq!(template("Network"), "bridge", "which knows no names");
-    let alone = Alone::run("bridge", "22360-22369", &["--publish", "127.0.0.1::8000"]).await;
-    let address = async || -> SocketAddr {
-        docker(&["port", &alone.name, "8000/tcp"]).await.parse().expect("one address")
-    };
-    alone.plays(&address).await;
+    let port = free_port();
+    let publish = format!("127.0.0.1:{port}:8000");
+    let alone = Alone::run("bridge", "22360-22369", &["--publish", &publish]).await;
+    alone.plays((Ipv4Addr::LOCALHOST, port).into()).await;
     assert!(!alone.published().await.contains("->"), "engines are reached by name");
     docker(&["restart", &alone.name]).await;
-    alone.plays(&address).await;
+    alone.plays((Ipv4Addr::LOCALHOST, port).into()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_in_the_machines_network_reaches_its_engines_at_their_published_ports() {
-    let port =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr()).expect("one").port();
+    let port = free_port();
     let setting = format!("APP_PORT={port}");
     let alone = Alone::run("host", "22370-22379", &["--env", &setting]).await;
-    alone.plays(async || (Ipv4Addr::LOCALHOST, port).into()).await;
+    alone.plays((Ipv4Addr::LOCALHOST, port).into()).await;
     assert!(alone.published().await.contains("127.0.0.1:2237"), "{}", alone.published().await);
 }
