@@ -37,7 +37,9 @@ COPY . .
 RUN export RUSTUP_TOOLCHAIN="$RUST_VERSION" RUSTFLAGS='-C target-feature=+crt-static' \
     && target="$(rustc -vV | sed -n 's/^host: //p')" \
     && cargo build --release --locked --target "$target" --package acemux-server \
-    && mkdir /dist && cp "target/$target/release/acemux" /dist/ && mkdir -m 0777 /dist/data
+    && mkdir /dist && cp "target/$target/release/acemux" /dist/ && mkdir -m 0777 /dist/data \
+    && cargo metadata --format-version 1 --locked --filter-platform "$target" >/tmp/metadata.json \
+    && python3 scripts/inventory.py licences /tmp/metadata.json >/dist/LICENSES.md
 
 FROM base
 COPY LICENSE-* /

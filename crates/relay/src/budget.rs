@@ -1,9 +1,10 @@
 //! How much memory all rings together may hold, and each ring's even share of it.
 //!
-//! The share is computed, not accounted: of `n` leases each may hold `total / n` bytes, at most as much as it asks for:
-//! a ring's configured size, or more where a stream is so fast that this would be too short. So a new stream shrinks all others evenly at once, one that goes gives its share back at once, and no ledger can
-//! drift. A ring below [`LEAST_RING`] could not hold a join burst of an HD channel, so the stream that would cause it is
-//! refused instead.
+//! The share is computed, not accounted: of `n` leases each may hold `total / n` bytes, at most as much as it asks
+//! for: a ring's configured size, or more where a stream is so fast that this would be too short. So a new stream
+//! shrinks all others evenly at once, one that goes gives its share back at once, and no ledger can drift. A ring
+//! below [`LEAST_RING`] could not hold a join burst of an HD channel, so the stream that would cause it is refused
+//! instead.
 
 use std::sync::Arc;
 

@@ -720,7 +720,8 @@ mod tests {
     }
 }
 
-/// Every interleaving of one writer and two readers, with a ring that overtakes them. Run with `--cfg ring_model`: the name is our own, because tokio reads `loom` too.
+/// Every interleaving of one writer and two readers, with a ring that overtakes them. Run with `--cfg ring_model`:
+/// the name is our own, because tokio reads `loom` too.
 #[cfg(all(test, ring_model))]
 mod loom_tests {
     use acemux_media::starts::StartKind;

@@ -19,8 +19,8 @@ pub const LONGEST: Duration = Duration::from_millis(60);
 /// The fewer there are the less they cost, and viewers are a little late instead of without end.
 pub const OVERLOADED: Duration = Duration::from_millis(120);
 
-/// Length of a round per chunk that a reader takes in it. A wake-up costs about 5 µs, so wake-ups stay under a tenth of a core: 14 ms
-/// at 200 viewers, 60 ms from 860 on, as measured best in the fan-out harness.
+/// Length of a round per chunk that a reader takes in it. A wake-up costs about 5 µs, so wake-ups stay under a tenth
+/// of a core: 14 ms at 200 viewers, 60 ms from 860 on, as measured best in the fan-out harness.
 const PER_READ: Duration = Duration::from_micros(70);
 /// A round is at least so many times as long as it takes until all its readers have been served, so that a machine that is
 /// slower than the one this was measured on, or has other things to do, gets larger rounds too.

@@ -45,6 +45,7 @@ use crate::http::play::{getstream, hls, status as play_status};
 use crate::http::serve::{Server, bind, listen};
 use crate::http::status_page;
 use crate::http::surface::{Class, Pages, Surface};
+use crate::http::unnamed::Unnamed;
 use crate::planes::channels::ChannelNames;
 use crate::planes::custom::{Custom, Recipes};
 use crate::planes::evacuation;
@@ -372,7 +373,7 @@ impl App {
         let surface = Surface { root, mirrored: within(mirrored), own: within(own) };
         let router = surface.router().with_state(self.clone());
         let (trusted, hosts, gate) = (self.trusted.clone(), self.hosts.clone(), Arc::clone(&self.gate));
-        edge(router, Doors { trusted, hosts, gate })
+        edge(router, Doors { trusted, hosts, gate, unnamed: Unnamed::default() })
     }
 }
 
@@ -524,7 +525,7 @@ impl Service {
         if config.fleet.is_docker {
             let instance = parts.instance(config);
             let docker = setup::docker(config, instance.clone())?;
-            let recipes = Recipes::new(config, instance, docker.own_networks().await);
+            let recipes = Recipes::new(config, instance, setup::own_networks(config, &docker).await);
             task = Some(parts.create_fleet(config, recipes, Arc::new(docker)).await);
         }
         Ok(Self::assemble(config, bound, parts, task, stop))

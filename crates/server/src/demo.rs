@@ -44,7 +44,8 @@ pub fn instructions(port: u16, engines: &[SimEngine]) -> String {
     let base = format!("http://localhost:{port}");
     let url = format!("{base}/ace/getstream?id={GUIDE_ID}");
     let mut text = format!(
-        "acemux demo: two simulated engines, every id plays\n\n  \
+        "acemux demo: two simulated engines, every id plays\n\n\
+         In a browser, to watch and to see who watches:\n\n  {base}/panel\n\nIn a player:\n\n  \
          vlc \"{url}\"\n  mpv \"{url}\"\n  ffplay \"{url}\"\n  curl \"{url}\" > stream.ts\n\n\
          The same channel by its infohash, for another player at the same time:\n\n  \
          mpv \"{base}/ace/getstream?infohash={}\"\n\nOther channels:\n\n",

@@ -192,6 +192,37 @@ fn without_engines_it_serves_answers_503_and_stops_when_told() {
     assert_eq!(run(&["healthcheck"], &health).status.code(), Some(1));
 }
 
+/// Behind a published port of Docker's, who knows its address?
+#[test]
+fn the_log_names_a_proxy_once_that_nobody_has_named() {
+    let settings = [
+        ("APP_HOST", "127.0.0.1"),
+        ("APP_PORT", "0"),
+        ("ENGINE_PROVISIONER", "none"),
+        ("DB_PATH", ":memory:"),
+    ];
+    let named = [&settings[..], &[("TRUSTED_PROXIES", "127.0.0.1")]].concat();
+    for (settings, times) in [(&settings[..], 1), (&named, 0)] {
+        let (mut running, address) = Running::start(&["serve"], settings);
+        for _ in 0..3 {
+            let mut connection = TcpStream::connect(&address).expect("it listens");
+            let ask =
+                "GET /livez HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.7\r\nConnection: close\r\n\r\n";
+            connection.write_all(ask.as_bytes()).expect("it is open");
+            let mut reply = String::new();
+            connection.read_to_string(&mut reply).expect("a reply");
+            assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+        }
+        let told =
+            Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().expect("kill runs");
+        assert!(told.success());
+        let mut log = String::new();
+        running.1.read_to_string(&mut log).expect("its log, to its end");
+        let lines = log.lines().filter(|line| line.contains("TRUSTED_PROXIES") && line.contains("127.0.0.1"));
+        assert_eq!(lines.count(), times, "{log}");
+    }
+}
+
 /// The bit of its body that comes next.
 fn next_of(body: &mut TcpStream, bytes: usize) -> std::io::Result<()> {
     body.read_exact(&mut vec![0; bytes])
@@ -424,7 +455,7 @@ type Row<'a> = (u8, &'a [(&'a str, &'a str)], i32, &'a str);
 #[test]
 fn settings_that_are_none_or_mean_too_much_are_answered_as_documented() {
     let long = "a".repeat(65);
-    let table: [Row<'_>; 31] = [
+    let table: [Row<'_>; 32] = [
         (
             109,
             &[("MIN_REPLICAS", "5"), ("MAX_REPLICAS", "2")],
@@ -466,6 +497,7 @@ fn settings_that_are_none_or_mean_too_much_are_answered_as_documented() {
         (112, &[("API_KEY", "a-key-of-twenty-signs\n")], 0, ""),
         (112, &[("API_KEY_FILE", "no/such/file")], 64, "API_KEY"),
         (113, &[("APP_HOST", "0.0.0.0")], 0, ""),
+        (113, &[("MIN_REPLICAS", "\"5\""), ("LOG_LEVEL", "WARNING"), ("ENGINE_VARIANT", "'Outpace'")], 0, ""),
         (
             115,
             &[("DOCKER_HOST", "tcp://192.0.2.1:2375")],
@@ -511,7 +543,7 @@ fn a_settings_file_that_is_too_large_or_none_is_named_in_one_line() {
     let huge = "a".repeat(1 << 21);
     for (file, said) in [
         (huge.as_str(), "accepted is a readable file (larger than 1 MiB)"),
-        ("app_port = 1\napp_port = 2\n", "accepted is valid TOML (duplicate key)"),
+        ("app_port = 1\napp_port = 2\n", "accepted is valid TOML (line 2: duplicate key)"),
         ("x: &a [*a, *a]\n", "accepted is valid TOML"),
         ("app_prot = 1\n", "app_port"),
         ("\0", "accepted is valid TOML"),

@@ -14,6 +14,7 @@ use acemux_server::http::hosts::Hosts;
 use acemux_server::http::key::{Key, Place};
 use acemux_server::http::logins::Logins;
 use acemux_server::http::problem::{Code, Problem};
+use acemux_server::http::unnamed::Unnamed;
 use acemux_store::Store;
 use axum::body::Body;
 use axum::extract::{Path, Query};
@@ -43,7 +44,12 @@ fn app() -> Router {
             .route("/number/{n}", get(async |Path(n): Path<u8>| n.to_string()))
             .nest("/api/v1", Router::new().route("/nested", get(async || "nested")))
             .route("/query", get(async |Query(page): Query<Page>| page.size.to_string())),
-        Doors { trusted: TrustedProxies::default(), hosts: Hosts::default(), gate: Arc::new(gate) },
+        Doors {
+            trusted: TrustedProxies::default(),
+            hosts: Hosts::default(),
+            gate: Arc::new(gate),
+            unnamed: Unnamed::default(),
+        },
     )
 }
 

@@ -1,5 +1,6 @@
-//! The engine's own book: every start, every session that was opened, how it ended and what was read. It is the oracle against which a
-//! proxy's claims are checked, so it is written by the engine alone and says nothing about intentions.
+//! The engine's own book: every start, every session that was opened, how it ended and what was read. It is the
+//! oracle against which a proxy's claims are checked, so it is written by the engine alone and says nothing about
+//! intentions.
 //!
 //! Several engines may write into one ledger; each record names its engine.
 

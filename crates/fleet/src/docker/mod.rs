@@ -1,11 +1,11 @@
 //! Engines as Docker containers.
 //!
 //! All use of Docker is in this module, with a closed list of calls: ping, version, events (filtered), containers
-//! list/create/start/stop/remove/inspect/logs/stats, restart (of a VPN, `vpn.rs`), images inspect/pull, what a registry
-//! says of an image (`ask.rs`, for `acemux doctor` alone), networks
-//! inspect/list/create/remove (`network.rs`: of our own, while two have the same name). No exec, no attach,
-//! no build, no volumes. Every call has a deadline and at most four are under way; only containers that carry this
-//! instance's label are acted on, by their full id, after the label was read again.
+//! list/create/start/stop/remove/inspect/logs/stats, restart (of a VPN, `vpn.rs`), images inspect/pull, what a
+//! registry says of an image (`ask.rs`, for `acemux doctor` alone), networks inspect/list/create/remove
+//! (`network.rs`: of our own, while two have the same name) and connect (of ourselves, to the engines'). No exec, no
+//! attach, no build, no volumes. Every call has a deadline and at most four are under way; only containers that carry
+//! this instance's label are acted on, by their full id, after the label was read again.
 
 mod ask;
 mod body;
@@ -112,17 +112,15 @@ impl Docker {
     }
 
     /// The networks of the container that this process runs in, if it runs in one of this daemon's: engines can then
-    /// be reached by name over them. Docker's default bridge has no names.
+    /// be reached by name over them. Docker's default bridge has no names. In the machine's own network it is as if there
+    /// were no container.
     pub async fn own_networks(&self) -> Option<Vec<DockerName>> {
-        let networks = self.joined_networks().await?.into_iter();
-        let networks = networks.filter_map(|network| network.parse().ok());
-        let is_usual = |network: &DockerName| matches!(network.as_str(), "bridge" | "host" | "none");
-        Some(networks.filter(|network| !is_usual(network)).collect())
+        with_names(&self.joined_networks().await?)
     }
 
     /// All of them, Docker's usual ones included: over its default bridge others are reached by address.
     async fn joined_networks(&self) -> Option<Vec<String>> {
-        let id = own_container(&std::fs::read_to_string("/proc/self/mountinfo").ok()?)?;
+        let id = this_container()?;
         let inspect =
             async |client: Client| client.inspect_container(&id, None::<InspectContainerOptions>).await;
         let found = self.call(INSPECT, inspect).await.ok()?;
@@ -450,6 +448,20 @@ impl Provisioner for Docker {
     }
 }
 
+/// Those of a container's networks that know the names of who is in them; `None` when it is in the machine's own.
+fn with_names(networks: &[String]) -> Option<Vec<DockerName>> {
+    if networks.iter().any(|network| network == "host") {
+        return None;
+    }
+    let known = networks.iter().filter(|network| !matches!(network.as_str(), "bridge" | "none"));
+    Some(known.filter_map(|network| network.parse().ok()).collect())
+}
+
+/// The id of the container that this process runs in, if it runs in one.
+fn this_container() -> Option<String> {
+    own_container(&std::fs::read_to_string("/proc/self/mountinfo").ok()?)
+}
+
 /// The id of the container whose mounts these are: Docker mounts `/etc/hostname` and others from a folder named by it.
 fn own_container(mounts: &str) -> Option<String> {
     let after = mounts.split("/containers/").skip(1);
@@ -532,6 +544,18 @@ mod tests {
         );
         assert_eq!(own_container(&mounts), Some(id));
         assert_eq!(own_container("612 590 0:60 / / rw - overlay overlay rw\n"), None);
+    }
+
+    #[test]
+    fn in_the_machines_own_network_it_is_as_if_there_were_no_container() {
+        let own = |names: &[&str]| {
+            let networks = with_names(&names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+            Some(networks.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(own(&["host"]), None);
+        assert_eq!(own(&["bridge"]), Some(vec![]));
+        assert_eq!(own(&["none"]), Some(vec![]));
+        assert_eq!(own(&["apps", "bridge", "tv"]), Some(vec!["apps".to_owned(), "tv".to_owned()]));
     }
 
     #[test]

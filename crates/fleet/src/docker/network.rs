@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use bollard::Docker as Client;
-use bollard::models::{Network as Listed, NetworkCreateRequest};
+use bollard::models::{Network as Listed, NetworkConnectRequest, NetworkCreateRequest};
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
 
-use super::{CREATE, Docker, Failure, INSPECT, LIST, REMOVE};
+use super::{CREATE, Docker, Failure, INSPECT, LIST, REMOVE, this_container};
 use crate::provisioner::ProvisionError;
 use crate::spec::{Network, label};
 
@@ -14,6 +14,26 @@ use crate::spec::{Network, label};
 const ROLE: &str = "network";
 
 impl Docker {
+    /// Puts the container that this process runs in into that network as well, which is made first when it is our own and not
+    /// there yet. `docker run` puts a container into Docker's default network, and engines are reached by name, which
+    /// that one does not know.
+    pub async fn join(&self, network: &Network) -> Result<(), ProvisionError> {
+        let (Network::Named { name, .. }, Some(container)) = (network, this_container()) else {
+            return Ok(());
+        };
+        self.ensure_network(network).await?;
+        let request = NetworkConnectRequest { container, ..NetworkConnectRequest::default() };
+        let connect = async |client: Client| client.connect_network(name.as_str(), request).await;
+        match self.call(CREATE, connect).await {
+            Ok(()) => Ok(()),
+            // So it says when it is in there.
+            Err(failure) if failure.status() == Some(403) && failure.message().contains("already exists") => {
+                Ok(())
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
     pub(super) async fn ensure_network(&self, network: &Network) -> Result<(), ProvisionError> {
         let Network::Named { name, own } = network else { return Ok(()) };
         let name = name.as_str();

@@ -15,11 +15,12 @@
 //! * at most one creation and one removal per place and minute in a steady world;
 //! * with VPNs, no engine is created but in the network of one that works, and what is found elsewhere goes at once.
 //!
-//! Every step reads the same situation and none reads what another one decided, so a step can be understood, tested and
-//! changed alone. They are applied in this order: what does not work any more goes first, because it costs nobody
-//! anything (a VPN before its engines, whose end it is); then doors are shut and opened, before anything takes long, so that no stream starts on what is to go; then
-//! engines are created; and last go those that work, which `replace` and `idle` allow only in a situation where nothing
-//! is missing or coming, or where there is no room for what is missing.
+//! Every step reads the same situation and none reads what another one decided, so a step can be understood, tested
+//! and changed alone. They are applied in this order: what does not work any more goes first, because it costs nobody
+//! anything (a VPN before its engines, whose end it is); then doors are shut and opened, before anything takes long,
+//! so that no stream starts on what is to go; then engines are created; and last go those that work, which `replace`
+//! and `idle` allow only in a situation where nothing is missing or coming, or where there is no room for what is
+//! missing.
 
 mod cast;
 mod cordon;

@@ -1,8 +1,9 @@
 //! What the service is told to do: `raw` is what was written, `resolve` is what it means.
 //!
-//! Defaults < `acemux.toml` < changes through pages ([`Overrides`]) < `.env` < environment < flags. Every problem is reported at once, each with its name, its
-//! value, where it stands and what is accepted; then nothing is started.
+//! Defaults < `acemux.toml` < changes through pages ([`Overrides`]) < `.env` < environment < flags. Every problem is
+//! reported at once, each with its name, its value, where it stands and what is accepted; then nothing is started.
 
+mod clean;
 mod format;
 mod listing;
 mod mask;

@@ -11,7 +11,8 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::raw::{Named, Origin, Written, cleaned, named, nearest};
+use super::clean::cleaned;
+use super::raw::{Named, Origin, Written, named, nearest};
 use super::resolve;
 use super::setting::{Applies, Item};
 use super::settings;

@@ -53,8 +53,9 @@ pub fn settings_page() -> String {
          Each is an environment variable, a line of `.env`, or the same name in lower case in `acemux.toml`. Flags win \
          over the environment, the environment over `.env`, `.env` over what is changed through pages, and that over \
          `acemux.toml`; an empty value is as good as none. Durations: `30`, `30s`, `5m`; \
-         sizes: `65536`, `64 KiB`; numbers of all kinds may be products: `8 * 1024 * 1024`; ranges: `19000-19999`. What follows ` #` is a comment, except in \
-         texts and keys outside of `.env`. `acemux config check` finds every mistake at once, \
+         sizes: `65536`, `64 KiB`; numbers of all kinds may be products: `8 * 1024 * 1024`; ranges: `19000-19999`; words in any case. What follows ` #` is a comment, except in \
+         texts and keys outside of `.env`. Quotes around a value are no part of it; in `acemux.toml` what is not a bare number, \
+         true or false has to stand in them: `stream_buffer_size = \"8 * 1024 * 1024\"`. `acemux config check` finds every mistake at once, \
          `acemux config show` prints every value and where it comes from.\n\n\
          `GET /api/v1/settings` lists them while the service runs, `PATCH` changes them ([operation](operation.md#settings)): \
          at once where that is said here, after a restart where nothing is said. What the environment, `.env` or a flag \
@@ -98,6 +99,37 @@ fn meaning(item: &dyn Item) -> String {
 /// A key that everybody knows ([`super::resolve`] takes it for none).
 const EXAMPLE_KEY: &str = "your-secure-key";
 
+/// What the compose files take beside settings.
+const OF_COMPOSE: &str = "
+# --- The compose files alone ---
+
+# Image of the service; with a version behind the colon it is updated only when you say so.
+#SERVICE_IMAGE=ghcr.io/acemux/acemux:latest
+
+# User of the service, and the group that may use Docker's socket (docs/deployment.md).
+#SERVICE_USER=0:0
+#DOCKER_GID=0
+
+# Docker's socket on this machine; /run/user/1000/docker.sock and the like where Docker runs without root.
+#DOCKER_SOCKET=/var/run/docker.sock
+
+# Image of the filter before Docker's socket (docker-compose.socket-proxy.yml).
+#SOCKET_PROXY_IMAGE=haproxy:2.8-alpine
+
+# Image of gluetun.
+#GLUETUN_IMAGE=qmcgaw/gluetun:v3
+
+# gluetun's own settings (docs/vpn.md); those of the second VPN end in _2.
+#VPN_SERVICE_PROVIDER=protonvpn
+#VPN_TYPE=wireguard
+#WIREGUARD_PRIVATE_KEY=
+#WIREGUARD_ADDRESSES=
+#OPENVPN_USER=
+#OPENVPN_PASSWORD=
+#SERVER_COUNTRIES=
+#VPN_PORT_FORWARDING=on
+";
+
 /// The file to copy to `.env`: every setting that does something, with its default, commented out.
 pub fn env_example() -> String {
     let mut page = String::from(
@@ -110,7 +142,7 @@ pub fn env_example() -> String {
             example(&mut page, *item);
         }
     }
-    page
+    page + OF_COMPOSE
 }
 
 fn example(page: &mut String, item: &dyn Item) {

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use strsim::levenshtein;
 
 use super::Problem;
+use super::clean::{cleaned, quoted_key};
 use super::format::Secrecy;
 use super::overrides::Overrides;
 use super::setting::{Item, Key};
 use super::settings::ignored::{IGNORED, Ignored};
 use super::settings::service::OPERATOR_WITHOUT_KEY;
 use super::settings::{self, all};
-use super::value::without_comment;
 
 /// Largest settings file that is read, in bytes.
 const LARGEST_FILE: u64 = 1024 * 1024;
@@ -187,7 +187,11 @@ impl Written {
             }
         };
         match named(name) {
-            Some(Named::Setting(item)) => add(&mut self.entries, item, cleaned(item, value)),
+            Some(Named::Setting(item)) => {
+                let value = cleaned(item, value);
+                self.notices.extend(quoted_key(item, value, origin));
+                add(&mut self.entries, item, value);
+            }
             Some(Named::SecretFile(item)) => add(&mut self.secret_files, item, value),
             Some(Named::Ignored(ignored)) if !value.is_empty() => {
                 self.ignored.insert(ignored.name);
@@ -272,7 +276,11 @@ impl Written {
         };
         match text.parse::<toml::Table>() {
             Ok(table) => self.add_toml(path, &table),
-            Err(error) => self.file_problem(path, &format!("valid TOML ({})", error.message())),
+            Err(error) => {
+                let before = error.span().and_then(|span| text.get(..span.start));
+                let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+                self.file_problem(path, &format!("valid TOML (line {line}: {})", error.message()));
+            }
         }
     }
 
@@ -305,11 +313,6 @@ impl Written {
         let (name, origin, accepted) = (name.to_owned(), origin.clone(), accepted.to_owned());
         self.problems.push(Problem { name, value, origin, accepted });
     }
-}
-
-/// The value itself, without blanks around it and a comment after it.
-pub(super) fn cleaned<'a>(item: &dyn Item, text: &'a str) -> &'a str {
-    if item.kind().is_free() { text.trim() } else { without_comment(text.trim()) }
 }
 
 /// What a name stands for.
@@ -376,7 +379,8 @@ fn dot_env_line(line: &str) -> DotEnvLine<'_> {
     if line.is_empty() || line.starts_with('#') {
         return DotEnvLine::Empty;
     }
-    let line = line.strip_prefix("export ").unwrap_or(line);
+    let exported = line.strip_prefix("export").filter(|rest| rest.starts_with(char::is_whitespace));
+    let line = exported.unwrap_or(line);
     match line.split_once('=') {
         Some((name, value)) => DotEnvLine::Value(name.trim(), unquoted(value)),
         None => DotEnvLine::Malformed,
@@ -442,6 +446,8 @@ mod tests {
         assert_eq!(dot_env_line("A=#1"), Value("A", "#1"));
         assert_eq!(dot_env_line("A='#1'"), Value("A", "#1"));
         assert_eq!(dot_env_line("A=\t\"b\t# c\"\t# d"), Value("A", "b\t# c"));
+        assert_eq!(dot_env_line("export\tA=b"), Value("A", "b"));
+        assert_eq!(dot_env_line("exported=b"), Value("exported", "b"));
         assert_eq!(dot_env_line("# A=b"), Empty);
         assert_eq!(dot_env_line(""), Empty);
         assert_eq!(dot_env_line("APP_PORT 8000"), Malformed);
@@ -500,6 +506,16 @@ mod tests {
         written.add("API_KEY", " ", &Origin::Environment);
         assert_eq!(written.entry(&APP_PORT).unwrap().value, "2");
         assert_eq!(written.entry(&API_KEY).unwrap().value, "from-dot-env");
+    }
+
+    #[test]
+    fn a_settings_file_that_is_no_toml_is_told_where() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("acemux.toml");
+        std::fs::write(&file, "app_port = 8001\n\nstream_buffer_size = 8 * 1024 * 1024  # 8 MB\n").unwrap();
+        let mut written = Written::default();
+        written.read_toml(Some(&file));
+        assert!(reports(&written)[0].contains("valid TOML (line 3: "), "{:?}", reports(&written));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) async fn look(config: &Config, probes: &impl Probes) -> Vec<Finding> 
     let nobody = "doctor".parse().expect("it is one word");
     let recipe = setup::recipe(config, nobody, own_networks.as_deref());
     let (network, image, ports, vpns) = join!(
-        Finding::of(NETWORK, network(config, &recipe, own_networks.as_deref(), probes)),
+        Finding::of(NETWORK, network(&recipe, own_networks.as_deref(), probes)),
         Finding::of(IMAGE, image(config, &recipe, probes)),
         Finding::of(PORTS, ports(config, probes)),
         vpn::look(config, probes),
@@ -86,7 +86,8 @@ fn not_connected(config: &Config, error: &io::Error) -> Outcome {
             format!("this user has no permission to use {place}"),
             format!(
                 "run acemux as a member of the socket's group (`usermod -aG docker USER`, then log in anew); in Compose \
-                 set DOCKER_GID to what `stat -c %g {place}` prints"
+                 set DOCKER_GID to what `stat -c %g {place}` prints, and where SELinux is on (Fedora, RHEL) add label=disable \
+                 to security_opt"
             ),
         ),
         io::ErrorKind::ConnectionRefused => (
@@ -102,24 +103,18 @@ fn not_connected(config: &Config, error: &io::Error) -> Outcome {
 }
 
 /// `ours` are the networks of the container that we run in, if we do.
-async fn network(
-    config: &Config,
-    recipe: &Recipe,
-    ours: Option<&[DockerName]>,
-    probes: &impl Probes,
-) -> Outcome {
+async fn network(recipe: &Recipe, ours: Option<&[DockerName]>, probes: &impl Probes) -> Outcome {
     let Network::Named { name, own } = &recipe.network else {
         return Outcome::fine("engines use this machine's network");
     };
-    if let Some(fault) = ours.and_then(|ours| unshared(config, ours)) {
-        return fault;
-    }
+    let is_apart = ours.is_some_and(|ours| !ours.contains(name));
     match probes.networks_called(name).await {
-        Ok(0) if *own => Outcome::fine(format!("{} is made with the first engine", name.as_str())),
-        Ok(0) => Outcome::fault(
+        Ok(0) if !*own => Outcome::fault(
             format!("DOCKER_NETWORK={} does not exist", name.as_str()),
             format!("`docker network create {}`, or correct DOCKER_NETWORK, or leave it out", name.as_str()),
         ),
+        Ok(0 | 1) if is_apart => not_joined(name),
+        Ok(0) => Outcome::fine(format!("{} is made with the first engine", name.as_str())),
         Ok(1) => Outcome::fine(format!("{} exists", name.as_str())),
         Ok(many) => Outcome::fault(
             format!("{many} networks have the name {}: Docker creates nothing in any of them", name.as_str()),
@@ -129,30 +124,16 @@ async fn network(
     }
 }
 
-/// In a container engines are reached by name, over a network that we are in too.
-fn unshared(config: &Config, ours: &[DockerName]) -> Option<Outcome> {
-    let names = match ours {
-        [] => "none with names".to_owned(),
-        ours => ours.iter().map(DockerName::as_str).collect::<Vec<_>>().join(", "),
-    };
-    match config.fleet.network.as_ref().map(DockerName::as_str) {
-        Some(wanted) if wanted != "host" && !ours.iter().any(|one| one.as_str() == wanted) => {
-            Some(Outcome::fault(
-                format!(
-                    "DOCKER_NETWORK={wanted} is none of this container's networks ({names}): engines cannot be reached there"
-                ),
-                format!(
-                    "put this container into {wanted} as well (`networks` in Compose), or set DOCKER_NETWORK to a network that \
-                 it is in"
-                ),
-            ))
-        }
-        None if ours.is_empty() => Some(Outcome::fault(
-            "this container is in no network in which engines could be reached by name: Docker's default one has no names",
-            "start it with --network acemux (after `docker network create acemux`), or use the Compose file",
-        )),
-        _ => None,
-    }
+/// In a container engines are reached by name, over a network that it is in too. The service sees to that when it starts.
+fn not_joined(network: &DockerName) -> Outcome {
+    let network = network.as_str();
+    Outcome::warning(
+        format!("this container is not in the engines' network {network}: they cannot be reached by name"),
+        format!(
+            "the service puts its container there when it starts, and its log says why when it cannot; then `docker network \
+             connect {network}` with the container's name does it"
+        ),
+    )
 }
 
 async fn image(config: &Config, recipe: &Recipe, probes: &impl Probes) -> Outcome {

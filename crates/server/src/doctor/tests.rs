@@ -225,11 +225,19 @@ async fn a_network_that_is_not_there_or_not_ours_is_named() {
     is_fine(none(), &[]).await;
     is_fault(Fake { networks: 2, ..Fake::default() }, &wanted, &["2 networks have the name tv"]).await;
     let inside = |own| Fake { own_networks: Some(own), ..Fake::default() };
-    is_fault(inside(vec!["a", "b"]), &wanted, &["none of this container's networks (a, b)"]).await;
-    is_fault(inside(vec![]), &wanted, &["networks (none with names)", "put this container into tv"]).await;
+    is_warning(
+        inside(vec!["a", "b"]),
+        &wanted,
+        &["not in the engines' network tv", "docker network connect tv"],
+    )
+    .await;
+    is_warning(inside(vec![]), &wanted, &["not in the engines' network tv"]).await;
+    is_fault(Fake { networks: 0, ..inside(vec!["a"]) }, &wanted, &["DOCKER_NETWORK=tv does not exist"]).await;
     is_fine(inside(vec!["a", "tv"]), &wanted).await;
     is_fine(inside(vec!["a"]), &[]).await;
-    is_fault(inside(vec![]), &[], &["in no network", "--network acemux"]).await;
+    is_warning(inside(vec![]), &[], &["not in the engines' network acemux", "puts its container there"])
+        .await;
+    is_warning(Fake { networks: 0, ..inside(vec![]) }, &[], &["not in the engines' network acemux"]).await;
     // Engines behind a VPN are in its network.
     is_fine(none(), &[("DOCKER_NETWORK", "tv"), ("GLUETUN_CONTAINER_NAME", "gluetun")]).await;
 }

@@ -27,7 +27,7 @@ const MAX_HOPS: usize = 32;
 const MAX_USER_AGENT: usize = 128;
 
 /// X-Forwarded-For, the de facto standard that nginx, HAProxy, Caddy and Traefik write.
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// By which scheme its client asked, as the same proxies write it.
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

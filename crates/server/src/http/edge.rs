@@ -1,8 +1,9 @@
 //! What holds for every request before a route sees it, and for every reply after.
 //!
 //! Owns the request id, the limits of a request's size and time, what pages of others may not ask (`browser.rs`,
-//! [`crate::http::hosts`]), the shape of errors that no route answers (404, 405, what an extractor refuses) and the fence around a panic. Refuses to know any route, except that
-//! pages under `/ace/` are media and readable from any origin.
+//! [`crate::http::hosts`]), the shape of errors that no route answers (404, 405, what an extractor refuses) and the
+//! fence around a panic. Refuses to know any route, except that pages under `/ace/` are media and readable from any
+//! origin.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -35,6 +36,7 @@ use crate::http::hosts::Hosts;
 use crate::http::play::address;
 use crate::http::problem::{Code, Problem, RequestId};
 use crate::http::serve::ConnectionControl;
+use crate::http::unnamed::Unnamed;
 use crate::supervise::reason_of;
 
 /// Longest path and query, in bytes. A request of ours needs about 100; players add a few hundred.
@@ -64,6 +66,8 @@ pub struct Doors {
     pub hosts: Hosts,
     /// Who may ask by any name.
     pub gate: Arc<Gate>,
+    /// Proxies that are told because their word does not count.
+    pub unnamed: Unnamed,
 }
 
 impl Doors {
@@ -72,6 +76,9 @@ impl Doors {
         check(request.uri(), request.headers())?;
         let peer = request.extensions().get::<ConnectionControl>().map(ConnectionControl::peer);
         let is_proxied = peer.is_some_and(|peer| self.trusted.contains(peer.ip()));
+        if let Some(peer) = peer.filter(|_| !is_proxied) {
+            self.unnamed.look(peer.ip(), request.headers());
+        }
         self.hosts.check(request, is_proxied, || {
             let asker = Asker::of(request.extensions(), request.headers(), &self.trusted);
             Ok(self.gate.opens_for(request.headers(), &asker)?)

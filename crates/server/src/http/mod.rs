@@ -24,3 +24,4 @@ pub mod serve;
 mod site;
 pub mod status_page;
 pub mod surface;
+pub mod unnamed;

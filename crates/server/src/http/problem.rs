@@ -1,9 +1,9 @@
 //! Every error as one JSON shape: `{"detail": "<one line>", "code": "<stable_code>", "status": …,
 //! "request_id": "…"}`.
 //!
-//! Owns the table of codes, the status each one answers and the headers that go with it. Refuses to carry a
-//! client's input: what a request contained never comes back in a reply, but for names of settings that are plain words. Words of an engine do (they are the
-//! reason a user looks for), but only as one cleaned, short line.
+//! Owns the table of codes, the status each one answers and the headers that go with it. Refuses to carry a client's
+//! input: what a request contained never comes back in a reply, but for names of settings that are plain words. Words
+//! of an engine do (they are the reason a user looks for), but only as one cleaned, short line.
 //!
 //! A [`Problem`] becomes a complete response by itself. The edge ([`crate::http::edge`]) then adds what only it
 //! knows: the id of the request, and that pages under `/ace/` are readable from any origin.

@@ -206,6 +206,39 @@ pub(crate) fn serving(config: &Config) -> ServeOptions {
 /// Connections for pages that one address may have beside its viewers.
 const PAGES_PER_ADDRESS: usize = 64;
 
+/// The networks of the container that we run in, if we do, that of the engines among them: over it they are reached by name.
+/// Behind a VPN they are in its container's network.
+pub async fn own_networks(config: &Config, docker: &Docker) -> Option<Vec<DockerName>> {
+    let mut own = docker.own_networks().await?;
+    let network = network(config, &own);
+    if let Network::Named { name, .. } = &network
+        && !is_behind_vpn(config)
+        && !own.contains(name)
+    {
+        match docker.join(&network).await {
+            Ok(()) => {
+                tracing::info!(network = name.as_str(), "this container is in the engines' network now");
+                own.push(name.clone());
+            }
+            Err(error) => tracing::warn!(
+                network = name.as_str(),
+                %error,
+                "this container cannot be put into the engines' network: engines cannot be reached"
+            ),
+        }
+    }
+    Some(own)
+}
+
+/// Where engines are: in the network that is named, in one of these, or in our own.
+fn network(config: &Config, shared: &[DockerName]) -> Network {
+    match config.fleet.network.as_ref().or_else(|| shared.first()) {
+        Some(name) if name.as_str() == "host" => Network::Host,
+        Some(name) => Network::Named { own: name.as_str() == OWN_NETWORK, name: name.clone() },
+        None => Network::Named { name: OWN_NETWORK.parse().expect("it is one word"), own: true },
+    }
+}
+
 /// What engines are made from. When we run in a container ourselves (`own_networks` are its networks), engines are
 /// reached by name over a network that we share; otherwise their ports are published on this host.
 pub fn recipe(config: &Config, instance: InstanceId, own_networks: Option<&[DockerName]>) -> Recipe {
@@ -216,20 +249,7 @@ pub fn recipe(config: &Config, instance: InstanceId, own_networks: Option<&[Dock
         tracing::warn!(%error, "ENGINE_VARIANT does not suit this machine");
     }
     let reach = if own_networks.is_some() { Reach::ByName } else { Reach::Published };
-    let shared = own_networks.unwrap_or_default();
-    if let Some(name) =
-        settings.network.as_ref().filter(|name| reach == Reach::ByName && !shared.contains(*name))
-    {
-        tracing::warn!(
-            network = name.as_str(),
-            "DOCKER_NETWORK is none of this container's networks: engines cannot be reached"
-        );
-    }
-    let network = match settings.network.clone().or_else(|| shared.first().cloned()) {
-        Some(name) if name.as_str() == "host" => Network::Host,
-        Some(name) => Network::Named { own: name.as_str() == OWN_NETWORK, name },
-        None => Network::Named { name: OWN_NETWORK.parse().expect("it is one word"), own: true },
-    };
+    let network = network(config, own_networks.unwrap_or_default());
     Recipe {
         profile: match &engine.proxy {
             Some(proxy) => Profile::of(variant, &engine.arm_tags).through(proxy),

@@ -1,7 +1,7 @@
 //! What is told of what happens, and what is kept of it.
 //!
-//! `event` says what each event means, [`recorder`] brings it to the log, the metrics and the history, [`audit`] where changes of operators do. [`archive`]
-//! and `saved` are what a restart brings back.
+//! `event` says what each event means, [`recorder`] brings it to the log, the metrics and the history, [`audit`]
+//! where changes of operators do. [`archive`] and `saved` are what a restart brings back.
 
 pub mod archive;
 pub mod audit;

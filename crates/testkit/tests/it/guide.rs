@@ -282,12 +282,13 @@ async fn behind_the_guides_balancers_and_ours_three_nodes_play() {
     rate_limiting_spares_who_watches(&printed("Rate Limiting"), &printed("NGINX Example")).await;
 }
 
-/// Eight viewers of three channels each: as many sessions as channels.
+/// Three viewers each of three channels, who write its id in three ways: as many sessions as channels.
 async fn one_channel_is_on_one_node(nodes: &[TestApp], front: &Front, first: usize) {
     let before = sessions(nodes);
     let mut watching = Vec::new();
     for viewer in 0..9 {
-        let path = format!("/ace/getstream?id={}", id(first + viewer % 3));
+        let selector = ["id=", "id=acestream%3A%2F%2F", "content_id="][viewer / 3];
+        let path = format!("/ace/getstream?{selector}{}", id(first + viewer % 3));
         let reply = get(Front::ADDRESS, &path).await;
         assert_eq!(reply.status, 200, "{}: {path}", front.name);
         watching.push(reply);

@@ -1,11 +1,14 @@
 //! The ways in which it is installed beside the guide's three: each file of `deploy/` is read by what it is for, and the
 //! compose files without the socket and with the open engine are brought up.
 
+mod alone;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use acemux_server::config::{Config, ListenHost};
 use acemux_testkit::compose::Compose;
 use acemux_testkit::docker::{FAST, docker};
 use acemux_testkit::process::binary;
@@ -89,11 +92,21 @@ fn the_manifest_for_kubernetes_asks_pages_that_are_there_and_runs_without_rights
 }
 
 #[test]
-fn the_workflows_run_what_developers_run() {
-    let text = |name: &str| yaml(&root().join(".github/workflows").join(name))[0]["jobs"].to_string();
-    assert!(text("test.yml").contains("./.ci/run"));
+fn the_workflows_run_what_developers_run_and_nothing_that_may_change_under_its_name() {
+    let jobs = |name: &str| yaml(&root().join(".github/workflows").join(name))[0]["jobs"].clone();
+    let (test, release) = (jobs("test.yml"), jobs("release.yml"));
+    assert!(test.to_string().contains("./.ci/run"));
     for script in ["./scripts/release", "./scripts/image"] {
-        assert!(text("release.yml").contains(script), "{script}");
+        assert!(release.to_string().contains(script), "{script}");
+    }
+    assert_eq!(release["test"]["uses"], "./.github/workflows/test.yml");
+    assert_eq!((&release["build"]["needs"], &release["publish"]["needs"]), (&json!("test"), &json!("build")));
+    let steps = [&test, &release].into_iter().flat_map(|jobs| jobs.as_object().expect("jobs").values());
+    for step in steps.flat_map(|job| job["steps"].as_array().into_iter().flatten()) {
+        let commit = step["uses"].as_str().map(|action| action.split_once('@').expect("a version").1);
+        let is_one = |commit: &str| commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+        assert!(commit.is_none_or(is_one), "{step}");
+        assert!(!step["run"].as_str().unwrap_or_default().contains("secrets."), "{step}");
     }
 }
 
@@ -116,8 +129,7 @@ fn every_compose_file_is_one_and_gives_the_service_no_rights() {
     let folder = tempfile::tempdir().expect("a folder");
     let files = compose_files();
     assert_eq!(files.len(), 5, "{files:?}");
-    std::fs::write(folder.path().join(".env"), "API_KEY=a-key-of-the-tests\nGLUETUN_API_KEY=another-one\n")
-        .expect("it is ours");
+    std::fs::write(folder.path().join(".env"), AS_PEOPLE_WRITE).expect("it is ours");
     for file in files {
         std::fs::copy(root().join(&file), folder.path().join(&file)).expect("it is there");
         let mut config = Command::new("docker-compose");
@@ -129,14 +141,57 @@ fn every_compose_file_is_one_and_gives_the_service_no_rights() {
         let service = &services["acemux"];
         assert_eq!((&service["read_only"], &service["cap_drop"]), (&json!(true), &json!(["ALL"])), "{file}");
         assert_eq!(service["security_opt"], json!(["no-new-privileges:true"]), "{file}");
+        assert_eq!(service["logging"]["options"]["max-size"], "10m", "{file}: no log fills a disk");
         let mounts = service["volumes"].as_array().expect("volumes").iter().map(ToString::to_string);
         let (sockets, data): (Vec<_>, Vec<_>) = mounts.partition(|mount| mount.contains("docker.sock"));
         assert!(data.len() == 1 && data[0].contains("/data"), "{file}: {data:?}");
         assert_eq!(sockets.is_empty(), file.contains("socket-proxy"), "{file}");
         for (name, other) in services.as_object().expect("services") {
             assert!(other["privileged"].is_null(), "{file}: {name}");
+            assert_eq!(other["ports"].is_null(), name != "acemux", "{file}: {name} publishes ports");
+        }
+        means_what_is_written(&file, &service["environment"]);
+        for vpn in
+            ["gluetun", "gluetun2"].map(|name| &services[name]).into_iter().filter(|vpn| !vpn.is_null())
+        {
+            assert_eq!(vpn["environment"]["HTTP_CONTROL_SERVER_ADDRESS"], ":9001", "{file}");
         }
     }
+}
+
+/// Names that a compose file takes from `.env`.
+#[test]
+fn whatever_a_compose_file_takes_is_in_the_example() {
+    let example = read(".env.example");
+    let mut seen = 0;
+    for file in compose_files() {
+        let text = read(&file);
+        for taken in text.split("${").skip(1) {
+            let name = taken.split([':', '}']).next().unwrap_or_default();
+            // Of the second VPN.
+            let name = if name.starts_with("GLUETUN_") { name } else { name.trim_end_matches("_2") };
+            let is_there =
+                [format!("\n{name}="), format!("\n#{name}=")].iter().any(|line| example.contains(line));
+            assert!(is_there, "{file}: {name} is not in .env.example");
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "{seen}");
+}
+
+/// On Windows, in quotes, exported, with blanks and comments; and an address that a container does not have.
+const AS_PEOPLE_WRITE: &str = "API_KEY=a-key-of-the-tests\r\nGLUETUN_API_KEY='another-one'\r\nAPP_HOST=192.168.1.5\r\n\
+    export MIN_REPLICAS=\"3\" # three\r\nSTREAM_BUFFER_SIZE = 8 * 1024 * 1024  # 8 MB\r\nGLUETUN_API_PORT=9001\r\n\
+    APP_PORT=9000 # on this machine\r\nLOG_LEVEL=WARNING\r\n";
+
+/// What the service reads of it in its container.
+fn means_what_is_written(file: &str, environment: &Value) {
+    let pairs = environment.as_object().expect("variables");
+    let pairs = pairs.iter().map(|(name, value)| (name, value.as_str().expect("text")));
+    let config = Config::from_pairs(pairs).unwrap_or_else(|problems| panic!("{file}: {problems}"));
+    let (streams, listen) = (&config.streams, &config.listen);
+    assert_eq!((config.fleet.min_replicas, streams.buffer_bytes), (3, 8 << 20), "{file}");
+    assert_eq!((listen.host, listen.port), (ListenHost::All, 8000), "{file}: the container's address");
 }
 
 /// As user 65532 with a read-only file system, without Docker's socket, behind the filter of calls.
@@ -270,6 +325,16 @@ async fn the_image_is_small_and_says_what_it_is() {
     }
     let health = docker(&["image", "inspect", "--format", "{{json .Config.Healthcheck.Test}}", image]).await;
     assert_eq!(health, r#"["CMD","/acemux","healthcheck"]"#);
+    let container = docker(&["create", image]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let licences = folder.path().join("licences");
+    docker(&["cp", &format!("{container}:/LICENSES.md"), &licences.display().to_string()]).await;
+    docker(&["rm", &container]).await;
+    let licences = std::fs::read_to_string(licences).expect("it was copied");
+    assert!(
+        licences.contains("* tokio ") && licences.contains("Permission is hereby granted"),
+        "{licences:.300}"
+    );
     let version =
         docker(&["run", "--rm", "--read-only", "--user", "65532", "--cap-drop=ALL", image, "--version"])
             .await;
@@ -281,11 +346,15 @@ async fn the_image_is_small_and_says_what_it_is() {
 #[test]
 fn every_dependency_has_a_licence_that_is_allowed_and_its_text() {
     let folder = tempfile::tempdir().expect("a folder");
+    // What other machines need is not there on one that has only built this.
+    let rustc = must_accept("rustc", Command::new("rustc").arg("-vV").current_dir(root()));
+    let version = String::from_utf8(rustc.stdout).expect("text");
+    let here =
+        version.lines().find_map(|line| line.strip_prefix("host: ")).expect("it says for what it compiles");
     let mut metadata = Command::new(env!("CARGO"));
-    // What other platforms need has not been downloaded for a build here.
-    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    metadata.args(["metadata", "--format-version", "1", "--offline", "--filter-platform", &platform]);
-    metadata.current_dir(root());
+    metadata
+        .args(["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform", here])
+        .current_dir(root());
     let file = folder.path().join("metadata.json");
     std::fs::write(&file, must_accept("cargo metadata", &mut metadata).stdout).expect("it is ours");
     let inventory = |what: &str| {

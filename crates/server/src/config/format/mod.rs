@@ -40,6 +40,11 @@ pub(super) trait Kind: Sync {
         false
     }
 
+    /// A value as we write it, where others write it otherwise.
+    fn spelled<'a>(&self, text: &'a str) -> &'a str {
+        text
+    }
+
     /// Values at the ends of the range, and whether they are accepted.
     #[cfg(test)]
     fn edges(&self) -> Vec<(String, bool)> {

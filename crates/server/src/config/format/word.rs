@@ -12,8 +12,12 @@ use super::{Format, Kind, Secrecy, Shown};
 /// `true` or `false`.
 pub(in crate::config) struct Flag;
 
-/// One of these words.
-pub(in crate::config) struct Choice<T: 'static>(pub(in crate::config) &'static [(&'static str, T)]);
+/// One of these words, in whatever case.
+pub(in crate::config) struct Choice<T: 'static> {
+    words: &'static [(&'static str, T)],
+    /// What others call some of them.
+    synonyms: &'static [(&'static str, &'static str)],
+}
 
 /// Anything on one line.
 pub(in crate::config) struct Text;
@@ -39,6 +43,18 @@ pub(in crate::config) struct Parsed<T> {
     secrecy: Secrecy,
     is_free: bool,
     of: PhantomData<fn() -> T>,
+}
+
+impl<T> Choice<T> {
+    pub(in crate::config) const fn of(words: &'static [(&'static str, T)]) -> Self {
+        Self { words, synonyms: &[] }
+    }
+
+    /// The first of each two is understood as the second and not offered.
+    pub(in crate::config) const fn or(mut self, synonyms: &'static [(&'static str, &'static str)]) -> Self {
+        self.synonyms = synonyms;
+        self
+    }
 }
 
 impl<T> Parsed<T> {
@@ -81,23 +97,30 @@ impl Shown<bool> for Flag {
 
 impl<T: Sync> Kind for Choice<T> {
     fn choices(&self) -> Vec<&'static str> {
-        self.0.iter().map(|(word, _)| *word).collect()
+        self.words.iter().map(|(word, _)| *word).collect()
     }
 
     fn accepts(&self) -> String {
         format!("one of {}", self.choices().join(", "))
     }
+
+    fn spelled<'a>(&self, text: &'a str) -> &'a str {
+        let is_it = |word: &str| word.eq_ignore_ascii_case(text);
+        let synonym = self.synonyms.iter().find(|(synonym, _)| is_it(synonym)).map(|(_, word)| *word);
+        synonym.or_else(|| self.choices().into_iter().find(|word| is_it(word))).unwrap_or(text)
+    }
 }
 
 impl<T: Copy + Sync> Format<T> for Choice<T> {
     fn parse(&self, text: &str) -> Option<T> {
-        self.0.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
+        let text = self.spelled(text);
+        self.words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
     }
 }
 
 impl<T: Copy + PartialEq + Sync> Shown<T> for Choice<T> {
     fn show(&self, value: &T) -> String {
-        self.0.iter().filter(|(_, other)| other == value).map(|(word, _)| *word).collect()
+        self.words.iter().filter(|(_, other)| other == value).map(|(word, _)| *word).collect()
     }
 }
 

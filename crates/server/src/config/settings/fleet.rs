@@ -26,7 +26,7 @@ pub(in crate::config) enum Provisioner {
 const LEAST_MEMORY: usize = 32 << 20;
 
 const PROVISIONERS: Choice<Provisioner> =
-    Choice(&[("docker", Provisioner::Docker), ("none", Provisioner::None)]);
+    Choice::of(&[("docker", Provisioner::Docker), ("none", Provisioner::None)]);
 const IMAGE: Parsed<ImageRef> = Parsed::new("an image's name in lower case, like ghcr.io/owner/name:tag");
 const TAG: Parsed<Tag> = Parsed::new("an image's tag: letters, digits, dots, dashes and underscores");
 const INSTANCE: Parsed<InstanceId> = Parsed::new("1 to 64 letters, digits, dots, underscores and dashes");
@@ -60,7 +60,7 @@ settings! { "Provisioned engines":
         .meant(|config| Some(config.fleet.min_free_replicas.to_string())).at_once();
 
     /// Engine image family; per architecture when not set.
-    ENGINE_VARIANT: Optional<Variant> = new(&Choice(&Variant::NAMED));
+    ENGINE_VARIANT: Optional<Variant> = new(&Choice::of(&Variant::NAMED));
 
     /// Another image for the variant.
     ENGINE_IMAGE: Optional<ImageRef> = new(&IMAGE)

@@ -11,17 +11,19 @@ use super::super::setting::{Optional, Setting, settings};
 use super::super::{ListenHost, LogFormat, Secret, WithoutKey};
 
 const WITHOUT_KEY: Choice<WithoutKey> =
-    Choice(&[("off", WithoutKey::Nobody), ("loopback", WithoutKey::Loopback)]);
+    Choice::of(&[("off", WithoutKey::Nobody), ("loopback", WithoutKey::Loopback)]);
 
-const LEVELS: Choice<Level> = Choice(&[
+const LEVELS: Choice<Level> = Choice::of(&[
     ("error", Level::ERROR),
     ("warn", Level::WARN),
     ("info", Level::INFO),
     ("debug", Level::DEBUG),
     ("trace", Level::TRACE),
-]);
+])
+// As programs in Python have them.
+.or(&[("warning", "warn"), ("critical", "error"), ("fatal", "error")]);
 
-const FORMATS: Choice<LogFormat> = Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+const FORMATS: Choice<LogFormat> = Choice::of(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
 
 /// Why the service's own address is none of its pages' business.
 const REACHED: &str = "health checks, proxies and players find the service there";

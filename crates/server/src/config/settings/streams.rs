@@ -60,6 +60,6 @@ settings! { "Streams":
     STREAM_LOOP_CHECK_INTERVAL_S: Setting<Duration> = new(&Durations::from_ms(5_000), || Duration::from_secs(10))
         .at_once();
 
-    /// How many minutes a looping channel stays blocked; 0 is until it is cleared or the service stops.
+    /// How many minutes a looping channel stays blocked; 0 is until it is cleared; a restart clears nothing.
     STREAM_LOOP_RETENTION_MINUTES: Setting<usize> = new(&Counts::from(0), || 0).at_once();
 }

@@ -14,7 +14,7 @@ use super::super::{PortRange, Secret, VpnMode};
 use super::fleet::DOCKER;
 
 const MODES: Choice<VpnMode> =
-    Choice(&[("off", VpnMode::Off), ("single", VpnMode::Single), ("redundant", VpnMode::Redundant)]);
+    Choice::of(&[("off", VpnMode::Off), ("single", VpnMode::Single), ("redundant", VpnMode::Redundant)]);
 
 const PROXY: Parsed<Proxy> = Parsed::new("socks5://host:port or socks5://user:password@host:port").hidden();
 

@@ -1,9 +1,9 @@
 //! `GET /ace/manifest.m3u8`: the same stream for players that fetch it piece by piece.
 //!
 //! The manifest's address is stable. What it names is the viewer's own: a playlist and segments under a token that
-//! stands for the viewer, because nothing else tells two players behind one address apart. A token is good for as long as
-//! this data directory lasts (`token.rs` beside this); the seat that goes with it is given up when it is not named for a while, and
-//! taken again when it is.
+//! stands for the viewer, because nothing else tells two players behind one address apart. A token is good for as
+//! long as this data directory lasts (`token.rs` beside this); the seat that goes with it is given up when it is not
+//! named for a while, and taken again when it is.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
