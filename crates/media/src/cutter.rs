@@ -483,8 +483,8 @@ impl Cutter {
     fn start_point(&self, kind: StartKind, packet: Packet<'_>, next: &[(Pid, u8)]) -> Arc<StartPoint> {
         let (pat, pmt) = self.tables.raw();
         let is_read = matches!(kind, StartKind::RandomAccess | StartKind::Intra);
-        let missing = self.finder.missing_sets().filter(|_| is_read);
-        let sets = missing.map(|(pid, sets)| pes_packets(pid, &header_like(packet.payload()), sets));
+        let missing = self.finder.missing_sets(packet).filter(|_| is_read);
+        let sets = missing.map(|(pid, sets)| pes_packets(pid, &header_like(packet.payload()), &sets));
         let sets = sets.unwrap_or_default();
         let before = Before { tables: (&pat, &pmt), sets: &sets, next };
         Arc::new(StartPoint::new(kind, before.join(), before.skip()).with_sets(sets.len()))

@@ -142,10 +142,10 @@ impl StartFinder {
         self.pictures.reads_everything() && !self.is_out_of_patience(now)
     }
 
-    /// The parameter sets that a decoder must be given at the start point found last, with the number of their stream, if
-    /// the start point does not bring its own.
-    pub(crate) fn missing_sets(&self) -> Option<(Pid, &[u8])> {
-        Some((self.leading?.pid, self.pictures.missing_sets()?))
+    /// The parameter sets that a decoder must be given at the start point found last, which begins with `first`, with the
+    /// number of their stream, if the start point does not bring its own.
+    pub(crate) fn missing_sets(&self, first: Packet<'_>) -> Option<(Pid, Vec<u8>)> {
+        Some((self.leading?.pid, self.pictures.missing_sets(first)?))
     }
 
     /// How large the pictures are, as the last parameter sets say.
