@@ -642,16 +642,27 @@ fn of_several_videos_the_one_that_comes_says_where_to_start() {
 
 #[test]
 fn a_video_whose_units_never_begin_keeps_nobody_waiting_for_the_sound() {
-    let bytes = mux(&in_one(&units(), usize::MAX, 0), &tables());
-    let received = at_once(&bytes[bytes.len() / 3 / PACKET_LEN * PACKET_LEN..]);
-    let joins = joins(&received.chunks);
-    assert!(joins.len() >= 3, "{} joins", joins.len());
-    let from_its_beginning = at_once(&bytes);
-    let last = from_its_beginning.chunks.iter().rev().find(|chunk| chunk.start.is_some());
+    let endless = |begins: usize| {
+        let mut bytes = mux(&units(), &tables());
+        let is_video =
+            |packet: &&mut [u8]| Packet::parse(packet).is_some_and(|packet| packet.pid().get() == VIDEO);
+        let begun = bytes.chunks_mut(PACKET_LEN).filter(is_video).filter(|packet| packet[1] & 0x40 != 0);
+        begun.skip(begins).for_each(|packet| packet[1] &= !0x40);
+        at_once(&bytes)
+    };
+    let starts_of = |received: &Received| {
+        let starts = received.chunks.iter().filter(|chunk| chunk.start.is_some());
+        starts.map(|chunk| chunk.media).collect::<Vec<_>>()
+    };
+    let in_the_middle = starts_of(&endless(0));
     assert!(
-        last.is_some_and(|chunk| chunk.media > Duration::from_secs(15)),
-        "who joins later waits for nothing"
+        in_the_middle.first().is_some_and(|first| *first < Duration::from_millis(5_500)),
+        "{in_the_middle:?}"
     );
+    let from_its_beginning = endless(1);
+    assert!(can_start(&joins(&from_its_beginning.chunks)[0], VIDEO));
+    let starts = starts_of(&from_its_beginning);
+    assert!(starts.last().is_some_and(|last| *last > Duration::from_secs(15)), "who joins later: {starts:?}");
 }
 
 /// The clip of MPEG-2 twice, with a sequence header where `is_kept` says it by the key picture's number.
