@@ -122,7 +122,7 @@ async fn a_session_that_follows_one_of_several_ranges_begins_with_the_number_of_
         viewer.look().await;
         assert_eq!(ranges(&app, &viewer).await.0, known);
     }
-    let other = HlsViewer::open(app.address(), &crate::id(1)).await;
+    let other = HlsViewer::open(app.address(), &id(1)).await;
     assert_eq!(ranges(&app, &other).await, (1, 1), "another channel's");
 }
 
