@@ -278,7 +278,7 @@ async fn ffmpeg_reads_a_minute_of_pieces_without_an_error_line() {
     assert!(played.success && played.said.is_empty(), "{}", played.said);
 }
 
-/// What GStreamer has shown in some time, each picture when its time had come.
+/// What `hlsdemux` has shown in some time, each picture when its time had come.
 struct Shown {
     /// The times of the pictures, in seconds of the stream.
     times: Vec<f64>,
@@ -288,7 +288,7 @@ struct Shown {
     complaints: String,
 }
 
-/// Plays by GStreamer's `hlsdemux` for so long; `None` when there is none. It asks for the playlist once in a target duration,
+/// Plays by the `hlsdemux` of `GStreamer` for so long; `None` when there is none. It asks for the playlist once in a target duration,
 /// and begins three segments behind the newest.
 async fn hlsdemux(url: &str, time: Duration) -> Option<Shown> {
     if !run("gst-inspect-1.0", "--exists hlsdemux").await?.success {

@@ -21,8 +21,8 @@ use crate::viewer::{Record, ViewerInfo};
 /// Longest wait for a segment that is not there yet: one target duration.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// Numbers of segments begin with the time since then, 2024-01-01, in quarters of a second. GStreamer reads them in 31 bits,
-/// which last until 2041.
+/// Numbers of segments begin with the time since then, 2024-01-01, in quarters of a second. `hlsdemux` reads them in 31
+/// bits, which last until 2041.
 const EPOCH: i64 = 1_704_067_200;
 
 /// First numbers that pass in a second. Segments last seconds, so whoever begins later begins far above what was listed
@@ -228,7 +228,7 @@ mod tests {
 
     /// As short as they get, for so long behind a cold start that has listed so much at once.
     fn last_listed(first: u64, at_once: u64, then: u64) -> u64 {
-        first + (at_once + then) / 2
+        first + (at_once + then) / SegmentLimits::default().least.as_secs()
     }
 
     #[test]
