@@ -404,8 +404,13 @@ impl Tenant {
         self.session().filter(|session| !session.is_over())?.viewers.idle()
     }
 
-    /// Has the session end if nobody watches, or ask for a place again if it does not play yet. False when it has too
-    /// much to do to listen.
+    /// Since when everybody who watches has been paused. `None` when somebody is not, nobody watches, or the session is over.
+    pub fn paused(&self) -> Option<Instant> {
+        self.session().filter(|session| !session.is_over())?.viewers.all_paused_since()
+    }
+
+    /// Has the session end if nobody watches or all who do are paused, or ask for a place again if it does not play yet. False
+    /// when it has too much to do to listen.
     pub fn make_room(&self) -> bool {
         self.session().is_some_and(|session| session.make_room())
     }

@@ -102,6 +102,10 @@ impl Occupant for Session {
         self.0.idle().map(|(since, last)| (since, Group::from(last.first())))
     }
 
+    fn paused(&self) -> Option<Instant> {
+        self.0.paused()
+    }
+
     fn make_room(&self) -> bool {
         self.0.make_room()
     }
