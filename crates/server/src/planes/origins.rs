@@ -300,6 +300,7 @@ impl EngineOrigin {
             container_id: member.key.to_string(),
             playback_session_id: started.playback_session_id.clone(),
             is_live: started.is_live != Liveness::Vod,
+            supersedes: names.supersedes(),
         };
         let report = EngineReport::of(begun.playing.get(), names.runs_away(begun.by), &self.transfers);
         let proof = Arc::new(PlaybackProof::new(self, content_of(asked), trial, begun.by, revealed));

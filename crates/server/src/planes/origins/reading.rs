@@ -81,6 +81,11 @@ impl Names {
         Some(Self { asked, family, first, other: names.next(), is_proven })
     }
 
+    /// Whether a start ends the session that the engine has of the same channel.
+    pub(super) fn supersedes(&self) -> bool {
+        self.family.facts().supersedes
+    }
+
     /// Whether a download that grows is no sign of media.
     pub(super) fn runs_away(&self, by: StartBy) -> bool {
         let is_proven = self.is_proven && by == self.first;
@@ -229,7 +234,7 @@ impl Reading {
             }
             Err(error) => error,
         };
-        if !self.names.family.facts().supersedes {
+        if !self.names.supersedes() {
             return Outcome::Failed(error);
         }
         if is_forgotten(&error) || playing.get().ask_whether_superseded().await {
@@ -269,7 +274,7 @@ impl Reading {
     /// The playback has ended while it was read: by another client's start of the channel?
     async fn ended(&self, playing: Playing, error: Option<EngineError>) -> Option<OpenError> {
         let error = error.map(|error| self.describe(&error));
-        if !self.names.family.facts().supersedes || !playing.get().ask_whether_superseded().await {
+        if !self.names.supersedes() || !playing.get().ask_whether_superseded().await {
             return error;
         }
         playing.forsake();
