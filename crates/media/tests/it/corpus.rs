@@ -360,5 +360,10 @@ fn whoever_joins_anywhere_decodes_what_was_encoded() {
 #[test]
 #[ignore = "an hour: ./scripts/test --long"]
 fn all_of_them_at_full_length() {
-    examine(&all());
+    let all = all();
+    // Far apart in the list, so that a run that is cut short has seen some of everything. It has no factor in common with 1728.
+    let stride = 1013;
+    let rows: Vec<Row> = (0..all.len()).map(|n| all[n * stride % all.len()]).collect();
+    assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), all.len());
+    examine(&rows);
 }
