@@ -143,6 +143,8 @@ pub struct Source {
     pub playback_session_id: Option<String>,
     /// False for video on demand.
     pub is_live: bool,
+    /// Whether this playback has ended the one of the same channel that was open there before.
+    pub supersedes: bool,
 }
 
 /// What the source last said about the stream.
