@@ -17,6 +17,7 @@ use self::records::Records;
 pub use self::records::{Record, Witness};
 use crate::believed::Believed;
 use crate::content::{ContentId, Hash, Infohash};
+use crate::endpoint::Endpoint;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::family::Family;
@@ -80,7 +81,7 @@ pub struct Identities {
     negatives: Believed<Hash>,
     /// Swarms that engines of a family load by the bare infohash without sending any of it.
     runaways: Believed<(Infohash, Family)>,
-    flights: Mutex<HashMap<Hash, Flight>>,
+    flights: Mutex<HashMap<Question, Flight>>,
     news: Option<News>,
 }
 
@@ -105,6 +106,9 @@ impl Default for Identities {
         }
     }
 }
+
+/// What is asked, and of which engine: one that hangs must not answer for another.
+type Question = (Hash, Endpoint);
 
 /// A question under way. If the one who asks goes away, the next who waits asks again.
 type Flight = Arc<OnceCell<Resolution>>;
@@ -194,13 +198,13 @@ impl Identities {
     }
 
     /// The infohash of `hash`, from memory or from `engine`. Takes at most the engine's
-    /// [`Timings::resolve`](crate::Timings::resolve). Everyone who asks for the same hash at the same time gets the
+    /// [`Timings::resolve`](crate::Timings::resolve). Everyone who asks it for the same hash at the same time gets the
     /// answer to one question.
     pub async fn resolve(&self, engine: &Engine, hash: Hash) -> Resolution {
         if let Some(infohash) = self.known(hash) {
             return Resolution::Known(infohash);
         }
-        let boarded = self.board(hash);
+        let boarded = self.board((hash, engine.endpoint().clone()));
         // Boxed, because everyone who waits has room for it, for as long as the request lasts, and one asks.
         let answer = boarded.flight.get_or_init(|| Box::pin(self.ask(engine, hash)));
         let deadline = engine.client().timings().resolve;
@@ -210,9 +214,9 @@ impl Identities {
     }
 
     /// Joins the question under way, or becomes the first of a new one.
-    fn board(&self, hash: Hash) -> Boarded<'_> {
-        let flight = Arc::clone(self.flights.lock().entry(hash).or_default());
-        Boarded { identities: self, hash, flight }
+    fn board(&self, question: Question) -> Boarded<'_> {
+        let flight = Arc::clone(self.flights.lock().entry(question.clone()).or_default());
+        Boarded { identities: self, question, flight }
     }
 
     async fn ask(&self, engine: &Engine, hash: Hash) -> Resolution {
@@ -220,9 +224,13 @@ impl Identities {
         match resolution {
             Resolution::Known(infohash) => {
                 self.learn(&Lesson::Is { hash, infohash, witness: Witness::LookUp });
+                // The engine that has said no was cut off from the directory.
+                self.negatives.forget(|refused| *refused == hash);
             }
-            Resolution::Unresolved(Why::Negative) => self.negatives.note(hash, ()),
-            Resolution::Unresolved(Why::NoAnswer) => {}
+            Resolution::Unresolved(Why::Negative) if self.known(hash).is_none() => {
+                self.negatives.note(hash, ());
+            }
+            Resolution::Unresolved(_) => {}
         }
         resolution
     }
@@ -231,18 +239,18 @@ impl Identities {
 /// A place in a flight. The last to leave, and everyone after the landing, takes the flight off the board.
 struct Boarded<'a> {
     identities: &'a Identities,
-    hash: Hash,
+    question: Question,
     flight: Flight,
 }
 
 impl Drop for Boarded<'_> {
     fn drop(&mut self) {
         let mut flights = self.identities.flights.lock();
-        let is_ours = flights.get(&self.hash).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight));
+        let is_ours = flights.get(&self.question).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight));
         // One count is the board's and one is ours.
         let is_last = Arc::strong_count(&self.flight) <= 2;
         if is_ours && (is_last || self.flight.initialized()) {
-            flights.remove(&self.hash);
+            flights.remove(&self.question);
         }
     }
 }

@@ -122,8 +122,11 @@ pub trait Occupant: fmt::Debug + Send + Sync {
     /// when it is over.
     fn idle(&self) -> Option<(Instant, Group)>;
 
-    /// Has it end if nobody watches it, or wait in the queue again if it has not begun to play. False when it cannot
-    /// listen now.
+    /// Since when all who watch it have been paused. `None` when somebody is not, or when nobody watches.
+    fn paused(&self) -> Option<Instant>;
+
+    /// Has it end if nobody watches it or all who do are paused, or wait in the queue again if it has not begun to play. False
+    /// when it cannot listen now.
     fn make_room(&self) -> bool;
 }
 
@@ -228,6 +231,10 @@ impl Occupant for Foreign {
     }
 
     fn idle(&self) -> Option<(Instant, Group)> {
+        None
+    }
+
+    fn paused(&self) -> Option<Instant> {
         None
     }
 
@@ -482,6 +489,10 @@ impl Engines {
             let is_due = selection <= now;
             let refusal =
                 is_due.then(|| self.refusal(&outlook.borrow_and_update(), ticket, exclude)).flatten();
+            if refusal.is_some() && self.paused_gives_way(ticket) {
+                startup = startup.max(now + GIVING_WAY);
+                continue;
+            }
             if let Some(refusal) = refusal.or_else(|| (last <= now).then_some(NoSlot::NotInTime)) {
                 return granted.try_recv().or(Err(refusal));
             }
@@ -509,6 +520,27 @@ impl Engines {
         let refusal = self.hopeless(outlook, exclude)?;
         let views = Members(&self.all()).views(&self.avoided());
         (!self.hall.lock().desk.has_prospects(ticket.number, &views)).then_some(refusal)
+    }
+
+    /// Nothing else is left: the stream whose viewers have all been paused longest is to end for this waiter. False when there
+    /// is none.
+    fn paused_gives_way(self: &Arc<Self>, ticket: &Ticket) -> bool {
+        let members = self.all();
+        let floor = Members(&members);
+        let views = floor.views(&self.avoided());
+        let mut hall = self.hall.lock();
+        let decision = hall.desk.claim_paused(ticket.number, &views, Instant::now());
+        let to_do = decision.and_then(|decision| self.to_do(&mut hall, &floor, decision));
+        drop(hall);
+        if let Some(to_do) = to_do {
+            self.perform(to_do);
+        }
+        let is_promised = self.hall.lock().desk.has_claim(ticket.number);
+        if is_promised {
+            // Whoever waits has to know when to look again.
+            self.serve();
+        }
+        is_promised
     }
 
     fn hopeless(&self, outlook: &Outlook, exclude: &[EngineKey]) -> Option<NoSlot> {

@@ -66,6 +66,12 @@ struct World {
     removals_fail: Option<ProvisionError>,
     /// What creations are answered.
     creations_fail: Option<ProvisionError>,
+    /// What inspections are answered.
+    inspections_fail: Option<ProvisionError>,
+    /// How long a container that was created is not started yet. It is told of and listed meanwhile.
+    starts_after: Duration,
+    /// How often it was asked what a container uses. It says how often, once, and nothing after that.
+    usages: u64,
     /// The next list shows none.
     forgets_all: bool,
     /// What lists show of some until then, whatever has become of them.
@@ -133,6 +139,12 @@ impl World {
         let container = self.containers.get_mut(id).expect("a container");
         self.old_news.insert(id.clone(), (Instant::now() + later, container.clone()));
         container.state = ContainerState::Paused;
+        self.changed.notify_one();
+    }
+
+    /// What becomes of it, told at once.
+    fn is(&mut self, id: &ContainerId, state: ContainerState) {
+        self.containers.get_mut(id).expect("a container").state = state;
         self.changed.notify_one();
     }
 
@@ -205,12 +217,25 @@ impl Provisioner for FakeDaemon {
         id: &'a ContainerId,
     ) -> BoxFuture<'a, Result<Option<Container>, ProvisionError>> {
         let id = id.clone();
-        self.call(Call::Inspect, move |world| Ok(world.containers.get(&id).cloned()))
+        self.call(Call::Inspect, move |world| match world.inspections_fail.clone() {
+            None => Ok(world.containers.get(&id).cloned()),
+            Some(error) => Err(error),
+        })
     }
 
     fn create<'a>(&'a self, spec: &'a EngineSpec) -> BoxFuture<'a, Result<ContainerId, ProvisionError>> {
-        let spec = spec.clone();
-        self.call(Call::Create, move |world| world.create(&spec))
+        let (daemon, spec) = (self.clone(), spec.clone());
+        async move {
+            let created = daemon.call(Call::Create, move |world| world.create(&spec)).await?;
+            let starts_after = daemon.0.lock().starts_after;
+            if !starts_after.is_zero() {
+                daemon.0.lock().is(&created, ContainerState::Created);
+                sleep(starts_after).await;
+                daemon.0.lock().is(&created, ContainerState::Running);
+            }
+            Ok(created)
+        }
+        .boxed()
     }
 
     fn remove<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), ProvisionError>> {
@@ -242,7 +267,10 @@ impl Provisioner for FakeDaemon {
     }
 
     fn usage(&self, _id: &ContainerId) -> BoxStream<'static, Usage> {
-        stream::pending().boxed()
+        let mut world = self.0.lock();
+        world.usages += 1;
+        let memory = world.usages;
+        stream::iter([Usage { memory, ..Usage::default() }]).chain(stream::pending()).boxed()
     }
 
     fn vpn<'a>(
@@ -657,6 +685,68 @@ async fn what_the_daemon_tells_before_it_lists_it_is_noticed_all_the_same() {
         assert!(began.elapsed() < Duration::from_secs(3), "listed {later:?} later: {:?}", began.elapsed());
         service.stop().await;
     }
+}
+
+/// A list that is asked for between the two calls of a creation, and answered after them, shows a container that was never
+/// started.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_older_than_a_start_does_not_end_the_engine() {
+    for (late, starts_after) in [(50, 950), (400, 700), (2_000, 1_020), (4_000, 3_000)] {
+        let [late, starts_after] = [late, starts_after].map(Duration::from_millis);
+        let daemon = FakeDaemon::default();
+        {
+            let mut world = daemon.0.lock();
+            world.starts_after = starts_after;
+            world.late.insert(Call::List, late);
+        }
+        let service = Service::start(&daemon, "this", 1);
+        service.has(1).await;
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(daemon.asked().len(), 1, "answered {late:?} later");
+        assert!(daemon.0.lock().removals.is_empty(), "answered {late:?} later");
+        assert_eq!(service.fleet.snapshot().containers[0].state, "running");
+        service.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_has_trouble_with_one_container_is_not_down() {
+    for (error, is_down) in [
+        (ProvisionError::Refused { detail: "layer does not exist".into() }, false),
+        (ProvisionError::BadReply { detail: "no state".into() }, false),
+        (ProvisionError::Unreachable { detail: "it did not answer in time".into() }, true),
+    ] {
+        let daemon = FakeDaemon::default();
+        let service = Service::start(&daemon, "this", 1);
+        service.has(1).await;
+        {
+            let mut world = daemon.0.lock();
+            (world.inspections_fail, world.forgets_all) = (Some(error.clone()), true);
+        }
+        sleep(Duration::from_secs(30)).await;
+        assert!(!daemon.0.lock().forgets_all, "it was listed");
+        let told = service.told(|event| matches!(event, Event::DockerDown { .. }));
+        assert_eq!((told > 0, service.vanished()), (is_down, 0), "{error}");
+        service.stop().await;
+    }
+}
+
+/// As behind a proxy that has gone, or after the daemon's machine has slept: no end and no error is told.
+#[tokio::test(start_paused = true)]
+async fn statistics_that_have_gone_silent_are_asked_for_anew() {
+    let daemon = FakeDaemon::default();
+    let service = Service::start(&daemon, "this", 1);
+    service.has(1).await;
+    let engine = service.first();
+    let memory = || {
+        let member = service.fleet.engines().find(engine.as_str()).expect("an engine");
+        member.knowledge().usage.map_or(0, |usage| usage.memory)
+    };
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(memory(), 1, "a second or two of silence is none");
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(memory(), 2);
+    service.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! Media time: what the stream's own clock says, made monotonic.
 //!
-//! The clock is the PCR. Where it stands still, goes somewhere else or never was, the time stamps of picture and sound say
-//! how far the stream is, and where there are none of these either, the time at which its packets come.
+//! The clock is the PCR. Where it stands still, runs away, goes somewhere else or never was, the time stamps of picture and
+//! sound say how far the stream is, and where there are none of these either, the time at which its packets come.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,8 +14,16 @@ const HZ: u64 = 27_000_000;
 const WRAP: u64 = (1 << 33) * 300;
 /// A larger step is a jump, not progress. The standard asks for a value every 100 ms; starved swarms skip seconds.
 const LARGEST_STEP: Duration = Duration::from_secs(10);
-/// So far time stamps may get while a clock does not move, before it is no clock any more.
+/// So far time stamps may get while a clock does not move, before it is no clock any more. A smaller step of it is progress,
+/// whatever is announced.
 const STANDSTILL: Duration = Duration::from_secs(1);
+/// So far a clock may get ahead of all time stamps, before it is too fast to be one: multiplexers with too little room write
+/// it by the bytes that they send. Buffers of decoders are smaller.
+const RUNAWAY: Duration = Duration::from_secs(3);
+/// So many pictures and sounds one after the other must say so: where a stream is spliced some are late.
+const CERTAIN: u32 = 50;
+/// A stream that is so many times slower than the clock stands still.
+const SLOWEST: u32 = 100;
 /// So far pictures may go back when only the time of showing is written down.
 const REORDERED: Duration = Duration::from_secs(2);
 /// Streams whose time stamps are read.
@@ -135,6 +143,8 @@ pub struct MediaClock {
     source: ClockSource,
     /// The last value of the program's clock that moved, and when it came.
     pcr: Option<Reading>,
+    /// How often in a row it was too far ahead of all time stamps. More than [`CERTAIN`]: it is not followed any more.
+    runaway: u32,
     stamps: Vec<Stamps>,
     /// When picture or sound last came, and what arrival alone has added, while there is no other clock.
     payload_at: Option<Duration>,
@@ -156,9 +166,28 @@ struct Stamps {
     /// The last one that media time has come to, and what media time was then.
     counted: Pcr,
     counted_at: Duration,
+    /// What media time was when the race against the program's clock began, and how far this stream has come since.
+    raced_at: Duration,
+    progress: Duration,
 }
 
 impl Stamps {
+    fn new(pid: Pid, latest: Reading, media: Duration) -> Self {
+        let progress = Duration::ZERO;
+        Self { pid, latest, counted: latest.value, counted_at: media, raced_at: media, progress }
+    }
+
+    /// The race begins anew.
+    fn race(&mut self, media: Duration) {
+        (self.raced_at, self.progress) = (media, Duration::ZERO);
+    }
+
+    /// How far behind `media` the stream is since then, unless it stands still.
+    fn behind(&self, media: Duration) -> Option<Duration> {
+        let passed = media.saturating_sub(self.raced_at);
+        (self.progress * SLOWEST >= passed).then(|| passed.saturating_sub(self.progress))
+    }
+
     /// How far the stream is ahead of `media`. While it was away, media time went on without it.
     fn ahead_of(&self, media: Duration) -> Duration {
         let meanwhile = media.saturating_sub(self.counted_at);
@@ -200,6 +229,9 @@ impl MediaClock {
     /// comes from it; one that stands still is no clock.
     pub fn tick(&mut self, value: Pcr, jump: bool) -> bool {
         let now = Reading { value, at: self.arrival };
+        if self.has_run_away() {
+            return false;
+        }
         let Some(last) = self.pcr else {
             // What came before the first value belongs to no measured time.
             self.pcr = Some(now);
@@ -211,7 +243,8 @@ impl MediaClock {
         }
         self.pcr = Some(now);
         let step = value.since(last.value);
-        let is_jump = jump || step > LARGEST_STEP;
+        // Some multiplexers announce one with every value.
+        let is_jump = step > if jump { STANDSTILL } else { LARGEST_STEP };
         if let ClockSource::Stamps(_) = self.source {
             // It is back when it goes on, and what was until then has been counted.
             if !is_jump && step <= STANDSTILL {
@@ -221,6 +254,7 @@ impl MediaClock {
         }
         if is_jump {
             self.jump(last.at);
+            self.race_anew();
         } else {
             self.advance(step);
         }
@@ -233,7 +267,7 @@ impl MediaClock {
         let now = Reading { value, at: self.arrival };
         let Some(stamps) = self.stamps.iter_mut().find(|stamps| stamps.pid == pid) else {
             if self.stamps.len() < MOST_STAMPED {
-                self.stamps.push(Stamps { pid, latest: now, counted: value, counted_at: self.media });
+                self.stamps.push(Stamps::new(pid, now, self.media));
             }
             return false;
         };
@@ -243,7 +277,7 @@ impl MediaClock {
             if last.value.since(value) < REORDERED {
                 return false;
             }
-            (stamps.latest, stamps.counted, stamps.counted_at) = (now, value, self.media);
+            *stamps = Stamps::new(pid, now, self.media);
             if self.source == ClockSource::Stamps(pid) {
                 self.jump(last.at);
                 self.count_stamps();
@@ -251,9 +285,11 @@ impl MediaClock {
             return self.source == ClockSource::Stamps(pid);
         }
         stamps.latest = now;
+        stamps.progress += ahead;
         let uncounted = stamps.ahead_of(self.media);
         let leads = self.source == ClockSource::Stamps(pid);
-        if !leads && uncounted <= STANDSTILL {
+        let replaces = self.source == ClockSource::Pcr && self.runs_away();
+        if !leads && !replaces && uncounted <= STANDSTILL {
             return false;
         }
         let known = if leads { Duration::ZERO } else { std::mem::take(&mut self.by_arrival) };
@@ -261,6 +297,25 @@ impl MediaClock {
         self.advance(uncounted.min(LARGEST_STEP).saturating_sub(known));
         self.count_stamps();
         true
+    }
+
+    /// Looks at the race. All that moves must be behind.
+    fn runs_away(&mut self) -> bool {
+        let mut behind = self.stamps.iter().filter_map(|stamps| stamps.behind(self.media)).peekable();
+        let is_ahead = behind.peek().is_some() && behind.all(|behind| behind > RUNAWAY);
+        self.runaway = if is_ahead { self.runaway + 1 } else { 0 };
+        self.has_run_away()
+    }
+
+    fn has_run_away(&self) -> bool {
+        self.runaway > CERTAIN
+    }
+
+    fn race_anew(&mut self) {
+        self.runaway = 0;
+        for stamps in &mut self.stamps {
+            stamps.race(self.media);
+        }
     }
 
     fn advance(&mut self, step: Duration) {
@@ -278,6 +333,7 @@ impl MediaClock {
         self.source = ClockSource::Pcr;
         self.rate.forget();
         self.count_stamps();
+        self.race_anew();
     }
 
     /// Media time has come as far as all time stamps.
@@ -290,7 +346,7 @@ impl MediaClock {
 
     /// Another source follows: its clock has nothing to do with the last one's.
     pub fn restart(&mut self) {
-        (self.source, self.pcr) = (ClockSource::Arrival, None);
+        (self.source, self.pcr, self.runaway) = (ClockSource::Arrival, None, 0);
         (self.payload_at, self.by_arrival) = (None, Duration::ZERO);
         self.stamps.clear();
         self.rate.forget();
@@ -363,6 +419,18 @@ mod tests {
     }
 
     #[test]
+    fn a_jump_that_is_announced_with_every_value_is_none() {
+        let mut clock = MediaClock::default();
+        // A burst: ten seconds in a tenth of one.
+        for n in 0..=100 {
+            clock.bytes(188, Duration::from_millis(n));
+            clock.tick(Pcr::from_ticks(n * HZ / 10), true);
+        }
+        assert_eq!(clock.media_time(), 10 * SECOND);
+        assert!(clock.bitrate().is_some());
+    }
+
+    #[test]
     fn without_any_clock_media_time_is_that_in_which_packets_come() {
         let mut clock = MediaClock::default();
         for second in [5, 6, 8] {
@@ -413,6 +481,38 @@ mod tests {
         let mut clock = MediaClock::default();
         let media = with_pcr(&mut clock, 0, |_| None);
         assert!(media.abs_diff(10 * SECOND) < tenth, "never a clock: {media:?}");
+    }
+
+    #[test]
+    fn a_clock_that_is_too_fast_is_replaced_by_the_time_stamps() {
+        for (times, per, seconds) in [(2, 1, 60), (21, 20, 200), (4, 1, 60), (1, 1, 60)] {
+            let mut clock = MediaClock::default();
+            for from in (0..seconds).step_by(10) {
+                with_pcr(&mut clock, from, |at| Some(at * times / per));
+            }
+            let ahead = clock.media_time().saturating_sub(u32::try_from(seconds).unwrap() * SECOND);
+            assert!(ahead <= RUNAWAY + Duration::from_secs(times), "{times}/{per}: {ahead:?}");
+            assert_eq!(clock.source() == ClockSource::Pcr, times == per, "{times}/{per}");
+            clock.restart();
+            with_pcr(&mut clock, seconds, Some);
+            assert_eq!(clock.source(), ClockSource::Pcr, "another source");
+        }
+    }
+
+    #[test]
+    fn time_stamps_that_stand_still_blame_no_clock() {
+        for sound in ["stands still", "is late"] {
+            let mut clock = MediaClock::default();
+            for frame in 0..2000 {
+                let at = frame * HZ / 25;
+                clock.bytes(188, Duration::from_millis(frame * 40));
+                clock.tick(Pcr::from_ticks(at), false);
+                clock.stamp(VIDEO, Pcr::from_ticks(if sound == "is late" { at + HZ } else { HZ }));
+                clock.stamp(SOUND, Pcr::from_ticks(if sound == "is late" { at / 2 } else { HZ }));
+            }
+            assert_eq!(clock.source(), ClockSource::Pcr, "{sound}");
+            assert!(clock.media_time().abs_diff(80 * SECOND) < SECOND, "{sound}");
+        }
     }
 
     #[test]

@@ -31,6 +31,8 @@ const DEEP_HOLD: Duration = Duration::from_millis(1500);
 /// Most bytes that are held then, and before the first start point, when nobody waits for them yet.
 const MOST_HELD: usize = 2 << 20;
 const MOST_HELD_AT_FIRST: usize = 8 << 20;
+/// So many packets in a row that are marked as damaged may be so.
+const MOST_DAMAGED: u32 = 16;
 /// Most streams a player does not need (service information, other programmes) whose jumps are announced as well, so
 /// that no stream of thousands makes every start point a megabyte.
 const MOST_OTHERS: usize = 32;
@@ -47,6 +49,8 @@ pub(crate) struct Cutter {
     pcr: Option<Clocked>,
     /// What came while there were tables and none that was believed.
     backlog: Backlog,
+    /// Packets that are marked as damaged, since one of the programme came that is not. If the first ones are, so are all.
+    damaged: u32,
     /// Media time when the last piece of what players decode came.
     shown_until: Duration,
     /// What the last start point was of.
@@ -153,6 +157,7 @@ impl Cutter {
             probe: Probe::default(),
             pcr: None,
             backlog: Backlog::default(),
+            damaged: MOST_DAMAGED,
             shown_until: Duration::ZERO,
             shown: None,
             streams_changed: false,
@@ -174,7 +179,7 @@ impl Cutter {
         self.counters = Counters::default();
         self.finder = StartFinder::default();
         self.backlog = Backlog::default();
-        (self.pcr, self.streams_changed) = (None, false);
+        (self.pcr, self.streams_changed, self.damaged) = (None, false, MOST_DAMAGED);
         self.clock.restart();
         self.stage = if self.next_seq > 0 { Stage::Resuming } else { Stage::Seeking };
     }
@@ -239,40 +244,23 @@ impl Cutter {
     }
 
     pub(crate) fn packet(&mut self, packet: Packet<'_>, now: Duration, out: &mut Vec<Chunk>) {
+        self.count_damage(packet);
         if self.tables.are_doubted() {
             return self.wait_for_tables(packet, now, out);
         }
+        self.take(packet, now, true, out);
+    }
+
+    /// The tables of those that had to wait have been read.
+    fn take(&mut self, packet: Packet<'_>, now: Duration, reads_tables: bool, out: &mut Vec<Chunk>) {
         self.clock.bytes(PACKET_LEN, now);
         // First, because what it announces belongs before a start point that begins here.
         self.count(packet, now, out);
-        if !packet.is_damaged() {
-            self.read_tables(packet, now, out);
-        }
-        self.read(packet, now, out);
-    }
-
-    /// Other readers believe these tables at once, and play from the first picture on: so does who joins here, later.
-    fn wait_for_tables(&mut self, packet: Packet<'_>, now: Duration, out: &mut Vec<Chunk>) {
-        self.clock.bytes(0, now);
-        self.backlog.push(packet, now);
-        if !packet.is_damaged() {
-            self.read_tables(packet, now, out);
-        }
-        if self.tables.are_doubted() {
-            return;
-        }
-        for (bytes, arrival) in self.backlog.take() {
-            let Some(packet) = Packet::parse(&bytes) else { continue };
-            self.clock.bytes(PACKET_LEN, arrival);
-            self.count(packet, arrival, out);
-            self.read(packet, arrival, out);
-        }
-    }
-
-    /// All but its tables.
-    fn read(&mut self, packet: Packet<'_>, now: Duration, out: &mut Vec<Chunk>) {
         let mut times = None;
-        if !packet.is_damaged() {
+        if self.is_readable(packet) {
+            if reads_tables {
+                self.read_tables(packet, now, out);
+            }
             times = self.read_times(packet);
             self.mark(packet, now, out);
         }
@@ -280,15 +268,59 @@ impl Cutter {
         self.seal_full(now, out);
     }
 
+    #[inline]
+    fn count_damage(&mut self, packet: Packet<'_>) {
+        if packet.is_damaged() {
+            self.damaged = self.damaged.saturating_add(1);
+        } else if self.damaged > 0 && self.is_ours(packet) {
+            self.damaged = 0;
+        }
+    }
+
+    fn is_ours(&self, packet: Packet<'_>) -> bool {
+        let is_carried = |program: &Program| program.carries(packet.pid());
+        self.tables.program().map_or(packet.pid() != Pid::NULL, is_carried)
+    }
+
+    /// A receiver marks what it could not mend, and what that says is nothing to go by. Where nothing comes without the mark
+    /// it means nothing: other readers do not look at it.
+    #[inline]
+    fn is_readable(&self, packet: Packet<'_>) -> bool {
+        !packet.is_damaged() || self.damaged > MOST_DAMAGED
+    }
+
+    /// Other readers believe these tables at once, and play from the first picture on: so does who joins here, later.
+    #[cold]
+    fn wait_for_tables(&mut self, packet: Packet<'_>, now: Duration, out: &mut Vec<Chunk>) {
+        self.clock.bytes(0, now);
+        self.backlog.push(packet, now);
+        if self.is_readable(packet) {
+            self.read_tables(packet, now, out);
+        }
+        if self.tables.are_doubted() {
+            return;
+        }
+        for (bytes, arrival) in self.backlog.take() {
+            let Some(packet) = Packet::parse(&bytes) else { continue };
+            self.take(packet, arrival, false, out);
+        }
+    }
+
     fn moment(&self, arrival: Duration) -> Moment {
         Moment { media: self.clock.media_time(), arrival }
     }
 
+    #[inline]
     fn read_tables(&mut self, packet: Packet<'_>, now: Duration, out: &mut Vec<Chunk>) {
         let moment = self.moment(now);
-        if self.tables.take(packet, moment)
-            && let Some(program) = self.tables.program()
-        {
+        if self.tables.take(packet, moment) {
+            self.program_changes(out);
+        }
+    }
+
+    #[cold]
+    fn program_changes(&mut self, out: &mut Vec<Chunk>) {
+        if let Some(program) = self.tables.program() {
             self.finder.set_program(program);
             self.probe.set_program(program);
             self.pcr = Some(Clocked { pid: program.pcr, last: None });
@@ -451,8 +483,8 @@ impl Cutter {
     fn start_point(&self, kind: StartKind, packet: Packet<'_>, next: &[(Pid, u8)]) -> Arc<StartPoint> {
         let (pat, pmt) = self.tables.raw();
         let is_read = matches!(kind, StartKind::RandomAccess | StartKind::Intra);
-        let missing = self.finder.missing_sets().filter(|_| is_read);
-        let sets = missing.map(|(pid, sets)| pes_packets(pid, &header_like(packet.payload()), sets));
+        let missing = self.finder.missing_sets(packet).filter(|_| is_read);
+        let sets = missing.map(|(pid, sets)| pes_packets(pid, &header_like(packet.payload()), &sets));
         let sets = sets.unwrap_or_default();
         let before = Before { tables: (&pat, &pmt), sets: &sets, next };
         Arc::new(StartPoint::new(kind, before.join(), before.skip()).with_sets(sets.len()))

@@ -19,6 +19,8 @@ use crate::ts::psi::{Codec, Elementary, Program};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The same once the stream has shown that it has some: no encoder's key frames are further apart.
 const LONGEST_GROUP: Duration = Duration::from_secs(30);
+/// So long it is waited for the first of several videos while another one comes, with so many access units.
+const OTHER_VIDEO: Duration = Duration::from_millis(500);
 /// So many access units of other streams without a packet of the leading one mean that it is away, and not that the source
 /// has been silent.
 const UNITS_WITHOUT: u32 = 8;
@@ -70,13 +72,15 @@ impl From<Elementary> for Place {
 /// Finds start points in one programme.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StartFinder {
-    /// The stream that decides: the video, or in radio the audio.
+    /// The stream that is listed to decide: the first video, or in radio the first audio.
+    listed: Option<Place>,
+    /// The one that does: that one, or another video while it does not come.
     leading: Option<Place>,
-    /// It has shown itself. One that is only listed decides nothing.
+    /// A unit of it has begun. One that is only listed decides nothing.
     leading_seen: bool,
     /// Its last access unit was scrambled.
     leading_is_hidden: bool,
-    /// What came since it last did.
+    /// What came since a unit of it last began: nobody can join in the middle of one.
     without_it: Option<Without>,
     /// Its longest pause so far: a picture every ten seconds is one.
     longest_pause: Duration,
@@ -100,12 +104,27 @@ struct Without {
 impl StartFinder {
     /// The programme has changed.
     pub(crate) fn set_program(&mut self, program: &Program) {
-        let leading = program.leading().map(Place::from);
-        if leading != self.leading {
-            let pictures = Pictures::of(leading.map_or(Codec::Other, |leading| leading.codec));
-            *self = Self { leading, pictures, ..Self::default() };
+        let listed = program.leading().map(Place::from);
+        let streams: Vec<Place> = program.streams.iter().copied().map(Place::from).collect();
+        let stays = self.leading.is_none_or(|leading| streams.contains(&leading));
+        if listed == self.leading {
+            self.listed = listed;
+        } else if listed != self.listed || !stays {
+            *self = Self { listed, ..Self::led_by(listed) };
         }
-        self.streams = program.streams.iter().copied().map(Place::from).collect();
+        self.streams = streams;
+    }
+
+    fn led_by(leading: Option<Place>) -> Self {
+        let pictures = Pictures::of(leading.map_or(Codec::Other, |leading| leading.codec));
+        Self { leading, pictures, ..Self::default() }
+    }
+
+    /// The video that was to decide is away, and this one is there. Whoever waits has waited all the same.
+    fn follow(&mut self, other: Place) {
+        let streams = std::mem::take(&mut self.streams);
+        let Self { listed, begun, last_start, last_real, .. } = *self;
+        *self = Self { listed, streams, begun, last_start, last_real, ..Self::led_by(Some(other)) };
     }
 
     /// What the next packet means.
@@ -142,10 +161,10 @@ impl StartFinder {
         self.pictures.reads_everything() && !self.is_out_of_patience(now)
     }
 
-    /// The parameter sets that a decoder must be given at the start point found last, with the number of their stream, if
-    /// the start point does not bring its own.
-    pub(crate) fn missing_sets(&self) -> Option<(Pid, &[u8])> {
-        Some((self.leading?.pid, self.pictures.missing_sets()?))
+    /// The parameter sets that a decoder must be given at the start point found last, which begins with `first`, with the
+    /// number of their stream, if the start point does not bring its own.
+    pub(crate) fn missing_sets(&self, first: Packet<'_>) -> Option<(Pid, Vec<u8>)> {
+        Some((self.leading?.pid, self.pictures.missing_sets(first)?))
     }
 
     /// How large the pictures are, as the last parameter sets say.
@@ -160,8 +179,8 @@ impl StartFinder {
             if packet.starts_unit() {
                 self.leading_is_hidden = packet.hides_its_unit();
             }
-            // The clock may go on where the picture was.
-            if packet.has_payload() && !self.leading_is_hidden {
+            // The clock may go on where the picture was, and so may a unit that never ends.
+            if packet.starts_unit() && packet.has_payload() && !self.leading_is_hidden {
                 self.leading_seen = true;
                 let pause = self.without_it.take().map_or(Duration::ZERO, |without| now.since(without.since));
                 self.longest_pause = self.longest_pause.max(pause);
@@ -174,18 +193,37 @@ impl StartFinder {
         let other = self.streams.iter().copied().find(|stream| stream.pid == pid);
         self.is_concerned = other.is_some();
         match other.filter(|_| packet.starts_unit() && !packet.hides_its_unit()) {
-            Some(other) if self.leading_is_away(now) => self.instead(other, now),
-            Some(_) if !self.leading_seen => self.makeshift(now),
-            _ => Mark::Plain,
+            Some(other) => self.other(other, packet, now),
+            None => Mark::Plain,
         }
     }
 
-    /// Another stream's access unit begins, and the leading one has not shown itself for long.
-    fn leading_is_away(&mut self, now: Moment) -> bool {
+    /// Another stream's access unit begins.
+    fn other(&mut self, other: Place, packet: Packet<'_>, now: Moment) -> Mark {
+        let is_away = self.leading_is_away(other.codec.is_video(), now);
+        if is_away && other.codec.is_video() {
+            self.follow(other);
+            return self.judge(packet, now);
+        }
+        match (is_away, self.leading_seen) {
+            (true, true) => self.instead(other, now),
+            (_, false) => self.makeshift(now),
+            (false, true) => Mark::Plain,
+        }
+    }
+
+    /// Whether the leading one has not shown itself for long, or never, and another video does not wait for that.
+    fn leading_is_away(&mut self, is_video: bool, now: Moment) -> bool {
         let without = self.without_it.get_or_insert(Without { since: now, units: 0 });
         without.units = without.units.saturating_add(1);
-        let usual = (self.longest_pause * 2).clamp(PATIENCE, LONGEST_GROUP);
-        self.leading_seen && without.units > UNITS_WITHOUT && now.since(without.since) >= usual
+        let usual = if self.leading_seen {
+            (self.longest_pause * 2).clamp(PATIENCE, LONGEST_GROUP)
+        } else if is_video {
+            OTHER_VIDEO
+        } else {
+            return false;
+        };
+        without.units > UNITS_WITHOUT && now.since(without.since) >= usual
     }
 
     /// The picture has stopped and the sound goes on: who joins is better off with it than with nothing.

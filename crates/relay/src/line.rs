@@ -25,6 +25,8 @@ struct State {
     cut: AtomicBool,
     stalled: AtomicBool,
     gave_way: AtomicBool,
+    /// What it carries is a file, of which players read minutes ahead and then nothing for as long.
+    carries_file: AtomicBool,
     /// Milliseconds from `opened` to the write that did not go through, plus one; 0 while writes go through.
     blocked_at: AtomicU64,
 }
@@ -37,6 +39,7 @@ impl Default for State {
             cut: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
             gave_way: AtomicBool::new(false),
+            carries_file: AtomicBool::new(false),
             blocked_at: AtomicU64::new(0),
         }
     }
@@ -108,9 +111,16 @@ impl Line {
         Some(self.0.opened + Duration::from_millis(millis))
     }
 
-    /// Since when its player is paused, if it is and the connection is not about to end anyway.
+    /// What it carries from now on is a file, or is none any more.
+    pub(crate) fn carries_file(&self, is_file: bool) {
+        self.0.carries_file.store(is_file, Ordering::Relaxed);
+    }
+
+    /// Since when its player is paused, if it is and the connection is not about to end anyway. Of one that reads a file nobody
+    /// knows.
     pub fn paused_since(&self) -> Option<Instant> {
-        self.blocked_since().filter(|since| since.elapsed() >= PAUSE && !self.is_cut())
+        let is_known = !self.0.carries_file.load(Ordering::Relaxed);
+        self.blocked_since().filter(|since| is_known && since.elapsed() >= PAUSE && !self.is_cut())
     }
 }
 

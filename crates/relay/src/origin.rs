@@ -143,6 +143,8 @@ pub struct Source {
     pub playback_session_id: Option<String>,
     /// False for video on demand.
     pub is_live: bool,
+    /// Whether this playback has ended the one of the same channel that was open there before.
+    pub supersedes: bool,
 }
 
 /// What the source last said about the stream.
@@ -404,8 +406,13 @@ impl Tenant {
         self.session().filter(|session| !session.is_over())?.viewers.idle()
     }
 
-    /// Has the session end if nobody watches, or ask for a place again if it does not play yet. False when it has too
-    /// much to do to listen.
+    /// Since when everybody who watches has been paused. `None` when somebody is not, nobody watches, or the session is over.
+    pub fn paused(&self) -> Option<Instant> {
+        self.session().filter(|session| !session.is_over())?.viewers.all_paused_since()
+    }
+
+    /// Has the session end if nobody watches or all who do are paused, or ask for a place again if it does not play yet. False
+    /// when it has too much to do to listen.
     pub fn make_room(&self) -> bool {
         self.session().is_some_and(|session| session.make_room())
     }

@@ -368,7 +368,7 @@ impl Inner {
         }
         let paused = sessions.iter().filter_map(|shared| Some((shared.viewers.all_paused_since()?, shared)));
         let longest = paused.min_by_key(|(since, _)| *since);
-        longest.is_some_and(|(_, shared)| shared.end(EndReason::GaveWay))
+        longest.is_some_and(|(_, shared)| shared.make_room())
     }
 
     fn deadline(&self, admitted: &Admitted) -> Instant {

@@ -335,6 +335,13 @@ impl Record {
         }
     }
 
+    /// What its connection carries from now on is a file, or is none any more.
+    pub(crate) fn reads_file(&self, is_file: bool) {
+        if let Some(line) = &*self.line.lock() {
+            line.carries_file(is_file);
+        }
+    }
+
     /// It is about to go for this reason.
     fn leaves(&self, reason: LeaveReason) {
         self.leaving.store(reason as u8, Ordering::Relaxed);

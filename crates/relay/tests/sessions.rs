@@ -180,6 +180,7 @@ fn place(name: &str) -> Source {
         container_id: name.to_owned(),
         playback_session_id: None,
         is_live: true,
+        supersedes: true,
     }
 }
 
@@ -517,6 +518,75 @@ async fn on_another_engine_the_second_playback_is_closed() {
     let _second = join(&relay, "id:x").await.expect("it joins");
     assert_eq!(script.closed(), 1);
     assert_eq!(relay.sessions()[0].source.as_ref().map(|source| source.host.as_str()), Some("one"));
+}
+
+/// The open engine plays any number of playbacks of a channel: the first viewers' stream is not touched.
+#[tokio::test(start_paused = true)]
+async fn on_an_engine_that_plays_both_the_second_playback_is_closed_and_nothing_jumps() {
+    let script = Arc::new(Script::default());
+    for _ in 0..2 {
+        let closed = Arc::clone(&script.closed);
+        script.then(move |_| {
+            let mut both =
+                upstream(StreamKey::new("b"), "one", Duration::from_millis(100), PIECE, Closing(closed));
+            both.source.supersedes = false;
+            async move { Ok(both) }.boxed()
+        });
+    }
+    let relay = relay(&script);
+    let mut first = join(&relay, "b").await.expect("it plays");
+    let second = join(&relay, "id:x").await.expect("it joins");
+    assert_eq!((second.key().as_str(), script.opened(), script.closed()), ("b", 2, 1));
+    let mut got = Vec::new();
+    while got.len() < clip().len() / 2 {
+        got.extend_from_slice(&next(&mut first).await.expect("it goes on"));
+    }
+    let (whole, got) = (clip(), media_packets(&got));
+    let is_exact = media_packets(&whole[PACKET..]).starts_with(&got);
+    assert!(is_exact, "the playback that it began with goes on");
+}
+
+/// An engine's directory was silent when the channel was started by its content id, and another engine knows what it is.
+#[tokio::test(start_paused = true)]
+async fn who_watches_is_not_cut_when_the_channel_turns_out_to_be_another_sessions() {
+    let script = Arc::new(Script::default());
+    script.plays("b", "one", Duration::from_millis(100));
+    script.plays_part("id:x", "two", 0..key_frames(&clip())[2]);
+    script.plays("b", "three", Duration::from_millis(10));
+    let relay = relay(&script);
+    let _by_infohash = join(&relay, "b").await.expect("it plays");
+    let mut by_id = join(&relay, "id:x").await.expect("it plays");
+    let (mut got, whole) = (0, clip().len());
+    while got < whole * 9 / 10 {
+        got += next(&mut by_id).await.expect("it goes on from the third engine").len();
+    }
+    let at = |key: &str| relay.session(&StreamKey::new(key)).and_then(|session| session.source);
+    let hosts = ["b", "id:x"].map(|key| at(key).map(|source| source.host));
+    assert_eq!(hosts, [Some("one".to_owned()), Some("three".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_to_an_engine_where_the_channel_plays_by_its_other_name_goes_elsewhere_or_nowhere() {
+    for elsewhere in [Some("three"), None] {
+        let script = Arc::new(Script::default());
+        script.plays("b", "one", Duration::from_millis(100));
+        script.plays("id:x", "two", Duration::from_millis(100));
+        script.plays("b", "one", Duration::from_millis(10));
+        if let Some(engine) = elsewhere {
+            script.plays("id:x", engine, Duration::from_millis(10));
+        }
+        let relay = relay(&script);
+        let mut by_infohash = join(&relay, "b").await.expect("it plays");
+        let mut by_id = join(&relay, "id:x").await.expect("it plays");
+        assert!(relay.leave_with(&StreamKey::new("id:x"), "an operator moves the stream"));
+        let until = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < until {
+            next(&mut by_id).await.expect("it goes on");
+            next(&mut by_infohash).await.expect("it goes on");
+        }
+        let source = relay.session(&StreamKey::new("id:x")).and_then(|session| session.source);
+        assert_eq!(source.map(|source| source.host).as_deref(), elsewhere.or(Some("two")));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -632,7 +632,7 @@ impl Service {
         supervisor
             .keep(Renewable::Listener, listening(Arc::clone(&server), (listener, address), app.stop.clone()));
         follow_settings(supervisor, &app, &server);
-        let App { relay, engines, tunnels, loops, recorder, live, stop, .. } = app;
+        let App { relay, engines, tunnels, loops, recorder, reported, live, stop, .. } = app;
         supervisor.keep(Renewable::Live, {
             let stop = stop.clone();
             move || {
@@ -645,7 +645,7 @@ impl Service {
             move || watching(Arc::clone(&tunnels), stop.clone())
         });
         supervisor.keep(Renewable::Recorder, {
-            let stop = stop.clone();
+            let (recorder, stop) = (Arc::clone(&recorder), stop.clone());
             move || {
                 let (recorder, stop) = (Arc::clone(&recorder), stop.clone());
                 async move { stop.run_until_cancelled(recorder.run()).await.unwrap_or_default() }
@@ -657,7 +657,10 @@ impl Service {
         });
         supervisor.keep(Renewable::Evacuation, {
             let (engines, stop) = (Arc::clone(&engines), stop.clone());
-            move || evacuation::run(relay.clone(), Arc::clone(&engines), stop.clone())
+            move || {
+                let others = (Arc::clone(&reported), Arc::clone(&recorder));
+                evacuation::run(relay.clone(), Arc::clone(&engines), others, stop.clone())
+            }
         });
         supervisor
             .keep(Renewable::Probes, move || probe::run(Arc::clone(&engines), healthy.clone(), stop.clone()));

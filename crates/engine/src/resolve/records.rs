@@ -124,10 +124,14 @@ impl Records {
     }
 
     pub(super) fn names(&self, content: ContentId, family: Family) -> Vec<StartBy> {
-        let record = self.get(content.hash());
-        let mut names = match content {
-            ContentId::Id(hash) => names_of_a_value(hash, family),
-            ContentId::Infohash(infohash) => names_of_a_channel(infohash, record, family),
+        let (mut names, record) = match content {
+            ContentId::Id(hash) => (names_of_a_value(hash, family), self.get(hash)),
+            ContentId::Infohash(given) => {
+                // It may have turned out to be a content id.
+                let infohash = self.infohash(given.hash()).unwrap_or(given);
+                let record = self.get(infohash.hash());
+                (names_of_a_channel(infohash, record, family), record)
+            }
         };
         if let Some(delivered) = record.and_then(|record| record.delivered.get(&family)) {
             names.retain(|name| name != delivered);
@@ -210,6 +214,20 @@ mod tests {
         assert!(records.learn(&lesson) && !records.learn(&lesson));
         assert_eq!(records.names(channel, Family::Outpace), [by_infohash(), by_id()]);
         assert_eq!(records.names(channel, Family::Unknown), [by_id(), by_infohash()]);
+    }
+
+    #[test]
+    fn what_was_given_as_an_infohash_and_is_a_content_id_is_started_by_the_channels_names() {
+        let mut records = Records::default();
+        records.learn(&is(ID));
+        let given = ContentId::Infohash(Infohash::new(ID));
+        for family in Family::ALL {
+            let of_the_channel = records.names(ContentId::Infohash(SWARM), family);
+            assert_eq!(records.names(given, family), of_the_channel, "{family}");
+        }
+        let lesson = Lesson::Delivers { channel: SWARM.hash(), family: Family::Outpace, by: by_infohash() };
+        records.learn(&lesson);
+        assert_eq!(records.names(given, Family::Outpace), [by_infohash(), by_id()]);
     }
 
     #[test]

@@ -128,6 +128,36 @@ async fn everyone_who_asks_at_once_shares_one_question() {
 }
 
 #[tokio::test]
+async fn a_question_that_hangs_at_one_engine_keeps_no_other_engine_from_being_asked() {
+    let (silent, hanging) = scripted(|_| vec![Step::Hang]).await;
+    let (_server, engine) = scripted(|is_infohash| {
+        let answer = if is_infohash { UNKNOWN.to_owned() } else { found(INFOHASH) };
+        vec![Step::Send(json(&answer))]
+    })
+    .await;
+    let identities = Arc::new(Identities::default());
+    let mut waiting = JoinSet::new();
+    waiting.spawn({
+        let identities = Arc::clone(&identities);
+        async move { identities.resolve(&hanging, hash(ID)).await }
+    });
+    silent.journal().reaches("GET ", 2).await;
+    assert_eq!(identities.resolve(&engine, hash(ID)).await, known(INFOHASH));
+}
+
+/// The open engine is started by the content id alone.
+#[tokio::test]
+async fn an_engine_that_is_cut_off_from_the_directory_takes_no_name_from_a_channel() {
+    let (_cut_off, refusing) = engine(UNKNOWN.to_owned(), UNKNOWN.to_owned()).await;
+    let (_server, knowing) = engine(found(INFOHASH), UNKNOWN.to_owned()).await;
+    let identities = Identities::default();
+    assert_eq!(identities.resolve(&refusing, hash(ID)).await, unresolved(Why::Negative));
+    assert_eq!(identities.resolve(&knowing, hash(ID)).await, known(INFOHASH));
+    let channel = ContentId::Infohash(INFOHASH.parse().unwrap());
+    assert_eq!(identities.names(channel, Family::Outpace), [StartBy::ContentId(hash(ID))]);
+}
+
+#[tokio::test]
 async fn a_waiter_asks_itself_when_the_first_to_ask_goes_away() {
     let (server, engine) = scripted(|is_infohash| {
         let answer = if is_infohash { UNKNOWN.to_owned() } else { found(INFOHASH) };

@@ -13,7 +13,8 @@
 //!   in a group by arrival; then second sources of starts that are silent.
 //! * Without a free slot a waiter *claims* one that is coming: one whose stop is pending, one whose stream nobody watches
 //!   (of its own group, else the one longest without viewers), and at last one on which another group, which holds more
-//!   such slots than its share, has long been starting something without getting it.
+//!   such slots than its share, has long been starting something without getting it. Whoever were to be turned away claims
+//!   one whose stream's viewers are all paused, the longest first.
 //! * A stream's slot is kept for the group of its last viewer for [`RESERVED`]: a zap is no leave. While others wait too only
 //!   who zaps may have it meanwhile, not whoever of the group has waited for long: otherwise a group that has all slots
 //!   would keep them for ever.
@@ -467,12 +468,7 @@ impl Desk {
 
     fn claim(&mut self, engines: &[View], now: Instant, decisions: &mut Vec<Decision>) {
         while let Some((number, tenure)) = self.next_claim(engines, now) {
-            decisions.extend(self.claimed(tenure, number));
-            if let Some(mut waiter) = self.waiters.remove(&number) {
-                waiter.turn = waiter.turn.or_else(|| self.take_turn(&waiter.groups));
-                waiter.claim = Some(Claim { tenure, since: now });
-                self.waiters.insert(number, waiter);
-            }
+            decisions.extend(self.promise(number, tenure, now));
         }
         for waiter in self.waiters.values_mut() {
             let is_late = waiter.claim.is_none_or(|claim| claim.since + GIVING_WAY <= now);
@@ -486,6 +482,36 @@ impl Desk {
             let waiter = self.waiters.get(&number).filter(|waiter| waiter.claim.is_none())?;
             Some((number, self.find_room(number, waiter, engines, now)?))
         })
+    }
+
+    /// The waiter is to have the slot of the stream whose viewers have all been paused longest: only for whom nothing else is
+    /// left. A stream that is paused itself puts no other one out.
+    pub(super) fn claim_paused(&mut self, number: u64, engines: &[View], now: Instant) -> Option<Decision> {
+        let waiter = self.waiters.get(&number).filter(|waiter| {
+            waiter.claim.is_none()
+                && waiter.ask.priority != Priority::Hedge
+                && waiter.ask.occupant.paused().is_none()
+        })?;
+        let usable = waiter.usable(engines);
+        let open = self.tenures.iter().filter(|(_, tenure)| {
+            tenure.claimed_by.is_none()
+                && !tenure.is_leaving
+                && !tenure.is_spared(now)
+                && usable.iter().any(|at| engines[*at].key == tenure.engine)
+        });
+        let paused = open.filter_map(|(tenure, held)| Some((held.occupant.paused()?, *tenure)));
+        let (_, tenure) = paused.min()?;
+        self.promise(number, tenure, now)
+    }
+
+    fn promise(&mut self, number: u64, tenure: u64, now: Instant) -> Option<Decision> {
+        let decision = self.claimed(tenure, number);
+        if let Some(mut waiter) = self.waiters.remove(&number) {
+            waiter.turn = waiter.turn.or_else(|| self.take_turn(&waiter.groups));
+            waiter.claim = Some(Claim { tenure, since: now });
+            self.waiters.insert(number, waiter);
+        }
+        decision
     }
 
     /// The tenure's slot will be the waiter's.
@@ -647,10 +673,13 @@ impl Tenure {
         !self.has_delivered && !self.is_leaving
     }
 
-    /// It was asked to make room because nobody watched, and somebody does now; or it has delivered meanwhile.
+    /// It was asked to make room because nobody watched, and somebody does now; or it has delivered meanwhile. Who is paused
+    /// does not watch.
     fn is_used_again(&self) -> bool {
         // One that is over is watched by nobody, and its slot comes.
-        (self.has_delivered || self.claimed_by.is_none()) && !self.occupant.groups().is_empty()
+        (self.has_delivered || self.claimed_by.is_none())
+            && !self.occupant.groups().is_empty()
+            && self.occupant.paused().is_none()
     }
 }
 

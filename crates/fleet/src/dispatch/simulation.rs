@@ -52,6 +52,10 @@ impl Occupant for Session {
         if let State::Unwatched(since) = *self.state.lock() { Some((since, self.group)) } else { None }
     }
 
+    fn paused(&self) -> Option<Instant> {
+        None
+    }
+
     fn make_room(&self) -> bool {
         true
     }

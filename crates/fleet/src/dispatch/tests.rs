@@ -30,6 +30,7 @@ fn engines(count: u16, slots: usize, outlook: Outlook) -> Arc<Engines> {
 struct Crowd {
     groups: Mutex<Vec<Group>>,
     last: Mutex<Option<(Instant, Group)>>,
+    paused: Mutex<Option<Instant>>,
     asked: AtomicUsize,
 }
 
@@ -40,6 +41,10 @@ impl Occupant for Crowd {
 
     fn idle(&self) -> Option<(Instant, Group)> {
         *self.last.lock()
+    }
+
+    fn paused(&self) -> Option<Instant> {
+        *self.paused.lock()
     }
 
     fn make_room(&self) -> bool {
@@ -65,6 +70,15 @@ impl Crowd {
         self.groups.lock().push(group(home));
         *self.last.lock() = None;
         engines.serve();
+    }
+
+    /// Everybody is paused.
+    fn pauses(&self) {
+        *self.paused.lock() = Some(Instant::now());
+    }
+
+    fn goes_on(&self) {
+        *self.paused.lock() = None;
     }
 
     fn asked(&self) -> usize {
@@ -134,6 +148,92 @@ async fn a_stream_that_nobody_watches_gives_way_before_another_engine_is_asked_f
     tokio::time::sleep(Duration::from_secs(1)).await;
     drop(lingering);
     assert!(waiting.await.is_ok());
+}
+
+/// A fleet that cannot grow, full of streams: which are watched, and which paused in this order.
+async fn full_house(outlook: Outlook) -> (Arc<Engines>, [Arc<Crowd>; 3], Vec<Option<Slot>>) {
+    let engines = engines(1, 3, outlook);
+    let crowds = [Crowd::of(1), Crowd::of(2), Crowd::of(3)];
+    let mut held = Vec::new();
+    for crowd in &crowds {
+        let slot = engines.slot(request(crowd, &[], Priority::Start)).await.unwrap();
+        slot.trial("plays").delivered();
+        held.push(Some(slot));
+    }
+    crowds[1].pauses();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    crowds[2].pauses();
+    (engines, crowds, held)
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_were_turned_away_has_the_slot_that_has_been_paused_longest() {
+    let stuck = Outlook::Stuck { lack: Lack::Engines, why: "MAX_REPLICAS".to_owned() };
+    for outlook in [Outlook::Static, stuck] {
+        for priority in [Priority::Start, Priority::Recovery(1)] {
+            let (engines, crowds, mut held) = full_house(outlook.clone()).await;
+            let asked = || crowds.each_ref().map(|crowd| crowd.asked());
+            for expected in [[0, 1, 0], [0, 1, 1]] {
+                let began = Instant::now();
+                let newcomer = Crowd::of(4);
+                let stops = async {
+                    while asked() != expected {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                    assert!(began.elapsed() >= Duration::from_secs(5), "not before all else has failed");
+                    let last = expected.iter().rposition(|asked| *asked == 1).unwrap();
+                    // Engines take their time to answer a stop, and others ask meanwhile.
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    engines.serve();
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    crowds[last].goes_on();
+                    held[last] = None;
+                };
+                let (got, ()) = tokio::join!(engines.slot(request(&newcomer, &[], priority)), stops);
+                held.push(Some(got.unwrap()));
+                assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+            }
+            let refused = engines.slot(request(&Crowd::of(5), &[], priority)).await;
+            assert!(refused.is_err(), "who watches is left alone");
+            assert_eq!(asked(), [0, 1, 1]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_on_just_then_is_left_alone_and_whoever_waits_is_turned_away_or_has_another() {
+    let (engines, crowds, held) = full_house(Outlook::Static).await;
+    let newcomer = Crowd::of(4);
+    let goes_on = async {
+        while crowds[1].asked() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        crowds[1].goes_on();
+        engines.serve();
+        while crowds[2].asked() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        crowds[2].goes_on();
+        engines.serve();
+    };
+    let (got, ()) = tokio::join!(engines.slot(request(&newcomer, &[], Priority::Start)), goes_on);
+    assert_eq!(got.unwrap_err(), NoSlot::AllBusy);
+    assert!(held.iter().all(Option::is_some));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_gives_way_to_no_hedge_to_no_other_pause_and_not_while_an_engine_may_come() {
+    let (engines, crowds, _held) = full_house(Outlook::Static).await;
+    let hedge = engines.slot(request(&Crowd::of(4), &[], Priority::Hedge)).await;
+    assert_eq!(hedge.unwrap_err(), NoSlot::AllBusy);
+    let paused = Crowd::of(4);
+    paused.pauses();
+    let recovery = engines.slot(request(&paused, &[], Priority::Recovery(1))).await;
+    assert_eq!(recovery.unwrap_err(), NoSlot::AllBusy);
+    assert_eq!(crowds[1].asked() + crowds[2].asked(), 0);
+    let (engines, crowds, _held) = full_house(Outlook::Growing).await;
+    assert_eq!(slot(&engines, &[]).await.unwrap_err(), NoSlot::NotInTime);
+    assert_eq!(crowds[1].asked() + crowds[2].asked(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,8 +4,10 @@
 //! list/create/start/stop/remove/inspect/logs/stats, restart (of a VPN, `vpn.rs`), images inspect/pull, what a
 //! registry says of an image (`ask.rs`, for `acemux doctor` alone), networks inspect/list/create/remove
 //! (`network.rs`: of our own, while two have the same name) and connect (of ourselves, to the engines'). No exec, no
-//! attach, no build, no volumes. Every call has a deadline and at most four are under way; only containers that carry
-//! this instance's label are acted on, by their full id, after the label was read again.
+//! attach, no build, no volumes. Every call has a deadline, and at most four of a kind are under way: that ask, that make
+//! something, that end something. Ten engines which take their time to end neither look like a daemon that does not answer
+//! nor keep those waiting that are to replace them. Only containers that carry this instance's label are acted on, by their
+//! full id, after the label was read again.
 
 mod ask;
 mod body;
@@ -29,7 +31,7 @@ use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
@@ -51,7 +53,7 @@ const LIST: Duration = Duration::from_secs(5);
 const INSPECT: Duration = Duration::from_secs(5);
 /// Creating and starting, without a pull.
 const CREATE: Duration = Duration::from_secs(30);
-/// A removal as a whole: the stop, the removal, and the wait for one that somebody else has begun.
+/// A removal as a whole from its turn on: the stop, the removal, and the wait for one that somebody else has begun.
 const REMOVE: Duration = Duration::from_secs(10);
 const LOGS: Duration = Duration::from_secs(5);
 
@@ -59,8 +61,10 @@ const LOGS: Duration = Duration::from_secs(5);
 const STOP_SECONDS: i32 = 3;
 /// First and longest pause between two looks at a container that somebody else is removing.
 const REMOVAL_POLL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
-/// Calls under way at a time: a slow daemon is not stormed.
+/// Calls of a kind under way at a time: a slow daemon is not stormed.
 const CALLS: usize = 4;
+/// Longest wait for a turn to make or end something: a whole fleet may go at once, four engines at a time.
+const TURN: Duration = Duration::from_mins(1);
 /// Log lines kept of a container that ended.
 const LOG_LINES: usize = 50;
 
@@ -82,7 +86,12 @@ struct Shared {
     instance: InstanceId,
     /// Connected and with an agreed API version; forgotten when the daemon stops answering.
     client: Mutex<Option<Client>>,
-    calls: Semaphore,
+    /// Turns of calls that ask: they are answered soon.
+    asking: Semaphore,
+    /// Turns of what makes something, or starts it.
+    making: Semaphore,
+    /// Turns of what ends something: an engine may take seconds.
+    ending: Semaphore,
     /// The networks that we were in when they were last told.
     joined: Mutex<Joined>,
     pulls: Pulls,
@@ -104,7 +113,9 @@ impl Docker {
             host,
             instance: options.instance,
             client: Mutex::new(None),
-            calls: Semaphore::new(CALLS),
+            asking: Semaphore::new(CALLS),
+            making: Semaphore::new(CALLS),
+            ending: Semaphore::new(CALLS),
             joined: Mutex::default(),
             pulls: Pulls::default(),
             tasks: TaskTracker::new(),
@@ -151,14 +162,46 @@ impl Docker {
         }
     }
 
-    /// One call within its deadline, the wait for its turn included.
+    /// One call that asks, within its deadline, the wait for its turn included.
     async fn call<T>(
         &self,
         deadline: Duration,
         call: impl AsyncFnOnce(Client) -> Result<T, Error>,
     ) -> Result<T, Failure> {
+        let asking = async |client: Client| {
+            let _turn = self.0.asking.acquire().await;
+            call(client).await
+        };
+        self.in_turn(deadline, asking).await
+    }
+
+    /// One call that makes something. Its deadline counts from its turn: those before it may need all of theirs.
+    async fn make<T>(
+        &self,
+        deadline: Duration,
+        call: impl AsyncFnOnce(Client) -> Result<T, Error>,
+    ) -> Result<T, Failure> {
+        let _turn = turn(&self.0.making).await.map_err(Failure::Before)?;
+        self.in_turn(deadline, call).await
+    }
+
+    /// One call that ends something. Its deadline counts from its turn, too.
+    async fn end<T>(
+        &self,
+        deadline: Duration,
+        call: impl AsyncFnOnce(Client) -> Result<T, Error>,
+    ) -> Result<T, Failure> {
+        let _turn = turn(&self.0.ending).await.map_err(Failure::Before)?;
+        self.in_turn(deadline, call).await
+    }
+
+    /// One call of somebody who has a turn.
+    async fn in_turn<T>(
+        &self,
+        deadline: Duration,
+        call: impl AsyncFnOnce(Client) -> Result<T, Error>,
+    ) -> Result<T, Failure> {
         let whole = async {
-            let _turn = self.0.calls.acquire().await;
             let client = self.client().await.map_err(Failure::Before)?;
             call(client).await.map_err(Failure::Docker)
         };
@@ -235,7 +278,7 @@ impl Docker {
         let id: ContainerId = id.parse().map_err(|_| bad("a container id that is none"))?;
         let start =
             async |client: Client| client.start_container(id.as_str(), None::<StartContainerOptions>).await;
-        let Err(failure) = self.call(CREATE, start).await else { return Ok(id) };
+        let Err(failure) = self.make(CREATE, start).await else { return Ok(id) };
         if let Err(error) = self.remove_own(&id).await {
             tracing::warn!(engine = %id, %error, "a container that could not be started is left; it is reaped later");
         }
@@ -246,7 +289,7 @@ impl Docker {
         let options =
             CreateContainerOptions { name: Some(spec.name.clone()), ..CreateContainerOptions::default() };
         let create = async |client: Client| client.create_container(Some(options), body::of(spec)).await;
-        self.call(CREATE, create).await.map(|created| created.id)
+        self.make(CREATE, create).await.map(|created| created.id)
     }
 
     async fn pull(&self, image: &str) -> Result<(), ProvisionError> {
@@ -256,8 +299,10 @@ impl Docker {
 
     /// Stops and removes; ends when Docker says that it is gone, whoever removed it, or when it takes too long.
     async fn remove_own(&self, id: &ContainerId) -> Result<(), ProvisionError> {
+        let turn = turn(&self.0.ending).await?;
         let deadline = Instant::now() + REMOVE;
         let begun = timeout_at(deadline, self.begin_removal(id)).await;
+        drop(turn);
         match begun.unwrap_or_else(|_| Err(too_late("it did not remove a container")))? {
             Removal::Done => Ok(()),
             Removal::UnderWay => {
@@ -267,6 +312,7 @@ impl Docker {
         }
     }
 
+    /// In a turn of its caller's.
     async fn begin_removal(&self, id: &ContainerId) -> Result<Removal, ProvisionError> {
         let Some(_own) = self.own(id).await? else { return Ok(Removal::Done) };
         let stop = async |client: Client| {
@@ -274,13 +320,13 @@ impl Docker {
             client.stop_container(id.as_str(), Some(options)).await
         };
         // Not running, paused or already gone: the removal below deals with all of them.
-        let _stopped = self.call(REMOVE, stop).await;
+        let _stopped = self.in_turn(REMOVE, stop).await;
         let remove = async |client: Client| {
             let options =
                 RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
             client.remove_container(id.as_str(), Some(options)).await
         };
-        match self.call(REMOVE, remove).await {
+        match self.in_turn(REMOVE, remove).await {
             Ok(()) => Ok(Removal::Done),
             Err(failure) if failure.status() == Some(404) => Ok(Removal::Done),
             Err(failure) if failure.status() == Some(409) => Ok(Removal::UnderWay),
@@ -467,6 +513,11 @@ fn own_container(mounts: &str) -> Option<String> {
     let after = mounts.split("/containers/").skip(1);
     let ids = after.filter_map(|rest| rest.get(..64)?.parse::<ContainerId>().ok());
     ids.map(|id| id.as_str().to_owned()).next()
+}
+
+async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, ProvisionError> {
+    let turn = timeout(TURN, turns.acquire()).await;
+    turn.ok().and_then(Result::ok).ok_or_else(|| too_late("it did not do what was asked before"))
 }
 
 /// What Docker says of a removal.

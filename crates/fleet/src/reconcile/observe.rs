@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use acemux_engine::Endpoint;
 use futures_util::StreamExt as _;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::daemon::{Answers, Seen};
@@ -40,6 +40,10 @@ const NEIGHBOURS_EVERY: Duration = Duration::from_mins(1);
 /// An engine and its VPN whose ends are noticed within so long have ended together: a VPN is looked at every 5 s, and at once
 /// when the daemon tells of it.
 const TOGETHER: Duration = Duration::from_secs(10);
+
+/// The daemon tells what a container uses every second. What says nothing for so long will not say anything again: a
+/// connection over a network may end without a word.
+const USAGE_SILENCE: Duration = Duration::from_secs(30);
 
 /// Pause before the statistics of a container are asked for again.
 const USAGE_PAUSE: Duration = Duration::from_secs(5);
@@ -90,7 +94,8 @@ impl Reconciler {
         let creating = self.flight.creating();
         for container in containers {
             let is_coming = creating.iter().any(|creation| creation.name == container.name);
-            if !is_coming && !self.history.gone.contains_key(&container.id) {
+            let is_gone = self.history.gone.contains_key(&container.id);
+            if !is_coming && !is_gone && !self.is_older_than_its_creation(&container.id, began) {
                 self.observe(container, now);
             }
         }
@@ -110,6 +115,16 @@ impl Reconciler {
                 Outcome::Inspected { id, result }
             });
         }
+    }
+
+    /// Whether a list that was asked for then may show a container of ours as it was before it was started. What the
+    /// creation has told is newer, and another list shows what has become of it since.
+    fn is_older_than_its_creation(&mut self, id: &ContainerId, began: Moment) -> bool {
+        let is_older = self.daemon.seen.get(id).is_some_and(|seen| seen.known_since > began);
+        if is_older {
+            self.daemon.changed.get_or_insert(began);
+        }
+        is_older
     }
 
     fn daemon_failed(&mut self, error: &ProvisionError, now: Moment) {
@@ -150,7 +165,14 @@ impl Reconciler {
                     self.emit(&Event::Vanished { engine: name_of(&seen.container) });
                 }
             }
-            Err(error) => self.daemon_failed(&error, now),
+            Err(error @ (ProvisionError::Unreachable { .. } | ProvisionError::Shortage { .. })) => {
+                self.daemon_failed(&error, now);
+            }
+            // It answers, and has trouble with this one container. Another list shows whether it is still missing.
+            Err(error) => {
+                tracing::debug!(engine = %id, %error, "a container that no list shows cannot be looked at");
+                self.look_again();
+            }
         }
     }
 
@@ -394,7 +416,7 @@ fn follow_usage(provisioner: Arc<dyn Provisioner>, member: Arc<Member>) -> Abort
         let Some(id) = member.container.as_ref().map(|container| container.id.clone()) else { return };
         loop {
             let mut usage = provisioner.usage(&id);
-            while let Some(used) = usage.next().await {
+            while let Ok(Some(used)) = timeout(USAGE_SILENCE, usage.next()).await {
                 member.uses(used);
             }
             sleep(USAGE_PAUSE).await;

@@ -165,6 +165,11 @@ impl Playlist {
         of_length.map(rate).max().or_else(|| worth.map(rate))
     }
 
+    /// Media time of all segments that are kept: what [`Self::peak`] goes by.
+    pub fn known(&self) -> Duration {
+        self.kept().map(|segment| segment.duration).sum()
+    }
+
     fn kept(&self) -> impl DoubleEndedIterator<Item = &Segment> {
         self.leaving.iter().map(|leaving| &leaving.segment).chain(self.listed())
     }

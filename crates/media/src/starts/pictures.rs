@@ -114,8 +114,9 @@ impl Pictures {
         self.depth == Depth::Everything
     }
 
-    pub(super) fn missing_sets(&self) -> Option<&[u8]> {
-        self.scan.as_ref()?.sets().filter(|_| self.lacks_sets)
+    pub(super) fn missing_sets(&self, first: Packet<'_>) -> Option<Vec<u8>> {
+        let scan = self.scan.as_ref().filter(|_| self.lacks_sets)?;
+        scan.sets_before(behind_pes_header(first.payload()))
     }
 
     pub(super) fn picture(&self) -> Option<Picture> {
@@ -136,7 +137,7 @@ impl Pictures {
         let bytes = behind_pes_header(packet.payload());
         if self.is_unclear && scan.has_only_sets() {
             self.is_continued = true;
-            scan.go_on(self.is_flagged);
+            scan.go_on_with(bytes, self.is_flagged);
             return self.read(bytes, now);
         }
         self.pace.unit(decoding_time(packet.payload()));
@@ -147,7 +148,7 @@ impl Pictures {
         if self.depth == Depth::Flagged && !self.is_flagged {
             return if after_candidate { Seen::Rejected } else { Seen::Nothing };
         }
-        scan.begin(self.is_flagged);
+        scan.begin_with(bytes, self.is_flagged);
         (self.is_unclear, self.is_continued) = (true, false);
         match self.read(bytes, now) {
             Seen::Confirmed(kind) => Seen::Begins(kind),

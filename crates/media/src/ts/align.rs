@@ -3,19 +3,36 @@
 //! In step, only the first byte of each packet is looked at. Out of step, three sync bytes at the right distance are
 //! wanted, because one 0x47 is in every second packet's payload. Nothing but a partial packet, or what one window of
 //! the search reaches over, is ever kept, however much is pushed at once.
+//!
+//! Some recorders and demodulators write something between the packets. It is passed over: nobody who is given packets of
+//! ours expects it.
 #![warn(clippy::indexing_slicing)]
 
 use super::packet::{PACKET_LEN, Packet, SYNC_BYTE};
 
-/// Bytes that must be there to find the step again.
-const SEARCHED: usize = 2 * PACKET_LEN + 1;
+/// How packets may follow one another.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    /// Bytes between two of them.
+    between: usize,
+    /// So many sync bytes at that distance are the step. What is rare must be certain.
+    proof: usize,
+}
+
+/// One after the other, with the time of arrival before each (M2TS), and with a check sum behind each (DVB's outer code).
+const LAYOUTS: [Layout; 3] =
+    [Layout { between: 0, proof: 3 }, Layout { between: 4, proof: 5 }, Layout { between: 16, proof: 5 }];
 /// Most bytes kept out of step: one more would have been enough to decide.
-const UNDECIDED: usize = SEARCHED - 1;
+const UNDECIDED: usize = 4 * (PACKET_LEN + 16);
 
 /// Finds and keeps the step.
 #[derive(Clone, Debug, Default)]
 pub struct Aligner {
     in_step: bool,
+    /// Bytes between two packets, as long as it is in step.
+    between: usize,
+    /// How many of them are still to come before the next packet.
+    passed_over: usize,
     carry: Vec<u8>,
     stats: Alignment,
 }
@@ -25,7 +42,7 @@ pub struct Aligner {
 pub struct Alignment {
     /// Times the step was lost.
     pub losses: u64,
-    /// Bytes that belong to no whole packet.
+    /// Bytes that belong to no whole packet, and to nothing that regularly stands between them.
     pub dropped_bytes: u64,
     /// Packets found.
     pub packets: u64,
@@ -33,7 +50,8 @@ pub struct Alignment {
 
 impl Aligner {
     /// Hands every packet that `data` completes to `sink`.
-    pub fn feed(&mut self, mut data: &[u8], sink: &mut impl FnMut(Packet<'_>)) {
+    pub fn feed(&mut self, data: &[u8], sink: &mut impl FnMut(Packet<'_>)) {
+        let mut data = self.pass_over(data);
         while !data.is_empty() {
             data = match (self.in_step, self.carry.is_empty()) {
                 (true, true) => self.direct(data, sink),
@@ -67,7 +85,7 @@ impl Aligner {
             return &[];
         };
         if self.emit(packet, sink) {
-            return rest;
+            return if self.between == 0 { rest } else { self.behind_packet(rest) };
         }
         self.lose_step();
         data
@@ -78,16 +96,33 @@ impl Aligner {
         let missing = PACKET_LEN.saturating_sub(self.carry.len()).min(data.len());
         let (part, rest) = data.split_at(missing);
         self.carry.extend_from_slice(part);
-        if self.carry.len() >= PACKET_LEN && !self.emit_carry(sink) {
-            self.lose_step();
+        if self.carry.len() < PACKET_LEN {
+            return rest;
         }
+        if !self.emit_carry(sink) {
+            self.lose_step();
+            return rest;
+        }
+        self.behind_packet(rest)
+    }
+
+    /// A packet has ended with what came before `rest`.
+    fn behind_packet<'a>(&mut self, rest: &'a [u8]) -> &'a [u8] {
+        self.passed_over = self.between;
+        self.pass_over(rest)
+    }
+
+    fn pass_over<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
+        let (passed, rest) = data.split_at(self.passed_over.min(data.len()));
+        self.passed_over -= passed.len();
         rest
     }
 
     fn search<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
-        if let Some((before, rest)) = step(data).and_then(|at| data.split_at_checked(at)) {
-            self.in_step = true;
-            self.stats.dropped_bytes += before.len() as u64;
+        if let Some((at, layout)) = step(data)
+            && let Some((before, rest)) = data.split_at_checked(at)
+        {
+            self.falls_into(layout, before.len());
             return rest;
         }
         let (useless, kept) = data.split_at(data.len().saturating_sub(UNDECIDED));
@@ -102,8 +137,8 @@ impl Aligner {
         let carried = self.carry.len();
         let (near, far) = data.split_at(data.len().min(UNDECIDED));
         self.carry.extend_from_slice(near);
-        if let Some(at) = step(&self.carry) {
-            return self.resume(at, carried, data, sink);
+        if let Some((at, layout)) = step(&self.carry) {
+            return self.resume(at, layout, carried, data, sink);
         }
         if far.is_empty() {
             let useless = self.carry.len().saturating_sub(UNDECIDED);
@@ -120,16 +155,28 @@ impl Aligner {
     fn resume<'a>(
         &mut self,
         at: usize,
+        layout: Layout,
         carried: usize,
         data: &'a [u8],
         sink: &mut impl FnMut(Packet<'_>),
     ) -> &'a [u8] {
-        self.in_step = true;
-        self.stats.dropped_bytes += at as u64;
+        // It may begin behind them.
+        let (before, rest) = data.split_at(at.saturating_sub(carried).min(data.len()));
+        self.falls_into(layout, at);
         self.carry.truncate(carried);
-        self.carry.drain(..at);
-        while self.carry.len() >= PACKET_LEN && self.emit_carry(sink) {}
-        data
+        self.carry.drain(..at.min(carried));
+        debug_assert!(before.is_empty() || self.carry.is_empty());
+        while self.carry.len() >= PACKET_LEN && self.emit_carry(sink) {
+            let between = self.carry.len().min(self.between);
+            self.carry.drain(..between);
+            self.passed_over = self.between - between;
+        }
+        self.pass_over(rest)
+    }
+
+    fn falls_into(&mut self, layout: Layout, dropped: usize) {
+        (self.in_step, self.between) = (true, layout.between);
+        self.stats.dropped_bytes += dropped as u64;
     }
 
     /// Hands on the packet at the beginning of the carried bytes.
@@ -156,11 +203,17 @@ impl Aligner {
     }
 }
 
-/// Where three packets seem to begin one after the other.
-fn step(bytes: &[u8]) -> Option<usize> {
-    let begins =
-        |window: &[u8]| [0, PACKET_LEN, UNDECIDED].iter().all(|at| window.get(*at) == Some(&SYNC_BYTE));
-    bytes.windows(SEARCHED).position(begins)
+/// Where packets seem to begin one after the other, and how they follow each other.
+fn step(bytes: &[u8]) -> Option<(usize, Layout)> {
+    let begins = |from: &[u8], layout: &Layout| {
+        let distance = PACKET_LEN + layout.between;
+        (1..layout.proof).all(|n| from.get(n * distance) == Some(&SYNC_BYTE))
+    };
+    let syncs = bytes.iter().enumerate().filter(|(_, byte)| **byte == SYNC_BYTE);
+    syncs.map(|(at, _)| at).find_map(|at| {
+        let from = bytes.get(at..)?;
+        Some((at, *LAYOUTS.iter().find(|layout| begins(from, layout))?))
+    })
 }
 
 #[cfg(test)]
@@ -193,10 +246,41 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_between_packets_is_passed_over_however_it_is_cut() {
+        for (before, behind) in [(4, 0), (0, 16), (0, 4), (16, 0)] {
+            let numbered = (0..40_u8).flat_map(|n| {
+                let mut packet = packets(1);
+                packet[1] = n;
+                [vec![0x11; before], packet, vec![0x22; behind]].concat()
+            });
+            let bytes: Vec<u8> = numbered.collect();
+            for piece in (1..900).chain([bytes.len()]) {
+                let (mut aligner, mut found) = (Aligner::default(), Vec::new());
+                let mut sink = |packet: Packet<'_>| found.push(packet.bytes()[1]);
+                bytes.chunks(piece).for_each(|piece| aligner.feed(piece, &mut sink));
+                assert!(found.iter().copied().eq(0..40), "{before} {behind} in pieces of {piece}: {found:?}");
+                assert_eq!(aligner.stats().losses, 0);
+                assert_eq!(aligner.finish().dropped_bytes, before as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn a_recorder_may_begin_and_cease_to_write_between_packets() {
+        let timed = |count: usize| [vec![0x11; 4], packets(1)].concat().repeat(count);
+        let bytes = [packets(9), timed(9), packets(9), timed(9)].concat();
+        for piece in 1..800 {
+            let seen = fed(&bytes, piece).finish();
+            // One is lost where nothing stands behind it any more.
+            assert_eq!((seen.packets, seen.losses), (35, 3), "pieces of {piece}");
+        }
+    }
+
+    #[test]
     fn little_is_kept_of_a_long_push_that_loses_step_all_the_time() {
         let bytes: Vec<u8> = (0..2000).flat_map(|_| [packets(3), vec![0; 7]].concat()).collect();
         let aligner = fed(&bytes, bytes.len());
         assert_eq!(aligner.stats().packets, 6000);
-        assert!(aligner.carry.capacity() < 4 * SEARCHED, "{}", aligner.carry.capacity());
+        assert!(aligner.carry.capacity() <= 4 * UNDECIDED, "{}", aligner.carry.capacity());
     }
 }

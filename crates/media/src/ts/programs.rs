@@ -6,19 +6,22 @@
 //! silent for long while another one plays, another one is taken.
 #![warn(clippy::indexing_slicing)]
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::packet::{Packet, Pid};
 use super::psi::{
-    CHECKSUM, Listed, PROGRAM_ASSOCIATION, PROGRAM_MAP, Program, applies, number, program, programs,
+    CHECKSUM, Listed, PROGRAM_ASSOCIATION, PROGRAM_MAP, Program, applies, number, place, program, programs,
 };
 use super::roles::Roles;
 use super::section::{Sections, crc32, packets_of};
 use super::trust::{Judgement, Trust};
 use crate::clock::Moment;
 
-/// Most candidates that are looked at.
-const MOST_CANDIDATES: usize = 64;
+/// Most candidates that are looked at: all that one section can list.
+const MOST_CANDIDATES: usize = 253;
+/// Most sections of a PAT that are kept.
+const MOST_SECTIONS: usize = 4;
 /// So long another programme may play while ours does not.
 const SILENCE: Duration = Duration::from_secs(5);
 /// So many packets of others in that time, or the source itself was silent.
@@ -31,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The tables as far as they have been seen, and what follows from them.
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
-    pat: Table,
+    pat: List,
     /// In the order of the PAT.
     candidates: Vec<Candidate>,
     /// The streams that carry the candidates' PMTs.
@@ -45,18 +48,20 @@ pub struct Tables {
     wrong_checksums: u64,
 }
 
-/// One table: what it said last, and how far it is believed.
+/// The PAT: what it said last, and how far it is believed.
 #[derive(Clone, Debug, Default)]
-struct Table {
+struct List {
     sections: Sections,
-    /// With a right checksum, whatever it came with.
-    section: Vec<u8>,
+    /// By their numbers, with a right checksum, whatever they came with. Most lists have one.
+    known: [Vec<u8>; MOST_SECTIONS],
     trust: Trust,
 }
 
 #[derive(Clone, Debug)]
 struct Candidate {
     listed: Listed,
+    /// The section of the PAT that lists it.
+    section: usize,
     /// What its PMT says, and the PMT.
     map: Option<(Program, Vec<u8>)>,
     trust: Trust,
@@ -190,24 +195,20 @@ impl Tables {
         }
         let judgement = self.pat.trust.judge(section, now);
         self.wrong_checksums += u64::from(judgement != Judgement::Right);
-        if judgement == Judgement::Damaged || is_alike(section, &self.pat.section) {
+        let (at, last) = place(section);
+        let Some(known) = self.pat.known.get_mut(usize::from(at)) else { return false };
+        if judgement == Judgement::Damaged || is_alike(section, known) {
             return false;
         }
         self.since.get_or_insert(now);
-        mended(section, &mut self.pat.section);
-        let known = std::mem::take(&mut self.candidates);
-        let listed = programs(section).take(MOST_CANDIDATES);
-        self.candidates = listed
-            .map(|listed| {
-                let known = known.iter().find(|known| known.listed == listed);
-                known.cloned().unwrap_or_else(|| Candidate::new(listed))
-            })
-            .collect();
+        mended(section, known);
+        self.pat.known.iter_mut().skip(usize::from(last) + 1).for_each(Vec::clear);
+        self.read_lists();
         self.read_maps();
         if let Some(ours) = &mut self.ours {
             let listed = ours.program.listed();
-            if self.candidates.iter().any(|candidate| candidate.listed == listed) {
-                ours.is_listed_in(&self.pat.section);
+            if let Some(candidate) = self.candidates.iter().find(|candidate| candidate.listed == listed) {
+                ours.is_listed_in(self.pat.section(candidate));
             } else {
                 ours.unlisted.get_or_insert(now);
             }
@@ -216,14 +217,26 @@ impl Tables {
         self.choose_the_only_one()
     }
 
+    /// Every programme that is listed, once.
+    fn read_lists(&mut self) {
+        let known = std::mem::take(&mut self.candidates).into_iter();
+        let mut known: HashMap<_, _> = known.map(|candidate| (candidate.listed, candidate)).collect();
+        let mut read = HashSet::new();
+        let lists = self.pat.known.iter().enumerate();
+        let listed = lists.flat_map(|(at, section)| programs(section).map(move |listed| (at, listed)));
+        for (section, listed) in listed.filter(|(_, listed)| read.insert(*listed)).take(MOST_CANDIDATES) {
+            let candidate = known.remove(&listed).unwrap_or_else(|| Candidate::new(listed));
+            self.candidates.push(Candidate { section, ..candidate });
+        }
+    }
+
     /// Every stream that a PMT may come in, once.
     fn read_maps(&mut self) {
-        let mut known = std::mem::take(&mut self.maps);
+        let mut known: HashMap<_, _> = std::mem::take(&mut self.maps).into_iter().collect();
+        let mut read = HashSet::new();
         for pid in self.candidates.iter().map(|candidate| candidate.listed.pmt) {
-            if !self.maps.iter().any(|(read, _)| *read == pid) {
-                let at = known.iter().position(|(read, _)| *read == pid);
-                let sections = at.map(|at| known.swap_remove(at).1);
-                self.maps.push((pid, sections.unwrap_or_default()));
+            if read.insert(pid) {
+                self.maps.push((pid, known.remove(&pid).unwrap_or_default()));
             }
         }
     }
@@ -251,7 +264,8 @@ impl Tables {
         let mut kept = Vec::new();
         mended(section, &mut kept);
         candidate.map = Some((program.clone(), kept.clone()));
-        let changed = self.is_ours(&program) && self.becomes(program, kept);
+        let list = self.pat.section(candidate).to_vec();
+        let changed = self.is_ours(&program) && self.becomes(program, kept, &list);
         self.roles_change();
         self.choose_the_only_one() || changed
     }
@@ -282,11 +296,11 @@ impl Tables {
     }
 
     /// Ours is this now. True when it is another than before.
-    fn becomes(&mut self, program: Program, section: Vec<u8>) -> bool {
+    fn becomes(&mut self, program: Program, section: Vec<u8>, list: &[u8]) -> bool {
         let Some(ours) = &mut self.ours else { return false };
         let changed = ours.program != program;
         (ours.program, ours.section) = (program, section);
-        ours.is_listed_in(&self.pat.section);
+        ours.is_listed_in(list);
         changed
     }
 
@@ -316,11 +330,9 @@ impl Tables {
     }
 
     fn choose(&mut self, at: usize, has_come: bool) -> bool {
-        let Some((program, section)) = self.candidates.get(at).and_then(|candidate| candidate.map.clone())
-        else {
-            return false;
-        };
-        let list = self.pat.section.clone();
+        let Some(candidate) = self.candidates.get(at) else { return false };
+        let Some((program, section)) = candidate.map.clone() else { return false };
+        let list = self.pat.section(candidate).to_vec();
         self.ours = Some(Ours { program, section, list, has_come, without: None, unlisted: None });
         self.roles_change();
         true
@@ -344,6 +356,13 @@ impl Tables {
     }
 }
 
+impl List {
+    /// The one that lists it.
+    fn section(&self, candidate: &Candidate) -> &[u8] {
+        self.known.get(candidate.section).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
 impl Ours {
     fn is_listed_in(&mut self, list: &[u8]) {
         self.list.clear();
@@ -363,7 +382,7 @@ impl Ours {
 
 impl Candidate {
     fn new(listed: Listed) -> Self {
-        Self { listed, map: None, trust: Trust::default(), is_exact: false }
+        Self { listed, section: 0, map: None, trust: Trust::default(), is_exact: false }
     }
 
     fn carries(&self, pid: Pid) -> bool {
@@ -439,21 +458,30 @@ mod tests {
     }
 
     fn section(id: u8, number: u16, flags: u8, body: &[u8]) -> Vec<u8> {
+        section_of(id, number, flags, (0, 0), body)
+    }
+
+    /// With its place in the table, and the last one's.
+    fn section_of(id: u8, number: u16, flags: u8, place: (u8, u8), body: &[u8]) -> Vec<u8> {
         let [high, low] = u16::try_from(9 + body.len()).unwrap().to_be_bytes();
         let [number_high, number_low] = number.to_be_bytes();
-        let head = [id, 0xb0 | high, low, number_high, number_low, flags, 0, 0];
+        let head = [id, 0xb0 | high, low, number_high, number_low, flags, place.0, place.1];
         let mut section = [&head, body].concat();
         section.extend_from_slice(&crc32(&section).to_be_bytes());
         section
     }
 
     fn pat(programs: &[(u16, u16)]) -> Vec<u8> {
+        pat_of((0, 0), programs)
+    }
+
+    fn pat_of(place: (u8, u8), programs: &[(u16, u16)]) -> Vec<u8> {
         let entry = |(number, pid): &(u16, u16)| {
             let [high, low] = pid.to_be_bytes();
             let [number_high, number_low] = number.to_be_bytes();
             [number_high, number_low, 0xe0 | high, low]
         };
-        section(0, 7, 0xc1, &programs.iter().flat_map(entry).collect::<Vec<_>>())
+        section_of(0, 7, 0xc1, place, &programs.iter().flat_map(entry).collect::<Vec<_>>())
     }
 
     /// A PMT of one picture, with so many bytes of descriptors.
@@ -556,6 +584,51 @@ mod tests {
             receiver.gets(0x101, 1);
             assert_eq!((receiver.watched(), receiver.changes), (Some(0x101), 1), "{listed:?}");
         }
+    }
+
+    #[test]
+    fn a_list_in_several_sections_is_read_as_one() {
+        let dead: Vec<(u16, u16)> = (10..40).map(|number| (number, 0x400 + number)).collect();
+        for (first, second) in [(&dead[..], &[TWO][..]), (&[TWO], &dead)] {
+            let sections = [pat_of((0, 1), first), pat_of((1, 1), second)];
+            let mut receiver = Receiver::default();
+            for _ in 0..30 {
+                for section in &sections {
+                    receiver.takes(&packets_of(Pid::PAT, section));
+                }
+                receiver.maps(0x40, &pmt(2, 0x102, 0));
+                receiver.gets(0x102, 1);
+            }
+            assert_eq!((receiver.watched(), receiver.changes), (Some(0x102), 1));
+            let listing = &sections[usize::from(first.len() > 1)];
+            assert_eq!(receiver.tables.raw().0, packets_of(Pid::PAT, listing));
+            // It becomes shorter: what stood in the second section is listed no more.
+            receiver.lists(first);
+            assert_eq!(receiver.tables.candidates.len(), first.len());
+        }
+    }
+
+    #[test]
+    fn whoever_counts_sections_in_his_own_way_is_understood() {
+        for place in [(1, 1), (0, 1), (1, 0), (3, 3)] {
+            let mut receiver = Receiver::default();
+            receiver.takes(&packets_of(Pid::PAT, &pat_of(place, &[ONE])));
+            let usual = pmt(1, 0x101, 0);
+            let map = section_of(2, 1, 0xc1, place, &usual[8..usual.len() - CHECKSUM]);
+            receiver.maps(0x30, &map);
+            assert_eq!(receiver.watched(), Some(0x101), "{place:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_as_many_programmes_as_a_list_can_have_is_found() {
+        let mut listed: Vec<(u16, u16)> = (10..262).map(|number| (number, 0x400 + number)).collect();
+        listed.push(TWO);
+        let mut receiver = Receiver::default();
+        receiver.lists(&listed);
+        receiver.maps(0x40, &pmt(2, 0x102, 0));
+        receiver.gets(0x102, 1);
+        assert_eq!(receiver.watched(), Some(0x102));
     }
 
     #[test]

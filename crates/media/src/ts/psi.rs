@@ -105,18 +105,24 @@ impl Program {
 }
 
 /// A programme as the PAT lists it. Several may share one PMT PID, so the number counts as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Listed {
     pub(super) number: u16,
     pub(super) pmt: Pid,
 }
 
-/// Whether this is a table's first section and applies now; otherwise it is only announced.
+/// Whether the section applies now; otherwise it is only announced.
 pub(super) fn applies(section: &[u8]) -> bool {
-    // Bit 0 of byte 5 says whether it applies; byte 6 is its number, and what is looked for stands in the first.
-    let length = section.len();
-    (HEAD + CHECKSUM..=LONGEST).contains(&length)
-        && matches!(section.get(5..7), Some([flags, 0]) if flags & 1 == 1)
+    // Bit 0 of byte 5 says it.
+    (HEAD + CHECKSUM..=LONGEST).contains(&section.len()) && section.get(5).is_some_and(|flags| flags & 1 == 1)
+}
+
+/// Which of its table's sections it is, and the last one's number.
+pub(super) fn place(section: &[u8]) -> (u8, u8) {
+    match section.get(6..8) {
+        Some([number, last]) => (*number, (*last).max(*number)),
+        _ => (0, 0),
+    }
 }
 
 fn body(section: &[u8]) -> &[u8] {

@@ -1,8 +1,9 @@
 //! Where a decoder can start, as the video itself says.
 //!
 //! The multiplexer's flag is a hint: some set none, some set it on every picture. So pictures are read until their kind is
-//! clear, and the parameter sets are kept that a decoder needs with them, wherever they stand. Start codes may straddle
-//! packets, so the last bytes are carried along.
+//! clear, and the parameter sets are kept that a decoder needs with them, wherever they stand. A picture may come in many
+//! slices, each perhaps in a unit of its own; only the first one begins it. Start codes may straddle packets, so the last
+//! bytes are carried along.
 #![warn(clippy::indexing_slicing)]
 
 use super::psi::Codec;
@@ -41,6 +42,7 @@ pub struct VideoScan {
     sets: ParameterSets,
     /// Those that came since this access unit began, for the picture to come.
     own: Kinds,
+    /// So does something that says a decoder can begin with it: a recovery point, or the header of a group.
     has_recovery_point: bool,
     /// The multiplexer says that a decoder can start here.
     is_flagged: bool,
@@ -51,6 +53,12 @@ pub struct VideoScan {
 enum Pending {
     Nothing,
     UnitType,
+    /// The second byte of HEVC's headers, before supplemental information or before a slice of a picture that may be one to
+    /// start with.
+    SeiLayer,
+    SliceLayer(bool),
+    /// The first byte of such a slice.
+    SliceBegin(bool),
     /// A unit of supplemental information is a row of messages: type, size, content.
     SeiType,
     SeiSize(usize),
@@ -86,6 +94,21 @@ impl VideoScan {
         (self.tail, self.pending, self.is_flagged) = ([0xff; 3], Pending::Nothing, is_flagged);
     }
 
+    /// [`Self::begin`] where the next bytes may be in the middle of something: a parameter set that is open goes on in them.
+    pub fn begin_with(&mut self, next: &[u8], is_flagged: bool) {
+        self.go_on_with(next, is_flagged);
+        (self.own, self.has_recovery_point, self.has_picture) = (Kinds::default(), false, false);
+    }
+
+    /// The same of [`Self::go_on`].
+    pub fn go_on_with(&mut self, next: &[u8], is_flagged: bool) {
+        if self.sets.is_open() && self.pending == Pending::Nothing && !begins_with_unit(next) {
+            self.is_flagged = is_flagged;
+        } else {
+            self.go_on(is_flagged);
+        }
+    }
+
     /// Whether there are only parameter sets since the access unit began: then its picture is in the next one.
     pub fn has_only_sets(&self) -> bool {
         !self.own.are_none() && !self.has_picture
@@ -94,6 +117,18 @@ impl VideoScan {
     /// The last parameter sets, if they are all that a decoder needs.
     pub fn sets(&self) -> Option<&[u8]> {
         self.sets.complete(self.codec)
+    }
+
+    /// The same as they must stand before `next`: what is left there of a unit that has begun before is no part of them.
+    pub fn sets_before(&self, next: &[u8]) -> Option<Vec<u8>> {
+        let filler: &[u8] = match self.codec {
+            _ if begins_with_unit(next) => &[],
+            Codec::H264 => &[0, 0, 1, 0x0c],
+            Codec::Hevc => &[0, 0, 1, 0x4c, 1],
+            // User data: MPEG-2 has no filler.
+            _ => &[0, 0, 1, 0xb2],
+        };
+        Some([self.sets()?, filler].concat())
     }
 
     /// What they say of the pictures.
@@ -162,6 +197,9 @@ impl VideoScan {
         match self.pending {
             Pending::Nothing => {}
             Pending::UnitType => kind = self.unit(byte),
+            Pending::SeiLayer => self.pending = Pending::SeiType,
+            Pending::SliceLayer(is_start) => self.pending = Pending::SliceBegin(is_start),
+            Pending::SliceBegin(is_start) => kind = self.slice_begins(is_start, byte),
             _ if self.is_escape(byte) => {}
             Pending::SeiType => self.message(byte),
             Pending::SeiSize(size) => self.message_size(size, byte),
@@ -193,8 +231,8 @@ impl VideoScan {
 
     fn h264(&mut self, first: u8) -> Kind {
         match first & 0x1f {
-            5 => return self.picture_begins(true),
-            1..=4 if self.has_recovery_point => return self.picture_begins(true),
+            5 => self.pending = Pending::SliceBegin(true),
+            1 | 2 if self.has_recovery_point => self.pending = Pending::SliceBegin(true),
             1 | 2 => self.pending = Pending::Slice([0; SLICE_HEAD], 0),
             3 | 4 => return self.picture_begins(false),
             6 => self.pending = Pending::SeiType,
@@ -207,25 +245,28 @@ impl VideoScan {
 
     fn hevc(&mut self, first: u8) -> Kind {
         match (first >> 1) & 0x3f {
-            16..=21 => return self.picture_begins(true),
-            0..=31 => return self.picture_begins(false),
+            16..=21 => self.pending = Pending::SliceLayer(true),
+            0..=31 => self.pending = Pending::SliceLayer(self.has_recovery_point),
             32 => self.set(Set::Other, first),
             33 => self.set(Set::Sequence, first),
             34 => self.set(Set::Picture, first),
+            39 => self.pending = Pending::SeiLayer,
             _ => {}
         }
         Kind::Unclear
     }
 
-    /// The header of the sequence is all that a decoder waits for, and no picture of another kind follows it.
+    /// The header of the sequence is all that a decoder waits for, and no picture of another kind follows it. Whoever writes
+    /// it once in a while begins each group of pictures with one that needs no other.
     fn mpeg2(&mut self, code: u8) -> Kind {
         match code {
             0xb3 => self.set(Set::Sequence, code),
             0xb5 if !self.own.are_none() => self.set(Set::Other, code),
             0x00 => {
-                let begins = self.own.are_complete(self.codec);
+                let begins = self.own.are_complete(self.codec) || self.has_recovery_point;
                 return self.picture_begins(begins);
             }
+            0xb8 => self.has_recovery_point = true,
             _ => {}
         }
         Kind::Unclear
@@ -239,6 +280,9 @@ impl VideoScan {
     /// A picture without an IDR is a place to start when it needs no other and brings its parameter sets, as encoders write
     /// them that never send an IDR, or when the multiplexer says so.
     fn slice(&mut self, mut head: [u8; SLICE_HEAD], length: usize, byte: u8) -> Kind {
+        if length == 0 && !is_first_slice(byte) {
+            return self.picture_goes_on();
+        }
         if let Some(place) = head.get_mut(length) {
             *place = byte;
         }
@@ -253,6 +297,17 @@ impl VideoScan {
         let is_intra = kind.is_some_and(|kind| matches!(kind % 5, 2 | 4));
         let begins = is_intra && (self.is_flagged || self.own.are_complete(self.codec));
         self.picture_begins(begins)
+    }
+
+    fn slice_begins(&mut self, is_start: bool, byte: u8) -> Kind {
+        self.pending = Pending::Nothing;
+        if is_first_slice(byte) { self.picture_begins(is_start) } else { self.picture_goes_on() }
+    }
+
+    /// With a slice that is not its first. Another picture may begin in the same unit.
+    fn picture_goes_on(&mut self) -> Kind {
+        (self.pending, self.has_picture) = (Pending::Nothing, true);
+        Kind::Unclear
     }
 
     fn picture_begins(&mut self, is_start: bool) -> Kind {
@@ -289,11 +344,23 @@ fn content(left: usize) -> Pending {
     if left == 0 { Pending::SeiType } else { Pending::SeiContent(left) }
 }
 
+/// Whether the slice that begins so is its picture's first: H.264 numbers its first block, HEVC says it with a flag, and
+/// both begin with a 1.
+fn is_first_slice(byte: u8) -> bool {
+    byte & 0x80 != 0
+}
+
 /// The type of a slice, when its beginning is long enough.
 fn slice_kind(head: &[u8]) -> Option<u32> {
     let bits = &mut Bits::new(head);
     let _place = bits.golomb()?;
     bits.golomb()
+}
+
+/// Whether zeros and a start code come first.
+fn begins_with_unit(bytes: &[u8]) -> bool {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    bytes.get(zeros).is_none_or(|byte| zeros >= 2 && *byte == 1)
 }
 
 /// Where three bytes are a start code. Two of three bytes are not looked at: most are larger than 1.
@@ -408,6 +475,35 @@ mod tests {
     }
 
     #[test]
+    fn a_set_may_be_cut_by_the_unit_that_it_goes_on_in() {
+        let sps: &[u8] = &[
+            0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x0a, 0xd9, 0x02, 0x8d, 0xf9, 0x30, 0x11, 0, 0, 3, 0, 1, 0, 0, 3,
+            0, 0x30, 0x0f, 0x12, 0x26, 0x48,
+        ];
+        let (pps, key): (&[u8], &[u8]) = (&[0, 0, 0, 1, 0x68, 0xce], &[0, 0, 0, 1, 0x65, 0x88]);
+        let stream = [P, sps, pps, key].concat();
+        for cut in P.len() + 5..P.len() + sps.len() {
+            let mut scan = scan(Codec::H264);
+            scan.begin_with(&stream, false);
+            scan.read_whole(&stream[..cut]);
+            scan.begin_with(&stream[cut..], false);
+            let lacks_all = Kind::Start { has_sets: false, is_first: true };
+            assert_eq!(scan.read_whole(&stream[cut..]), lacks_all, "cut at {cut}");
+            assert_eq!(scan.sets().unwrap(), [sps, pps].concat(), "cut at {cut}");
+            assert_eq!(scan.sets_before(key).unwrap(), [sps, pps].concat(), "cut at {cut}");
+            assert_eq!(scan.sets_before(&stream[cut..]).unwrap(), [sps, pps, &[0, 0, 1, 0x0c]].concat());
+            assert_eq!(scan.picture().map(|picture| (picture.width, picture.height)), Some((160, 90)));
+        }
+        // A start code, and be it behind more zeros than there must be, begins another unit.
+        for next in [&[0, 0, 1, 9][..], &[0, 0, 0, 0, 0, 1, 9], &[0; 4], &[]] {
+            let mut scan = scan(Codec::H264);
+            scan.read_whole(sps);
+            scan.begin_with(next, false);
+            assert!(!scan.sets.is_open(), "{next:x?}");
+        }
+    }
+
+    #[test]
     fn sets_in_a_unit_of_their_own_belong_to_the_picture_after_it() {
         let mut scan = scan(Codec::H264);
         scan.begin(false);
@@ -429,10 +525,56 @@ mod tests {
     fn hevc_starts_at_random_access_pictures() {
         let sets = [[0, 0, 1, 32 << 1, 1], [0, 0, 1, 33 << 1, 1], [0, 0, 1, 34 << 1, 1]].concat();
         for unit in 0..32u8 {
-            let picture = [0, 0, 1, unit << 1, 1];
+            let picture = [0, 0, 1, unit << 1, 1, 0xac];
             let kind = scan(Codec::Hevc).read(&[&sets[..], &picture].concat());
             assert_eq!(kind == ALONE, (16..=21).contains(&unit), "unit {unit}");
             assert_eq!(scan(Codec::Hevc).read(&picture), Kind::Inner);
+        }
+    }
+
+    #[test]
+    fn hevc_starts_at_a_recovery_point_as_encoders_write_it_that_refresh_bit_by_bit() {
+        let sets = [[0, 0, 1, 32 << 1, 1], [0, 0, 1, 33 << 1, 1], [0, 0, 1, 34 << 1, 1]].concat();
+        let inner = [0, 0, 1, 1 << 1, 1, 0xd0];
+        let sei = |kind: u8| [0, 0, 1, 39 << 1, 1, 1, 1, 9, kind, 1, 0x84, 0x80];
+        assert_eq!(scan(Codec::Hevc).read(&[&sets[..], &sei(6), &inner].concat()), ALONE);
+        assert_eq!(scan(Codec::Hevc).read(&[&sets[..], &sei(5), &inner].concat()), Kind::Inner);
+        assert_eq!(scan(Codec::Hevc).read(&[&sei(6)[..], &inner].concat()), Kind::Inner, "no sets");
+    }
+
+    #[test]
+    fn a_slice_that_is_not_its_picture_s_first_begins_nothing() {
+        let first = [SPS, PPS, IDR].concat();
+        for slice in [&[0, 0, 1, 0x65, 0x44][..], &[0, 0, 1, 0x41, 0x30, 0x10], &[0, 0, 1, 0x41, 0, 0xb0]] {
+            assert_eq!(after(&[&first], &[slice]), Kind::Unclear, "{slice:x?}");
+            assert_eq!(after(&[&first], &[RECOVERY, slice]), Kind::Unclear, "{slice:x?}");
+            let behind = Kind::Start { has_sets: true, is_first: false };
+            assert_eq!(after(&[&first], &[slice, &first]), behind, "{slice:x?}");
+            let found = scan(Codec::H264).read_whole(&[&first[..], slice].concat());
+            assert_eq!(found, ALONE, "{slice:x?}");
+        }
+        let mut hevc = scan(Codec::Hevc);
+        hevc.begin(false);
+        let sets = [[0, 0, 1, 32 << 1, 1], [0, 0, 1, 33 << 1, 1], [0, 0, 1, 34 << 1, 1]].concat();
+        assert_eq!(hevc.read(&[&sets[..], &[0, 0, 1, 19 << 1, 1, 0xac]].concat()), ALONE);
+        hevc.begin(false);
+        assert_eq!(hevc.read(&[0, 0, 1, 19 << 1, 1, 0x2c]), Kind::Unclear);
+    }
+
+    #[test]
+    fn mpeg2_starts_at_a_group_of_pictures_where_the_sequence_header_is_known() {
+        let header = [0, 0, 1, 0xb3, 0x2d, 0x02, 0x40, 0x13, 0xff, 0xff, 0xe0, 0x18];
+        let group = [0, 0, 1, 0xb8, 0, 8, 0, 0x40];
+        let picture = [0, 0, 1, 0x00, 0, 0x0f];
+        let mut scan = scan(Codec::Mpeg2Video);
+        assert_eq!(scan.read(&[&group[..], &picture].concat()), Kind::Inner, "no header yet");
+        for (unit, expected) in [
+            ([&header[..], &group, &picture].concat(), ALONE),
+            ([&group[..], &picture].concat(), WITH_OTHERS),
+            (picture.to_vec(), Kind::Inner),
+        ] {
+            scan.begin(false);
+            assert_eq!(scan.read(&unit), expected);
         }
     }
 

@@ -11,7 +11,7 @@ use acemux_media::format::Format;
 use acemux_media::hls::{Segment, SegmentLimits, Segmenter};
 use acemux_media::starts::StartKind;
 use acemux_media::ts::packet::{PACKET_LEN, Packet, Pid};
-use acemux_media::ts::section::packets_of;
+use acemux_media::ts::section::{crc32, packets_of};
 use proptest::prelude::*;
 
 use crate::builder::strict;
@@ -227,11 +227,25 @@ fn nobody_is_kept_waiting_for_start_points_that_there_are_not() {
 
 #[test]
 fn units_may_be_cut_anywhere() {
-    for size in [3_000, 30_000, 65_000] {
+    let video = units().into_iter().filter(|unit| unit.pid == VIDEO);
+    let stream: Vec<u8> = video.flat_map(|unit| unit.content).collect();
+    let first_set = |stream: &[u8], wanted: u8| {
+        let set = nals(stream).into_iter().find(|nal| kind(nal) == wanted).expect("it is there");
+        set.iter().copied().skip_while(|byte| *byte < 2).collect::<Vec<u8>>()
+    };
+    // The first two cut a set in its middle.
+    for size in [2_027, 2_334, 3_000, 30_000, 65_000] {
         let received = at_once(&mux(&cut(&units(), size), &tables()));
         let joins = joins(&received.chunks);
         assert!(joins.len() >= 8, "units of {size}: {} joins", joins.len());
-        assert!(joins.iter().all(|seen| can_start(seen, VIDEO)), "units of {size}");
+        for seen in &joins {
+            assert!(can_start(seen, VIDEO), "units of {size}");
+            let seen = video_of(&seen[..seen.len().min(PACKET_LEN * 500)], VIDEO);
+            for set in [7, 8] {
+                assert_eq!(first_set(&seen, set), first_set(&stream, set), "units of {size}");
+            }
+        }
+        assert!(received.chunks.iter().all(|chunk| !chunk.new_format), "units of {size}");
     }
 }
 
@@ -533,11 +547,12 @@ fn who_waits_for_what_is_scrambled_is_told_so_and_clear_sound_plays() {
 #[test]
 fn without_the_program_s_clock_the_time_stamps_tell_how_far_it_is() {
     const LATER: u64 = 450_000;
-    for what in ["as it should be", "stops", "freezes", "never was", "jumps by an hour"] {
+    for what in ["as it should be", "stops", "freezes", "never was", "jumps by an hour", "is too fast"] {
         let clock = |pcr: u64, at: u64| match what {
             "stops" => (at < LATER).then_some(pcr),
             "freezes" => Some(if at < LATER { pcr } else { 400_000 }),
             "never was" => None,
+            "is too fast" => Some(pcr * 2),
             "jumps by an hour" => Some(if at < LATER { pcr } else { pcr + 324_000_000 }),
             _ => Some(pcr),
         };
@@ -548,10 +563,9 @@ fn without_the_program_s_clock_the_time_stamps_tell_how_far_it_is() {
         }
         let received = assert_starts(&mux(&units, &tables()), 10, 0, what);
         let media = received.media;
-        assert!(
-            media.abs_diff(Duration::from_millis(19_200)) < Duration::from_millis(1_500),
-            "{what}: {media:?}"
-        );
+        // That it is too fast is seen when it is three seconds ahead, for long enough.
+        let tolerance = Duration::from_millis(if what == "is too fast" { 6_000 } else { 1_500 });
+        assert!(media.abs_diff(Duration::from_millis(19_200)) < tolerance, "{what}: {media:?}");
         let durations = segments(&received.chunks).iter().map(|segment| segment.duration).sum::<Duration>();
         assert!(durations.abs_diff(media) < Duration::from_secs(1), "{what}: {durations:?} listed");
     }
@@ -561,6 +575,205 @@ fn without_the_program_s_clock_the_time_stamps_tell_how_far_it_is() {
     let received = assert_starts(&mux(&units(), &tables), 10, 0, "elsewhere");
     assert!(matches!(received.clock, ClockSource::Stamps(_)));
     assert!(received.media.abs_diff(Duration::from_millis(19_200)) < Duration::from_millis(1_500));
+}
+
+/// With so many bytes before and behind each packet.
+fn spaced(bytes: &[u8], before: usize, behind: usize) -> Vec<u8> {
+    let packets = bytes.chunks(PACKET_LEN);
+    packets.flat_map(|packet| [&vec![0x11; before], packet, &vec![0x22; behind]].concat()).collect()
+}
+
+#[test]
+fn what_recorders_write_between_packets_is_left_out() {
+    let bare = mux(&units(), &tables());
+    let expected = joined(&at_once(&bare).chunks);
+    for (what, before, behind) in [("M2TS", 4, 0), ("an outer code", 0, 16)] {
+        let bytes = spaced(&bare, before, behind);
+        let received = assert_starts(&bytes, 10, 0, what);
+        assert!(joined(&received.chunks) == expected, "{what}");
+        // Joined anywhere, with a page of a web server in front.
+        let later = [&b"<html>".repeat(100)[..], &bytes[bytes.len() / 3 + 77..]].concat();
+        assert_starts(&later, 6, 0, what);
+    }
+}
+
+#[test]
+fn marks_of_damage_on_every_packet_mean_nothing() {
+    let bare = mux(&units(), &tables());
+    let marked = |is_marked: fn(Packet<'_>) -> bool| {
+        let mut bytes = bare.clone();
+        for packet in bytes.chunks_mut(PACKET_LEN) {
+            packet[1] |= u8::from(Packet::parse(packet).is_some_and(is_marked)) << 7;
+        }
+        bytes
+    };
+    assert_starts(&marked(|_| true), 10, 0, "on every packet");
+    // Until it is clear that not one comes without.
+    let media = |packet: Packet<'_>| [VIDEO, AUDIO].contains(&packet.pid().get());
+    assert_starts(&marked(media), 9, 0, "on all but the tables");
+    let received = at_once(&marked(|packet| packet.continuity() == 5));
+    let joins = joins(&received.chunks);
+    assert!(joins.len() >= 8 && joins.iter().all(|seen| can_start(seen, VIDEO)), "on some");
+}
+
+#[test]
+fn of_several_videos_the_one_that_comes_says_where_to_start() {
+    let list = packets_of(Pid::PAT, &pat(&[(1, PMT)]));
+    for absent in [(0x1b, 0x1f0), (0x02, 0x1f0), (0x24, 0x1f0)] {
+        let (kind, pid) = absent;
+        let map = pmt(1, VIDEO, &[(kind, pid, &[]), (0x1b, VIDEO, &[]), (0x0f, AUDIO, &[])]);
+        let tables = [&list[..], &packets_of(Pid::new(PMT), &map)].concat();
+        // The first picture comes while the other one may still do.
+        assert_starts(&mux(&units(), &tables), 9, 0, &format!("{absent:x?}"));
+    }
+    let map = pmt(1, VIDEO, &[(0x1b, VIDEO, &[]), (0x1b, 0x200, &[]), (0x0f, AUDIO, &[])]);
+    let tables = [&list[..], &packets_of(Pid::new(PMT), &map)].concat();
+    let mut units = units();
+    let stops = units[0].at + 400_000;
+    for unit in units.iter_mut().filter(|unit| unit.pid == VIDEO && unit.at > stops) {
+        unit.pid = 0x200;
+    }
+    let received = at_once(&mux(&units, &tables));
+    let joins = joins(&received.chunks);
+    let of = |pid| joins.iter().filter(|seen| can_start(seen, pid)).count();
+    assert_eq!((of(VIDEO), of(0x200)), (3, 5), "of {}", joins.len());
+    assert_eq!(joins.len(), 8);
+}
+
+#[test]
+fn a_video_whose_units_never_begin_keeps_nobody_waiting_for_the_sound() {
+    let endless = |begins: usize| {
+        let mut bytes = mux(&units(), &tables());
+        let is_video =
+            |packet: &&mut [u8]| Packet::parse(packet).is_some_and(|packet| packet.pid().get() == VIDEO);
+        let begun = bytes.chunks_mut(PACKET_LEN).filter(is_video).filter(|packet| packet[1] & 0x40 != 0);
+        begun.skip(begins).for_each(|packet| packet[1] &= !0x40);
+        at_once(&bytes)
+    };
+    let starts_of = |received: &Received| {
+        let starts = received.chunks.iter().filter(|chunk| chunk.start.is_some());
+        starts.map(|chunk| chunk.media).collect::<Vec<_>>()
+    };
+    let in_the_middle = starts_of(&endless(0));
+    assert!(
+        in_the_middle.first().is_some_and(|first| *first < Duration::from_millis(5_500)),
+        "{in_the_middle:?}"
+    );
+    let from_its_beginning = endless(1);
+    assert!(can_start(&joins(&from_its_beginning.chunks)[0], VIDEO));
+    let starts = starts_of(&from_its_beginning);
+    assert!(starts.last().is_some_and(|last| *last > Duration::from_secs(15)), "who joins later: {starts:?}");
+}
+
+/// The clip of MPEG-2 twice, with a sequence header where `is_kept` says it by the key picture's number.
+fn mpeg2(is_kept: impl Fn(usize) -> bool, flag: bool) -> Vec<Unit> {
+    let once = demux(&clip("mpeg2"));
+    let again = once.iter().cloned().map(|unit| Unit { at: unit.at + 900_000, pcr: None, ..unit });
+    let mut units: Vec<Unit> = once.iter().cloned().chain(again).collect();
+    for (n, unit) in units.iter_mut().filter(|unit| unit.pid == VIDEO && unit.is_key).enumerate() {
+        unit.flag = flag;
+        if !is_kept(n) {
+            let group = unit.content.windows(4).position(|window| window == [0, 0, 1, 0xb8]);
+            unit.content.drain(..group.expect("a group begins"));
+        }
+    }
+    units
+}
+
+#[test]
+fn mpeg2_starts_with_each_group_though_its_sequence_header_comes_once_in_a_while() {
+    let map = pmt(1, VIDEO, &[(0x02, VIDEO, &[]), (0x03, AUDIO, &[])]);
+    let tables = [packets_of(Pid::PAT, &pat(&[(1, PMT)])), packets_of(Pid::new(PMT), &map)].concat();
+    for flag in [true, false] {
+        let usual = joins(&at_once(&mux(&mpeg2(|_| true, flag), &tables)).chunks).len();
+        assert!(usual >= 10);
+        for every in [3, 1000] {
+            let received = at_once(&mux(&mpeg2(|n| n % every == 0, flag), &tables));
+            let joins = joins(&received.chunks);
+            assert_eq!(joins.len(), usual, "every {every}, flagged: {flag}");
+            for seen in joins {
+                let stream = video_of(&seen[..seen.len().min(PACKET_LEN * 300)], VIDEO);
+                let codes = stream.windows(4).filter(|window| window.starts_with(&[0, 0, 1]));
+                let codes: Vec<u8> =
+                    codes.map(|code| code[3]).filter(|code| matches!(code, 0 | 0xb3 | 0xb8)).collect();
+                assert!(codes.starts_with(&[0xb3, 0xb8, 0]), "every {every}, flagged: {flag}: {codes:x?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_jump_that_is_announced_with_every_clock_value_is_none() {
+    let mut bytes = mux(&units(), &tables());
+    for packet in bytes.chunks_mut(PACKET_LEN) {
+        if packet[3] & 0x20 != 0 && packet[4] > 0 && packet[5] & 0x10 != 0 {
+            packet[5] |= 0x80;
+        }
+    }
+    // As an engine sends its first minutes: much faster than they play.
+    let received = receive(&bytes, 20_000_000);
+    assert!(
+        received.media.abs_diff(Duration::from_millis(19_200)) < Duration::from_millis(1_500),
+        "{:?}",
+        received.media
+    );
+    assert_starts(&bytes, 10, 0, "announced");
+}
+
+#[test]
+fn clock_and_time_stamps_may_begin_anew_in_the_middle() {
+    const WRAP: u64 = 1 << 33;
+    for back in [10_u64, 400_000, 800_000] {
+        let mut units = units();
+        let began = units[0].at;
+        for unit in &mut units {
+            let moved = |at: u64| (at + WRAP - began - back) % WRAP;
+            (unit.at, unit.pcr) = (moved(unit.at), unit.pcr.map(moved));
+        }
+        let received = assert_starts(&mux(&units, &tables()), 10, 0, &format!("{back} before"));
+        assert!(received.media.abs_diff(Duration::from_millis(19_200)) < Duration::from_millis(1_500));
+        let told = segments(&received.chunks).iter().filter(|segment| segment.discontinuity).count();
+        assert_eq!(told, 0, "it is no jump");
+    }
+}
+
+#[test]
+fn what_happens_to_packets_on_their_way_costs_no_more_than_those_it_happens_to() {
+    let bare = mux(&units(), &tables());
+    let each = |change: &dyn Fn(usize, &[u8]) -> Vec<u8>| -> Vec<u8> {
+        bare.chunks(PACKET_LEN).enumerate().flat_map(|(n, packet)| change(n, packet)).collect()
+    };
+    let is_table = |packet: &[u8]| {
+        Packet::parse(packet).is_some_and(|packet| ![VIDEO, AUDIO].contains(&packet.pid().get()))
+    };
+    let tables_stop =
+        each(&|n, packet| if n > 300 && is_table(packet) { Vec::new() } else { packet.to_vec() });
+    for (what, bytes, fewest) in [
+        ("sent twice", each(&|_, packet| packet.repeat(2)), 10),
+        ("some sent twice", each(&|n, packet| packet.repeat(1 + usize::from(n % 7 == 0))), 10),
+        (
+            "one in four hundred lost",
+            each(&|n, packet| if n % 400 == 399 { Vec::new() } else { packet.to_vec() }),
+            8,
+        ),
+        (
+            "one in two hundred without its first byte",
+            each(&|n, packet| packet[usize::from(n % 200 == 9)..].to_vec()),
+            8,
+        ),
+        ("sync bytes before them", [&[0x47; 1000][..], &bare].concat(), 9),
+        ("tables that stop", tables_stop, 10),
+        (
+            "behind the headers of RTP",
+            each(&|n, packet| [&vec![0x80; if n % 7 == 0 { 12 } else { 0 }], packet].concat()),
+            10,
+        ),
+    ] {
+        let joins = joins(&at_once(&bytes).chunks);
+        assert!(joins.len() >= fewest, "{what}: {} joins", joins.len());
+        let good = joins.iter().filter(|seen| can_start(seen, VIDEO)).count();
+        assert!(good >= fewest, "{what}: {good} of {} joins are good", joins.len());
+    }
 }
 
 /// A swarm that plays its last minutes again, of a broadcast without a clock.
@@ -655,6 +868,19 @@ fn a_format_that_comes_back_is_another_one_once_more() {
     assert!(segments.iter().all(|segment| segment.duration > Duration::from_secs(1)));
 }
 
+/// A list in two sections.
+fn halves(programs: &[(u16, u16)]) -> Vec<u8> {
+    let (first, second) = programs.split_at(programs.len() / 2);
+    let placed = |number: u8, programs| {
+        let mut section = pat(programs);
+        section.truncate(section.len() - 4);
+        (section[6], section[7]) = (number, 1);
+        section.extend_from_slice(&crc32(&section).to_be_bytes());
+        packets_of(Pid::PAT, &section)
+    };
+    [placed(0, first), placed(1, second)].concat()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -665,6 +891,8 @@ proptest! {
         place in 0..10_usize,
         sections in prop::collection::vec((0xc0..=0xfe_u8, 0..400_usize), 0..4),
         before in any::<bool>(),
+        between in prop::sample::select(vec![(0, 0), (0, 0), (4, 0), (0, 16)]),
+        in_two in any::<bool>(),
         hits in prop::collection::vec((0..3_000_usize, 4..PACKET_LEN, any::<u8>()), 0..10),
     ) {
         let mut programs = others;
@@ -679,7 +907,8 @@ proptest! {
             .collect();
         let mut packed_sections: Vec<&[u8]> = private.iter().map(Vec::as_slice).collect();
         packed_sections.insert(if before { packed_sections.len() } else { 0 }, &map);
-        let tables = [packets_of(Pid::PAT, &pat(&programs)), packed(PMT, &packed_sections)].concat();
+        let lists = if in_two { halves(&programs) } else { packets_of(Pid::PAT, &pat(&programs)) };
+        let tables = [lists, packed(PMT, &packed_sections)].concat();
         let mut bytes = mux(&once(), &tables);
         for (packet, at, value) in hits {
             let range = packet * PACKET_LEN..(packet + 1) * PACKET_LEN;
@@ -690,7 +919,7 @@ proptest! {
                 packet[at] = value;
             }
         }
-        let received = at_once(&bytes);
+        let received = at_once(&spaced(&bytes, between.0, between.1));
         let joins = joins(&received.chunks);
         prop_assert!(joins.len() >= 4, "{} joins", joins.len());
         prop_assert!(joins.iter().all(|seen| can_start(seen, VIDEO)));

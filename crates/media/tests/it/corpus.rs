@@ -105,6 +105,7 @@ fn kind_of(video: usize, kind: usize) -> &'static str {
         ("h264", "interlaced") => "-flags +ildct+ilme -x264-params tff=1:scenecut=0",
         ("h264", _) => "-x264-params open-gop=0:bframes=2:scenecut=0",
         ("hevc", "open") => "-x265-params open-gop=1:bframes=2:scenecut=0:log-level=none",
+        ("hevc", "refresh") => "-x265-params intra-refresh=1:bframes=0:scenecut=0:log-level=none",
         ("hevc", "interlaced") => "-x265-params interlace=tff:open-gop=0:scenecut=0:log-level=none",
         ("hevc", _) => "-x265-params open-gop=0:bframes=2:scenecut=0:log-level=none",
         (_, "open") => "-sc_threshold 1000000000",
@@ -360,5 +361,10 @@ fn whoever_joins_anywhere_decodes_what_was_encoded() {
 #[test]
 #[ignore = "an hour: ./scripts/test --long"]
 fn all_of_them_at_full_length() {
-    examine(&all());
+    let all = all();
+    // Far apart in the list, so that a run that is cut short has seen some of everything. It has no factor in common with 1728.
+    let stride = 1013;
+    let rows: Vec<Row> = (0..all.len()).map(|n| all[n * stride % all.len()]).collect();
+    assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), all.len());
+    examine(&rows);
 }

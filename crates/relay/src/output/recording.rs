@@ -86,6 +86,7 @@ pub(crate) struct Desk {
 /// The right to read. Dropped, somebody else may.
 struct DeskSeat {
     shared: Arc<Shared>,
+    reader: Arc<Record>,
     /// Held for its drop, after the reader's name is gone.
     _permit: OwnedSemaphorePermit,
 }
@@ -121,12 +122,15 @@ async fn sit_down(guard: &ViewerGuard) -> Result<DeskSeat, Busy> {
     shared.desk.ask_for_the_seat(guard.address())?;
     let permit = timeout(HAND_OVER, Arc::clone(&shared.desk.seat).acquire_owned()).await;
     let permit = permit.ok().and_then(Result::ok).ok_or(Busy)?;
-    *shared.desk.reader.lock() = Some((guard.address(), Arc::downgrade(&guard.record())));
-    Ok(DeskSeat { shared, _permit: permit })
+    let reader = guard.record();
+    reader.reads_file(true);
+    *shared.desk.reader.lock() = Some((guard.address(), Arc::downgrade(&reader)));
+    Ok(DeskSeat { shared, reader, _permit: permit })
 }
 
 impl Drop for DeskSeat {
     fn drop(&mut self) {
+        self.reader.reads_file(false);
         *self.shared.desk.reader.lock() = None;
     }
 }

@@ -47,7 +47,7 @@ pub enum EndReason {
     Idle,
     /// Everybody left before the start was done.
     Abandoned,
-    /// It lingered, and another stream needed its slot.
+    /// It lingered, or all of its viewers were paused, and another stream needed its slot or its memory.
     GaveWay,
     /// The start failed.
     NotStarted(StartError),

@@ -246,10 +246,14 @@ impl Task {
         }
     }
 
-    /// By who watches at this moment, not when the machine was last told.
+    /// By who watches at this moment, not when the machine was last told. Who is paused does not.
     fn make_room(&mut self) -> Order {
         let order = self.viewers_changed();
-        if order == Order::Wait { self.apply(Step::MakeRoom) } else { order }
+        if order != Order::Wait {
+            return order;
+        }
+        let is_paused = self.shared.viewers.all_paused_since().is_some();
+        self.apply(if is_paused { Step::End(EndReason::GaveWay) } else { Step::MakeRoom })
     }
 
     /// Whatever happens, and however much comes in: a source that floods brings no deadline to a halt.

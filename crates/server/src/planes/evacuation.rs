@@ -15,19 +15,31 @@ use acemux_relay::{Relay, StreamKey};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::planes::reported::Reported;
+use crate::record::recorder::Recorder;
+
 /// Between two looks at the engines.
 const EVERY: Duration = Duration::from_millis(500);
 /// Before a stream that found no other engine is told again.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// Runs until it is told to stop.
-pub async fn run(relay: Relay, engines: Arc<Engines>, stop: CancellationToken) {
+pub async fn run(
+    relay: Relay,
+    engines: Arc<Engines>,
+    (reported, recorder): (Arc<Reported>, Arc<Recorder>),
+    stop: CancellationToken,
+) {
     let (mut told, mut lost) = (HashMap::new(), HashMap::new());
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         look(&relay, &engines, &mut told);
         look_for_lost(&relay, &mut lost);
+        // What others play cannot be moved; it has ended with its engine, whether they say so or not.
+        for ended in reported.lost(|engine| engines.find(engine).is_some()) {
+            recorder.reported(&ended, false);
+        }
     }
 }
 

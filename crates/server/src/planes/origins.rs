@@ -4,7 +4,9 @@ mod reading;
 mod recording;
 mod report;
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use acemux_engine::Stage as EngineStage;
 use acemux_engine::{
@@ -14,9 +16,9 @@ use acemux_relay::StreamKey;
 use acemux_relay::origin::{
     Lack, OpenError, OpenRequest, Origin, Source, SourceId, Stage, Tenant, Upstream, Urgency,
 };
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, select};
 use futures_util::{FutureExt, StreamExt, stream};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use acemux_fleet::dispatch::{
     Engines, Group, Lack as Missing, NoSlot, Occupant, Priority, Request, Slot, Trial,
@@ -33,8 +35,9 @@ use crate::planes::supersessions::Supersessions;
 /// Marks the key of a channel whose infohash no engine could tell yet.
 const UNRESOLVED: &str = "id:";
 
-/// Engines that are asked for a channel's infohash, one after the other.
-const ASKED: usize = 2;
+/// How long one engine is asked for a channel's infohash before another one is asked beside it. A look-up takes
+/// milliseconds where it is known, and seconds where it is not or the engine hangs.
+const HEAD_START: Duration = Duration::from_secs(1);
 
 /// Opens streams on AceStream engines. Cheap to clone.
 #[derive(Clone)]
@@ -102,6 +105,10 @@ impl Occupant for Session {
         self.0.idle().map(|(since, last)| (since, Group::from(last.first())))
     }
 
+    fn paused(&self) -> Option<Instant> {
+        self.0.paused()
+    }
+
     fn make_room(&self) -> bool {
         self.0.make_room()
     }
@@ -151,18 +158,25 @@ impl EngineOrigin {
         }
     }
 
-    /// Asks one engine, and another one when the first has no infohash: it may be cut off from the network.
+    /// Asks one engine, and another one when the first has no infohash, because it may be cut off from the network, or
+    /// does not answer soon: then beside it.
     async fn resolve(&self, hash: Hash) -> Resolution {
-        let mut asked = self.engines.to_ask().into_iter().take(ASKED);
+        let mut asked = self.engines.to_ask().into_iter();
         // None may run yet: the start then waits for one, and reveals the infohash.
-        let Some(first) = asked.next() else { return Resolution::Unresolved(Why::NoAnswer) };
-        let mut resolution = self.identities.resolve(&first.engine, hash).await;
-        for member in asked {
-            if matches!(resolution, Resolution::Unresolved(_)) {
-                resolution = better(resolution, self.identities.resolve(&member.engine, hash).await);
-            }
+        let Some(one) = asked.next() else { return Resolution::Unresolved(Why::NoAnswer) };
+        let mut first = pin!(self.identities.resolve(&one.engine, hash));
+        let Some(another) = asked.next() else { return first.await };
+        let second = self.identities.resolve(&another.engine, hash);
+        match timeout(HEAD_START, &mut first).await {
+            Ok(known @ Resolution::Known(_)) => known,
+            Ok(unresolved) => better(unresolved, second.await),
+            Err(_) => match select(first, pin!(second)).await {
+                Either::Left((known @ Resolution::Known(_), _))
+                | Either::Right((known @ Resolution::Known(_), _)) => known,
+                Either::Left((first, second)) => better(first, second.await),
+                Either::Right((second, first)) => better(first.await, second),
+            },
         }
-        resolution
     }
 
     /// The key a channel has if it is known, for pages that only look.
@@ -200,7 +214,7 @@ impl EngineOrigin {
         }
         request.progress.enter(Stage::Call);
         // The slot is held until what came of the start is known: its next owner is chosen by that.
-        match names.start(&member, Arc::clone(&slot)).await {
+        match names.start(&self, &member, Arc::clone(&slot)).await {
             Ok(begun) => {
                 trial.answered();
                 self.refusals.forget(content.hash());
@@ -300,6 +314,7 @@ impl EngineOrigin {
             container_id: member.key.to_string(),
             playback_session_id: started.playback_session_id.clone(),
             is_live: started.is_live != Liveness::Vod,
+            supersedes: names.supersedes(),
         };
         let report = EngineReport::of(begun.playing.get(), names.runs_away(begun.by), &self.transfers);
         let proof = Arc::new(PlaybackProof::new(self, content_of(asked), trial, begun.by, revealed));

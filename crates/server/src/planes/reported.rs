@@ -78,8 +78,58 @@ impl Reported {
         streams.remove(&id).map(|stream| stream.known)
     }
 
+    /// Those that have ended with their engines, which are there no more.
+    pub fn lost(&self, is_there: impl Fn(&str) -> bool) -> Vec<ForeignStream> {
+        let mut streams = self.0.lock();
+        let lost = streams.extract_if(.., |_, stream| !is_there(&stream.known.container_id));
+        lost.map(|(_, stream)| stream.known).collect()
+    }
+
     /// All of them, by id.
     pub fn all(&self) -> Vec<ForeignStream> {
         self.0.lock().values().map(|stream| stream.known.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use acemux_engine::{Endpoint, Limit, Timings};
+    use acemux_fleet::dispatch::{DispatchOptions, Engines, Outlook};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_reported_on_an_engine_that_is_gone_has_ended() {
+        let [stays, goes]: [Endpoint; 2] = ["127.0.0.1:6878", "127.0.0.1:6879"].map(|at| at.parse().unwrap());
+        let options = DispatchOptions {
+            slots: 1,
+            misses_allowed: 3,
+            selection: Limit::new(Duration::ZERO),
+            startup: Limit::new(Duration::ZERO),
+            timings: Timings::default(),
+            journal: None,
+        };
+        let engines = Engines::new(&[stays.clone(), goes.clone()], options, Outlook::Static);
+        let reported = Reported::default();
+        for engine in engines.all().iter() {
+            let known = ForeignStream {
+                id: format!("on {}", engine.key),
+                key_type: "content_id".into(),
+                key: "x".into(),
+                container_id: engine.key.to_string(),
+                playback_session_id: "1".into(),
+                is_live: true,
+                started_at: Timestamp::now(),
+            };
+            assert!(reported.start(engine, |engine| engines.slot_on(engine), known));
+            assert_eq!(engine.used(), 1);
+        }
+        assert!(reported.lost(|_| true).is_empty());
+        let lost = reported.lost(|engine| engine != goes.to_string());
+        assert_eq!(lost.iter().map(|stream| &*stream.container_id).collect::<Vec<_>>(), [goes.to_string()]);
+        let used = |at: &Endpoint| engines.find(&at.to_string()).map(|engine| engine.used());
+        assert_eq!((used(&stays), used(&goes), reported.all().len()), (Some(1), Some(0), 1));
     }
 }

@@ -260,6 +260,29 @@ mod fake {
         assert_eq!(daemon.most_at_once(), 4);
     }
 
+    /// As when the VPN of a whole fleet is restarted: all its engines go at once, and none of them ends at a SIGTERM.
+    #[tokio::test]
+    async fn engines_that_take_their_time_to_end_are_no_daemon_that_does_not_answer() {
+        let daemon = daemon();
+        let docker = client(Some(daemon.host.clone()), "ours");
+        let specs: Vec<_> = (1..=8_u16).map(|n| spec("ours", usize::from(n), 19_000 + n)).collect();
+        let created = futures_util::future::join_all(specs.iter().map(|spec| docker.create(spec))).await;
+        let ids: Vec<ContainerId> = created.into_iter().map(Result::unwrap).collect();
+        daemon.fault(Call::Stop, Fault::Slow(Duration::from_secs(6)), usize::MAX);
+        let removals = futures_util::future::join_all(ids.iter().map(|id| docker.remove(id)));
+        let replacement = spec("ours", 9, 19_009);
+        let meanwhile = async {
+            until("four of them end", || daemon.calls(Call::Stop) == 4).await;
+            let created = docker.create(&replacement).await;
+            let listed = docker.list().await;
+            (created.is_ok(), listed.map(|all| all.len()), daemon.calls(Call::Stop))
+        };
+        let (removed, meanwhile) = tokio::join!(removals, meanwhile);
+        assert_eq!(meanwhile, (true, Ok(9), 4), "both are answered while the first four end");
+        assert!(removed.iter().all(Result::is_ok), "{removed:?}");
+        assert_eq!(daemon.containers().len(), 1);
+    }
+
     #[tokio::test]
     async fn a_daemon_that_comes_back_is_spoken_with_again() {
         let first = daemon();

@@ -260,6 +260,25 @@ async fn an_operator_moves_a_stream_and_nobody_notices() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_does_not_play_yet_is_not_said_to_move() {
+    let app = Setup::with_engines([engine(), engine()]).start().await;
+    for engine in &app.engines {
+        engine.set_fault(Target::All, Fault::SlowStart { json_ms: 0, headers_ms: 0, first_byte_ms: 1_500 });
+    }
+    let moved = async {
+        let has_engine = || app.app.relay.sessions().iter().any(|session| session.source.is_some());
+        until("an engine was asked", has_engine).await;
+        let request = format!(
+            "POST /proxy/sessions/{ID}/move HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n",
+            app.address()
+        );
+        send(app.address(), &request).await.status
+    };
+    let (_viewer, status) = tokio::join!(StrictViewer::open(app.address(), ID), moved);
+    assert_eq!(status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_to_move_stays_where_it_is_when_there_is_no_other_engine() {
     let app = Setup::with_engines([engine()]).start().await;
     let mut viewers = viewers(&app, 1).await;

@@ -90,6 +90,42 @@ async fn after_a_gap_the_playlist_announces_a_discontinuity_and_its_numbers_run_
     assert_eq!(report.gaps_flagged, 1, "{report:#?}");
 }
 
+/// The number of the range that the oldest and the newest listed segment are in (RFC 8216 §4.3.3.3).
+async fn ranges(app: &TestApp, viewer: &HlsViewer) -> (u64, u64) {
+    let mut reply = get(app.address(), &viewer.path("index.m3u8")).await;
+    let text = String::from_utf8(reply.body().await.0).expect("text");
+    let before = text.lines().find_map(|line| line.strip_prefix("#EXT-X-DISCONTINUITY-SEQUENCE:"));
+    let before: u64 = before.expect("it says so").parse().expect("a number");
+    let announced = |text: &str| text.lines().filter(|line| *line == "#EXT-X-DISCONTINUITY").count() as u64;
+    let (head, _) = text.split_once("#EXTINF").expect("it lists some");
+    (before + announced(head), before + announced(&text))
+}
+
+/// hls.js waits for ever when a playlist has no segment of the range that it knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_follows_one_of_several_ranges_begins_with_the_number_of_the_last() {
+    let app = Setup::with_engines([engine()]).start().await;
+    let mut viewer = HlsViewer::open(app.address(), ID).await;
+    viewer.watch(Duration::from_secs(3)).await;
+    assert_eq!(ranges(&app, &viewer).await.1, 1);
+    app.engine().crash().await;
+    viewer.watch(Duration::from_secs(9)).await;
+    app.engine().restart().await;
+    viewer.watch(Duration::from_secs(8)).await;
+    let (_, known) = ranges(&app, &viewer).await;
+    assert_eq!(known, 2, "there was a gap");
+    for _ in 0..2 {
+        let key = app.app.relay.sessions()[0].key.clone();
+        app.app.relay.end(&key, EndReason::Stalled);
+        until("it has ended", || app.app.relay.streams() == 0).await;
+        viewer.pause(Duration::ZERO).await;
+        viewer.look().await;
+        assert_eq!(ranges(&app, &viewer).await.0, known);
+    }
+    let other = HlsViewer::open(app.address(), &id(1)).await;
+    assert_eq!(ranges(&app, &other).await, (1, 1), "another channel's");
+}
+
 /// V17.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_stops_asking_has_left_and_takes_a_seat_again_by_the_same_address() {
@@ -290,7 +326,9 @@ async fn heads_and_parts_are_as_the_whole() {
         ("bytes=-188", 206, Some((total - 188, total))),
         ("bytes=-99999999999", 206, Some((0, total))),
         ("bytes=100-99999999999", 206, Some((100, total))),
+        ("Bytes=0-187", 206, Some((0, 188))),
         ("bytes=0-0,5-6", 200, Some((0, total))),
+        ("bytes=0-9\r\nIf-Range: \"x\"", 200, Some((0, total))),
         ("bytes=9-5", 200, Some((0, total))),
         ("bytes=x-y", 200, Some((0, total))),
         ("lines=0-1", 200, Some((0, total))),
@@ -319,10 +357,18 @@ async fn at_any_rate_three_target_durations_are_listed_and_the_manifest_says_how
     let engine = SimOptions { default_channel: ChannelKind::Verify { bitrate }, ..engine() };
     let app = Setup::with_engines([engine]).set("STREAM_MEMORY", "1GiB").start().await;
     let mut viewer = HlsViewer::open(app.address(), ID).await;
-    let said = viewer.attributes().split(',').find_map(|one| one.strip_prefix("BANDWIDTH="));
-    let said: u64 = said.expect("it says so").parse().expect("a number");
-    assert!((bitrate * 9 / 10..bitrate * 3 / 2).contains(&said), "{said}");
+    let said = |viewer: &HlsViewer| {
+        let said = viewer.attributes().split(',').find_map(|one| one.strip_prefix("BANDWIDTH="));
+        said.expect("it says so").parse::<u64>().expect("a number")
+    };
+    let first = said(&viewer);
+    assert!(
+        (bitrate * 6 / 5..bitrate * 3 / 2).contains(&first),
+        "little is known of it, and it may get faster: {first}"
+    );
     viewer.watch(Duration::from_secs(24)).await;
+    let later = said(&HlsViewer::open(app.address(), ID).await);
+    assert!((bitrate * 9 / 10..bitrate * 11 / 10).contains(&later), "{later}");
     let mut reply = get(app.address(), &viewer.path("index.m3u8")).await;
     let text = String::from_utf8(reply.body().await.0).expect("text");
     let listed: f64 = text

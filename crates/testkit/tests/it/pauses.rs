@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use acemux_server::http::serve::{Counters, ServeOptions, Server};
-use acemux_sim::{ChannelKind, SimOptions};
+use acemux_sim::{ChannelKind, SimOptions, VOD_ID};
 use acemux_testkit::app::{Setup, TestApp, until, within};
 use acemux_testkit::http::get_narrowly;
 use acemux_testkit::netns::{Machine, Network};
@@ -99,6 +99,43 @@ async fn when_memory_runs_short_a_stream_whose_viewers_are_all_paused_ends() {
     let _cut = within(Duration::from_secs(5), "the cut", paused.body()).await;
     reading.watch(Duration::from_secs(1)).await;
     reading.assert_perfect();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_engines_run_short_the_stream_that_has_been_paused_longest_ends_and_none_that_is_watched() {
+    let app = app(&[("MAX_STREAMS_PER_ENGINE", "2"), ("ENGINE_SELECTION_TIMEOUT", "1s")]).await;
+    let mut reading = StrictViewer::open(app.address(), ID).await;
+    let mut paused = get_narrowly(app.address(), &path_of(&id(1))).await;
+    assert_eq!(get(app.address(), &path_of(&id(2))).await.status, 503, "there are slots for two");
+    reading.watch(Duration::from_secs(14)).await;
+    let others = async {
+        let mut newcomer = StrictViewer::open(app.address(), &id(2)).await;
+        let next = async {
+            let cut = within(Duration::from_secs(5), "the cut", paused.body()).await;
+            assert_ne!(cut.1, acemux_testkit::http::BodyEnd::Clean);
+            get(app.address(), &path_of(&id(3))).await.status
+        };
+        let (status, _) = tokio::join!(next, newcomer.watch(Duration::from_secs(4)));
+        assert_eq!(status, 503, "those who are left watch");
+        newcomer.assert_perfect();
+    };
+    tokio::join!(others, reading.watch(Duration::from_secs(8)));
+    reading.assert_perfect();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_a_recording_and_has_read_ahead_is_not_put_out() {
+    let app = app(&[("MAX_VIEWERS", "1")]).await;
+    let mut reading = get_narrowly(app.address(), &path_of(VOD_ID)).await;
+    assert_eq!(reading.status, 200);
+    sleep(Duration::from_secs(13)).await;
+    assert_eq!(get(app.address(), &path_of(ID)).await.status, 503, "it may play what it has");
+    // More than sockets hold.
+    let mut left = 4 << 20;
+    while left > 0 {
+        let bytes = within(Duration::from_secs(5), "the rest", reading.next()).await.expect("it goes on");
+        left -= bytes.len().min(left);
+    }
 }
 
 /// Endless bytes for machines on the network, from a server that waits two seconds for an answer.

@@ -9,10 +9,10 @@ use acemux_testkit::app::{Setup, TestApp, within};
 use acemux_testkit::send;
 use futures_util::future::join_all;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::stream;
 
@@ -276,6 +276,84 @@ async fn ffmpeg_reads_a_minute_of_pieces_without_an_error_line() {
     };
     println!("a minute of HLS in {:?}", played.took);
     assert!(played.success && played.said.is_empty(), "{}", played.said);
+}
+
+/// What `hlsdemux` has shown in some time, each picture when its time had come.
+struct Shown {
+    /// The times of the pictures, in seconds of the stream.
+    times: Vec<f64>,
+    /// Longest wait for the next one.
+    longest_wait: Duration,
+    /// Whatever it complained about.
+    complaints: String,
+}
+
+/// Plays by the `hlsdemux` of `GStreamer` for so long; `None` when there is none. It asks for the playlist once in a target duration,
+/// and begins three segments behind the newest.
+async fn hlsdemux(url: &str, time: Duration) -> Option<Shown> {
+    if !run("gst-inspect-1.0", "--exists hlsdemux").await?.success {
+        return is_missing("GStreamer's hlsdemux");
+    }
+    let mut command = Command::new("gst-launch-1.0");
+    let pipeline = format!("-v souphttpsrc location={url} ! hlsdemux ! tsdemux ! h264parse ! fakesink");
+    command.args(pipeline.split(' ')).args(["sync=true", "silent=false"]);
+    command.envs([("GST_DEBUG", "*:1,hlsdemux:2,adaptivedemux:2"), ("GST_DEBUG_NO_COLOR", "1")]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().expect("it is there as gst-inspect is");
+    let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let mut shown = Shown { times: Vec::new(), longest_wait: Duration::ZERO, complaints: String::new() };
+    let (until, mut last) = (Instant::now() + time, None);
+    while let Ok(line) = timeout_at(until, lines.next_line()).await {
+        let line = line.expect("it prints text").unwrap_or_else(|| panic!("it ended: {}", shown.complaints));
+        if ["ERROR", "WARNING", "CRITICAL"].iter().any(|word| line.contains(word)) {
+            shown.complaints.push_str(&line);
+        }
+        if let Some(time) = time_of_picture(&line) {
+            let waited = last.replace(Instant::now()).map_or(Duration::ZERO, |last: Instant| last.elapsed());
+            shown.longest_wait = shown.longest_wait.max(waited);
+            shown.times.push(time);
+        }
+    }
+    let process = child.id().expect("it runs").to_string();
+    let told = Command::new("kill").args(["-INT", &process]).status().await;
+    assert!(told.expect("kill is there").success());
+    let mut said = String::new();
+    let mut stderr = child.stderr.take().expect("it is piped");
+    let read = within(Duration::from_secs(20), "its end", stderr.read_to_string(&mut said)).await;
+    read.expect("it prints text");
+    shown.complaints.push_str(&said);
+    Some(shown)
+}
+
+/// Of a line as `fakesink` prints it: `… chain … pts: 0:00:04.330005037, …`.
+fn time_of_picture(line: &str) -> Option<f64> {
+    let (_, chain) = line.split_once("= chain ")?;
+    let (_, rest) = chain.split_once(" pts: ")?;
+    let mut parts = rest.split(',').next()?.split(':').map(str::parse);
+    let (hours, minutes, seconds): (f64, f64, f64) =
+        (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+    Some(hours.mul_add(3600.0, minutes.mul_add(60.0, seconds)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hlsdemux_of_gstreamer_plays_half_a_minute_of_pieces_as_it_comes_and_misses_none() {
+    let app = app(1).await;
+    let began = Instant::now();
+    let Some(shown) = hlsdemux(&manifest(&app), Duration::from_secs(36)).await else { return };
+    let Shown { mut times, longest_wait, complaints } = shown;
+    times.sort_by(f64::total_cmp);
+    // Pictures come in the order of decoding, so some of the last to be shown are missing.
+    times.truncate(times.len().saturating_sub(12));
+    let step = times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+    println!(
+        "{} pictures in {:?}, {step} s at most between two, and a wait of {longest_wait:?}",
+        times.len(),
+        began.elapsed()
+    );
+    assert!(complaints.is_empty(), "{complaints}");
+    assert!((30 * 25..37 * 25).contains(&times.len()), "{} pictures are not half a minute", times.len());
+    assert!(step < 0.05, "a step of {step} s");
+    assert!(longest_wait < Duration::from_secs(3), "it ran dry for {longest_wait:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use acemux_sim::{ChannelKind, Fault, SimOptions, Target, infohash_of};
+use acemux_sim::fault::{Page, Shape};
+use acemux_sim::{ChannelKind, Fault, SimOptions, Target, Timing, infohash_of};
 use acemux_testkit::app::{Setup, TestApp, until, within};
 use acemux_testkit::{StrictViewer, get};
 use tokio::task::JoinSet;
@@ -49,6 +50,56 @@ async fn every_form_of_a_channel_joins_one_session() {
     watch_all(&app, forms()).await;
     assert_eq!(app.ledger.counts().opened, 1);
     first.assert_perfect();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_hangs_keeps_no_other_one_from_saying_what_a_channel_is() {
+    // Whichever is asked first.
+    for hanging in 0..2 {
+        let app = Setup::as_shipped([SimOptions::fast(), SimOptions::fast()]).start().await;
+        let hang = Fault::Reply { page: Page::MediaFiles, shape: Shape::Hang };
+        app.engines[hanging].set_fault(Target::All, hang);
+        let viewer = StrictViewer::open(app.address(), ID).await;
+        // A look-up that is not answered is given up after 5 s.
+        assert!(viewer.first_byte() < Duration::from_secs(4), "{hanging}: {:?}", viewer.first_byte());
+    }
+}
+
+/// An engine that has just begun, or whose VPN has, does not reach the directory of content ids yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_can_be_looked_up_a_moment_later_plays_within_the_same_start() {
+    let timing = Timing { unknown_infohash: Duration::from_secs(28), ..Timing::fast() };
+    let app = Setup::as_shipped([SimOptions { timing, ..SimOptions::fast() }]).start().await;
+    app.engine().set_fault(Target::content(ID), Fault::FailedToLoad);
+    let recovers = async {
+        until("it was started as what it is not", || app.ledger.counts().starts == 1).await;
+        app.engine().clear_faults();
+    };
+    let both = async { tokio::join!(StrictViewer::open(app.address(), ID), recovers) };
+    let (mut viewer, ()) = within(Duration::from_secs(20), "a picture", both).await;
+    viewer.watch(Duration::from_millis(500)).await;
+    viewer.assert_perfect();
+}
+
+/// As the closed engine takes it: for an infohash that nobody has, which it looks for for half a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_content_id_that_is_given_as_an_infohash_plays_in_the_channels_session() {
+    let timing = Timing { unknown_infohash: Duration::from_secs(28), ..Timing::fast() };
+    let engine = SimOptions { timing, ..SimOptions::fast() };
+    for first_form in [format!("/ace/getstream?infohash={ID}"), stream(ID)] {
+        let app = Setup::as_shipped([engine.clone()]).start().await;
+        let mut viewers = Vec::new();
+        for form in [first_form, format!("/ace/getstream?infohash={ID}"), stream(ID)] {
+            let viewer = StrictViewer::open_path(app.address(), &form, ID);
+            viewers.push(within(Duration::from_secs(20), &form, viewer).await);
+        }
+        for viewer in &mut viewers {
+            viewer.watch(Duration::from_millis(500)).await;
+            viewer.assert_perfect();
+        }
+        assert_eq!(app.app.relay.streams(), 1);
+        assert_eq!(app.ledger.counts().opened, 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

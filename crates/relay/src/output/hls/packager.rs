@@ -35,8 +35,12 @@ const SILENCE: Duration = Duration::from_secs(3);
 /// fetchable behind that, a segment and as long a list.
 const KEPT: Duration = Duration::from_secs(24 + 6 + 24);
 
-/// How much faster than what was measured a stream may be at its fastest, as a fraction, before a segment shows it.
+/// How much faster than what was measured a stream may be at its fastest, as a fraction, before it has shown enough of itself. A
+/// player is told the rate once, and promised that no segment is above it (RFC 8216 §4.3.4.2); a quarter too much costs
+/// nobody anything.
 const HEADROOM: (u64, u64) = (5, 4);
+/// It has by then: three target durations.
+const KNOWN_WELL: Duration = Duration::from_secs(18);
 
 /// Playlists that one viewer may ask for in a second. Players ask once in a few seconds.
 const PLAYLISTS_A_SECOND: u32 = 20;
@@ -90,13 +94,17 @@ impl Cutting {
 impl Packager {
     /// Cuts this stream.
     ///
-    /// Every stream begins behind a discontinuity, the first that is counted, so that it has the same number whichever session
-    /// it is of: hls.js finds nothing to go on with in a playlist without a segment of the number that it knows.
+    /// Every stream begins behind a discontinuity, and with the number of the range that the channel's last stream ended with, the
+    /// first one with 1: hls.js finds nothing to go on with in a playlist without a segment of the number that it knows.
     pub(crate) fn new(relay: &Arc<Inner>, shared: Arc<Shared>) -> Arc<Self> {
         let first = relay.hls.first_number(shared.ring.level().media);
+        let was_cut = shared.was_cut.swap(true, Ordering::Relaxed);
+        if !was_cut {
+            let before = relay.hls.discontinuities_before(&shared.key());
+            shared.discontinuities.store(before, Ordering::Relaxed);
+        }
         let discontinuities = shared.discontinuities.load(Ordering::Relaxed);
         let limits = PlaylistLimits { discontinuities, ..PlaylistLimits::default() };
-        let was_cut = shared.was_cut.swap(true, Ordering::Relaxed);
         Arc::new(Self {
             relay: Arc::downgrade(relay),
             shared,
@@ -159,15 +167,19 @@ impl Packager {
         let until = Instant::now() + patience;
         loop {
             news.mark_unchanged();
-            if let Some(peak) = self.playlist.lock().peak() {
-                return Some(Bitrate::new(peak));
+            if let Some(peak) = self.shown_peak() {
+                return Some(peak);
             }
             if !matches!(timeout_at(until, news.changed()).await, Ok(Ok(()))) {
-                let (times, per) = HEADROOM;
-                let rate = self.shared.rate()?;
-                return Some(Bitrate::new(rate.get().saturating_mul(times) / per));
+                return self.shared.rate().map(with_headroom);
             }
         }
+    }
+
+    fn shown_peak(&self) -> Option<Bitrate> {
+        let playlist = self.playlist.lock();
+        let peak = Bitrate::new(playlist.peak()?);
+        Some(if playlist.known() < KNOWN_WELL { with_headroom(peak) } else { peak })
     }
 
     /// So many bytes go to the viewer.
@@ -296,10 +308,7 @@ impl Packager {
         {
             let mut playlist = self.playlist.lock();
             for segment in segments {
-                if let Some(relay) = self.relay.upgrade() {
-                    relay.hls.listed(segment.number);
-                }
-                self.shared.discontinuities.fetch_add(u64::from(segment.discontinuity), Ordering::Relaxed);
+                self.note(&segment);
                 playlist.push(segment, now);
             }
             if end.as_ref().is_some_and(is_finished) {
@@ -307,6 +316,17 @@ impl Packager {
             }
         }
         self.news.send_modify(|news| *news = end.or(news.take()));
+    }
+
+    /// What those that are cut later have to know of it.
+    fn note(&self, segment: &Segment) {
+        let news = u64::from(segment.discontinuity);
+        let range = self.shared.discontinuities.fetch_add(news, Ordering::Relaxed) + news;
+        let Some(relay) = self.relay.upgrade() else { return };
+        relay.hls.listed(segment.number);
+        if segment.discontinuity {
+            relay.hls.reached(self.shared.key(), range);
+        }
     }
 
     /// Viewers could not ask while this program stood still.
@@ -390,6 +410,11 @@ impl Drop for Packager {
 /// are to go on, so their players must not be told to stop.
 fn is_finished(reason: &EndReason) -> bool {
     matches!(reason, EndReason::Stopped | EndReason::UpstreamEnded)
+}
+
+fn with_headroom(rate: Bitrate) -> Bitrate {
+    let (times, per) = HEADROOM;
+    Bitrate::new(rate.get().saturating_mul(times) / per)
 }
 
 async fn next(cursor: &mut Cursor) -> Read {

@@ -21,6 +21,14 @@ use crate::viewer::{Record, ViewerInfo};
 /// Longest wait for a segment that is not there yet: one target duration.
 const PATIENCE: Duration = Duration::from_secs(6);
 
+/// Numbers of segments begin with the time since then, 2024-01-01, in quarters of a second. `hlsdemux` reads them in 31
+/// bits, which last until 2041.
+const EPOCH: i64 = 1_704_067_200;
+
+/// First numbers that pass in a second. Segments last seconds, so whoever begins later begins far above what was listed
+/// before, though a cold start lists seconds at once and the clock may have been set back a little.
+const NUMBERS_A_SECOND: u64 = 4;
+
 /// What became of a way back; nothing yet.
 type Came = Option<Result<(), StartError>>;
 
@@ -30,7 +38,12 @@ pub(crate) struct Places {
     known: Mutex<Known>,
     /// Above the number of every segment that was listed since the process began.
     next_number: AtomicU64,
+    /// The number of the last range of those channels that have had more than one.
+    ranges: Mutex<HashMap<StreamKey, u64>>,
 }
+
+/// Channels whose ranges are remembered. Beyond it all are forgotten: their players lose what nobody can keep for ever.
+const MOST_RANGES: usize = 1024;
 
 #[derive(Default)]
 struct Known {
@@ -63,20 +76,42 @@ impl Places {
     }
 
     /// The number of a first segment behind which so much media is cut at once: above all that were listed before, by this
-    /// process and, as segments last longer than seconds, by those before it.
+    /// process and, by the time, those before it.
     pub(super) fn first_number(&self, at_once: Duration) -> u64 {
-        let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
-        let first = now.saturating_sub(at_once.as_secs() / SegmentLimits::default().least.as_secs());
-        first.max(self.next_number.load(Ordering::Relaxed))
+        number_at(Timestamp::now(), at_once).max(self.next_number.load(Ordering::Relaxed))
     }
 
     pub(super) fn listed(&self, number: u64) {
         self.next_number.fetch_max(number.saturating_add(1), Ordering::Relaxed);
     }
 
+    /// Discontinuities before the one that a stream of this channel begins with: its first range has the number of the channel's
+    /// last one.
+    pub(super) fn discontinuities_before(&self, key: &StreamKey) -> u64 {
+        self.ranges.lock().get(key).map_or(0, |last| last.saturating_sub(1))
+    }
+
+    /// The channel has come to this range.
+    pub(super) fn reached(&self, key: StreamKey, range: u64) {
+        if range <= 1 {
+            return;
+        }
+        let mut ranges = self.ranges.lock();
+        if ranges.len() >= MOST_RANGES && !ranges.contains_key(&key) {
+            ranges.clear();
+        }
+        ranges.insert(key, range);
+    }
+
     fn packager_of(&self, token: Token) -> Option<Arc<Packager>> {
         self.known.lock().seated.get(&token).and_then(Weak::upgrade)
     }
+}
+
+fn number_at(now: Timestamp, at_once: Duration) -> u64 {
+    let since = u64::try_from(now.as_second().saturating_sub(EPOCH)).unwrap_or_default();
+    let at_once = at_once.as_secs() / SegmentLimits::default().least.as_secs();
+    since.saturating_mul(NUMBERS_A_SECOND).saturating_sub(at_once)
 }
 
 /// Where a token's viewer is.
@@ -184,5 +219,41 @@ impl Return {
 impl Drop for Return {
     fn drop(&mut self) {
         self.relay.hls.known.lock().coming.remove(&self.token);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As short as they get, for so long behind a cold start that has listed so much at once.
+    fn last_listed(first: u64, at_once: u64, then: u64) -> u64 {
+        first + (at_once + then) / SegmentLimits::default().least.as_secs()
+    }
+
+    #[test]
+    fn whoever_begins_after_a_restart_begins_above_all_that_was_listed() {
+        let now = Timestamp::from_second(1_795_960_000).unwrap();
+        let after = |seconds: i64| Timestamp::from_second(now.as_second() + seconds).unwrap();
+        let begin = |now| number_at(now, Duration::ZERO);
+        // A cold start with so much at once, so long a life, and the clock set back meanwhile.
+        for (at_once, lived, back) in
+            [(8, 2, 0), (20, 3, 0), (30, 5, 0), (8, 10, 5), (20, 60, 45), (0, 3600, 3000), (30, 0, -4)]
+        {
+            let last = last_listed(begin(now), at_once, lived);
+            let again = begin(after(i64::try_from(lived).unwrap() - back));
+            assert!(again > last, "{at_once} s at once, {lived} s, {back} s back: {again} after {last}");
+        }
+        // What is cut out of the ring at once is no later than now.
+        let warm = number_at(now, Duration::from_secs(30));
+        assert_eq!(last_listed(warm, 30, 0), begin(now));
+    }
+
+    #[test]
+    fn numbers_fit_into_31_bits_for_as_long_as_this_may_run_and_no_clock_is_too_wrong() {
+        let at = |text: &str| number_at(text.parse().unwrap(), Duration::ZERO);
+        assert!(at("2040-12-31T00:00:00Z") < 1 << 31);
+        assert_eq!(at("1970-01-01T00:00:00Z"), 0);
+        assert_eq!(number_at("2024-01-01T00:00:01Z".parse().unwrap(), Duration::from_secs(30)), 0);
     }
 }

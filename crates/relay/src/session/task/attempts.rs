@@ -104,7 +104,7 @@ impl Task {
             Ok(upstream) if upstream.key == self.shared.key() => self.use_upstream(side, upstream),
             Ok(upstream) => match self.relay.claim(&self.shared, &upstream.key) {
                 Claim::Mine => self.use_upstream(side, upstream),
-                Claim::Taken(other) => self.merge(&other, upstream),
+                Claim::Taken(other) => self.meets(&other, side, upstream),
             },
             Err(error) => self.attempt_failed(side, error),
         }
@@ -191,6 +191,23 @@ impl Task {
         true
     }
 
+    /// Another session has the channel that this one turns out to be. Who still waits joins that one. Who watches is not
+    /// cut for a name: then both go on, but not on one engine where the newer playback ends the other.
+    fn meets(&mut self, other: &Arc<Shared>, side: Side, upstream: Upstream) -> Order {
+        let is_starting = matches!(self.machine.state(), State::Opening(_));
+        let is_there = other.source().is_some_and(|source| source.id == upstream.source.id);
+        match (is_starting, is_there && upstream.source.supersedes) {
+            (false, false) => self.use_upstream(side, upstream),
+            (false, true) if self.current.is_some() => {
+                let error = plays_there(upstream.source.id.clone());
+                drop(upstream);
+                self.attempt_failed(side, error)
+            }
+            // There is nothing to go on with, and players that come again find the other one.
+            (false, true) | (true, _) => self.merge(other, upstream),
+        }
+    }
+
     /// Hands the playback to the session that has the channel; our waiters join that one.
     fn merge(&self, other: &Arc<Shared>, upstream: Upstream) -> Order {
         let reason = EndReason::Merged(upstream.key.clone());
@@ -200,13 +217,15 @@ impl Task {
         Order::End { reason, if_unwatched: false }
     }
 
-    /// Another session opened this channel. On one engine a new playback has superseded the old one, so it must take
-    /// its place. A playback on another engine is one too many and is closed by its drop.
+    /// Another session opened this channel. Where a new playback has superseded the old one it must take its place. One
+    /// on another engine, or on one that plays both, is one too many and is closed by its drop.
     pub(super) fn offered(&mut self, upstream: Upstream) -> Order {
         let source =
             self.current.as_ref().and_then(Attempt::upstream).map(|current| current.source.id.clone());
         match source {
-            Some(source) if source != upstream.source.id => return Order::Wait,
+            Some(source) if source != upstream.source.id || !upstream.source.supersedes => {
+                return Order::Wait;
+            }
             Some(source) => {
                 self.ingest.restart();
                 self.relay.observe(&Event::UpstreamReplaced { key: &self.shared.key(), source: &source });
@@ -221,4 +240,9 @@ impl Task {
         current.opened(upstream);
         self.apply(Step::Opened(Ok(())))
     }
+}
+
+fn plays_there(source: SourceId) -> OpenError {
+    let detail = "the engine plays this channel already, for those who asked for it by another name";
+    OpenError::Failed { detail: detail.into(), source_id: Some(source) }
 }

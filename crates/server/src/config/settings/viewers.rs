@@ -19,8 +19,8 @@ settings! { "Viewers":
     MAX_VIEWERS_PER_IP: Setting<usize> = new(&Counts::from(1), || 256).at_once();
 
     /// How long a paused viewer is kept, whose socket takes nothing while its peer still answers; 0 means for ever. Paused
-    /// viewers give way when places, connections or memory run short, the longest pause first. A peer that answers nothing
-    /// is cut after a minute.
+    /// viewers give way when places, connections, memory or engines run short, the longest pause first. A peer that answers
+    /// nothing is cut after a minute.
     VIEWER_STALL_TIMEOUT: Setting<Duration> =
         new(&Durations::from_ms(500).or_never(), || Duration::from_mins(10)).at_once();
 

@@ -317,7 +317,9 @@ pub async fn relocate(
 ) -> Result<(StatusCode, Json<Moving>), Problem> {
     let session = find(&relay, &origin, &id)?;
     let not_now = || Problem::new(Code::NotFound).with_detail("the stream plays on no engine yet");
-    let from = session.source.ok_or_else(not_now)?.id.to_string();
+    // Before its first media an engine may have been asked, and another one is asked anyway when that one fails.
+    let source = session.source.filter(|_| session.phase == Phase::Live);
+    let from = source.ok_or_else(not_now)?.id.to_string();
     if !relay.leave_with(&session.key, "an operator moves the stream") {
         return Err(not_now());
     }

@@ -9,7 +9,7 @@ use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_LENGTH,
-    CONTENT_RANGE, CONTENT_TYPE, RANGE,
+    CONTENT_RANGE, CONTENT_TYPE, IF_RANGE, RANGE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -50,10 +50,12 @@ impl<S: Sync> FromRequestParts<S> for RequestedRange {
     }
 }
 
-/// The range that a request names. One that cannot be read, or several, mean the whole (RFC 9110 §14.2).
+/// The range that a request names. One that cannot be read, or several, mean the whole (RFC 9110 §14.2); so does one that counts
+/// only for a version that the client knows, because we name none (§13.1.5).
 fn range(headers: &HeaderMap) -> Option<ByteRange> {
-    let text = headers.get(RANGE)?.to_str().ok()?.trim().strip_prefix("bytes=")?;
-    let (first, last) = text.split_once('-')?;
+    let text = headers.get(RANGE).filter(|_| !headers.contains_key(IF_RANGE))?.to_str().ok()?;
+    let (_, text) = text.split_once('=').filter(|(unit, _)| unit.trim().eq_ignore_ascii_case("bytes"))?;
+    let (first, last) = text.trim().split_once('-')?;
     let number = |text: &str| {
         let is_number = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
         is_number.then(|| text.parse::<u64>().ok()).flatten()
@@ -174,11 +176,17 @@ mod tests {
         assert_eq!(read("bytes=0-"), Some(ByteRange::From(0)));
         assert_eq!(read("bytes=5-9"), Some(ByteRange::Between(5, 9)));
         assert_eq!(read("bytes=-500"), Some(ByteRange::Last(500)));
+        assert_eq!(read("Bytes= 5-9 "), Some(ByteRange::Between(5, 9)));
         for odd in
             ["", "bytes=", "bytes=-", "bytes=9-5", "bytes=a-b", "bytes=0-1,3-4", "lines=0-1", "bytes=+1-2"]
         {
             assert_eq!(read(odd), None, "{odd}");
         }
         assert_eq!(read("bytes=99999999999999999999-"), None);
+        for version in ["\"x\"", "Sat, 29 Oct 2022 19:43:31 GMT"] {
+            let headers = [(RANGE, "bytes=0-"), (IF_RANGE, version)];
+            let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
+            assert_eq!(range(&HeaderMap::from_iter(headers)), None, "{version}: we have named no version");
+        }
     }
 }

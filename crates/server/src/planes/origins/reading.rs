@@ -1,11 +1,12 @@
 //! From a start that an engine has accepted to the bytes of the stream: started once more when another client's start ended
 //! it at once, and by the channel's other name when nothing comes by the first one.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use acemux_engine::{Body, ContentId, EngineError, Family, Infohash, StartBy};
+use acemux_engine::{Body, ContentId, EngineError, Family, Infohash, Resolution, StartBy};
 use acemux_fleet::dispatch::{Slot, Trial};
 use acemux_fleet::member::Member;
 use acemux_relay::StreamKey;
@@ -33,6 +34,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// An engine that has said no within this time is asked for the channel's other name as well: later its answer would come
 /// when nobody waits any more.
 const WORTH_ANOTHER: Duration = Duration::from_secs(10);
+
+/// A start by an infohash that is not answered for so long is of a channel that nobody has now, or the value is none:
+/// engines answer within half a second for what they can have, and look for half a minute for the rest.
+const LOOK_UP: Duration = Duration::from_secs(2);
 
 /// How a channel is started on an engine of a family.
 pub(super) struct Names {
@@ -81,6 +86,11 @@ impl Names {
         Some(Self { asked, family, first, other: names.next(), is_proven })
     }
 
+    /// Whether a start ends the session that the engine has of the same channel.
+    pub(super) fn supersedes(&self) -> bool {
+        self.family.facts().supersedes
+    }
+
     /// Whether a download that grows is no sign of media.
     pub(super) fn runs_away(&self, by: StartBy) -> bool {
         let is_proven = self.is_proven && by == self.first;
@@ -94,16 +104,51 @@ impl Names {
         (!is_echo || (begun.by == StartBy::Infohash(said) && !self.runs_away(begun.by))).then_some(said)
     }
 
-    /// Starts it: by its other name too when the engine refuses the first one soon.
-    pub(super) async fn start(&self, member: &Member, slot: Arc<Slot>) -> Result<Begun, EngineError> {
+    /// Starts it: by its other name too when the engine refuses the first one soon, or when the first one turns out to be
+    /// of the other kind.
+    pub(super) async fn start(
+        &self,
+        origin: &EngineOrigin,
+        member: &Member,
+        slot: Arc<Slot>,
+    ) -> Result<Begun, EngineError> {
         let began = Instant::now();
-        match (open(member, self.first, Arc::clone(&slot)).await, self.other) {
+        let answered = tokio::select! {
+            biased;
+            answered = open(member, self.first, Arc::clone(&slot)) => answered,
+            by = self.found_out(origin, member) => return begin(member, by, slot).await,
+        };
+        match (answered, self.other) {
             (Ok(playing), other) => Ok(Begun { playing, by: self.first, other }),
             (Err(error), Some(other)) if self.is_refusal(&error) && began.elapsed() < WORTH_ANOTHER => {
-                let playing = open(member, other, slot).await?;
-                Ok(Begun { playing, by: other, other: None })
+                begin(member, other, slot).await
             }
             (Err(error), _) => Err(error),
+        }
+    }
+
+    /// The channel's proper name, when what it is to be started by turns out to be a content id and no infohash; never
+    /// returns otherwise. The engine is asked only while it does not answer the start, with growing pauses: a proper
+    /// infohash costs no question, and an engine that was cut off from its directory may not be any more.
+    async fn found_out(&self, origin: &EngineOrigin, member: &Member) -> StartBy {
+        let given = self.first.infohash().map(Infohash::hash);
+        let Some(hash) = given.filter(|hash| origin.identities.known(*hash).is_none()) else {
+            return pending().await;
+        };
+        let mut pause = LOOK_UP;
+        loop {
+            sleep(pause).await;
+            pause *= 2;
+            match origin.identities.resolve(&member.engine, hash).await {
+                Resolution::Known(infohash) if infohash.hash() == hash => return pending().await,
+                Resolution::Known(_) => {
+                    let names = origin.identities.names(self.asked, self.family);
+                    if let Some(by) = names.into_iter().next() {
+                        return by;
+                    }
+                }
+                Resolution::Unresolved(_) => {}
+            }
         }
     }
 
@@ -115,6 +160,10 @@ impl Names {
             _ => false,
         }
     }
+}
+
+async fn begin(member: &Member, by: StartBy, slot: Arc<Slot>) -> Result<Begun, EngineError> {
+    Ok(Begun { playing: open(member, by, slot).await?, by, other: None })
 }
 
 async fn open(member: &Member, by: StartBy, slot: Arc<Slot>) -> Result<Playing, EngineError> {
@@ -229,7 +278,7 @@ impl Reading {
             }
             Err(error) => error,
         };
-        if !self.names.family.facts().supersedes {
+        if !self.names.supersedes() {
             return Outcome::Failed(error);
         }
         if is_forgotten(&error) || playing.get().ask_whether_superseded().await {
@@ -269,7 +318,7 @@ impl Reading {
     /// The playback has ended while it was read: by another client's start of the channel?
     async fn ended(&self, playing: Playing, error: Option<EngineError>) -> Option<OpenError> {
         let error = error.map(|error| self.describe(&error));
-        if !self.names.family.facts().supersedes || !playing.get().ask_whether_superseded().await {
+        if !self.names.supersedes() || !playing.get().ask_whether_superseded().await {
             return error;
         }
         playing.forsake();
