@@ -525,7 +525,9 @@ impl Service {
         if config.fleet.is_docker {
             let instance = parts.instance(config);
             let docker = setup::docker(config, instance.clone())?;
-            let recipes = Recipes::new(config, instance, setup::own_networks(config, &docker).await);
+            // Boxed: what it awaits is large and only seldom needed.
+            let own_networks = Box::pin(setup::own_networks(config, &docker)).await;
+            let recipes = Recipes::new(config, instance, own_networks);
             task = Some(parts.create_fleet(config, recipes, Arc::new(docker)).await);
         }
         Ok(Self::assemble(config, bound, parts, task, stop))
