@@ -141,7 +141,7 @@ async fn everything_that_it_offers_is_done() {
         .play(async |order| {
             assert_eq!(order, "restart");
             app.take().expect("it runs").stop().await;
-            app = Some(keyed(&folder, address.port()).await);
+            app = Some(Box::pin(keyed(&folder, address.port())).await);
         })
         .await;
     assert_eq!(report["sound"], json!([]), "this browser plays it");
@@ -164,7 +164,7 @@ async fn what_goes_wrong_is_told_within_seconds_and_frozen_never_looks_well() {
             "stop" => app.take().expect("it runs").stop().await,
             "start" => {
                 let setup = Setup::with_engines(engines(2)).set("APP_PORT", address.port().to_string());
-                app = Some(setup.start().await);
+                app = Some(Box::pin(setup.start()).await);
             }
             other => panic!("{other}"),
         })
