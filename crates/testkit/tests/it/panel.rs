@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use acemux_server::app::surface;
 use acemux_sim::gluetun::{Exit, Weather};
-use acemux_sim::{GluetunOptions, SimGluetun, SimOptions};
+use acemux_sim::{GluetunOptions, SimGluetun, SimOptions, Timing};
 use acemux_testkit::app::{Setup, TestApp, within};
 use acemux_testkit::docker::FAST;
 use acemux_testkit::dockerd::FakeDockerd;
@@ -149,7 +149,10 @@ async fn everything_that_it_offers_is_done() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_wrong_is_told_within_seconds_and_frozen_never_looks_well() {
-    let mut app = Some(Setup::with_engines(engines(2)).start().await);
+    // So long between a death and the next picture that the page can show what there is to see.
+    let timing = Timing { prebuffer: Duration::from_millis(1500), ..Timing::fast() };
+    let engines = || engines(2).into_iter().map(|engine| SimOptions { timing, ..engine });
+    let mut app = Some(Setup::with_engines(engines()).start().await);
     let address = app.as_ref().expect("it runs").address();
     let plan =
         json!({ "base": format!("http://{address}/"), "channels": [CHANNEL], "shots": shots("fails") });
@@ -163,7 +166,7 @@ async fn what_goes_wrong_is_told_within_seconds_and_frozen_never_looks_well() {
             }
             "stop" => app.take().expect("it runs").stop().await,
             "start" => {
-                let setup = Setup::with_engines(engines(2)).set("APP_PORT", address.port().to_string());
+                let setup = Setup::with_engines(engines()).set("APP_PORT", address.port().to_string());
                 app = Some(Box::pin(setup.start()).await);
             }
             other => panic!("{other}"),
