@@ -175,23 +175,15 @@ impl Docker {
         self.in_turn(deadline, asking).await
     }
 
-    /// One call that makes something. Its deadline counts from its turn: those before it may need all of theirs.
-    async fn make<T>(
+    /// One call that makes or ends something, when it has a turn of its kind. Its deadline counts from then on: those before it
+    /// may need all of theirs.
+    async fn queued<T>(
         &self,
+        turns: &Semaphore,
         deadline: Duration,
         call: impl AsyncFnOnce(Client) -> Result<T, Error>,
     ) -> Result<T, Failure> {
-        let _turn = turn(&self.0.making).await.map_err(Failure::Before)?;
-        self.in_turn(deadline, call).await
-    }
-
-    /// One call that ends something. Its deadline counts from its turn, too.
-    async fn end<T>(
-        &self,
-        deadline: Duration,
-        call: impl AsyncFnOnce(Client) -> Result<T, Error>,
-    ) -> Result<T, Failure> {
-        let _turn = turn(&self.0.ending).await.map_err(Failure::Before)?;
+        let _turn = turn(turns).await.map_err(Failure::Before)?;
         self.in_turn(deadline, call).await
     }
 
@@ -278,7 +270,7 @@ impl Docker {
         let id: ContainerId = id.parse().map_err(|_| bad("a container id that is none"))?;
         let start =
             async |client: Client| client.start_container(id.as_str(), None::<StartContainerOptions>).await;
-        let Err(failure) = self.make(CREATE, start).await else { return Ok(id) };
+        let Err(failure) = self.queued(&self.0.making, CREATE, start).await else { return Ok(id) };
         if let Err(error) = self.remove_own(&id).await {
             tracing::warn!(engine = %id, %error, "a container that could not be started is left; it is reaped later");
         }
@@ -289,7 +281,7 @@ impl Docker {
         let options =
             CreateContainerOptions { name: Some(spec.name.clone()), ..CreateContainerOptions::default() };
         let create = async |client: Client| client.create_container(Some(options), body::of(spec)).await;
-        self.make(CREATE, create).await.map(|created| created.id)
+        self.queued(&self.0.making, CREATE, create).await.map(|created| created.id)
     }
 
     async fn pull(&self, image: &str) -> Result<(), ProvisionError> {

@@ -62,7 +62,7 @@ impl Docker {
             ..NetworkCreateRequest::default()
         };
         let create = async |client: Client| client.create_network(request).await;
-        let created = self.make(CREATE, create).await;
+        let created = self.queued(&self.0.making, CREATE, create).await;
         match created {
             Ok(_) => self.leave_one(name).await,
             // Somebody else was faster.
@@ -87,7 +87,7 @@ impl Docker {
                 break;
             }
             let remove = async |client: Client| client.remove_network(network).await;
-            match self.end(REMOVE, remove).await {
+            match self.queued(&self.0.ending, REMOVE, remove).await {
                 Ok(()) => left -= 1,
                 Err(failure) if failure.status() == Some(404) => left -= 1,
                 // It is in use.

@@ -47,7 +47,7 @@ impl Docker {
                 RestartContainerOptions { t: Some(STOP_SECONDS), ..RestartContainerOptions::default() };
             client.restart_container(id.as_str(), Some(options)).await
         };
-        Ok(self.make(RESTART, restart).await?)
+        Ok(self.queued(&self.0.making, RESTART, restart).await?)
     }
 }
 
