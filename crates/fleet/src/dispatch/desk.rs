@@ -494,9 +494,8 @@ impl Desk {
         })?;
         let usable = waiter.usable(engines);
         let open = self.tenures.iter().filter(|(_, tenure)| {
-            tenure.claimed_by.is_none()
-                && !tenure.is_leaving
-                && !tenure.is_spared(now)
+            !tenure.is_leaving
+                && tenure.is_open(now)
                 && usable.iter().any(|at| engines[*at].key == tenure.engine)
         });
         let paused = open.filter_map(|(tenure, held)| Some((held.occupant.paused()?, *tenure)));
@@ -533,8 +532,7 @@ impl Desk {
         let has_slot = |at: &usize| engines[*at].free > self.kept_from(number, waiter, &engines[*at].key);
         let starts_only = usable.iter().any(has_slot);
         let is_usable = |tenure: &Tenure| {
-            tenure.claimed_by.is_none()
-                && !tenure.is_spared(now)
+            tenure.is_open(now)
                 && (!starts_only || tenure.is_starting())
                 && usable.iter().any(|at| engines[*at].key == tenure.engine)
         };
@@ -664,8 +662,10 @@ impl Tenure {
         if self.has_delivered { RESERVED } else { Duration::ZERO }
     }
 
-    fn is_spared(&self, now: Instant) -> bool {
-        matches!(self.room, Room::SparedUntil(until) if until > now)
+    /// Nobody else is to have its slot, and it is not left alone for a while.
+    fn is_open(&self, now: Instant) -> bool {
+        let is_spared = matches!(self.room, Room::SparedUntil(until) if until > now);
+        self.claimed_by.is_none() && !is_spared
     }
 
     /// Somebody waits for its first media.
