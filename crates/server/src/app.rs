@@ -660,8 +660,8 @@ impl Service {
         supervisor.keep(Renewable::Evacuation, {
             let (engines, stop) = (Arc::clone(&engines), stop.clone());
             move || {
-                let others = (Arc::clone(&reported), Arc::clone(&recorder));
-                evacuation::run(relay.clone(), Arc::clone(&engines), others, stop.clone())
+                let (reported, recorder) = (Arc::clone(&reported), Arc::clone(&recorder));
+                evacuation::run(relay.clone(), Arc::clone(&engines), reported, recorder, stop.clone())
             }
         });
         supervisor

@@ -27,7 +27,8 @@ const AGAIN: Duration = Duration::from_secs(30);
 pub async fn run(
     relay: Relay,
     engines: Arc<Engines>,
-    (reported, recorder): (Arc<Reported>, Arc<Recorder>),
+    reported: Arc<Reported>,
+    recorder: Arc<Recorder>,
     stop: CancellationToken,
 ) {
     let (mut told, mut lost) = (HashMap::new(), HashMap::new());
