@@ -74,6 +74,11 @@ impl Setup {
         self
     }
 
+    /// Several settings by their names in the environment.
+    pub fn set_all<'a>(self, settings: impl IntoIterator<Item = (&'static str, &'a str)>) -> Self {
+        settings.into_iter().fold(self, |setup, (name, value)| setup.set(name, value))
+    }
+
     /// Starts everything.
     pub async fn start(self) -> TestApp {
         self.start_and(|_| ()).await.0

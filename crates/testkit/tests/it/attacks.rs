@@ -75,10 +75,7 @@ impl Scene {
             ("MAX_REPLICAS", "4"),
             ("PORT_RANGE_HOST", "24440-24459"),
         ];
-        let setup = settings
-            .into_iter()
-            .chain(daemon.settings())
-            .fold(Setup::new(), |setup, (name, value)| setup.set(name, value));
+        let setup = Setup::new().set_all(settings).set_all(daemon.settings());
         let scene = Self { app: setup.start().await, daemon };
         let looks =
             "/stream-loop-detection/config?enabled=true&threshold_seconds=3600&check_interval_seconds=5";

@@ -276,10 +276,7 @@ async fn every_command_in_the_documentation_runs() {
     let daemon = FakeDockerd::start(&[FAST], true);
     let settings =
         [("APP_HOST", "all"), ("APP_PORT", "8000"), ("API_KEY", KEY), ("PORT_RANGE_HOST", "21000-21099")];
-    let setup = settings
-        .into_iter()
-        .chain(daemon.settings())
-        .fold(Setup::as_shipped([]), |setup, (name, value)| setup.set(name, value));
+    let setup = Setup::as_shipped([]).set_all(settings).set_all(daemon.settings());
     let app = setup.start().await;
     let script = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9998);
     let _vpn =

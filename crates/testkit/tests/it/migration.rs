@@ -201,10 +201,7 @@ async fn status(at: SocketAddr, endpoint: &str, key: bool) -> u16 {
 async fn every_endpoint_answers_as_its_row_says() {
     let daemon = FakeDockerd::start(&[FAST], true);
     let settings = [("API_KEY", KEY), ("PORT_RANGE_HOST", "24460-24479")];
-    let setup = settings
-        .into_iter()
-        .chain(daemon.settings())
-        .fold(Setup::with_engines([]), |setup, (name, value)| setup.set(name, value));
+    let setup = Setup::with_engines([]).set_all(settings).set_all(daemon.settings());
     let app = setup.start().await;
     for (part, heading) in [("From acexy", "Addresses"), ("From acestream-orchestrator", "Endpoints")] {
         for row in rows(part, heading) {

@@ -217,10 +217,7 @@ async fn tunnels_and_the_engines_that_are_created_behind_them_are_seen_as_they_c
         ("HOST_PUBLIC_IP", SECRETS[3]),
         ("API_KEY", SECRETS[1]),
     ];
-    let setup = settings
-        .into_iter()
-        .chain(daemon.settings())
-        .fold(Setup::with_engines([]), |setup, (name, value)| setup.set(name, value));
+    let setup = Setup::with_engines([]).set_all(settings).set_all(daemon.settings());
     let app = setup.start().await;
     let tunnel = |name, number: u8| json!({ "name": name, "exit": format!("203.0.113.{number}"), "port": 40_000 + u16::from(number) });
     let plan = json!({

@@ -53,10 +53,7 @@ impl Scene {
             ("MAX_REPLICAS", "3"),
             ("PORT_RANGE_HOST", ports),
         ];
-        let setup = settings
-            .into_iter()
-            .chain(daemon.settings())
-            .fold(Setup::new(), |setup, (name, value)| setup.set(name, value));
+        let setup = Setup::new().set_all(settings).set_all(daemon.settings());
         let app = setup.start().await;
         until("both engines are well", || {
             let engines = app.app.engines.all();

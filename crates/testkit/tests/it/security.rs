@@ -85,10 +85,7 @@ async fn s23_s28_an_engine_is_created_with_no_right_that_it_does_not_need() {
     let daemon = FakeDockerd::start(&[FAST], true);
     let settings =
         [("ENGINE_MEMORY_LIMIT", "512m"), ("MIN_REPLICAS", "1"), ("PORT_RANGE_HOST", "24540-24559")];
-    let setup = settings
-        .into_iter()
-        .chain(daemon.settings())
-        .fold(Setup::new(), |setup, (name, value)| setup.set(name, value));
+    let setup = Setup::new().set_all(settings).set_all(daemon.settings());
     let _app = setup.start().await;
     until("an engine was created", || !daemon.bodies().is_empty()).await;
     let body = daemon.bodies().remove(0);

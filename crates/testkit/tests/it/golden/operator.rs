@@ -39,10 +39,7 @@ impl Scene {
             ("MAX_REPLICAS", "3"),
             ("PORT_RANGE_HOST", ports),
         ];
-        let setup = settings
-            .into_iter()
-            .chain(daemon.settings())
-            .fold(Setup::new(), |setup, (name, value)| setup.set(name, value));
+        let setup = Setup::new().set_all(settings).set_all(daemon.settings());
         let app = setup.start().await;
         let ours =
             || daemon.containers().into_iter().find(|(id, _, state)| *id != foreign && *state == "running");
